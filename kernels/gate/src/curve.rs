@@ -1,0 +1,474 @@
+//! A fixed-point function with linear ends and a window: the function that `suf`, `onehot` and `dpf` compute (section 3).
+//!
+//! `y = line(x) + residual[t]` with `t` the input rounded to a grid, up or down with a probability equal to the fraction
+//! (unbiased), `line` the right one for `t >= 0` and the left one below, and `residual` zero outside a window round 0.
+//! A curve is integers only: it travels between machines as bytes, so that two of them never differ by a rounding.
+
+use crate::activation::Activation;
+
+/// Narrowest window, in bits of `t`: a whole byte of one-hot bits.
+pub const MIN_WINDOW_BITS: u8 = 3;
+/// Widest window, in bits of `t`: one-hot keys grow with 2^L, and a mebibyte per thousand elements is beyond use.
+pub const MAX_WINDOW_BITS: u8 = 14;
+/// Largest number of fractional bits: leaves 24 integer bits of the 48-bit ring.
+pub const MAX_FRAC: u8 = 24;
+/// Most bits of the mask that hides a residual on the wire.
+pub const MAX_MASK_BITS: u8 = 16;
+/// Largest magnitude of a slope: a line must not leave the ring for inputs of SIGMA's domain (2^35 * 2^8 < 2^47).
+pub const MAX_SLOPE: i64 = 1 << 8;
+/// Largest magnitude of an intercept, in units of 2^-frac.
+pub const MAX_INTERCEPT: i64 = 1 << 40;
+/// Longest name, in bytes: fits one length byte and one line of a report.
+pub const MAX_NAME_BYTES: usize = 32;
+
+/// Where the ends of an activation are taken to be reached, as a real number: e^-512 is 0 in fixed point, and e^512 is
+/// still far from overflow, so formulas with exponentials have values there.
+const FAR: f64 = 512.0;
+
+/// Why a function is not a curve, or bytes are not one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CurveError {
+    /// The name has characters other than a-z, 0-9 and `-`, or a bad length.
+    #[error("`{name}` is not a gate name: 1 to {MAX_NAME_BYTES} characters of a-z, 0-9 and `-`")]
+    Name {
+        /// The name as given.
+        name: String,
+    },
+    /// A parameter is out of its range.
+    #[error("{what} = {value} is outside {min}..={max}")]
+    Range {
+        /// Which parameter.
+        what: &'static str,
+        /// Its value.
+        value: i64,
+        /// Least value allowed.
+        min: i64,
+        /// Greatest value allowed.
+        max: i64,
+    },
+    /// The function has no finite value somewhere it is needed.
+    #[error("the function is not finite at x = {x}")]
+    NotFinite {
+        /// The real input.
+        x: f64,
+    },
+    /// The function does not become a line, or the line's slope is not an integer.
+    #[error("the function has no linear end with an integer slope towards {end}: its slope there is {slope}")]
+    NoLine {
+        /// `+infinity` or `-infinity`.
+        end: &'static str,
+        /// Mean slope measured there.
+        slope: f64,
+    },
+    /// A residual is too large to be masked.
+    #[error("at x = {x} the function is {residual} units from its line; a window holds less than {limit}")]
+    ResidualTooLarge {
+        /// The real input.
+        x: f64,
+        /// The residual, in units of 2^-frac.
+        residual: f64,
+        /// The bound, in the same units.
+        limit: i64,
+    },
+    /// Even the widest window leaves more error outside than the grid makes inside.
+    #[error(
+        "no window up to 2^{MAX_WINDOW_BITS} grid points is enough: {outside:e} is left outside, the grid's own error is {inside:e}"
+    )]
+    NoWindow {
+        /// Largest error outside the widest window.
+        outside: f64,
+        /// Largest error inside it.
+        inside: f64,
+    },
+    /// Bytes that are not the canonical encoding of a curve.
+    #[error("not an encoded curve: {reason}")]
+    Encoding {
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// `y = slope * x + intercept` in fixed point: x, y and the intercept in units of 2^-frac.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// An integer, so that no truncation is needed.
+    pub slope: i64,
+    /// In units of 2^-frac.
+    pub intercept: i64,
+}
+
+impl Line {
+    /// The constant 0.
+    pub const ZERO: Self = Self { slope: 0, intercept: 0 };
+    /// y = x.
+    pub const IDENTITY: Self = Self { slope: 1, intercept: 0 };
+
+    /// Value at `x`, both in units of 2^-frac; wraps at 2^64, of which the ring's 2^48 is a divisor.
+    #[must_use]
+    pub fn at(self, x: i64) -> i64 {
+        self.slope.wrapping_mul(x).wrapping_add(self.intercept)
+    }
+
+    /// Value at a real `x`, as a real number.
+    fn real(self, x: f64, frac: u8) -> f64 {
+        self.slope as f64 * x + self.intercept as f64 / unit(frac)
+    }
+}
+
+/// A function with linear ends and a windowed residual; see the module's head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Curve {
+    /// Name for people and for the gate's digest.
+    pub name: String,
+    /// f: fractional bits of x and y.
+    pub frac: u8,
+    /// Bits dropped from x to reach the grid, whose step is 2^-(frac - shift).
+    pub shift: u8,
+    /// L: the window is -2^(L-1) <= t < 2^(L-1).
+    pub window_bits: u8,
+    /// The line for t < 0.
+    pub left: Line,
+    /// The line for t >= 0.
+    pub right: Line,
+    /// 2^L corrections in units of 2^-frac; entry i belongs to t = i - 2^(L-1).
+    pub residual: Vec<i32>,
+}
+
+impl Curve {
+    /// Tabulates `activation` against two given lines in a given window. The name starts as the built-in's, or `custom`.
+    ///
+    /// # Errors
+    /// A parameter out of range, a value that is not finite, a residual that cannot be masked in [`MAX_MASK_BITS`].
+    pub fn build(
+        activation: &Activation,
+        frac: u8,
+        shift: u8,
+        window_bits: u8,
+        left: Line,
+        right: Line,
+    ) -> Result<Self, CurveError> {
+        check_parameters(frac, shift, window_bits, left, right)?;
+        let limit = 1_i64 << (MAX_MASK_BITS - 2);
+        let half = 1_i64 << (window_bits - 1);
+        let grid = unit(frac - shift);
+        let residual = (-half..half)
+            .map(|t| {
+                let x = t as f64 / grid;
+                let line = if t >= 0 { right } else { left };
+                let units = (unit(frac) * (finite(activation, x)? - line.real(x, frac))).round_ties_even();
+                if units.abs() >= limit as f64 {
+                    return Err(CurveError::ResidualTooLarge { x, residual: units, limit });
+                }
+                Ok(units as i32)
+            })
+            .collect::<Result<_, _>>()?;
+        let name = match activation {
+            Activation::Builtin(function) => function.name(),
+            Activation::Expression(_) | Activation::Samples(_) => "custom",
+        };
+        Ok(Self { name: name.to_owned(), frac, shift, window_bits, left, right, residual })
+    }
+
+    /// Like [`Self::build`], finding what is not given: lines from the limits at both ends, and the smallest window outside
+    /// which the error is no larger than the grid makes it inside.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`]; [`CurveError::NoLine`] and [`CurveError::NoWindow`] when there is nothing to find.
+    pub fn fit(
+        activation: &Activation,
+        frac: u8,
+        shift: u8,
+        window_bits: Option<u8>,
+        left: Option<Line>,
+        right: Option<Line>,
+    ) -> Result<Self, CurveError> {
+        let left = left.map_or_else(|| end_line(activation, frac, -FAR), Ok)?;
+        let right = right.map_or_else(|| end_line(activation, frac, FAR), Ok)?;
+        if let Some(bits) = window_bits {
+            return Self::build(activation, frac, shift, bits, left, right);
+        }
+        let mut failure = None;
+        for bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS {
+            let curve = Self::build(activation, frac, shift, bits, left, right)?;
+            let (inside, outside) =
+                (curve.max_error_inside(activation), curve.max_error_outside(activation)?);
+            if outside <= inside {
+                return Ok(curve);
+            }
+            failure = Some(CurveError::NoWindow { outside, inside });
+        }
+        // The range of widths is not empty, so a failure was recorded.
+        Err(failure.unwrap_or(CurveError::NoWindow { outside: f64::NAN, inside: f64::NAN }))
+    }
+
+    /// The same curve under another name.
+    ///
+    /// # Errors
+    /// [`CurveError::Name`].
+    pub fn named(mut self, name: &str) -> Result<Self, CurveError> {
+        check_name(name)?;
+        name.clone_into(&mut self.name);
+        Ok(self)
+    }
+
+    /// Number of grid points in the window, 2^L.
+    #[must_use]
+    pub fn window_len(&self) -> usize {
+        1 << self.window_bits
+    }
+
+    /// k: the least width with every `|residual| < 2^(k-2)`, so that a residual of either sign, masked mod 2^k, is
+    /// recovered with one bit of slack for the carry (section 6, step 4).
+    #[must_use]
+    pub fn mask_bits(&self) -> u8 {
+        let largest = self.residual.iter().map(|r| r.unsigned_abs()).max().unwrap_or(0);
+        // 2^(k-2) > largest: k - 2 is the bit length.
+        (u32::BITS - largest.leading_zeros()) as u8 + 2
+    }
+
+    /// The line that holds at grid point `t`.
+    #[must_use]
+    pub fn line(&self, t: i64) -> Line {
+        if t >= 0 { self.right } else { self.left }
+    }
+
+    /// The correction at grid point `t`, in units of 2^-frac: 0 outside the window.
+    #[must_use]
+    pub fn residual_at(&self, t: i64) -> i64 {
+        let half = 1_i64 << (self.window_bits - 1);
+        // The range check precedes the index, so i is in 0..2^L.
+        if (-half..half).contains(&t) { i64::from(self.residual[(t + half) as usize]) } else { 0 }
+    }
+
+    /// Value for input `x` rounded to grid point `t`; x and the value in units of 2^-frac.
+    #[must_use]
+    pub fn value(&self, x: i64, t: i64) -> i64 {
+        self.line(t).at(x).wrapping_add(self.residual_at(t))
+    }
+
+    /// The two outputs that unbiased rounding allows: at floor(x / 2^shift) and one above; both the same on the grid.
+    #[must_use]
+    pub fn reference(&self, x: i64) -> [i64; 2] {
+        let t = x >> self.shift;
+        let up = if x & ((1 << self.shift) - 1) == 0 { t } else { t + 1 };
+        [self.value(x, t), self.value(x, up)]
+    }
+
+    /// Predicted error against the real function.
+    ///
+    /// # Errors
+    /// [`CurveError::NotFinite`] where the function has no value.
+    pub fn accuracy(&self, activation: &Activation) -> Result<Accuracy, CurveError> {
+        let edge = 1_i64 << (self.window_bits - 1 + self.shift);
+        finite(activation, 0.0)?;
+        let outside = self.max_error_outside(activation)?;
+        let uniform = self.moments(activation, edge, |_| 1.0);
+        // Twelve standard deviations of N(0, 2^2) are beyond f64's sum of weights already at nine.
+        let reach = (24.0 * unit(self.frac)).min((1_u64 << 22) as f64) as i64;
+        let normal = self.moments(activation, reach, |x| libm::exp(-x * x / 8.0));
+        Ok(Accuracy {
+            max_inside: self.max_error_inside(activation),
+            max_outside: outside,
+            at_edge: self.worst_error(activation, -edge).max(self.worst_error(activation, edge)),
+            rms_uniform: uniform.0,
+            rms_normal: normal.0,
+            mean_normal: normal.1,
+        })
+    }
+
+    /// Canonical bytes: version, name, frac, shift, window bits, both lines, and the residuals as 16-bit numbers; all
+    /// little endian. See [`Self::decode`].
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2 + self.name.len() + 3 + 32 + 2 * self.residual.len());
+        // The name's length is at most MAX_NAME_BYTES.
+        out.extend([ENCODING_VERSION, self.name.len() as u8]);
+        out.extend(self.name.as_bytes());
+        out.extend([self.frac, self.shift, self.window_bits]);
+        for line in [self.left, self.right] {
+            out.extend(line.slope.to_le_bytes());
+            out.extend(line.intercept.to_le_bytes());
+        }
+        for &r in &self.residual {
+            // |r| < 2^(MAX_MASK_BITS - 2) fits.
+            out.extend((r as i16).to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote and nothing else: every range is checked and the length must match to the byte.
+    ///
+    /// # Errors
+    /// [`CurveError`] with what is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CurveError> {
+        let mut reader = Reader { bytes };
+        let [version, name_len] = reader.array()?;
+        if version != ENCODING_VERSION {
+            return Err(CurveError::Encoding { reason: "unknown version" });
+        }
+        let name = str::from_utf8(reader.slice(usize::from(name_len))?)
+            .map_err(|_| CurveError::Encoding { reason: "the name is not UTF-8" })?;
+        check_name(name)?;
+        let [frac, shift, window_bits] = reader.array()?;
+        let left = Line {
+            slope: i64::from_le_bytes(reader.array()?),
+            intercept: i64::from_le_bytes(reader.array()?),
+        };
+        let right = Line {
+            slope: i64::from_le_bytes(reader.array()?),
+            intercept: i64::from_le_bytes(reader.array()?),
+        };
+        check_parameters(frac, shift, window_bits, left, right)?;
+        if reader.bytes.len() != 2 << window_bits {
+            return Err(CurveError::Encoding { reason: "the table's length is not that of the window" });
+        }
+        let residual: Vec<i32> =
+            reader.bytes.as_chunks::<2>().0.iter().map(|&pair| i32::from(i16::from_le_bytes(pair))).collect();
+        let limit = 1_i64 << (MAX_MASK_BITS - 2);
+        if residual.iter().any(|&r| i64::from(r).abs() >= limit) {
+            return Err(CurveError::Encoding { reason: "a residual exceeds the mask" });
+        }
+        Ok(Self { name: name.to_owned(), frac, shift, window_bits, left, right, residual })
+    }
+
+    /// Largest error over every input of the window, either rounding.
+    fn max_error_inside(&self, activation: &Activation) -> f64 {
+        let edge = 1_i64 << (self.window_bits - 1 + self.shift);
+        // Inputs less than a grid step from the edge may round out of the window: they count as outside.
+        let last = edge - (1 << self.shift);
+        (-edge..=last).map(|x| self.worst_error(activation, x)).fold(0.0, f64::max)
+    }
+
+    /// Largest distance of the function from its lines outside the window, on a grid that coarsens outwards to [`FAR`].
+    fn max_error_outside(&self, activation: &Activation) -> Result<f64, CurveError> {
+        let edge = (1_i64 << (self.window_bits - 1)) as f64 / unit(self.frac - self.shift);
+        let mut worst = 0.0_f64;
+        let mut x = edge;
+        while x <= FAR.max(2.0 * edge) {
+            for (x, line) in [(x, self.right), (-x, self.left)] {
+                worst = worst.max((finite(activation, x)? - line.real(x, self.frac)).abs());
+            }
+            // 1/256 of the edge's distance per step: fine where an activation still bends, few steps in all.
+            x += x / 256.0;
+        }
+        Ok(worst)
+    }
+
+    /// The larger error of the two allowed outputs at `x`, in units of 2^-frac, as a real number.
+    fn worst_error(&self, activation: &Activation, x: i64) -> f64 {
+        let exact = activation.eval(x as f64 / unit(self.frac));
+        self.reference(x).map(|y| (y as f64 / unit(self.frac) - exact).abs()).into_iter().fold(0.0, f64::max)
+    }
+
+    /// Root mean square and mean error over |x| < `reach` (units of 2^-frac) weighted by a density, in expectation over
+    /// the rounding.
+    fn moments(&self, activation: &Activation, reach: i64, density: impl Fn(f64) -> f64) -> (f64, f64) {
+        let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for x in -reach..reach {
+            let real = x as f64 / unit(self.frac);
+            let up = (x & ((1 << self.shift) - 1)) as f64 / unit(self.shift);
+            let w = density(real);
+            let exact = activation.eval(real);
+            for (y, p) in self.reference(x).into_iter().zip([1.0 - up, up]) {
+                let error = y as f64 / unit(self.frac) - exact;
+                sum += w * p * error;
+                squares += w * p * error * error;
+            }
+            weight += w;
+        }
+        ((squares / weight).sqrt(), sum / weight)
+    }
+}
+
+/// Predicted error of a curve against the real function, all as real numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Accuracy {
+    /// Largest error inside the window, over every input and both roundings.
+    pub max_inside: f64,
+    /// Largest error outside the window.
+    pub max_outside: f64,
+    /// Largest error at the two edges of the window.
+    pub at_edge: f64,
+    /// Root mean square for inputs uniform over the window.
+    pub rms_uniform: f64,
+    /// Root mean square for inputs from N(0, 2^2).
+    pub rms_normal: f64,
+    /// Mean for inputs from N(0, 2^2): the bias.
+    pub mean_normal: f64,
+}
+
+/// First byte of an encoded curve.
+const ENCODING_VERSION: u8 = 1;
+
+/// 2^bits as a real number.
+fn unit(bits: u8) -> f64 {
+    (1_u64 << bits) as f64
+}
+
+fn finite(activation: &Activation, x: f64) -> Result<f64, CurveError> {
+    let y = activation.eval(x);
+    if y.is_finite() { Ok(y) } else { Err(CurveError::NotFinite { x }) }
+}
+
+/// The line that `activation` follows at `far`, +[`FAR`] or -[`FAR`].
+fn end_line(activation: &Activation, frac: u8, far: f64) -> Result<Line, CurveError> {
+    let (near, value) = (finite(activation, far / 2.0)?, finite(activation, far)?);
+    let measured = (value - near) / (far / 2.0);
+    let slope = measured.round_ties_even();
+    let intercept = (unit(frac) * (value - slope * far)).round_ties_even();
+    // A slope off by 2^-10 is off by half a unit over FAR: anything that really becomes a line is far closer.
+    if (measured - slope).abs() > 1.0 / 1024.0
+        || slope.abs() > MAX_SLOPE as f64
+        || intercept.abs() > MAX_INTERCEPT as f64
+    {
+        let end = if far > 0.0 { "+infinity" } else { "-infinity" };
+        return Err(CurveError::NoLine { end, slope: measured });
+    }
+    Ok(Line { slope: slope as i64, intercept: intercept as i64 })
+}
+
+fn check_name(name: &str) -> Result<(), CurveError> {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(CurveError::Name { name: name.to_owned() })
+    }
+}
+
+fn check_parameters(frac: u8, shift: u8, window_bits: u8, left: Line, right: Line) -> Result<(), CurveError> {
+    let check = |what, value, min, max| {
+        if (min..=max).contains(&value) { Ok(()) } else { Err(CurveError::Range { what, value, min, max }) }
+    };
+    check("frac", i64::from(frac), 1, i64::from(MAX_FRAC))?;
+    check("shift", i64::from(shift), 0, i64::from(frac))?;
+    check("window_bits", i64::from(window_bits), i64::from(MIN_WINDOW_BITS), i64::from(MAX_WINDOW_BITS))?;
+    for line in [left, right] {
+        check("slope", line.slope, -MAX_SLOPE, MAX_SLOPE)?;
+        check("intercept", line.intercept, -MAX_INTERCEPT, MAX_INTERCEPT)?;
+    }
+    Ok(())
+}
+
+/// Takes bytes from the front of a slice.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn slice(&mut self, len: usize) -> Result<&'a [u8], CurveError> {
+        let (head, rest) =
+            self.bytes.split_at_checked(len).ok_or(CurveError::Encoding { reason: "it ends early" })?;
+        self.bytes = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CurveError> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.slice(N)?);
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests;
