@@ -168,7 +168,8 @@ impl FromStr for Builtin {
 #[derive(Clone)]
 pub struct Expression {
     text: String,
-    tree: FlatEx<f64, Functions>,
+    // Boxed: it keeps its small vectors inline, 20 kB of them.
+    tree: Box<FlatEx<f64, Functions>>,
 }
 
 impl Expression {
@@ -187,7 +188,7 @@ impl Expression {
         if let Some(name) = tree.var_names().iter().find(|name| *name != "x") {
             return Err(ActivationError::Variable { name: name.clone() });
         }
-        Ok(Self { text: text.to_owned(), tree })
+        Ok(Self { text: text.to_owned(), tree: Box::new(tree) })
     }
 
     /// Value at `x`.

@@ -1,0 +1,131 @@
+//! What a backend does: deal chunks, and evaluate them step by step. Backends agree bit for bit.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Gate, Party, SecretBytes, Seed};
+
+/// A kind of device that makes and evaluates keys.
+pub trait Backend: Send + Sync {
+    /// Which device, for records and logs.
+    fn info(&self) -> BackendInfo;
+
+    /// Makes chunk `job.chunk` of a batch: the bytes for party 0 and for party 1, as [`crate::KeyShape`] lays them out.
+    ///
+    /// # Errors
+    /// When the device fails; nothing of the chunk may be used then.
+    fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError>;
+
+    /// This party's shares of the wire mask `field` ([`crate::layout::R_IN`] or [`crate::layout::R_OUT`]) of a chunk.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn wire_mask(&self, job: &EvalJob, field: crate::layout::FieldId) -> Result<Vec<u64>, BackendError>;
+
+    /// Takes the key of a chunk to where it will be used. `key` has the length the layout says.
+    ///
+    /// # Errors
+    /// When the device fails or is out of memory.
+    fn stage(&self, job: &EvalJob, key: SecretBytes) -> Result<Box<dyn StagedKey>, BackendError>;
+}
+
+/// A chunk's key on its device, waiting for the input.
+pub trait StagedKey: Send {
+    /// Starts the evaluation.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError>;
+}
+
+/// One chunk in evaluation. Exchange i's message is made from the peer's message of exchange i - 1.
+pub trait ChunkEval: Send {
+    /// The message of exchange `step`. `incoming` is the peer's message of the exchange before, empty for the first.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError>;
+
+    /// The public y_hat, after the last exchange.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError>;
+}
+
+/// What a chunk's evaluation starts from; the gate says which ([`Gate::takes_shares`]).
+#[derive(Clone)]
+pub enum Input {
+    /// The public masked wire x_hat.
+    Wire(Vec<u64>),
+    /// This party's additive shares of x, for gates that open what they need themselves.
+    Shares(Vec<u64>),
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wire(x) => write!(f, "Wire({} elements)", x.len()),
+            Self::Shares(x) => write!(f, "Shares({} elements)", x.len()),
+        }
+    }
+}
+
+/// One chunk to deal.
+#[derive(Clone, Debug)]
+pub struct DealJob<'a> {
+    /// The gate.
+    pub gate: &'a Gate,
+    /// The batch's id.
+    pub batch: [u8; 16],
+    /// The chunk's index.
+    pub chunk: u32,
+    /// Its elements, 1..=[`crate::CHUNK_ELEMS`].
+    pub elems: usize,
+    /// The seeds of party 0 and party 1.
+    pub party_seeds: &'a [Seed; 2],
+    /// The seed of what the dealer alone knows.
+    pub dealer_seed: &'a Seed,
+}
+
+/// One chunk to evaluate.
+#[derive(Clone, Debug)]
+pub struct EvalJob {
+    /// The gate.
+    pub gate: Arc<Gate>,
+    /// The batch's id.
+    pub batch: [u8; 16],
+    /// The chunk's index.
+    pub chunk: u32,
+    /// Its elements.
+    pub elems: usize,
+    /// Which party evaluates.
+    pub party: Party,
+    /// This party's seed of the batch.
+    pub seed: Seed,
+}
+
+/// Which device a figure comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// "cpu" or "cuda".
+    pub name: &'static str,
+    /// Model and instruction level or driver.
+    pub device: String,
+}
+
+/// A backend's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The device is absent, too old or not usable.
+    #[error("no usable device: {0}")]
+    Unavailable(String),
+    /// The device has too little memory left.
+    #[error("device out of memory: {0}")]
+    OutOfMemory(String),
+    /// A kernel or a copy failed.
+    #[error("device failed: {0}")]
+    Failed(String),
+    /// The caller passed what the gate does not take.
+    #[error("backend misused: {0}")]
+    Misuse(&'static str),
+}

@@ -1,0 +1,361 @@
+//! A gate: a protocol with its function and shape, in a canonical encoding whose digest both parties and the dealer
+//! compare before anything secret moves.
+
+use std::{fmt, str::FromStr};
+
+use crate::{Cost, Curve, KeyShape, Segment, layout::Party, layout::chunk_count, layout::chunk_elems, onehot::Onehot,
+    suf_lut::SufLut};
+
+/// Longest canonical encoding that is accepted: a table of 2^12 entries of 4 bytes, three times over.
+pub const MAX_ENCODED: usize = 64 << 10;
+
+/// Most elements of a batch: 10^8.
+pub const MAX_ELEMS: u64 = 100_000_000;
+
+const MAGIC: &[u8; 4] = b"sufg";
+const VERSION: u8 = 1;
+
+/// The five protocols of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// SIGMA (PETS 2024), reproduced.
+    Sigma,
+    /// The published SUF benchmark: a table on the low bits.
+    SufLut,
+    /// FuseFSS proper: operator specifications, compiled.
+    Suf,
+    /// One-time truth tables on short digits.
+    Onehot,
+    /// Two rounds from one comparison DPF.
+    Dpf,
+}
+
+impl Protocol {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 5] = [Self::Sigma, Self::SufLut, Self::Suf, Self::Onehot, Self::Dpf];
+
+    /// The name on the command line and in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sigma => "sigma",
+            Self::SufLut => "suf-lut",
+            Self::Suf => "suf",
+            Self::Onehot => "onehot",
+            Self::Dpf => "dpf",
+        }
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Sigma => 1,
+            Self::SufLut => 2,
+            Self::Suf => 3,
+            Self::Onehot => 4,
+            Self::Dpf => 5,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = GateError;
+
+    fn from_str(name: &str) -> Result<Self, GateError> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|protocol| protocol.name()).collect();
+            GateError::Unknown { what: "protocol", name: name.into(), known: known.join(", ") }
+        })
+    }
+}
+
+/// What a protocol evaluates, and in which shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// See [`SufLut`].
+    SufLut(SufLut),
+    /// See [`Onehot`].
+    Onehot(Onehot),
+}
+
+/// A gate, ready to be dealt and evaluated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    name: String,
+    shape: Shape,
+    key_shape: KeyShape,
+    exchanges: Vec<Vec<Segment>>,
+    digest: [u8; 32],
+}
+
+/// Why a gate cannot be made or understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// A name that is not known, with those that are.
+    #[error("unknown {what} '{name}'; known are {known}")]
+    Unknown {
+        /// What was looked for.
+        what: &'static str,
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A shape outside what the protocol supports.
+    #[error("{0}")]
+    Shape(String),
+    /// A canonical encoding that is not one.
+    #[error("gate encoding: {0}")]
+    Encoding(&'static str),
+}
+
+impl Gate {
+    /// A gate called `name` (1 to 64 printable ASCII characters).
+    ///
+    /// # Errors
+    /// When the name is not acceptable.
+    pub fn new(name: &str, shape: Shape) -> Result<Self, GateError> {
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(GateError::Shape("a gate's name has 1 to 64 printable ASCII characters".into()));
+        }
+        let (key_shape, exchanges) = match &shape {
+            Shape::SufLut(gate) => (gate.key_shape(), gate.exchanges()),
+            Shape::Onehot(gate) => (gate.key_shape(), gate.exchanges()),
+        };
+        let mut gate = Self { name: name.into(), shape, key_shape, exchanges, digest: [0; 32] };
+        gate.digest = *blake3::hash(&gate.encode()).as_bytes();
+        Ok(gate)
+    }
+
+    /// The gate's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its protocol.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match &self.shape {
+            Shape::SufLut(_) => Protocol::SufLut,
+            Shape::Onehot(_) => Protocol::Onehot,
+        }
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// BLAKE3 of the canonical encoding.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The key's fields.
+    #[must_use]
+    pub fn key_shape(&self) -> &KeyShape {
+        &self.key_shape
+    }
+
+    /// The exchanges, in order.
+    #[must_use]
+    pub fn exchanges(&self) -> &[Vec<Segment>] {
+        &self.exchanges
+    }
+
+    /// Whether evaluation starts from shares of x instead of the opened x_hat.
+    #[must_use]
+    pub fn takes_shares(&self) -> bool {
+        matches!(self.shape, Shape::SufLut(_))
+    }
+
+    /// The declared cost.
+    #[must_use]
+    pub fn declared(&self) -> Cost {
+        match &self.shape {
+            Shape::SufLut(gate) => gate.declared(),
+            Shape::Onehot(gate) => gate.declared(),
+        }
+    }
+
+    /// Bytes of exchange `step`'s message for a chunk of `elems` elements.
+    #[must_use]
+    pub fn message_bytes(&self, step: usize, elems: usize) -> usize {
+        self.exchanges[step].iter().map(|segment| segment.bytes(elems)).sum()
+    }
+
+    /// Payload bits that one party sends for a batch of `elems` elements.
+    #[must_use]
+    pub fn batch_message_bits(&self, elems: u64) -> u64 {
+        let chunk = |chunk| -> u64 {
+            let elems = chunk_elems(elems, chunk);
+            (0..self.exchanges.len()).map(|step| self.message_bytes(step, elems) as u64 * 8).sum()
+        };
+        (0..chunk_count(elems)).map(chunk).sum()
+    }
+
+    /// Bytes of key, without seed and framing, that `party` receives for a batch of `elems` elements.
+    #[must_use]
+    pub fn batch_key_bytes(&self, party: Party, elems: u64) -> u64 {
+        let chunk = |chunk| self.key_shape.chunk_bytes(party.role(chunk), chunk_elems(elems, chunk)) as u64;
+        (0..chunk_count(elems)).map(chunk).sum()
+    }
+
+    /// Smallest and largest input, in units of 2^-12, for which the output is right.
+    #[must_use]
+    pub fn domain(&self) -> (i64, i64) {
+        match &self.shape {
+            // The table reads the low bits of anything.
+            Shape::SufLut(_) => (-(1 << 47), (1 << 47) - 1),
+            Shape::Onehot(gate) => gate.domain(),
+        }
+    }
+
+    /// The outputs that are right for input `x`: one, or the two that unbiased rounding allows.
+    #[must_use]
+    pub fn reference(&self, x: i64) -> [i64; 2] {
+        match &self.shape {
+            Shape::SufLut(gate) => [gate.reference(x); 2],
+            Shape::Onehot(gate) => gate.curve().reference(x),
+        }
+    }
+
+    /// The canonical encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend([VERSION, self.protocol().code(), self.name.len() as u8]);
+        out.extend(self.name.as_bytes());
+        match &self.shape {
+            Shape::SufLut(gate) => {
+                out.push(gate.bits());
+                out.extend(gate.table().iter().flat_map(|entry| entry.to_le_bytes()));
+            }
+            Shape::Onehot(gate) => {
+                out.push(gate.digits().len() as u8);
+                out.extend(gate.digits());
+                out.extend(gate.curve().encode());
+            }
+        }
+        out
+    }
+
+    /// Reads a canonical encoding.
+    ///
+    /// # Errors
+    /// When a byte is out of place, the shape is not supported, or the encoding is not the canonical one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, GateError> {
+        if bytes.len() > MAX_ENCODED {
+            return Err(GateError::Encoding("longer than 64 KiB"));
+        }
+        let mut cursor = Cursor(bytes);
+        if cursor.take(4)? != MAGIC {
+            return Err(GateError::Encoding("not a gate"));
+        }
+        if cursor.byte()? != VERSION {
+            return Err(GateError::Encoding("another version"));
+        }
+        let code = cursor.byte()?;
+        let name_len = usize::from(cursor.byte()?);
+        let name = std::str::from_utf8(cursor.take(name_len)?)
+            .map_err(|_| GateError::Encoding("the name is not UTF-8"))?;
+        let shape = match Protocol::ALL.into_iter().find(|protocol| protocol.code() == code) {
+            Some(Protocol::SufLut) => {
+                let bits = cursor.byte()?;
+                let entries = cursor.rest().chunks(4).map(|entry| {
+                    entry.try_into().map(i32::from_le_bytes).map_err(|_| GateError::Encoding("table cut short"))
+                });
+                Shape::SufLut(SufLut::new(bits, entries.collect::<Result<_, _>>()?)?)
+            }
+            Some(Protocol::Onehot) => {
+                let digits = usize::from(cursor.byte()?);
+                let digits = cursor.take(digits)?.to_vec();
+                let curve = Curve::decode(cursor.rest())
+                    .map_err(|_| GateError::Encoding("the curve is damaged"))?;
+                Shape::Onehot(Onehot::new(curve, digits)?)
+            }
+            _ => return Err(GateError::Encoding("unknown protocol")),
+        };
+        let gate = Self::new(name, shape)?;
+        if gate.encode() != bytes {
+            return Err(GateError::Encoding("not canonical"));
+        }
+        Ok(gate)
+    }
+}
+
+/// Reads a byte string from the front.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], GateError> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or(GateError::Encoding("cut short"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn byte(&mut self) -> Result<u8, GateError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{activation::{Activation, Builtin}, gatefile};
+
+    fn gates() -> Vec<Gate> {
+        gatefile::builtin_test_gates()
+    }
+
+    #[test]
+    fn declared_cost_is_what_the_layout_and_the_exchanges_say() {
+        use crate::layout::Role;
+        for gate in gates() {
+            let declared = gate.declared();
+            let key = gate.key_shape();
+            assert_eq!(declared.seeded_key_bits, key.bits_per_elem(Role::Seeded), "{}", gate.name());
+            assert_eq!(declared.explicit_key_bits, key.bits_per_elem(Role::Explicit), "{}", gate.name());
+            let bits: u32 = gate.exchanges().iter().flatten().map(|segment| u32::from(segment.bits)).sum();
+            assert_eq!(declared.bits, bits, "{}", gate.name());
+            assert_eq!(usize::from(declared.rounds), gate.exchanges().len(), "{}", gate.name());
+        }
+    }
+
+    #[test]
+    fn published_costs_are_met() {
+        let lut = |activation: Activation, bits| SufLut::of(&activation, bits).expect("bits in range").declared();
+        let gelu = lut(Builtin::Gelu.into(), 8);
+        assert!((gelu.mean_key_bytes() - 92.125).abs() < f64::EPSILON);
+        assert!((gelu.eval_bytes() - 26.25).abs() < f64::EPSILON);
+        let silu = lut(Builtin::Silu.into(), 10);
+        assert!((silu.mean_key_bytes() - 124.125).abs() < f64::EPSILON);
+        assert!((silu.eval_bytes() - 26.75).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn encodings_round_trip_and_are_strict() {
+        for gate in gates() {
+            let bytes = gate.encode();
+            assert_eq!(Gate::decode(&bytes).expect("own encoding"), gate);
+            for len in 0..bytes.len() {
+                assert!(Gate::decode(&bytes[..len]).is_err(), "{} cut at {len}", gate.name());
+            }
+            let mut longer = bytes.clone();
+            longer.push(0);
+            assert!(Gate::decode(&longer).is_err(), "{} with a byte too many", gate.name());
+        }
+    }
+}

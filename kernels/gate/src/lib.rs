@@ -1,0 +1,26 @@
+//! The one definition of what is computed: rings, gates, key layouts, messages, declared cost, and the trait a
+//! backend implements. Nothing here does I/O, owns a thread or knows a network.
+//!
+//! Section numbers in the docs of this crate refer to the protocol specification summarised in `ARCHITECTURE.md`;
+//! papers are cited where a construction comes from one.
+
+pub mod activation;
+pub mod backend;
+pub mod cost;
+pub mod curve;
+pub mod gate;
+pub mod gatefile;
+pub mod layout;
+pub mod onehot;
+pub mod prg;
+pub mod ring;
+pub mod secret;
+pub mod suf_lut;
+
+pub use backend::{Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, StagedKey};
+pub use cost::Cost;
+pub use curve::Curve;
+pub use gate::{Gate, GateError, Protocol, Shape};
+pub use layout::{CHUNK_ELEMS, Field, KeyShape, Party, Role, Segment, Source, Width};
+pub use ring::Ring;
+pub use secret::{SecretBytes, Seed};
