@@ -6,10 +6,10 @@
 
 use crate::activation::Activation;
 
-/// Narrowest window, in bits of `t`: a whole byte of one-hot bits.
-pub const MIN_WINDOW_BITS: u8 = 3;
-/// Widest window, in bits of `t`: one-hot keys grow with 2^L, and a mebibyte per thousand elements is beyond use.
-pub const MAX_WINDOW_BITS: u8 = 14;
+/// Narrowest window, in bits of `t`: a 64-bit word of one-hot bits.
+pub const MIN_WINDOW_BITS: u8 = 6;
+/// Widest window, in bits of `t`: one-hot keys grow with 2^L, and half a kilobyte per element is the end of what is useful.
+pub const MAX_WINDOW_BITS: u8 = 12;
 /// Largest number of fractional bits: leaves 24 integer bits of the 48-bit ring.
 pub const MAX_FRAC: u8 = 24;
 /// Most bits of the mask that hides a residual on the wire.
@@ -182,6 +182,7 @@ impl Curve {
         left: Option<Line>,
         right: Option<Line>,
     ) -> Result<Self, CurveError> {
+        check_parameters(frac, shift, window_bits.unwrap_or(MIN_WINDOW_BITS), Line::ZERO, Line::ZERO)?;
         let left = left.map_or_else(|| end_line(activation, frac, -FAR), Ok)?;
         let right = right.map_or_else(|| end_line(activation, frac, FAR), Ok)?;
         if let Some(bits) = window_bits {
