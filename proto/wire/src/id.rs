@@ -1,0 +1,355 @@
+//! Names of runs, batches, gates, parties and roles, causal depth, and who is at fault.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::codec::{Cursor, Decode, Encode, WireError, put_text};
+use crate::limits::MAX_REASON_BYTES;
+
+/// Text that is not the hexadecimal form of an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{what}: {digits} hexadecimal digits wanted")]
+pub struct HexError {
+    what: &'static str,
+    digits: usize,
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $bytes]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        /// The first 4 bytes: enough to tell two apart in a log.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:02x}{:02x}{:02x}{:02x}..)"), self.0[0], self.0[1], self.0[2], self.0[3])
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = HexError;
+            fn from_str(text: &str) -> Result<Self, HexError> {
+                let mut bytes = [0; $bytes];
+                unhex(text, &mut bytes).ok_or(HexError { what: $field, digits: 2 * $bytes })?;
+                Ok(Self(bytes))
+            }
+        }
+
+        impl Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+                out.extend_from_slice(&self.0);
+                Ok(())
+            }
+        }
+
+        impl Decode for $name {
+            fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+                Ok(Self(cursor.array($field)?))
+            }
+        }
+    };
+}
+
+identifier!(
+    /// One run of one gate, 128 random bits drawn by the party that proposes it.
+    RunId, 16, "run"
+);
+identifier!(
+    /// One batch of one-time keys, 128 random bits. A batch is consumed once, or burnt.
+    BatchId, 16, "batch"
+);
+identifier!(
+    /// BLAKE3 of a canonical gate description.
+    Digest, 32, "digest"
+);
+
+/// One of the two evaluating parties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PartyId {
+    /// Party 0: seeded on even chunks.
+    P0,
+    /// Party 1: seeded on odd chunks.
+    P1,
+}
+
+impl PartyId {
+    /// Both, in order.
+    pub const BOTH: [Self; 2] = [Self::P0, Self::P1];
+
+    /// The party at the other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::P0 => Self::P1,
+            Self::P1 => Self::P0,
+        }
+    }
+
+    /// 0 or 1.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The role that this party's certificate carries.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::P0 => Role::Party0,
+            Self::P1 => Role::Party1,
+        }
+    }
+}
+
+impl fmt::Display for PartyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.role().fmt(f)
+    }
+}
+
+impl Encode for PartyId {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.push(*self as u8);
+        Ok(())
+    }
+}
+
+impl Decode for PartyId {
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+        match cursor.u8("party")? {
+            0 => Ok(Self::P0),
+            1 => Ok(Self::P1),
+            value => Err(WireError::Unknown { field: "party", value: value.into() }),
+        }
+    }
+}
+
+/// What a certificate entitles its holder to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Makes keys for both parties.
+    Dealer,
+    /// Evaluates as party 0.
+    Party0,
+    /// Evaluates as party 1.
+    Party1,
+    /// Starts, watches and cancels runs.
+    Operator,
+    /// Submits shares and collects results.
+    Client,
+    /// Watches.
+    Observer,
+}
+
+impl Role {
+    /// All roles, in the order of their numbers on the wire.
+    pub const ALL: [Self; 6] =
+        [Self::Dealer, Self::Party0, Self::Party1, Self::Operator, Self::Client, Self::Observer];
+
+    /// The name in certificates, file names and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dealer => "dealer",
+            Self::Party0 => "party0",
+            Self::Party1 => "party1",
+            Self::Operator => "operator",
+            Self::Client => "client",
+            Self::Observer => "observer",
+        }
+    }
+
+    /// The inverse of [`Role::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// The party that this role is, if it is one.
+    pub const fn party(self) -> Option<PartyId> {
+        match self {
+            Self::Party0 => Some(PartyId::P0),
+            Self::Party1 => Some(PartyId::P1),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Encode for Role {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.push(*self as u8);
+        Ok(())
+    }
+}
+
+impl Decode for Role {
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+        let value = cursor.u8("role")?;
+        let role = Self::ALL.get(usize::from(value)).copied();
+        role.ok_or(WireError::Unknown { field: "role", value: value.into() })
+    }
+}
+
+/// Causal depth: how many frames, each answering the last, lead to this point. The maximum over a gate is its number of
+/// rounds (protocols, section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Causal(u8);
+
+impl Causal {
+    /// Nothing received yet.
+    pub const START: Self = Self(0);
+
+    /// What depends on both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// The depth of a frame that depends on this. No gate has 254 rounds, so reaching the end is an error.
+    pub fn next(self) -> Result<Self, WireError> {
+        if self.0 < u8::MAX - 1 {
+            Ok(Self(self.0 + 1))
+        } else {
+            Err(WireError::Depth { field: "depth", value: u8::MAX })
+        }
+    }
+
+    /// The number itself.
+    pub const fn depth(self) -> u8 {
+        self.0
+    }
+}
+
+impl Encode for Causal {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        if self.0 == 0 {
+            return Err(WireError::Depth { field: "depth", value: 0 });
+        }
+        out.push(self.0);
+        Ok(())
+    }
+}
+
+impl Decode for Causal {
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+        match cursor.u8("depth")? {
+            value @ (0 | u8::MAX) => Err(WireError::Depth { field: "depth", value }),
+            depth => Ok(Self(depth)),
+        }
+    }
+}
+
+/// Who is at fault when something ends badly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// The other party, or its network.
+    Peer,
+    /// The dealer, or its network.
+    Dealer,
+    /// A GPU, a disk, memory.
+    Device,
+    /// A configuration file, a certificate, a port.
+    Config,
+    /// Whoever asked for it.
+    Caller,
+    /// This program.
+    Bug,
+}
+
+impl Fault {
+    /// All faults, in the order of their numbers on the wire.
+    pub const ALL: [Self; 6] =
+        [Self::Peer, Self::Dealer, Self::Device, Self::Config, Self::Caller, Self::Bug];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Peer => "peer",
+            Self::Dealer => "dealer",
+            Self::Device => "device",
+            Self::Config => "configuration",
+            Self::Caller => "caller",
+            Self::Bug => "bug",
+        })
+    }
+}
+
+impl Encode for Fault {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.push(*self as u8);
+        Ok(())
+    }
+}
+
+impl Decode for Fault {
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+        let value = cursor.u8("fault")?;
+        let fault = Self::ALL.get(usize::from(value)).copied();
+        fault.ok_or(WireError::Unknown { field: "fault", value: value.into() })
+    }
+}
+
+/// A sentence for the other side's log: at most [`MAX_REASON_BYTES`] bytes of text without control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    /// Control characters become spaces; what does not fit is cut at a character's border.
+    pub fn new(text: &str) -> Self {
+        let mut plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        plain.truncate(plain.floor_char_boundary(MAX_REASON_BYTES));
+        Self(plain)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Reason {
+    fn from(text: T) -> Self {
+        Self::new(text.as_ref())
+    }
+}
+
+impl Encode for Reason {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        put_text(out, "reason", &self.0, MAX_REASON_BYTES)
+    }
+}
+
+impl Decode for Reason {
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+        Ok(Self(cursor.text("reason", MAX_REASON_BYTES)?))
+    }
+}
+
+fn unhex(text: &str, bytes: &mut [u8]) -> Option<()> {
+    // The test for ASCII digits comes first: `from_str_radix` alone would also take a sign.
+    if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(())
+}

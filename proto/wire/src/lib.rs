@@ -1,0 +1,36 @@
+//! What two processes must agree on: the messages between the parties and from the dealer, byte by byte.
+//!
+//! `proto/WIRE.md` holds the byte tables; this crate encodes and decodes them and does nothing else: no socket, no
+//! clock, no randomness. Everything is little endian, canonical (one encoding per message) and bounded: a length is
+//! compared with a limit of [`limits`] and, for payloads, with the length that the receiver expects from agreed
+//! parameters, before a byte is allocated for it.
+//!
+//! A message travels as a length (u32), a kind (u8) and a body. Two kinds carry a large payload after a fixed head, a
+//! data frame ([`DataFrame`]) and a key chunk ([`KeyChunk`]); they are encoded and decoded in two pieces, so that the
+//! payload is never copied into a second buffer.
+
+#![forbid(unsafe_code)]
+
+mod codec;
+mod dealer;
+mod frame;
+mod id;
+pub mod limits;
+mod peer;
+mod secret;
+mod segment;
+mod tag;
+mod transcript;
+
+pub use codec::{Cursor, Decode, Encode, WireError};
+pub use dealer::{DealerMessage, Header, KeyChunk, KeyChunkHead, KeyRequest};
+pub use frame::{Encoded, Message, PREFIX_BYTES, Prefix, decode_frame};
+pub use id::{BatchId, Causal, Digest, Fault, PartyId, Reason, Role, RunId};
+pub use peer::{Accept, DataFrame, DataHead, Finished, Hello, PeerMessage, Propose};
+pub use secret::{Seed, wiped};
+pub use segment::Segments;
+pub use tag::Tag;
+pub use transcript::Transcript;
+
+/// Version of everything in this crate; both sides must speak the same one. History: `proto/WIRE.md`.
+pub const VERSION: u16 = 1;
