@@ -3,8 +3,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Cost, Curve, KeyShape, Segment, layout::Party, layout::chunk_count, layout::chunk_elems, onehot::Onehot,
-    suf_lut::SufLut};
+use crate::{
+    Cost, Curve, KeyShape, Segment, layout::Party, layout::chunk_count, layout::chunk_elems, onehot::Onehot,
+    suf_lut::SufLut,
+};
 
 /// Longest canonical encoding that is accepted: a table of 2^12 entries of 4 bytes, three times over.
 pub const MAX_ENCODED: usize = 64 << 10;
@@ -192,14 +194,10 @@ impl Gate {
         self.exchanges[step].iter().map(|segment| segment.bytes(elems)).sum()
     }
 
-    /// Payload bits that one party sends for a batch of `elems` elements.
+    /// Payload bits that one party sends for a batch of `elems` elements; padding to bytes is not counted.
     #[must_use]
     pub fn batch_message_bits(&self, elems: u64) -> u64 {
-        let chunk = |chunk| -> u64 {
-            let elems = chunk_elems(elems, chunk);
-            (0..self.exchanges.len()).map(|step| self.message_bytes(step, elems) as u64 * 8).sum()
-        };
-        (0..chunk_count(elems)).map(chunk).sum()
+        u64::from(self.declared().bits) * elems
     }
 
     /// Bytes of key, without seed and framing, that `party` receives for a batch of `elems` elements.
@@ -271,15 +269,18 @@ impl Gate {
             Some(Protocol::SufLut) => {
                 let bits = cursor.byte()?;
                 let entries = cursor.rest().chunks(4).map(|entry| {
-                    entry.try_into().map(i32::from_le_bytes).map_err(|_| GateError::Encoding("table cut short"))
+                    entry
+                        .try_into()
+                        .map(i32::from_le_bytes)
+                        .map_err(|_| GateError::Encoding("table cut short"))
                 });
                 Shape::SufLut(SufLut::new(bits, entries.collect::<Result<_, _>>()?)?)
             }
             Some(Protocol::Onehot) => {
                 let digits = usize::from(cursor.byte()?);
                 let digits = cursor.take(digits)?.to_vec();
-                let curve = Curve::decode(cursor.rest())
-                    .map_err(|_| GateError::Encoding("the curve is damaged"))?;
+                let curve =
+                    Curve::decode(cursor.rest()).map_err(|_| GateError::Encoding("the curve is damaged"))?;
                 Shape::Onehot(Onehot::new(curve, digits)?)
             }
             _ => return Err(GateError::Encoding("unknown protocol")),
@@ -314,7 +315,10 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{activation::{Activation, Builtin}, gatefile};
+    use crate::{
+        activation::{Activation, Builtin},
+        gatefile,
+    };
 
     fn gates() -> Vec<Gate> {
         gatefile::builtin_test_gates()
@@ -336,7 +340,8 @@ mod tests {
 
     #[test]
     fn published_costs_are_met() {
-        let lut = |activation: Activation, bits| SufLut::of(&activation, bits).expect("bits in range").declared();
+        let lut =
+            |activation: Activation, bits| SufLut::of(&activation, bits).expect("bits in range").declared();
         let gelu = lut(Builtin::Gelu.into(), 8);
         assert!((gelu.mean_key_bytes() - 92.125).abs() < f64::EPSILON);
         assert!((gelu.eval_bytes() - 26.25).abs() < f64::EPSILON);

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! A party's run, pure: events in, actions out. No I/O, no clock, no thread.
+//!
+//! The daemon feeds a [`Run`] with what arrives ([`Event`]) and does what it asks for ([`Action`]); computing is asked for
+//! as [`Work`], so that the daemon may spread it over threads and a test may run it in place. The one durable rule, that
+//! a batch is burnt before anything that depends on its keys leaves, is a type: see [`BurntBatch`].
+
+mod chunk;
+mod event;
+mod failure;
+mod ledger;
+mod plan;
+mod run;
+mod work;
+
+pub use event::{Action, Event, Measured, Phase, Summary};
+pub use failure::Failure;
+pub use ledger::{BurnLog, BurntBatch, Ledger, LedgerError};
+pub use plan::{Plan, Policy};
+pub use run::{Run, WINDOW};
+pub use work::{Done, Work};

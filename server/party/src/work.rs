@@ -1,0 +1,242 @@
+//! The computing of a run, as values that any thread can carry out.
+
+use std::fmt;
+
+use bytes::Bytes;
+use suf_gate::{Backend, ChunkEval, EvalJob, Input, Party, SecretBytes, StagedKey, layout, ring::WIRE};
+
+use crate::Failure;
+
+/// Bytes of an opened ring element on the wire: 48 bits.
+const WIRE_BYTES: usize = WIRE.bits() as usize / 8;
+
+/// Something to compute.
+pub enum Work {
+    /// Mask the client's shares with the input mask: this party's half of x_hat.
+    Mask {
+        /// The chunk.
+        job: EvalJob,
+        /// The client's shares.
+        shares: Vec<u64>,
+    },
+    /// Add the two halves of x_hat.
+    Unite {
+        /// The chunk.
+        chunk: u32,
+        /// This party's half.
+        mine: Vec<u64>,
+        /// The peer's, packed.
+        theirs: Bytes,
+    },
+    /// Take a key to its device.
+    Stage {
+        /// The chunk.
+        job: EvalJob,
+        /// Its key.
+        key: SecretBytes,
+    },
+    /// Begin, and make the first message.
+    Begin {
+        /// The chunk.
+        chunk: u32,
+        /// Its key.
+        staged: Box<dyn StagedKey>,
+        /// x_hat or shares.
+        input: Input,
+    },
+    /// Make the message of exchange `step`.
+    Step {
+        /// The chunk.
+        chunk: u32,
+        /// Its evaluation.
+        eval: Box<dyn ChunkEval>,
+        /// Which exchange.
+        step: usize,
+        /// The peer's message of the exchange before.
+        incoming: Bytes,
+    },
+    /// Open y_hat.
+    Finish {
+        /// The chunk.
+        chunk: u32,
+        /// Its evaluation.
+        eval: Box<dyn ChunkEval>,
+        /// The peer's last message.
+        incoming: Bytes,
+    },
+    /// Turn y_hat into this party's output share.
+    Unmask {
+        /// The chunk.
+        job: EvalJob,
+        /// The public output.
+        y_hat: Vec<u64>,
+    },
+}
+
+/// What came of it.
+pub enum Done {
+    /// Of [`Work::Mask`].
+    Masked {
+        /// The chunk.
+        chunk: u32,
+        /// This party's half of x_hat.
+        mine: Vec<u64>,
+        /// The same, packed for the peer.
+        message: Bytes,
+    },
+    /// Of [`Work::Unite`].
+    United {
+        /// The chunk.
+        chunk: u32,
+        /// The public masked input.
+        x_hat: Vec<u64>,
+    },
+    /// Of [`Work::Stage`].
+    Staged {
+        /// The chunk.
+        chunk: u32,
+        /// The key, in place.
+        staged: Box<dyn StagedKey>,
+    },
+    /// Of [`Work::Begin`] and [`Work::Step`].
+    Stepped {
+        /// The chunk.
+        chunk: u32,
+        /// Its evaluation.
+        eval: Box<dyn ChunkEval>,
+        /// The message for the peer.
+        message: Bytes,
+    },
+    /// Of [`Work::Finish`].
+    Finished {
+        /// The chunk.
+        chunk: u32,
+        /// The public masked output.
+        y_hat: Vec<u64>,
+    },
+    /// Of [`Work::Unmask`].
+    Unmasked {
+        /// The chunk.
+        chunk: u32,
+        /// This party's share of y.
+        shares: Vec<u64>,
+    },
+}
+
+impl Work {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run(self, backend: &dyn Backend) -> Result<Done, Failure> {
+        Ok(match self {
+            Self::Mask { job, mut shares } => {
+                let mask = backend.wire_mask(&job, layout::R_IN)?;
+                for (share, mask) in shares.iter_mut().zip(mask) {
+                    *share = WIRE.add(*share, mask);
+                }
+                Done::Masked { chunk: job.chunk, message: pack(&shares), mine: shares }
+            }
+            Self::Unite { chunk, mut mine, theirs } => {
+                for (mine, theirs) in mine.iter_mut().zip(unpack(&theirs)) {
+                    *mine = WIRE.add(*mine, theirs);
+                }
+                Done::United { chunk, x_hat: mine }
+            }
+            Self::Stage { job, key } => Done::Staged { chunk: job.chunk, staged: backend.stage(&job, key)? },
+            Self::Begin { chunk, staged, input } => {
+                let mut eval = staged.begin(input)?;
+                let message = eval.step(0, &[])?.into();
+                Done::Stepped { chunk, eval, message }
+            }
+            Self::Step { chunk, mut eval, step, incoming } => {
+                let message = eval.step(step, &incoming)?.into();
+                Done::Stepped { chunk, eval, message }
+            }
+            Self::Finish { chunk, mut eval, incoming } => {
+                Done::Finished { chunk, y_hat: eval.finish(&incoming)? }
+            }
+            Self::Unmask { job, mut y_hat } => {
+                let mask = backend.wire_mask(&job, layout::R_OUT)?;
+                for (y, mask) in y_hat.iter_mut().zip(mask) {
+                    *y = match job.party {
+                        Party::P0 => WIRE.sub(*y, mask),
+                        Party::P1 => WIRE.sub(0, mask),
+                    };
+                }
+                Done::Unmasked { chunk: job.chunk, shares: y_hat }
+            }
+        })
+    }
+
+    /// Whether this work belongs to the gate's exchanges, hence to `comp_ms`.
+    #[must_use]
+    pub fn is_evaluation(&self) -> bool {
+        matches!(self, Self::Begin { .. } | Self::Step { .. } | Self::Finish { .. })
+    }
+
+    /// Its name, for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mask { .. } => "mask",
+            Self::Unite { .. } => "unite",
+            Self::Stage { .. } => "stage",
+            Self::Begin { .. } => "begin",
+            Self::Step { .. } => "step",
+            Self::Finish { .. } => "finish",
+            Self::Unmask { .. } => "unmask",
+        }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Work({})", self.name())
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Masked { .. } => "Done(mask)",
+            Self::United { .. } => "Done(unite)",
+            Self::Staged { .. } => "Done(stage)",
+            Self::Stepped { .. } => "Done(step)",
+            Self::Finished { .. } => "Done(finish)",
+            Self::Unmasked { .. } => "Done(unmask)",
+        })
+    }
+}
+
+/// Bytes of an opening of x_hat for `elems` elements.
+pub(crate) const fn opening_bytes(elems: usize) -> usize {
+    WIRE_BYTES * elems
+}
+
+fn pack(values: &[u64]) -> Bytes {
+    let mut out = Vec::with_capacity(opening_bytes(values.len()));
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes()[..WIRE_BYTES]);
+    }
+    out.into()
+}
+
+fn unpack(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(WIRE_BYTES).map(|element| {
+        let mut value = [0; 8];
+        value[..WIRE_BYTES].copy_from_slice(element);
+        u64::from_le_bytes(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_round_trips() {
+        let values = [0, 1, WIRE.mask(), 0x1234_5678_9abc];
+        assert!(unpack(&pack(&values)).eq(values));
+    }
+}
