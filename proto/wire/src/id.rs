@@ -203,7 +203,7 @@ impl Decode for Role {
 
 /// Causal depth: how many frames, each answering the last, lead to this point. The maximum over a gate is its number of
 /// rounds (protocols, section 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Causal(u8);
 
 impl Causal {
