@@ -317,11 +317,11 @@ mod tests {
     use super::*;
     use crate::{
         activation::{Activation, Builtin},
-        gatefile,
+        catalog,
     };
 
     fn gates() -> Vec<Gate> {
-        gatefile::builtin_test_gates()
+        catalog::builtin().collect()
     }
 
     #[test]

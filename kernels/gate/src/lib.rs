@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod backend;
+pub mod catalog;
 pub mod cost;
 pub mod curve;
 pub mod gate;

@@ -376,12 +376,17 @@ mod tests {
                     let row = if lower == 0 {
                         top.to_bits() << 2
                     } else {
-                        LowState::of(v_up % low_size, r_up % low_size, lower).to_bits() << 2 | top.to_bits() << 5
+                        LowState::of(v_up % low_size, r_up % low_size, lower).to_bits() << 2
+                            | top.to_bits() << 5
                     } | usize::from(c)
                         | usize::from(p) << 1;
                     let inside = (0..8).contains(&signed);
                     let positive = signed >= 4;
-                    assert_eq!(select(row, lower != 0), (inside, positive), "v = {v}, r = {r}, lower {lower}");
+                    assert_eq!(
+                        select(row, lower != 0),
+                        (inside, positive),
+                        "v = {v}, r = {r}, lower {lower}"
+                    );
                 }
             }
         }

@@ -1,0 +1,53 @@
+//! Gates by name: from a gate file, a protocol and the name of a shape to a [`Gate`].
+
+use crate::{Gate, GateError, Protocol, Shape, gatefile::GateFile, onehot::Onehot, suf_lut::SufLut};
+
+/// The gate of `file` under `protocol`. `shape` is the name of one of the file's shapes for that protocol; none means the
+/// default.
+///
+/// # Errors
+/// When the file has no such shape or the protocol cannot evaluate the function.
+pub fn gate(file: &GateFile, protocol: Protocol, shape: Option<&str>) -> Result<Gate, GateError> {
+    if let (Some(shape), true) = (shape, protocol != Protocol::Onehot) {
+        return Err(GateError::Unknown {
+            what: "shape",
+            name: shape.into(),
+            known: format!("none for {protocol}, which has one shape"),
+        });
+    }
+    let missing = || GateError::Shape(format!("gate {} has no {protocol} shape in its file", file.name()));
+    let made = match protocol {
+        Protocol::SufLut => {
+            Shape::SufLut(SufLut::of(&file.activation, file.suf_lut_bits.ok_or_else(missing)?)?)
+        }
+        Protocol::Onehot => {
+            let name = shape.unwrap_or(crate::gatefile::DEFAULT_SHAPE);
+            let digits = file.onehot.get(name).ok_or_else(|| GateError::Unknown {
+                what: "shape",
+                name: name.into(),
+                known: file.onehot.keys().cloned().collect::<Vec<_>>().join(", "),
+            })?;
+            Shape::Onehot(Onehot::new(file.curve.clone(), digits.clone())?)
+        }
+        Protocol::Sigma | Protocol::Suf | Protocol::Dpf => return Err(missing()),
+    };
+    Gate::new(file.name(), made)
+}
+
+/// Every gate that the built-in files describe, for listings and tests.
+pub fn builtin() -> impl Iterator<Item = Gate> {
+    GateFile::builtin_names().flat_map(|name| {
+        let file = GateFile::builtin(name).expect("the built-in files parse");
+        let shapes: Vec<_> = Protocol::ALL
+            .into_iter()
+            .flat_map(|protocol| match protocol {
+                Protocol::Onehot => file.onehot.keys().map(|shape| (protocol, Some(shape.clone()))).collect(),
+                _ => vec![(protocol, None)],
+            })
+            .collect();
+        shapes
+            .into_iter()
+            .filter_map(move |(protocol, shape)| gate(&file, protocol, shape.as_deref()).ok())
+            .collect::<Vec<_>>()
+    })
+}
