@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Gate, Party, SecretBytes, Seed};
+use crate::{Gate, KeyBytes, Party, SecretBytes, Seed};
 
 /// A kind of device that makes and evaluates keys.
 pub trait Backend: Send + Sync {
@@ -25,7 +25,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// When the device fails or is out of memory.
-    fn stage(&self, job: &EvalJob, key: SecretBytes) -> Result<Box<dyn StagedKey>, BackendError>;
+    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError>;
 }
 
 /// A chunk's key on its device, waiting for the input.

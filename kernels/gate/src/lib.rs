@@ -24,4 +24,4 @@ pub use curve::Curve;
 pub use gate::{Gate, GateError, Protocol, Shape};
 pub use layout::{CHUNK_ELEMS, Field, KeyShape, Party, Role, Segment, Source, Width};
 pub use ring::Ring;
-pub use secret::{SecretBytes, Seed};
+pub use secret::{KeyBytes, SecretBytes, Seed};

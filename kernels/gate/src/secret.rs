@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A 256-bit seed from which a party's share of a batch is expanded.
@@ -78,6 +79,48 @@ impl AsRef<[u8]> for SecretBytes {
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretBytes({} bytes)", self.0.len())
+    }
+}
+
+/// A chunk's key as it was received: shared, never copied. Whoever made the [`Bytes`] wipes them with the last reference.
+#[derive(Clone)]
+pub struct KeyBytes(Bytes);
+
+impl KeyBytes {
+    /// Takes bytes whose owner wipes them.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<SecretBytes> for KeyBytes {
+    fn from(bytes: SecretBytes) -> Self {
+        Self(Bytes::from_owner(bytes))
+    }
+}
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyBytes({} bytes)", self.0.len())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a run is told and what it asks for.
 
-use suf_gate::{SecretBytes, Seed};
+use suf_gate::{KeyBytes, Seed};
 use suf_wire::{Causal, KeyRequest, PeerMessage};
 
 use crate::{BurntBatch, Done, Failure, Work};
@@ -26,7 +26,7 @@ pub enum Event {
         /// Which chunk.
         chunk: u32,
         /// Its bytes.
-        key: SecretBytes,
+        key: KeyBytes,
     },
     /// Work is done.
     Done(Done),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_gate::{EvalJob, Input, SecretBytes, Seed, layout};
+use suf_gate::{EvalJob, Input, KeyBytes, Seed, layout};
 use suf_wire::{Accept, Causal, DataFrame, Fault, Finished, PeerMessage, Segments};
 
 use crate::chunk::Chunk;
@@ -264,7 +264,7 @@ impl Run {
         Ok(())
     }
 
-    fn on_key(&mut self, chunk: u32, key: SecretBytes) -> Result<(), Failure> {
+    fn on_key(&mut self, chunk: u32, key: KeyBytes) -> Result<(), Failure> {
         let due = self.plan.gate.key_shape().chunk_bytes(self.plan.party().role(chunk), self.elems(chunk));
         if key.len() != due {
             let reason = format!("the key of chunk {chunk} has {} bytes, {due} are due", key.len());

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use suf_gate::{Backend, ChunkEval, EvalJob, Input, Party, SecretBytes, StagedKey, layout, ring::WIRE};
+use suf_gate::{Backend, ChunkEval, EvalJob, Input, KeyBytes, Party, StagedKey, layout, ring::WIRE};
 
 use crate::Failure;
 
@@ -33,7 +33,7 @@ pub enum Work {
         /// The chunk.
         job: EvalJob,
         /// Its key.
-        key: SecretBytes,
+        key: KeyBytes,
     },
     /// Begin, and make the first message.
     Begin {
