@@ -1,0 +1,248 @@
+//! A chunk's key, field by field: read by a party, written by the dealer.
+
+use std::ops::Range;
+
+use suf_gate::{
+    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Party, Role, SecretBytes, Seed, Source,
+    layout::FieldId,
+    prg::StreamDomain,
+    ring::WIRE,
+};
+use zeroize::Zeroizing;
+
+use crate::{pack, prg::Stream, simd::Level};
+
+/// Elements that are worked on together: their share of every field stays in the first-level cache, and their planes
+/// and packed messages end at whole bytes.
+pub(crate) const TILE: usize = 256;
+
+/// Bytes of a ring element in a message and in the fields that pack it.
+pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
+
+/// The element ranges of a chunk, tile by tile.
+pub(crate) fn tiles(elems: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..elems).step_by(TILE).map(move |start| start..elems.min(start + TILE))
+}
+
+/// One party's key of one chunk.
+pub(crate) struct ChunkKey {
+    job: EvalJob,
+    level: Level,
+    bytes: KeyBytes,
+}
+
+impl ChunkKey {
+    /// Takes the key that the dealer sent for `job`.
+    pub(crate) fn new(job: EvalJob, level: Level, bytes: KeyBytes) -> Result<Self, BackendError> {
+        let role = job.party.role(job.chunk);
+        if bytes.len() != job.gate.key_shape().chunk_bytes(role, job.elems) {
+            return Err(BackendError::Misuse("a key of another length than the layout's"));
+        }
+        Ok(Self { job, level, bytes })
+    }
+
+    /// What is evaluated.
+    pub(crate) fn job(&self) -> &EvalJob {
+        &self.job
+    }
+
+    /// The instructions in use.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Field `id`, delivered or expanded from this party's seed.
+    pub(crate) fn field(&self, id: FieldId) -> FieldBytes<'_> {
+        let EvalJob { gate, chunk, elems, party, .. } = &self.job;
+        let shape = gate.key_shape();
+        match shape.range(id, party.role(*chunk), *elems) {
+            Some(range) => FieldBytes::Delivered(&self.bytes.expose()[range]),
+            None => FieldBytes::Expanded {
+                stream: eval_stream(&self.job, self.level, id),
+                len: shape.field(id).width.bytes(*elems),
+            },
+        }
+    }
+}
+
+/// The bytes of one field of one party.
+pub(crate) enum FieldBytes<'k> {
+    /// They came from the dealer.
+    Delivered(&'k [u8]),
+    /// They are this party's own stream.
+    Expanded {
+        /// The stream.
+        stream: Stream,
+        /// The field's length in bytes.
+        len: usize,
+    },
+}
+
+impl FieldBytes<'_> {
+    /// The bytes `range`, which starts at a multiple of 16; `scratch` holds them if they have to be made.
+    pub(crate) fn read<'a>(&'a self, range: Range<usize>, scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] {
+        match self {
+            Self::Delivered(bytes) => &bytes[range],
+            Self::Expanded { stream, .. } => {
+                scratch.resize(range.len(), 0);
+                stream.fill(range.start, scratch);
+                scratch
+            }
+        }
+    }
+
+    /// All bytes.
+    pub(crate) fn whole(&self) -> Zeroizing<Vec<u8>> {
+        match self {
+            Self::Delivered(bytes) => Zeroizing::new(bytes.to_vec()),
+            Self::Expanded { stream, len } => {
+                let mut bytes = Zeroizing::new(vec![0; *len]);
+                stream.fill(0, &mut bytes);
+                bytes
+            }
+        }
+    }
+}
+
+/// A party's share of a wire mask.
+pub(crate) fn wire_mask(job: &EvalJob, level: Level, id: FieldId) -> Vec<u64> {
+    let mut bytes = Zeroizing::new(vec![0; job.elems * PACKED]);
+    eval_stream(job, level, id).fill(0, &mut bytes);
+    unpack_elements(&bytes)
+}
+
+/// Packed ring elements, unpacked.
+pub(crate) fn unpack_elements(packed: &[u8]) -> Vec<u64> {
+    let mut elements = vec![0; packed.len() / PACKED];
+    pack::unpack(WIRE.bits().into(), packed, &mut elements);
+    elements
+}
+
+fn eval_stream(job: &EvalJob, level: Level, id: FieldId) -> Stream {
+    let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
+    Stream::at(level, domain.key(&job.seed, id))
+}
+
+/// Makes both parties' keys of a chunk, field after field in the order of the layout.
+pub(crate) struct KeyWriter<'j> {
+    job: &'j DealJob<'j>,
+    level: Level,
+    keys: [Vec<u8>; 2],
+}
+
+impl<'j> KeyWriter<'j> {
+    /// Two empty keys of their final capacity.
+    pub(crate) fn new(job: &'j DealJob<'j>, level: Level) -> Self {
+        let capacity = |party: Party| job.gate.key_shape().chunk_bytes(party.role(job.chunk), job.elems);
+        let keys = [Party::P0, Party::P1].map(|party| Vec::with_capacity(capacity(party)));
+        Self { job, level, keys }
+    }
+
+    /// The finished keys.
+    pub(crate) fn finish(self) -> [SecretBytes; 2] {
+        debug_assert!(self.keys.iter().all(|key| key.len() == key.capacity()), "every field is written once");
+        self.keys.map(SecretBytes::new)
+    }
+
+    /// Elements of the chunk.
+    pub(crate) fn elems(&self) -> usize {
+        self.job.elems
+    }
+
+    /// The instructions in use.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The party that expands its side of the shared fields.
+    pub(crate) fn seeded(&self) -> Party {
+        match Party::P0.role(self.job.chunk) {
+            Role::Seeded => Party::P0,
+            Role::Explicit => Party::P1,
+        }
+    }
+
+    /// Both parties' streams of the uncorrelated field `id`, delivered where the layout says so.
+    pub(crate) fn own(&mut self, id: FieldId) -> [Zeroizing<Vec<u8>>; 2] {
+        let len = self.shape().field(id).width.bytes(self.job.elems);
+        [Party::P0, Party::P1].map(|party| {
+            let mut bytes = Zeroizing::new(vec![0; len]);
+            self.stream(&self.job.party_seeds[party.index()], id).fill(0, &mut bytes);
+            if self.shape().delivered(id, party.role(self.job.chunk)) {
+                self.append(party, id, &bytes);
+            }
+            bytes
+        })
+    }
+
+    /// XOR of both parties' streams of the uncorrelated planes `id`.
+    pub(crate) fn own_planes(&mut self, id: FieldId) -> Zeroizing<Vec<u8>> {
+        let [mut sum, other] = self.own(id);
+        pack::xor_into(&mut sum, &other);
+        sum
+    }
+
+    /// Sum of both parties' streams of the uncorrelated packed ring elements `id`.
+    pub(crate) fn own_elements(&mut self, id: FieldId) -> Zeroizing<Vec<u64>> {
+        let [bytes_0, bytes_1] = self.own(id);
+        let mut sum = Zeroizing::new(vec![0; self.job.elems]);
+        pack::unpack_sum(WIRE.bits().into(), &bytes_0, &bytes_1, &mut sum);
+        sum
+    }
+
+    /// The first `len` bytes of the dealer's stream of field `id`.
+    pub(crate) fn dealers(&self, id: FieldId, len: usize) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(vec![0; len]);
+        self.stream(self.job.dealer_seed, id).fill(0, &mut bytes);
+        bytes
+    }
+
+    /// Appends the same bytes to both keys.
+    pub(crate) fn common(&mut self, id: FieldId, bytes: &[u8]) {
+        for party in [Party::P0, Party::P1] {
+            self.append(party, id, bytes);
+        }
+    }
+
+    /// Shares the field `id`. For each tile, `subtract` gets the element range and the seeded side's share and turns it
+    /// into the explicit side's.
+    pub(crate) fn shared(&mut self, id: FieldId, mut subtract: impl FnMut(Range<usize>, &mut [u8])) {
+        debug_assert_eq!(self.shape().field(id).source, Source::Shared);
+        let seeded = self.seeded();
+        let stream = self.stream(&self.job.party_seeds[seeded.index()], id);
+        let width = self.shape().field(id).width.bytes(1);
+        let mut tile = Zeroizing::new(vec![0; TILE * width]);
+        for range in tiles(self.job.elems) {
+            let tile = &mut tile[..range.len() * width];
+            stream.fill(range.start * width, tile);
+            if self.shape().delivered(id, Role::Seeded) {
+                self.append(seeded, id, tile);
+            }
+            subtract(range, tile);
+            self.append(seeded.other(), id, tile);
+        }
+    }
+
+    fn append(&mut self, party: Party, id: FieldId, bytes: &[u8]) {
+        let key = &mut self.keys[party.index()];
+        debug_assert!(
+            self.job
+                .gate
+                .key_shape()
+                .range(id, party.role(self.job.chunk), self.job.elems)
+                .is_some_and(|range| range.contains(&key.len())),
+            "fields are written in the order of the layout"
+        );
+        key.extend_from_slice(bytes);
+    }
+
+    fn shape(&self) -> &'j KeyShape {
+        self.job.gate.key_shape()
+    }
+
+    fn stream(&self, seed: &Seed, id: FieldId) -> Stream {
+        let domain =
+            StreamDomain { batch: &self.job.batch, gate: self.job.gate.digest(), chunk: self.job.chunk };
+        Stream::at(self.level, domain.key(seed, id))
+    }
+}

@@ -1,0 +1,337 @@
+//! One party's evaluation of `onehot`.
+
+use suf_gate::{
+    BackendError, ChunkEval, Party, Shape,
+    layout::FieldId,
+    onehot::{BIT_MASKS, COMBINE_ROWS, ENTRY_MASK, HOT_WINDOW, Onehot},
+    ring::WIRE,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    Digits,
+    digit::{self, Place},
+    state,
+    window::{Inner, WindowTable},
+};
+use crate::{
+    key::{ChunkKey, PACKED, TILE, tiles},
+    pack, planes,
+};
+
+/// A chunk in evaluation. What it holds besides the key has been opened, or goes to the peer.
+pub(crate) struct OnehotEval {
+    key: ChunkKey,
+    gate: Onehot,
+    x_hat: Vec<u64>,
+    phases: Vec<Phase>,
+    /// This party's message of the exchange before.
+    sent: Vec<u8>,
+    /// The opened states, in the bits of [`state`]; the two lower digits' states are replaced by the combined one.
+    states: Vec<u16>,
+    /// The opened m.
+    entries: Vec<u16>,
+    /// The opened w in bit 0 and pos in bit 1.
+    choices: Vec<u16>,
+}
+
+/// What an exchange opens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// States and the table's entry.
+    States,
+    /// The state of two lower digits together.
+    Combined,
+    /// w and pos.
+    Choice,
+    /// The output.
+    Output,
+}
+
+impl OnehotEval {
+    /// Starts on the opened input.
+    pub(crate) fn new(key: ChunkKey, x_hat: Vec<u64>) -> Result<Self, BackendError> {
+        let Shape::Onehot(gate) = key.job().gate.shape() else {
+            return Err(BackendError::Misuse("the gate is not a onehot gate"));
+        };
+        if x_hat.len() != key.job().elems {
+            return Err(BackendError::Misuse("an input of another length than the chunk's"));
+        }
+        let gate = gate.clone();
+        let mut phases = vec![Phase::States];
+        phases.extend(gate.combine_table().map(|_| Phase::Combined));
+        phases.extend(gate.select_table().map(|_| Phase::Choice));
+        phases.push(Phase::Output);
+        let none = || Vec::new();
+        Ok(Self { key, gate, x_hat, phases, sent: Vec::new(), states: none(), entries: none(), choices: none() })
+    }
+
+    /// This party's shares of the states and of m.
+    fn share_states(&self) -> Vec<u8> {
+        let (gate, elems) = (&self.gate, self.elems());
+        let curve = gate.curve();
+        let plane_bytes = elems.div_ceil(8);
+        let planes_len = usize::from(gate.bit_planes()) * plane_bytes;
+        let mut message = vec![0; self.key.job().gate.message_bytes(0, elems)];
+        let (planes, packed) = message.split_at_mut(planes_len);
+
+        let digits = Digits::of(gate);
+        let table = WindowTable::new(curve);
+        let hot_window = self.key.field(HOT_WINDOW);
+        let hot_digits: Vec<_> = digits.all().map(|(i, bits)| (bits, self.key.field(gate.hot_digit(i)))).collect();
+        let masks = self.key.field(ENTRY_MASK);
+        // P1's share of the entry is negated: where the two vectors agree, the sums cancel.
+        let negate = (self.key.job().party == Party::P1) != table.negated();
+        let window_bytes = 1 << (curve.window_bits - 3);
+        let t_mask = (1u64 << gate.t_bits()) - 1;
+
+        let mut scratch = Zeroizing::new(Vec::new());
+        let (mut t, mut window, mut upper) = ([0u64; TILE], [0u16; TILE], [0u8; TILE]);
+        let mut inner = Zeroizing::new([0u64; TILE]);
+        let mut states = Zeroizing::new([0u16; TILE]);
+        let mut entries = Zeroizing::new([0u64; TILE]);
+        for range in tiles(elems) {
+            let n = range.len();
+            let centre = 1 << (curve.window_bits - 1);
+            for (t, x_hat) in t.iter_mut().zip(&self.x_hat[range.clone()]) {
+                *t = ((x_hat >> curve.shift) + centre) & t_mask;
+            }
+            digits.window(&t[..n], &mut window);
+            let hot = hot_window.read(range.start * window_bytes..range.end * window_bytes, &mut scratch);
+            table.read(self.key.level(), hot, &window[..n], &mut inner[..n]);
+            for (state, inner) in states.iter_mut().zip(&*inner) {
+                *state = Inner(*inner).states() << state::WINDOW;
+            }
+            let mut at = state::LOWER;
+            for (i, (bits, hot)) in hot_digits.iter().enumerate() {
+                digits.upper(i, &t[..n], &mut upper);
+                let bytes = 1 << (bits - 3);
+                let hot = hot.read(range.start * bytes..range.end * bytes, &mut scratch);
+                let place = if i < gate.lower_digits() { Place::Lower } else { Place::Top };
+                digit::read(self.key.level(), place, *bits, hot, &upper[..n], &mut states[..n], at);
+                at += state::LOWER_BITS;
+            }
+            if gate.digits().is_empty() {
+                // p alone.
+                states.iter_mut().for_each(|state| *state >>= 1);
+            }
+            planes::from_words(&states[..n], planes, plane_bytes, range.start / 8);
+
+            let masks = masks.read(2 * range.start..2 * range.end, &mut scratch);
+            for ((entry, inner), mask) in entries.iter_mut().zip(&*inner).zip(masks.as_chunks::<2>().0) {
+                let share = Inner(*inner).entry();
+                let share = if negate { share.wrapping_neg() } else { share };
+                *entry = share.wrapping_add(u16::from_le_bytes(*mask)).into();
+            }
+            let bits = curve.mask_bits();
+            let place = range.start * usize::from(bits) / 8;
+            let len = pack::packed_bytes(bits.into(), n);
+            pack::pack(bits.into(), &entries[..n], &mut packed[place..place + len]);
+        }
+        pack::xor_into(planes, &self.key.field(BIT_MASKS).whole());
+        clear_padding(planes, plane_bytes, elems);
+        message
+    }
+
+    /// Opens the states and m.
+    fn open_states(&mut self, incoming: &[u8]) {
+        let elems = self.elems();
+        let planes_len = usize::from(self.gate.bit_planes()) * elems.div_ceil(8);
+        self.states = self.open_planes(incoming, planes_len);
+        let mut entries = vec![0; elems];
+        pack::unpack_sum(
+            self.gate.curve().mask_bits().into(),
+            &self.sent[planes_len..],
+            &incoming[planes_len..],
+            &mut entries,
+        );
+        // k <= 16.
+        self.entries = entries.into_iter().map(|entry| entry as u16).collect();
+        if self.gate.digits().is_empty() {
+            // w is 1, and p is pos.
+            self.choices = self.states.iter().map(|p| 1 | p << 1).collect();
+        }
+    }
+
+    /// This party's shares of the combined state of two lower digits: a row of its table.
+    fn share_combined(&self, table: FieldId) -> Vec<u8> {
+        let row_bits = 2 * state::LOWER_BITS;
+        self.look_up(table, [state::LOWER, row_bits], 3, COMBINE_ROWS, |state| {
+            usize::from(state >> state::LOWER) & ((1 << row_bits) - 1)
+        })
+    }
+
+    /// Puts the combined state in the place of the two.
+    fn open_combined(&mut self, incoming: &[u8]) {
+        let combined = self.open_planes(incoming, incoming.len());
+        for (state, combined) in self.states.iter_mut().zip(combined) {
+            let window = *state & ((1 << state::LOWER) - 1);
+            *state = window | combined << state::LOWER | *state >> state::top(2) << state::top(1);
+        }
+    }
+
+    /// This party's shares of w and pos: a row of its table.
+    fn share_choice(&self, table: FieldId) -> Vec<u8> {
+        let rows = self.gate.select_rows();
+        self.look_up(table, [0, 7], 2, rows, |state| usize::from(state))
+    }
+
+    /// This party's shares of y_hat.
+    fn share_output(&self) -> Vec<u8> {
+        let elems = self.elems();
+        let mut message = vec![0; elems * PACKED];
+        let ring = self.key.field(self.gate.ring_elements());
+        let width = usize::from(self.gate.ring_count()) * PACKED;
+        let line = OutputLine::new(&self.gate, self.key.job().party);
+        let mut scratch = Zeroizing::new(Vec::new());
+        let mut outputs = [0u64; TILE];
+        for range in tiles(elems) {
+            let n = range.len();
+            let shares = ring.read(range.start * width..range.end * width, &mut scratch);
+            let public = self.x_hat[range.clone()].iter().zip(&self.entries[range.clone()]).zip(&self.choices[range.clone()]);
+            for ((output, shares), ((x_hat, entry), choice)) in
+                outputs.iter_mut().zip(shares.chunks_exact(width)).zip(public)
+            {
+                *output = line.share(shares, *x_hat, *entry, *choice);
+            }
+            pack::pack(
+                WIRE.bits().into(),
+                &outputs[..n],
+                &mut message[range.start * PACKED..range.end * PACKED],
+            );
+        }
+        message
+    }
+
+    /// For every element, the row of `rows` bits in each of `outputs` planes of `table` that the public state selects; as
+    /// planes of the message.
+    fn look_up(&self, table: FieldId, _bits: [u8; 2], outputs: usize, rows: usize, row: impl Fn(u16) -> usize) -> Vec<u8> {
+        let elems = self.elems();
+        let plane_bytes = elems.div_ceil(8);
+        let mut message = vec![0; outputs * plane_bytes];
+        let table = self.key.field(table);
+        let width = outputs * rows / 8;
+        let mut scratch = Zeroizing::new(Vec::new());
+        let mut words = Zeroizing::new([0u16; TILE]);
+        for range in tiles(elems) {
+            let tables = table.read(range.start * width..range.end * width, &mut scratch);
+            for ((word, table), state) in
+                words.iter_mut().zip(tables.chunks_exact(width)).zip(&self.states[range.clone()])
+            {
+                let row = row(*state);
+                let bit = |output: usize| u16::from(table[(output * rows + row) / 8] >> (row % 8) & 1) << output;
+                *word = (0..outputs).map(bit).sum();
+            }
+            planes::from_words(&words[..range.len()], &mut message, plane_bytes, range.start / 8);
+        }
+        message
+    }
+
+    /// The XOR of the first `len` bytes of both parties' messages, as words.
+    fn open_planes(&self, incoming: &[u8], len: usize) -> Vec<u16> {
+        let mut opened = self.sent[..len].to_vec();
+        pack::xor_into(&mut opened, &incoming[..len]);
+        planes::to_words(&opened, self.elems()).to_vec()
+    }
+
+    fn elems(&self) -> usize {
+        self.key.job().elems
+    }
+
+    fn check_incoming(&self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
+        let expected = match step {
+            0 => 0,
+            _ => self.key.job().gate.message_bytes(step - 1, self.elems()),
+        };
+        if incoming.len() != expected || (step > 0 && self.sent.len() != expected) {
+            return Err(BackendError::Misuse("a message out of turn or of another length than the gate's"));
+        }
+        Ok(())
+    }
+}
+
+impl ChunkEval for OnehotEval {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+        let phase = *self.phases.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
+        self.check_incoming(step, incoming)?;
+        match step.checked_sub(1).map(|before| self.phases[before]) {
+            None => {}
+            Some(Phase::States) => self.open_states(incoming),
+            Some(Phase::Combined) => self.open_combined(incoming),
+            Some(Phase::Choice) => self.choices = self.open_planes(incoming, incoming.len()),
+            Some(Phase::Output) => unreachable!("nothing follows the output"),
+        }
+        let message = match (phase, self.gate.combine_table(), self.gate.select_table()) {
+            (Phase::Combined, Some((table, _)), _) => self.share_combined(table),
+            (Phase::Choice, _, Some((table, _))) => self.share_choice(table),
+            (Phase::Output, ..) => self.share_output(),
+            _ => self.share_states(),
+        };
+        self.sent.clone_from(&message);
+        Ok(message)
+    }
+
+    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
+        self.check_incoming(self.phases.len(), incoming)?;
+        let mut outputs = vec![0; self.elems()];
+        pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
+        Ok(outputs)
+    }
+}
+
+/// Zeroes the bits of every plane beyond the last element.
+fn clear_padding(planes: &mut [u8], plane_bytes: usize, elems: usize) {
+    let used = elems % 8;
+    if used != 0 {
+        for plane in planes.chunks_exact_mut(plane_bytes) {
+            plane[plane_bytes - 1] &= (1 << used) - 1;
+        }
+    }
+}
+
+/// The last exchange: a linear function of an element's ring elements whose coefficients are public.
+struct OutputLine {
+    /// Ring elements: tau's, then C's, then B's follow the one kappa.
+    taus: usize,
+    /// kappa_0 + kappa_1, of which P0 takes the public part.
+    slopes: u64,
+    entry_bits: u8,
+}
+
+impl OutputLine {
+    fn new(gate: &Onehot, party: Party) -> Self {
+        let curve = gate.curve();
+        let slopes = match party {
+            Party::P0 => WIRE.encode(curve.left.slope + curve.right.slope),
+            Party::P1 => 0,
+        };
+        Self { taus: if gate.digits().is_empty() { 1 } else { 2 }, slopes, entry_bits: curve.mask_bits() }
+    }
+
+    /// The share of y_hat = kappa x_hat + tau (m' - 2^(k-2)) + C + B, modulo 2^64.
+    #[inline(always)]
+    fn share(&self, shares: &[u8], x_hat: u64, entry: u16, choice: u16) -> u64 {
+        let element = |i: usize| {
+            let mut word = [0; 8];
+            word[..PACKED].copy_from_slice(&shares[PACKED * i..][..PACKED]);
+            u64::from_le_bytes(word)
+        };
+        let (w, pos) = (usize::from(choice & 1), usize::from(choice >> 1));
+        let quarter = 1u64 << (self.entry_bits - 2);
+        let moved = (u64::from(entry) + quarter) & ((4 * quarter) - 1);
+        let q = (moved / (2 * quarter)) as usize;
+
+        let kappa_0 = element(0);
+        let kappa = if pos == 0 { kappa_0 } else { self.slopes.wrapping_sub(kappa_0) };
+        let tau = element(if self.taus == 1 { 1 } else { 1 + w });
+        let c = element(1 + self.taus + pos);
+        // B stands for [w, q] with w = q = 0 left out; without digits, for [q] with q = 0 left out.
+        let row = if self.taus == 1 { q } else { 2 * w + q };
+        let b = if row == 0 { 0 } else { element(2 + self.taus + row) };
+        kappa
+            .wrapping_mul(x_hat)
+            .wrapping_add(tau.wrapping_mul(moved.wrapping_sub(quarter)))
+            .wrapping_add(c)
+            .wrapping_add(b)
+    }
+}

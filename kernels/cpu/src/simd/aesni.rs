@@ -1,0 +1,227 @@
+//! AES-NI: eight blocks in 128-bit registers.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{Aes128, BLOCK_BYTES, Kernel, Simd, portable::one_hot};
+
+/// Proof that the machine has AES-NI, SSSE3, SSE4.1 and POPCNT.
+#[derive(Clone, Copy)]
+pub(super) struct AesNi(());
+
+type Group = [__m128i; 8];
+
+/// `[f(0), .., f(7)]`, unrolled: a closure would not inherit the instruction set of the kernel.
+macro_rules! lanes {
+    ($i:ident => $e:expr) => {[
+        { const $i: usize = 0; $e }, { const $i: usize = 1; $e }, { const $i: usize = 2; $e }, { const $i: usize = 3; $e },
+        { const $i: usize = 4; $e }, { const $i: usize = 5; $e }, { const $i: usize = 6; $e }, { const $i: usize = 7; $e },
+    ]};
+}
+
+impl AesNi {
+    pub(super) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("aes")
+            && is_x86_feature_detected!("ssse3")
+            && is_x86_feature_detected!("sse4.1")
+            && is_x86_feature_detected!("popcnt");
+        has.then_some(Self(()))
+    }
+
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "aes,ssse3,sse4.1,popcnt")]
+        fn entry<K: Kernel>(s: AesNi, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        // SAFETY: the token proves the features that `entry` is compiled with.
+        unsafe { entry(self, kernel) }
+    }
+
+    /// The round keys of FIPS 197, section 5.2.
+    pub(super) fn expand(self, key: &[u8; BLOCK_BYTES]) -> [u128; 11] {
+        #[target_feature(enable = "aes")]
+        fn entry(key: u128) -> [u128; 11] {
+            let mut keys = [key; 11];
+            keys[1] = next::<0x01>(keys[0]);
+            keys[2] = next::<0x02>(keys[1]);
+            keys[3] = next::<0x04>(keys[2]);
+            keys[4] = next::<0x08>(keys[3]);
+            keys[5] = next::<0x10>(keys[4]);
+            keys[6] = next::<0x20>(keys[5]);
+            keys[7] = next::<0x40>(keys[6]);
+            keys[8] = next::<0x80>(keys[7]);
+            keys[9] = next::<0x1B>(keys[8]);
+            keys[10] = next::<0x36>(keys[9]);
+            keys
+        }
+
+        #[target_feature(enable = "aes")]
+        fn next<const ROUND: i32>(key: u128) -> u128 {
+            // SAFETY: both types are 16 bytes of plain data.
+            let assist: u128 = unsafe {
+                let key: __m128i = std::mem::transmute(key);
+                std::mem::transmute(_mm_shuffle_epi32::<0xFF>(_mm_aeskeygenassist_si128::<ROUND>(key)))
+            };
+            let twice = key ^ key << 32;
+            twice ^ twice << 64 ^ assist
+        }
+
+        // SAFETY: the token proves AES-NI.
+        unsafe { entry(u128::from_le_bytes(*key)) }
+    }
+}
+
+impl Simd for AesNi {
+    const LANES: usize = 8;
+    type Group = Group;
+    type Key<'k> = [__m128i; 11];
+
+    #[inline(always)]
+    fn key(self, key: &Aes128) -> [__m128i; 11] {
+        // SAFETY: both are arrays of 11 blocks of plain data.
+        unsafe { std::mem::transmute(*key.rounds()) }
+    }
+
+    #[inline(always)]
+    fn encrypt(self, key: [__m128i; 11], a: Group) -> Group {
+        // SAFETY: the token proves AES-NI.
+        unsafe {
+            let mut x = lanes!(I => _mm_xor_si128(a[I], key[0]));
+            for round in &key[1..10] {
+                x = lanes!(I => _mm_aesenc_si128(x[I], *round));
+            }
+            lanes!(I => _mm_aesenclast_si128(x[I], key[10]))
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, block: u128) -> Group {
+        // SAFETY: both types are 16 bytes of plain data.
+        [unsafe { std::mem::transmute::<u128, __m128i>(block) }; 8]
+    }
+
+    #[inline(always)]
+    fn counters(self, first: u64) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_set_epi64x(0, (first + I as u64).cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn words(self, values: &[u64]) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_set1_epi64x(values[I].cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn spread(self, bits: u64) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_set_epi64x(0, (bits >> I & 1).cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn collect(self, a: Group) -> u64 {
+        // SAFETY: SSE2 is part of the architecture.
+        let bits = unsafe { lanes!(I => ((_mm_cvtsi128_si64(a[I]) & 1) as u64) << I) };
+        bits.iter().fold(0, |all, bit| all | bit)
+    }
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8], first: usize, stride: usize) -> Group {
+        assert!(first + 7 * stride + BLOCK_BYTES <= bytes.len(), "the group must lie in the buffer");
+        // SAFETY: the last lane ends inside the slice by the assertion, and the others start before it.
+        unsafe { lanes!(I => _mm_loadu_si128(bytes.as_ptr().add(first + I * stride).cast())) }
+    }
+
+    #[inline(always)]
+    fn store(self, a: Group, bytes: &mut [u8], first: usize, stride: usize) {
+        assert!(first + 7 * stride + BLOCK_BYTES <= bytes.len(), "the group must lie in the buffer");
+        // SAFETY: as in `load`.
+        unsafe { lanes!(I => _mm_storeu_si128(bytes.as_mut_ptr().add(first + I * stride).cast(), a[I])) };
+    }
+
+    #[inline(always)]
+    fn xor(self, a: Group, b: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_xor_si128(a[I], b[I])) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: Group, b: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_and_si128(a[I], b[I])) }
+    }
+
+    #[inline(always)]
+    fn xor_if_odd(self, a: Group, b: Group, t: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe {
+            lanes!(I => {
+                let mask = _mm_srai_epi32::<31>(_mm_slli_epi32::<31>(_mm_shuffle_epi32::<0>(t[I])));
+                _mm_xor_si128(a[I], _mm_and_si128(b[I], mask))
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn xor_if(self, a: Group, b: Group, words: Group, bit: u32) -> Group {
+        // SAFETY: the token proves SSE4.1.
+        unsafe {
+            let one = _mm_set1_epi64x((1u64 << bit).cast_signed());
+            lanes!(I => {
+                let mask = _mm_cmpeq_epi64(_mm_and_si128(words[I], one), one);
+                _mm_xor_si128(a[I], _mm_and_si128(b[I], mask))
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn select(self, words: Group, bit: u32, on: Group, off: Group) -> Group {
+        // SAFETY: the token proves SSE4.1.
+        unsafe {
+            let one = _mm_set1_epi64x((1u64 << bit).cast_signed());
+            lanes!(I => {
+                let mask = _mm_cmpeq_epi64(_mm_and_si128(words[I], one), one);
+                _mm_blendv_epi8(off[I], on[I], mask)
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn orthomorphism(self, a: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe {
+            let high = _mm_set_epi64x(-1, 0);
+            lanes!(I => _mm_xor_si128(_mm_shuffle_epi32::<0x4E>(a[I]), _mm_and_si128(a[I], high)))
+        }
+    }
+
+    #[inline(always)]
+    fn one_hot(self, words: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture; the types are 16 bytes of plain data.
+        unsafe {
+            lanes!(I => std::mem::transmute::<u128, __m128i>(one_hot(_mm_cvtsi128_si64(words[I]).cast_unsigned().into())))
+        }
+    }
+
+    #[inline(always)]
+    fn below(self, words: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture; the types are 16 bytes of plain data.
+        unsafe {
+            lanes!(I => {
+                let bit = one_hot(_mm_cvtsi128_si64(words[I]).cast_unsigned().into());
+                std::mem::transmute::<u128, __m128i>(bit - 1)
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn parity(self, a: Group) -> Group {
+        // SAFETY: the token proves SSE4.1 and POPCNT.
+        unsafe {
+            lanes!(I => {
+                let folded = _mm_cvtsi128_si64(a[I]) ^ _mm_extract_epi64::<1>(a[I]);
+                _mm_cvtsi64_si128(i64::from(_popcnt64(folded)))
+            })
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The level of every machine: 128-bit integers and the `aes` crate, which is constant-time on all of them.
+
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+
+use super::{Aes128, BLOCK_BYTES, Simd};
+
+/// Needs nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+pub(super) fn expand(key: &[u8; BLOCK_BYTES]) -> aes::Aes128 {
+    aes::Aes128::new(key.into())
+}
+
+impl Simd for Portable {
+    const LANES: usize = 8;
+    type Group = [u128; 8];
+    type Key<'k> = &'k aes::Aes128;
+
+    #[inline(always)]
+    fn key(self, key: &Aes128) -> &aes::Aes128 {
+        key.library()
+    }
+
+    #[inline(always)]
+    fn encrypt(self, key: &aes::Aes128, a: [u128; 8]) -> [u128; 8] {
+        let mut blocks = a.map(|block| Array(block.to_le_bytes()));
+        key.encrypt_blocks(&mut blocks);
+        blocks.map(|block| u128::from_le_bytes(block.0))
+    }
+
+    #[inline(always)]
+    fn splat(self, block: u128) -> [u128; 8] {
+        [block; 8]
+    }
+
+    #[inline(always)]
+    fn counters(self, first: u64) -> [u128; 8] {
+        std::array::from_fn(|i| u128::from(first) + i as u128)
+    }
+
+    #[inline(always)]
+    fn words(self, values: &[u64]) -> [u128; 8] {
+        std::array::from_fn(|i| u128::from(values[i]) << 64 | u128::from(values[i]))
+    }
+
+    #[inline(always)]
+    fn spread(self, bits: u64) -> [u128; 8] {
+        std::array::from_fn(|i| u128::from(bits >> i & 1))
+    }
+
+    #[inline(always)]
+    fn collect(self, a: [u128; 8]) -> u64 {
+        a.iter().rev().fold(0, |bits, block| bits << 1 | *block as u64 & 1)
+    }
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8], first: usize, stride: usize) -> [u128; 8] {
+        std::array::from_fn(|i| {
+            let lane = &bytes[first + i * stride..][..BLOCK_BYTES];
+            u128::from_le_bytes(lane.try_into().expect("the slice has a block's length"))
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, a: [u128; 8], bytes: &mut [u8], first: usize, stride: usize) {
+        for (i, block) in a.iter().enumerate() {
+            bytes[first + i * stride..][..BLOCK_BYTES].copy_from_slice(&block.to_le_bytes());
+        }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: [u128; 8], b: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+
+    #[inline(always)]
+    fn and(self, a: [u128; 8], b: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+
+    #[inline(always)]
+    fn xor_if_odd(self, a: [u128; 8], b: [u128; 8], t: [u128; 8]) -> [u128; 8] {
+        self.xor_if(a, b, t, 0)
+    }
+
+    #[inline(always)]
+    fn xor_if(self, a: [u128; 8], b: [u128; 8], words: [u128; 8], bit: u32) -> [u128; 8] {
+        std::array::from_fn(|i| a[i] ^ (b[i] & mask(words[i], bit)))
+    }
+
+    #[inline(always)]
+    fn select(self, words: [u128; 8], bit: u32, on: [u128; 8], off: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| off[i] ^ ((on[i] ^ off[i]) & mask(words[i], bit)))
+    }
+
+    #[inline(always)]
+    fn orthomorphism(self, a: [u128; 8]) -> [u128; 8] {
+        a.map(|block| block.rotate_left(64) ^ (block >> 64 << 64))
+    }
+
+    #[inline(always)]
+    fn one_hot(self, words: [u128; 8]) -> [u128; 8] {
+        words.map(one_hot)
+    }
+
+    #[inline(always)]
+    fn below(self, words: [u128; 8]) -> [u128; 8] {
+        words.map(|word| one_hot(word) - 1)
+    }
+
+    #[inline(always)]
+    fn parity(self, a: [u128; 8]) -> [u128; 8] {
+        a.map(|block| u128::from(block.count_ones()))
+    }
+}
+
+/// All ones if bit `bit` of `word`, else zero.
+#[inline(always)]
+fn mask(word: u128, bit: u32) -> u128 {
+    0u128.wrapping_sub(word >> bit & 1)
+}
+
+/// 2^(word mod 128), by masks: the compiler is left no reason to branch on a secret shift of a double word.
+#[inline(always)]
+pub(super) fn one_hot(word: u128) -> u128 {
+    let high = 0u64.wrapping_sub((word >> 6) as u64 & 1);
+    let bit = 1u64 << (word as u64 & 63);
+    u128::from(bit & high) << 64 | u128::from(bit & !high)
+}

@@ -1,0 +1,269 @@
+//! DPF trees over blocks of 128 leaves, whole groups of elements at a time.
+//!
+//! A tree of `levels` levels has 2^`levels` leaf blocks, hence 2^(`levels` + 7) points. For each element, party 0 and
+//! party 1 hold a root each and the same correction words; their leaves differ at the point alpha alone, where the XOR
+//! is 1. Early termination at 128 leaves is from Boyle, Gilboa, Ishai, CCS 2016, section 3.2.1; reading a comparison
+//! off a DPF by the parity of a prefix is from Storrier et al. (Grotto), CCS 2023, section 4.
+//!
+//! Two rules for making two nodes of one: [`Rule::Bgi`] and [`Rule::HalfTree`]. Bits are taken from the highest down.
+//!
+//! Points of evaluation are public, and paths that share a prefix are walked once; alpha is secret, and no branch or
+//! index depends on it.
+
+mod bgi;
+mod deal;
+mod eval;
+mod half;
+
+use std::{fmt, ops::Range};
+
+pub use eval::window_bytes;
+
+use suf_gate::prg::{LEAF_KEY, TREE_KEY};
+
+use crate::simd::{Aes128, BLOCK_BYTES, Level, Simd};
+
+/// log2 of the leaves in a block.
+pub const LEAF_BITS: u32 = 7;
+
+/// The most levels that are expanded whole below one node, and the largest height of a [`Tree::window`].
+pub const MAX_EXPANDED: u32 = 3;
+
+/// How a node becomes its two children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Boyle, Gilboa, Ishai, CCS 2016: one call of the cipher for each child, a correction word and two correction
+    /// bits for each level. One child alone costs one call.
+    Bgi,
+    /// Guo et al., EUROCRYPT 2023 (ePrint 2022/1431): one call for both children, one correction word for each level.
+    HalfTree,
+}
+
+/// The trees of one gate: the rule, the number of levels, and the two fixed keys.
+#[derive(Debug)]
+pub struct Tree {
+    level: Level,
+    rule: Rule,
+    levels: u32,
+    node_key: Aes128,
+    leaf_key: Aes128,
+}
+
+/// What one party holds of the trees of `elems` elements.
+#[derive(Clone, Copy)]
+pub struct TreeKeys<'k> {
+    /// 0 or 1: the control bit of this party's roots.
+    pub party: u8,
+    /// Number of elements.
+    pub elems: usize,
+    /// A root for each element, 16 bytes; bit 0 of each is ignored.
+    pub roots: &'k [u8],
+    /// Correction words: for each element those of all levels, 16 bytes each.
+    pub words: &'k [u8],
+    /// Correction bits of the right children. None under [`Rule::HalfTree`].
+    pub right: RightBits<&'k [u8]>,
+    /// Correction of the leaf block, 16 bytes for each element.
+    pub leaves: &'k [u8],
+}
+
+/// Where the dealer puts the trees of `elems` elements.
+pub struct DealtTrees<'k> {
+    /// Correction words, as in [`TreeKeys::words`].
+    pub words: &'k mut [u8],
+    /// Correction bits of the right children, as in [`TreeKeys::right`].
+    pub right: RightBits<&'k mut [u8]>,
+    /// Corrections of the leaf blocks, as in [`TreeKeys::leaves`].
+    pub leaves: &'k mut [u8],
+    /// A plane of bits: party 0's share of the leaf at alpha. It says which of the parties holds the 1 there, and is
+    /// the dealer's secret.
+    pub hot: &'k mut [u8],
+}
+
+/// How the correction bits of the right children are laid out.
+#[derive(Clone, Copy)]
+pub enum RightBits<B> {
+    /// There are none.
+    None,
+    /// A plane for each level, ceil(elems / 8) bytes each.
+    Planes(B),
+    /// Four bytes for each element, little endian: bit i for level i.
+    Words(B),
+}
+
+impl Tree {
+    /// Trees of `levels` levels at the fastest instruction level.
+    #[must_use]
+    pub fn new(rule: Rule, levels: u32) -> Self {
+        Self::at(Level::best(), rule, levels)
+    }
+
+    /// The same at a forced instruction level, for tests and benchmarks.
+    ///
+    /// # Panics
+    /// If the machine does not have that level, or there are more than 57 tree levels: points are 64-bit numbers.
+    #[must_use]
+    pub fn at(level: Level, rule: Rule, levels: u32) -> Self {
+        assert!(levels + LEAF_BITS <= u64::BITS, "points are 64-bit numbers");
+        let node_key = Aes128::at(level, TREE_KEY);
+        Self { level, rule, levels, node_key, leaf_key: Aes128::at(level, LEAF_KEY) }
+    }
+
+    /// Levels above the leaf blocks.
+    #[must_use]
+    pub fn levels(&self) -> u32 {
+        self.levels
+    }
+
+    /// Bytes of the correction words of one element.
+    #[must_use]
+    pub fn word_bytes(&self) -> usize {
+        self.levels as usize * BLOCK_BYTES
+    }
+
+    /// The bit of a point that decides the step from `level` to `level` + 1.
+    fn point_bit(&self, level: u32) -> u32 {
+        self.levels + LEAF_BITS - 1 - level
+    }
+
+    fn check(&self, keys: &TreeKeys<'_>, range: &Range<usize>) {
+        assert!(range.start.is_multiple_of(8), "a tile starts at a whole byte of every plane");
+        assert!(range.end <= keys.elems, "a tile lies in its chunk");
+        assert!(keys.party < 2, "there are two parties");
+        assert_eq!(keys.roots.len(), keys.elems * BLOCK_BYTES, "a root for each element");
+        self.check_corrections(keys.elems, keys.words, keys.leaves, keys.right.is_none());
+    }
+
+    fn check_corrections(&self, elems: usize, words: &[u8], leaves: &[u8], no_right_bits: bool) {
+        assert_eq!(words.len(), elems * self.word_bytes(), "a correction word for each element and level");
+        assert_eq!(leaves.len(), elems * BLOCK_BYTES, "a leaf correction for each element");
+        assert_eq!(
+            no_right_bits,
+            self.rule == Rule::HalfTree,
+            "the BGI tree has right bits, the half-tree none"
+        );
+    }
+}
+
+impl<B> RightBits<B> {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+impl RightBits<&[u8]> {
+    /// Those of level `level` for elements `first..first + count` of `elems`, as bits of an integer.
+    fn get(&self, level: u32, first: usize, count: usize, elems: usize) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Planes(bytes) => get_bits(plane(bytes, level, elems), first, count),
+            Self::Words(bytes) => {
+                let words = bytes[4 * first..4 * (first + count)].chunks_exact(4);
+                let bit = |word: &[u8]| u64::from(word[level as usize / 8] >> (level % 8) & 1);
+                words.rev().fold(0, |bits, word| bits << 1 | bit(word))
+            }
+        }
+    }
+}
+
+impl RightBits<&mut [u8]> {
+    /// The reverse of [`RightBits::get`]; the words must be zero at first.
+    fn put(&mut self, bits: u64, level: u32, first: usize, count: usize, elems: usize) {
+        match self {
+            Self::None => {}
+            Self::Planes(bytes) => {
+                let plane_bytes = elems.div_ceil(8);
+                put_bits(&mut bytes[level as usize * plane_bytes..][..plane_bytes], bits, first, count);
+            }
+            Self::Words(bytes) => {
+                let words = bytes[4 * first..4 * (first + count)].chunks_exact_mut(4);
+                for (i, word) in words.enumerate() {
+                    word[level as usize / 8] |= ((bits >> i & 1) as u8) << (level % 8);
+                }
+            }
+        }
+    }
+}
+
+fn plane(planes: &[u8], index: u32, elems: usize) -> &[u8] {
+    let plane_bytes = elems.div_ceil(8);
+    &planes[index as usize * plane_bytes..][..plane_bytes]
+}
+
+/// Roots of elements `first..first + count` with the control bit that every root of `party` has.
+#[inline(always)]
+fn load_roots<S: Simd>(s: S, roots: &[u8], party: u8, first: usize, count: usize) -> S::Group {
+    let seeds = s.and(s.load_some(roots, first * BLOCK_BYTES, BLOCK_BYTES, count), s.splat(!1));
+    s.xor(seeds, s.splat(party.into()))
+}
+
+/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 64.
+#[inline(always)]
+fn get_bits(plane: &[u8], first: usize, count: usize) -> u64 {
+    let mut bits = [0; 8];
+    let bytes = count.div_ceil(8);
+    bits[..bytes].copy_from_slice(&plane[first / 8..][..bytes]);
+    u64::from_le_bytes(bits)
+}
+
+/// Writes bits `first..first + count` of a plane, and zeros into the rest of the last byte.
+#[inline(always)]
+fn put_bits(plane: &mut [u8], bits: u64, first: usize, count: usize) {
+    let kept = if count < 64 { bits & ((1 << count) - 1) } else { bits };
+    let bytes = count.div_ceil(8);
+    plane[first / 8..][..bytes].copy_from_slice(&kept.to_le_bytes()[..bytes]);
+}
+
+impl fmt::Debug for TreeKeys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TreeKeys(party {}, {} elements)", self.party, self.elems)
+    }
+}
+
+impl fmt::Debug for DealtTrees<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DealtTrees({} bytes of words)", self.words.len())
+    }
+}
+
+/// One rule, on groups of nodes. Bit 0 of a node is its control bit.
+trait Steps: Copy {
+    /// The child that bit `bit` of `points` leads to, and, where it leads right, the control bit of the subtree passed
+    /// by on the left (in bit 0; else bit 0 is 0).
+    fn step<S: Simd>(
+        self,
+        s: S,
+        key: S::Key<'_>,
+        node: S::Group,
+        cw: Correction<S>,
+        to: Turn<S>,
+    ) -> [S::Group; 2];
+
+    /// Both children, left and right.
+    fn children<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2];
+
+    /// The 128 pseudo-random leaves under a node of the last level, before correction.
+    fn convert<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group) -> S::Group;
+
+    /// The dealer's step of both parties along alpha: their next nodes and the correction.
+    fn deal<S: Simd>(
+        self,
+        s: S,
+        key: S::Key<'_>,
+        nodes: [S::Group; 2],
+        alpha: Turn<S>,
+    ) -> ([S::Group; 2], Correction<S>);
+}
+
+/// A level's correction: the word, and in bit 0 of `right` the correction of the right child's control bit.
+#[derive(Clone, Copy)]
+struct Correction<S: Simd> {
+    word: S::Group,
+    right: S::Group,
+}
+
+/// Which way each lane goes: right where bit `bit` of its word is 1.
+#[derive(Clone, Copy)]
+struct Turn<S: Simd> {
+    words: S::Group,
+    bit: u32,
+}
