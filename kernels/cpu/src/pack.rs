@@ -109,37 +109,37 @@ fn unpack_two<const W: usize>(mine: &[u8], theirs: &[u8], values: &mut [u64]) {
 
 /// The sums mod 2^W of the values in `N` segments.
 fn unpack_wide<const W: usize, const N: usize>(segments: [&[u8]; N], values: &mut [u64]) {
-    let mut first = 0;
-    let mut groups = values.chunks_exact_mut(GROUP);
-    for group in groups.by_ref() {
-        let group: &mut [u64; GROUP] = group.try_into().expect("a group has eight values");
-        if first + PADDED <= segments[0].len() {
-            let from =
-                segments.map(|segment| segment[first..first + PADDED].try_into().expect("a padded group"));
-            unpack_group::<W, N>(&from, group);
-        } else {
-            unpack_group::<W, N>(&segments.map(|segment| padded(&segment[first..])), group);
-        }
-        first += W;
+    // Groups that can be read in whole words without passing the segment's end.
+    let inner = (segments[0].len().saturating_sub(PADDED) / W).min(values.len() / GROUP);
+    let (head, tail) = values.split_at_mut(inner * GROUP);
+    for (i, group) in head.chunks_exact_mut(GROUP).enumerate() {
+        unpack_group::<W, N>(segments.map(|segment| array(&segment[i * W..][..PADDED])), group);
     }
-    let rest = groups.into_remainder();
-    let mut group = [0; GROUP];
-    unpack_group::<W, N>(&segments.map(|segment| padded(&segment[first..])), &mut group);
-    rest.copy_from_slice(&group[..rest.len()]);
+    for (i, group) in tail.chunks_mut(GROUP).enumerate() {
+        let from = segments.map(|segment| padded(&segment[(inner + i) * W..]));
+        let mut whole = [0; GROUP];
+        unpack_group::<W, N>(from.each_ref(), &mut whole);
+        group.copy_from_slice(&whole[..group.len()]);
+    }
 }
 
 #[inline(always)]
-fn unpack_group<const W: usize, const N: usize>(from: &[[u8; PADDED]; N], group: &mut [u64; GROUP]) {
+fn unpack_group<const W: usize, const N: usize>(from: [&[u8; PADDED]; N], group: &mut [u64]) {
+    let group: &mut [u64; GROUP] = group.try_into().expect("a group has eight values");
     for (i, value) in group.iter_mut().enumerate() {
         let (byte, shift) = (i * W / 8, i * W % 8);
         let mut sum = 0u64;
         for bytes in from {
             // At most 48 + 7 bits: one word holds them.
-            let word = bytes[byte..byte + 8].try_into().expect("a word has eight bytes");
-            sum = sum.wrapping_add(u64::from_le_bytes(word) >> shift);
+            sum = sum.wrapping_add(u64::from_le_bytes(*array(&bytes[byte..byte + 8])) >> shift);
         }
         *value = sum & mask::<W>();
     }
+}
+
+#[inline(always)]
+fn array<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    bytes.try_into().expect("the slice was cut to this length")
 }
 
 /// The first bytes of a group near a segment's end, with zeros after them.
