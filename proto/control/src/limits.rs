@@ -1,0 +1,53 @@
+//! Every limit of the control API, with its reason.
+
+use std::time::Duration;
+
+/// Elements of a tensor in one message: one chunk, the unit of keys and of the parties' messages.
+pub const ELEMENTS_PER_MESSAGE: usize = 1 << 16;
+
+/// Bytes of one element of Z_2^48 on this API.
+pub const BYTES_PER_SHARE: usize = 6;
+
+/// Largest gRPC message taken or sent: one full message of shares (384 KiB), and no gate description (64 KiB)
+/// or list of 1000 runs (under 500 bytes each) is larger. The rest is slack for protobuf's own bytes.
+pub const MESSAGE_BYTES: usize = ELEMENTS_PER_MESSAGE * BYTES_PER_SHARE + 128 * 1024;
+
+/// Bytes in flight on one HTTP/2 stream: a share of a tensor fills a link of 3.2 Gbit/s and 8 ms (3.2 MB).
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Bytes in flight on one HTTP/2 connection: two streams at full speed, in and out of one client.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Calls open at once on one connection: a client watches, feeds and fetches a few runs; more is a defect.
+pub const STREAMS_PER_CONNECTION: u32 = 64;
+
+/// Connections of one certificate: a few shells and a benchmark; one identity cannot use up the total.
+pub const CONNECTIONS_PER_IDENTITY: usize = 32;
+
+/// Connections in all: with [`CONNECTION_WINDOW_BYTES`] each, buffers stay below 2 GiB in the worst case.
+pub const CONNECTIONS: usize = 256;
+
+/// Handshakes in progress from one address: it has shown no certificate yet, so this is all that it can hold.
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+
+/// Handshakes in progress in all: each costs one signature, so this bounds the queue on the processor.
+pub const HANDSHAKES: usize = 64;
+
+/// A handshake takes two round trips; a second each is beyond any link in use, and the rest is a busy processor.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// TCP connect, TLS handshake and the server's first byte together, as the client waits for them.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP/2 pings on an idle connection find a vanished peer within this and [`KEEPALIVE_TIMEOUT`].
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long a ping may stay unanswered: several round trips of the slowest link, with retransmissions.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long open calls may take to finish after a shutdown began: runs have been cancelled by then, and only
+/// their last messages are under way.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Pause after a failed `accept`, which fails again at once while file descriptors are exhausted.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
