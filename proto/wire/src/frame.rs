@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::codec::{Cursor, WireError};
+use crate::peer::DataFrame;
 
 /// Bytes before a message's body: the length and the kind.
 pub const PREFIX_BYTES: usize = 5;
@@ -42,7 +43,7 @@ pub struct Encoded {
 /// A family of messages that may travel on one stream.
 pub trait Message: Sized + Send + 'static {
     /// The fixed part before a payload.
-    type Head: Send;
+    type Head: Send + std::fmt::Debug;
 
     /// Encodes the message. An error is the caller's bug.
     fn encode(&self) -> Result<Encoded, WireError>;
@@ -65,6 +66,11 @@ pub trait Message: Sized + Send + 'static {
 
     /// Joins a fixed part and its payload.
     fn join(head: Self::Head, payload: Vec<u8>) -> Result<Self, WireError>;
+
+    /// The data frame that this message is, if it is one: what the meter counts.
+    fn data(&self) -> Option<&DataFrame> {
+        None
+    }
 }
 
 /// Decodes one whole message from memory, as the link does piece by piece from a stream. `expected` gives the payload

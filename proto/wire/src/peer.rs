@@ -279,6 +279,10 @@ impl Message for PeerMessage {
         let DataHead { step, depth, chunk, bits } = head;
         Ok(Self::Frame(DataFrame { step, depth, chunk, bits, payload: payload.into() }))
     }
+
+    fn data(&self) -> Option<&DataFrame> {
+        if let Self::Frame(frame) = self { Some(frame) } else { None }
+    }
 }
 
 impl PeerMessage {

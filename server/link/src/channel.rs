@@ -1,0 +1,267 @@
+//! A channel: one bidirectional stream of one family of messages.
+
+use bytes::Bytes;
+use suf_wire::{
+    Causal, DataFrame, Encoded, Hello, Message, PREFIX_BYTES, PeerMessage, Prefix, Role, VERSION, WireError,
+};
+
+use crate::error::{LinkError, Remote, code};
+use crate::meter::Meter;
+
+/// Both halves of a stream. Messages arrive in the order they were sent; many may be under way.
+#[derive(Debug)]
+pub struct Channel<M: Message> {
+    /// The sending half.
+    pub sender: Sender<M>,
+    /// The receiving half.
+    pub receiver: Receiver<M>,
+}
+
+impl<M: Message> Channel<M> {
+    pub(crate) fn new(
+        connection: quinn::Connection,
+        remote: Remote,
+        (send, receive): (quinn::SendStream, quinn::RecvStream),
+    ) -> Self {
+        let meter = Meter::default();
+        let sender =
+            Sender { stream: send, remote: remote.clone(), meter: meter.clone(), family: Default::default() };
+        let receiver = Receiver {
+            stream: receive,
+            connection,
+            remote,
+            meter,
+            unread: Bytes::new(),
+            stage: Stage::Prefix,
+            piece: Vec::with_capacity(PREFIX_BYTES),
+        };
+        Self { sender, receiver }
+    }
+
+    /// What counts this channel's frames, both ways.
+    pub fn meter(&self) -> Meter {
+        self.sender.meter.clone()
+    }
+
+    /// The two halves, for two tasks.
+    pub fn split(self) -> (Sender<M>, Receiver<M>) {
+        (self.sender, self.receiver)
+    }
+}
+
+impl Channel<PeerMessage> {
+    /// First on a channel between parties, on both sides: says who we are, and checks that the other side speaks our
+    /// version and is what its certificate says. Gives the other side's software.
+    ///
+    /// # Errors
+    /// [`LinkError::Version`] for another version; [`LinkError::Role`] for another role.
+    pub async fn greet(&mut self, own: Role, software: &str) -> Result<String, LinkError> {
+        self.greet_as(VERSION, own, software).await
+    }
+
+    pub(crate) async fn greet_as(
+        &mut self,
+        version: u16,
+        own: Role,
+        software: &str,
+    ) -> Result<String, LinkError> {
+        let hello = Hello { version, role: own, software: software.to_owned() };
+        self.sender.send(&PeerMessage::Hello(hello)).await?;
+        let remote = &self.receiver.remote;
+        let (wanted, name) = (remote.role, remote.to_string());
+        match self.receiver.recv(|_| None).await? {
+            PeerMessage::Hello(hello) if hello.version != version => Err(LinkError::Version { remote: name }),
+            PeerMessage::Hello(hello) if Some(hello.role) != wanted => Err(LinkError::Role {
+                remote: name,
+                wanted: wanted.map_or_else(String::new, |role| role.to_string()),
+                found: hello.role.to_string(),
+            }),
+            PeerMessage::Hello(hello) => Ok(hello.software),
+            _ => Err(self.receiver.remote.bad_message(WireError::Unknown { field: "greeting", value: 0 })),
+        }
+    }
+}
+
+/// The sending half of a channel. Waits while the other side does not read.
+#[derive(Debug)]
+pub struct Sender<M> {
+    stream: quinn::SendStream,
+    remote: Remote,
+    meter: Meter,
+    family: std::marker::PhantomData<fn(M)>,
+}
+
+impl<M: Message> Sender<M> {
+    /// Sends a message that is no data frame; its payload is not copied. Returns when the QUIC stack has taken it, which
+    /// may be before it left. Dropped half way, the stream is broken: do not race it against something else.
+    ///
+    /// # Errors
+    /// [`LinkError::Bug`] for a data frame or a message over its limits; else how the connection ended.
+    pub async fn send(&mut self, message: &M) -> Result<(), LinkError> {
+        if message.data().is_some() {
+            return Err(LinkError::Bug("a data frame needs `send_frame`, which counts it".into()));
+        }
+        self.write(message).await
+    }
+
+    /// Says that nothing follows. The other side's next receive is [`LinkError::Ended`].
+    pub fn finish(&mut self) {
+        // An error says that the stream is closed already, which is what is wanted.
+        let _ = self.stream.finish();
+    }
+
+    /// Waits until the other side has acknowledged everything, `finish` included, or has gone.
+    pub async fn flushed(&mut self) {
+        // Either way nothing of ours is under way any more.
+        let _ = self.stream.stopped().await;
+    }
+
+    async fn write(&mut self, message: &M) -> Result<(), LinkError> {
+        let Encoded { head, payload } =
+            message.encode().map_err(|error| LinkError::Bug(error.to_string()))?;
+        let written = if payload.is_empty() {
+            self.stream.write_chunk(head).await
+        } else {
+            self.stream.write_all_chunks(&mut [head, payload]).await
+        };
+        written.map_err(|error| self.remote.unwritable(error))
+    }
+}
+
+impl Sender<PeerMessage> {
+    /// Sends a data frame that depends on what was received up to `after`, and counts it. The frame's own `depth` is not
+    /// looked at: it is one more than `after`.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; [`LinkError::Bug`] past the last depth.
+    pub async fn send_frame(&mut self, mut frame: DataFrame, after: Causal) -> Result<(), LinkError> {
+        frame.depth = after.next().map_err(|error| LinkError::Bug(error.to_string()))?;
+        self.meter.sent(&frame);
+        self.write(&PeerMessage::Frame(frame)).await
+    }
+}
+
+/// The receiving half of a channel.
+#[derive(Debug)]
+pub struct Receiver<M: Message> {
+    stream: quinn::RecvStream,
+    connection: quinn::Connection,
+    remote: Remote,
+    meter: Meter,
+    /// Bytes that QUIC handed out and no message has taken yet.
+    unread: Bytes,
+    stage: Stage<M::Head>,
+    /// The piece of the current message that is being filled.
+    piece: Vec<u8>,
+}
+
+/// Which piece of a message comes next.
+#[derive(Debug)]
+enum Stage<H> {
+    Prefix,
+    Body(Prefix),
+    Head(Prefix),
+    Payload { head: Option<H>, bytes: usize },
+}
+
+impl<M: Message> Receiver<M> {
+    /// The next message. `expected` gives the length in bytes that a payload with this head must have by the agreed
+    /// parameters, `None` if no such payload is due; it is asked before memory is set aside. Use `|_| None` where only
+    /// messages without a payload are due.
+    ///
+    /// May be dropped and called again without losing a byte.
+    ///
+    /// # Errors
+    /// [`LinkError::Ended`] when the other side finished, [`LinkError::Message`] for bytes that are no message or not the
+    /// one that is due, which also closes the connection; else how the connection ended.
+    pub async fn recv(
+        &mut self,
+        mut expected: impl FnMut(&M::Head) -> Option<usize>,
+    ) -> Result<M, LinkError> {
+        loop {
+            self.fill().await?;
+            match self.advance(&mut expected) {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    if let Some(frame) = message.data() {
+                        self.meter.received(frame);
+                    }
+                    return Ok(message);
+                }
+                Err(error) => {
+                    self.connection.close(code::MESSAGE, error.to_string().as_bytes());
+                    return Err(self.remote.bad_message(error));
+                }
+            }
+        }
+    }
+
+    /// Fills the current piece to its length.
+    async fn fill(&mut self) -> Result<(), LinkError> {
+        let length = self.stage.length::<M>();
+        while self.piece.len() < length {
+            if self.unread.is_empty() {
+                let chunk = self.stream.read_chunk(usize::MAX, true).await;
+                match chunk.map_err(|error| self.remote.unreadable(error))? {
+                    Some(chunk) => self.unread = chunk.bytes,
+                    None if self.piece.is_empty() && matches!(self.stage, Stage::Prefix) => {
+                        return Err(self.remote.ended());
+                    }
+                    None => {
+                        let left = self.piece.len();
+                        let cut = WireError::Truncated { field: "stream", needed: length, left };
+                        return Err(self.remote.bad_message(cut));
+                    }
+                }
+            }
+            let take = self.unread.len().min(length - self.piece.len());
+            self.piece.extend_from_slice(&self.unread.split_to(take));
+        }
+        Ok(())
+    }
+
+    /// Decodes the piece that is full and goes to the next; gives the message after its last.
+    fn advance(
+        &mut self,
+        expected: &mut impl FnMut(&M::Head) -> Option<usize>,
+    ) -> Result<Option<M>, WireError> {
+        let piece = std::mem::take(&mut self.piece);
+        let (next, message) = match &mut self.stage {
+            Stage::Prefix => {
+                // `fill` filled the piece to this length.
+                let bytes: [u8; PREFIX_BYTES] = piece[..PREFIX_BYTES].try_into().expect("a whole prefix");
+                let prefix = Prefix::decode::<M>(bytes)?;
+                match M::head_bytes(prefix.kind) {
+                    Some(_) => (Stage::Head(prefix), None),
+                    None => (Stage::Body(prefix), None),
+                }
+            }
+            Stage::Body(prefix) => (Stage::Prefix, Some(M::decode_body(prefix.kind, &piece)?)),
+            Stage::Head(prefix) => {
+                let head = M::decode_head(prefix.kind, &piece)?;
+                let bytes = prefix.body_bytes - piece.len();
+                M::admit(&head, bytes, expected(&head))?;
+                (Stage::Payload { head: Some(head), bytes }, None)
+            }
+            Stage::Payload { head, .. } => {
+                let head = head.take().expect("a payload is joined once, then the stage changes");
+                (Stage::Prefix, Some(M::join(head, piece)?))
+            }
+        };
+        self.stage = next;
+        self.piece = Vec::with_capacity(self.stage.length::<M>());
+        Ok(message)
+    }
+}
+
+impl<H> Stage<H> {
+    /// Bytes of the piece: each was compared with its limit when the stage was entered.
+    fn length<M: Message>(&self) -> usize {
+        match self {
+            Self::Prefix => PREFIX_BYTES,
+            Self::Body(prefix) => prefix.body_bytes,
+            Self::Head(prefix) => M::head_bytes(prefix.kind).unwrap_or(0),
+            Self::Payload { bytes, .. } => *bytes,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Listening and calling.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{AsyncUdpSocket, EndpointConfig, Runtime, TokioRuntime, TransportConfig};
+use rustls_pki_types::CertificateDer;
+use suf_wire::{Role, VERSION};
+
+use crate::certificate::role_of;
+use crate::connection::Connection;
+use crate::error::{LinkError, Remote, code};
+use crate::identity::Identity;
+use crate::profile::{LinkKind, LinkProfile, Settings};
+use crate::shaped::ShapedSocket;
+use crate::socket::{CappedSocket, bind};
+
+/// From the first packet to the listener's welcome: several round trips between continents, and some lost packets.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
+
+/// Handshakes under way at once. Three processes and their clients never come near it; a flood does.
+const MOST_INCOMING: usize = 256;
+
+/// Largest UDP payload that we take: the protocol's own limit. What is sent is set by the profile.
+const MOST_UDP_PAYLOAD_BYTES: u16 = 65_527;
+
+/// A UDP socket that listens and calls. Two of them, each on a runtime thread of its own, keep bulk keys from queueing
+/// before evaluation messages.
+#[derive(Debug)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    client: quinn::ClientConfig,
+    settings: Settings,
+    kind: LinkKind,
+    shaped: Option<Arc<ShapedSocket>>,
+}
+
+impl Endpoint {
+    /// Binds `addr` (port 0: any) and listens. Windows and packet sizes follow from `profile`; with `shaped` the profile
+    /// is also emulated for all that this endpoint sends. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`LinkError::Bind`], [`LinkError::Tls`].
+    pub fn bind(
+        addr: SocketAddr,
+        identity: &Identity,
+        profile: &LinkProfile,
+        shaped: bool,
+    ) -> Result<Self, LinkError> {
+        Self::bind_version(addr, identity, profile, shaped, VERSION)
+    }
+
+    pub(crate) fn bind_version(
+        addr: SocketAddr,
+        identity: &Identity,
+        profile: &LinkProfile,
+        shaped: bool,
+        version: u16,
+    ) -> Result<Self, LinkError> {
+        warm_up();
+        let settings = profile.settings();
+        let transport = Arc::new(settings.transport());
+        let alpn = format!("suf/{version}");
+        let server = server_config(identity, &alpn, &transport)?;
+        let client = client_config(identity, &alpn, transport)?;
+
+        let failed = |source| LinkError::Bind { addr, source };
+        let socket = bind(addr).map_err(failed)?;
+        let second = socket.try_clone().map_err(failed)?;
+        let inner = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let udp_payload_bytes = settings.udp_payload_bytes;
+        let shaped = match shaped {
+            true => Some(Arc::new(
+                ShapedSocket::new(inner.clone(), second, profile, udp_payload_bytes).map_err(failed)?,
+            )),
+            false => None,
+        };
+        let socket: Arc<dyn AsyncUdpSocket> = match &shaped {
+            Some(shaped) => shaped.clone(),
+            None => Arc::new(CappedSocket { inner, udp_payload_bytes }),
+        };
+        let kind = match &shaped {
+            Some(_) => LinkKind::Shaped,
+            None if addr.ip().is_loopback() => LinkKind::Loopback,
+            None => LinkKind::Network,
+        };
+
+        let mut config = EndpointConfig::default();
+        config
+            .max_udp_payload_size(MOST_UDP_PAYLOAD_BYTES)
+            .map_err(|error| LinkError::Bug(error.to_string()))?;
+        let runtime = Arc::new(TokioRuntime);
+        let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
+            .map_err(failed)?;
+        Ok(Self { inner, client, settings, kind, shaped })
+    }
+
+    /// The address bound.
+    ///
+    /// # Errors
+    /// The system's, as [`LinkError::Bug`]: a bound socket has an address.
+    pub fn local_addr(&self) -> Result<SocketAddr, LinkError> {
+        self.inner.local_addr().map_err(|error| LinkError::Bug(error.to_string()))
+    }
+
+    /// What kind of link this is. [`LinkKind::Network`] may be shaped by netem: only who shaped it knows.
+    pub fn kind(&self) -> LinkKind {
+        self.kind
+    }
+
+    /// What was set for QUIC.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Packets that the emulated bottleneck dropped because its queue was full; 0 without emulation.
+    pub fn overflowed_packets(&self) -> u64 {
+        self.shaped.as_ref().map_or(0, |shaped| shaped.overflowed())
+    }
+
+    /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a
+    /// task of its own, so that a slow one holds up nobody.
+    pub async fn incoming(&self) -> Option<Incoming> {
+        Some(Incoming { inner: self.inner.accept().await? })
+    }
+
+    /// The next caller, established, if its certificate's role is among `admitted`. For listeners with one caller; see
+    /// [`Endpoint::incoming`].
+    ///
+    /// # Errors
+    /// Of this one caller; the endpoint goes on.
+    pub async fn accept(&self, admitted: &[Role]) -> Result<Connection, LinkError> {
+        match self.incoming().await {
+            Some(incoming) => incoming.establish(admitted).await,
+            None => Err(LinkError::Bug("accept on a closed endpoint".into())),
+        }
+    }
+
+    /// Calls `addr`, whose certificate must be good for `name` (each is for its role's own name, "party0" say) and carry
+    /// the role `expected`. Returns when the other side has admitted us.
+    ///
+    /// # Errors
+    /// Who refused, and why.
+    pub async fn connect(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+        expected: Role,
+    ) -> Result<Connection, LinkError> {
+        let remote = Remote { role: Some(expected), addr };
+        let calling = self.inner.connect_with(self.client.clone(), addr, name);
+        let calling = calling.map_err(|error| LinkError::Untrusted {
+            remote: remote.to_string(),
+            problem: error.to_string(),
+        })?;
+        let established = async {
+            let inner = calling.await.map_err(|error| remote.lost(error, false))?;
+            let role = admit(&inner, &remote, &[expected])?;
+            welcomed(&inner, &remote).await?;
+            Ok(Connection::new(inner, role))
+        };
+        let unreachable = LinkError::Unreachable { remote: remote.to_string() };
+        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or(Err(unreachable))
+    }
+
+    /// Closes every connection and waits until the other sides have had the chance to hear of it.
+    pub async fn close(&self, reason: &str) {
+        self.inner.close(code::DONE, reason.as_bytes());
+        self.inner.wait_idle().await;
+    }
+}
+
+/// A caller that has not proven anything yet.
+#[derive(Debug)]
+pub struct Incoming {
+    inner: quinn::Incoming,
+}
+
+impl Incoming {
+    /// The caller's address.
+    pub fn remote(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    /// Completes the handshake and admits the caller if its certificate's role is among `admitted`; others are told why
+    /// not.
+    ///
+    /// # Errors
+    /// Who could not be admitted, and why.
+    pub async fn establish(self, admitted: &[Role]) -> Result<Connection, LinkError> {
+        let remote = Remote { role: None, addr: self.inner.remote_address() };
+        let established = async {
+            let inner = self.inner.await.map_err(|error| remote.lost(error, false))?;
+            let role = admit(&inner, &remote, admitted)?;
+            welcome(&inner, &Remote { role: Some(role), addr: remote.addr }).await?;
+            Ok(Connection::new(inner, role))
+        };
+        let unreachable = LinkError::Unreachable { remote: remote.to_string() };
+        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or(Err(unreachable))
+    }
+}
+
+/// Reads the role from the other side's certificate and closes the connection if it is not among `admitted`.
+fn admit(inner: &quinn::Connection, remote: &Remote, admitted: &[Role]) -> Result<Role, LinkError> {
+    let identity = inner.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let found = match identity.as_ref().and_then(|chain| chain.first()) {
+        Some(certificate) => role_of(certificate),
+        None => Err("no certificate".into()),
+    };
+    match found {
+        Ok(role) if admitted.contains(&role) => Ok(role),
+        other => {
+            let found = other.map_or_else(|problem| problem, |role| role.to_string());
+            let wanted = admitted.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
+            let reason = format!("your certificate says {found}, wanted here is {wanted}");
+            inner.close(code::ROLE, reason.as_bytes());
+            Err(LinkError::Role { remote: remote.addr.to_string(), wanted, found })
+        }
+    }
+}
+
+/// Tells a caller that it is admitted. In TLS 1.3 a caller's handshake ends before its certificate is looked at, so that
+/// without this a refusal would surface only later, in the middle of something else.
+async fn welcome(inner: &quinn::Connection, remote: &Remote) -> Result<(), LinkError> {
+    let mut stream = inner.open_uni().await.map_err(|error| remote.lost(error, false))?;
+    stream.write_all(&VERSION.to_le_bytes()).await.map_err(|error| remote.unwritable(error))?;
+    // An error says that the connection is closed, which the caller of this learns from its first message.
+    let _ = stream.finish();
+    Ok(())
+}
+
+async fn welcomed(inner: &quinn::Connection, remote: &Remote) -> Result<(), LinkError> {
+    let mut stream = inner.accept_uni().await.map_err(|error| remote.lost(error, false))?;
+    let mut version = [0; 2];
+    stream.read_exact(&mut version).await.map_err(|error| match error {
+        quinn::ReadExactError::ReadError(error) => remote.unreadable(error),
+        quinn::ReadExactError::FinishedEarly(_) => remote.ended(),
+    })?;
+    if u16::from_le_bytes(version) == VERSION {
+        return Ok(());
+    }
+    inner.close(code::VERSION, b"another protocol version");
+    Err(LinkError::Version { remote: remote.to_string() })
+}
+
+fn server_config(
+    identity: &Identity,
+    alpn: &str,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ServerConfig, LinkError> {
+    let tls = QuicServerConfig::try_from(identity.server(alpn.as_bytes())?)
+        .map_err(|error| LinkError::Bug(error.to_string()))?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(transport.clone()).max_incoming(MOST_INCOMING).migration(false);
+    Ok(config)
+}
+
+fn client_config(
+    identity: &Identity,
+    alpn: &str,
+    transport: Arc<TransportConfig>,
+) -> Result<quinn::ClientConfig, LinkError> {
+    let tls = QuicClientConfig::try_from(identity.client(alpn.as_bytes())?)
+        .map_err(|error| LinkError::Bug(error.to_string()))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport);
+    Ok(config)
+}
+
+/// The provider's random generator takes 22 ms to start, once per process. Within a handshake that would spoil the first
+/// estimate of the round trip time.
+fn warm_up() {
+    let mut bytes = [0; 32];
+    // A generator that fails now fails the handshake, with a better error.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+}

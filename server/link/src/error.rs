@@ -1,0 +1,244 @@
+//! What can go wrong on a link, whose fault it is, and what to do about it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use quinn::{ConnectionError, ReadError, TransportErrorCode, VarInt, WriteError};
+use suf_wire::{Fault, Role, VERSION, WireError};
+use thiserror::Error;
+
+/// Why a link could not be made, or ended.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The socket could not be had.
+    #[error("cannot listen on {addr}: {source}; choose another address or stop what uses it")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A certificate or key file of ours is missing, unreadable, expired or does not fit.
+    #[error("{path}: {problem}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// TLS settings that the library refuses.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A link profile that is not one.
+    #[error("link profile {name}: {problem}")]
+    Profile {
+        /// File or built-in name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nobody answered.
+    #[error("{remote}: no answer; is the process running, and the UDP port open?")]
+    Unreachable {
+        /// Whom we called.
+        remote: String,
+    },
+    /// The other side's certificate does not convince us, or ours does not convince them.
+    #[error(
+        "{remote}: certificate refused: {problem}; both sides need certificates of the same authority, in date, with the name that is called"
+    )]
+    Untrusted {
+        /// The other side.
+        remote: String,
+        /// TLS's reason.
+        problem: String,
+    },
+    /// The other side speaks another version of the protocol.
+    #[error(
+        "{remote}: speaks another protocol version than ours ({VERSION}); run the same release on all hosts"
+    )]
+    Version {
+        /// The other side.
+        remote: String,
+    },
+    /// The certificate is good, but for another role.
+    #[error("{remote}: its certificate says {found}, wanted is {wanted}")]
+    Role {
+        /// The other side.
+        remote: String,
+        /// What would have been admitted.
+        wanted: String,
+        /// What the certificate says.
+        found: String,
+    },
+    /// The other side closed the connection and said why.
+    #[error("{remote}: closed the connection: {reason}")]
+    Closed {
+        /// The other side.
+        remote: String,
+        /// Whose fault, by the other side's role.
+        fault: Fault,
+        /// Its reason.
+        reason: String,
+    },
+    /// The connection broke: silence, a reset, or a violation of QUIC.
+    #[error("{remote}: connection lost: {reason}")]
+    Lost {
+        /// The other side.
+        remote: String,
+        /// Whose fault, by the other side's role.
+        fault: Fault,
+        /// What was seen.
+        reason: String,
+    },
+    /// The other side ended the stream between two messages.
+    #[error("{remote}: ended the exchange")]
+    Ended {
+        /// The other side.
+        remote: String,
+        /// Whose fault, by the other side's role.
+        fault: Fault,
+    },
+    /// The other side sent what is no message, or not the one that is due.
+    #[error("{remote}: sent a bad message: {source}")]
+    Message {
+        /// The other side.
+        remote: String,
+        /// Whose fault, by the other side's role.
+        fault: Fault,
+        /// What is wrong with it.
+        source: WireError,
+    },
+    /// This program tried to send what the protocol does not allow.
+    #[error("bug: {0}")]
+    Bug(String),
+}
+
+impl LinkError {
+    /// Who is at fault.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Bind { .. }
+            | Self::Certificate { .. }
+            | Self::Tls(_)
+            | Self::Profile { .. }
+            | Self::Untrusted { .. }
+            | Self::Version { .. }
+            | Self::Role { .. } => Fault::Config,
+            Self::Unreachable { .. } => Fault::Peer,
+            Self::Closed { fault, .. }
+            | Self::Lost { fault, .. }
+            | Self::Ended { fault, .. }
+            | Self::Message { fault, .. } => *fault,
+            Self::Bug(_) => Fault::Bug,
+        }
+    }
+}
+
+/// Close codes of our connections.
+pub(crate) mod code {
+    use quinn::VarInt;
+
+    /// Done, or stopped by the operator.
+    pub(crate) const DONE: VarInt = VarInt::from_u32(0);
+    /// The certificate's role is not admitted here.
+    pub(crate) const ROLE: VarInt = VarInt::from_u32(1);
+    /// Another protocol version.
+    pub(crate) const VERSION: VarInt = VarInt::from_u32(2);
+    /// A message that is none, or is not due.
+    pub(crate) const MESSAGE: VarInt = VarInt::from_u32(3);
+}
+
+/// The other side of a link, for messages: its role once that is known, and its address.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) role: Option<Role>,
+    pub(crate) addr: SocketAddr,
+}
+
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.role {
+            Some(role) => write!(f, "{role} at {}", self.addr),
+            None => self.addr.fmt(f),
+        }
+    }
+}
+
+impl Remote {
+    fn fault(&self) -> Fault {
+        match self.role {
+            Some(Role::Dealer) => Fault::Dealer,
+            Some(Role::Operator | Role::Client | Role::Observer) => Fault::Caller,
+            Some(Role::Party0 | Role::Party1) | None => Fault::Peer,
+        }
+    }
+
+    /// What a broken connection means. `established` tells a peer that went silent from one that never spoke.
+    pub(crate) fn lost(&self, error: ConnectionError, established: bool) -> LinkError {
+        let remote = self.to_string();
+        let fault = self.fault();
+        match error {
+            ConnectionError::TimedOut if !established => LinkError::Unreachable { remote },
+            ConnectionError::TransportError(error) if is_tls(error.code) => {
+                refused(remote, error.code, error.reason)
+            }
+            ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
+                let reason = String::from_utf8_lossy(&close.reason).into_owned();
+                refused(remote, close.error_code, reason)
+            }
+            ConnectionError::ApplicationClosed(close) => {
+                let reason: String = String::from_utf8_lossy(&close.reason)
+                    .chars()
+                    .map(|c| if c.is_control() { ' ' } else { c })
+                    .collect();
+                match close.error_code {
+                    code if code == code::VERSION => LinkError::Version { remote },
+                    _ if reason.is_empty() => LinkError::Closed { remote, fault, reason: "done".into() },
+                    _ => LinkError::Closed { remote, fault, reason },
+                }
+            }
+            other => LinkError::Lost { remote, fault, reason: other.to_string() },
+        }
+    }
+
+    pub(crate) fn unreadable(&self, error: ReadError) -> LinkError {
+        match error {
+            ReadError::ConnectionLost(error) => self.lost(error, true),
+            ReadError::Reset(_) => self.ended(),
+            other => LinkError::Bug(other.to_string()),
+        }
+    }
+
+    pub(crate) fn unwritable(&self, error: WriteError) -> LinkError {
+        match error {
+            WriteError::ConnectionLost(error) => self.lost(error, true),
+            WriteError::Stopped(_) => self.ended(),
+            other => LinkError::Bug(other.to_string()),
+        }
+    }
+
+    pub(crate) fn ended(&self) -> LinkError {
+        LinkError::Ended { remote: self.to_string(), fault: self.fault() }
+    }
+
+    pub(crate) fn bad_message(&self, source: WireError) -> LinkError {
+        LinkError::Message { remote: self.to_string(), fault: self.fault(), source }
+    }
+}
+
+/// TLS alerts occupy 0x100 to 0x1ff (RFC 9001, section 4.8).
+fn is_tls(code: TransportErrorCode) -> bool {
+    u64::from(code) >> 8 == 1
+}
+
+fn refused(remote: String, code: TransportErrorCode, reason: String) -> LinkError {
+    /// `no_application_protocol`, RFC 7301: our ALPN carries the version.
+    const NO_COMMON_VERSION: u8 = 120;
+    if u64::from(code) == u64::from(VarInt::from_u32(0x100)) + u64::from(NO_COMMON_VERSION) {
+        LinkError::Version { remote }
+    } else {
+        let problem = if reason.is_empty() { code.to_string() } else { reason };
+        LinkError::Untrusted { remote, problem }
+    }
+}

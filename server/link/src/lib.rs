@@ -1,0 +1,41 @@
+//! The links between the processes: QUIC with TLS 1.3 and certificates on both sides, and the meter.
+//!
+//! - [`Pki`] makes a certificate authority and a certificate for each role; [`Identity`] holds one, and builds the TLS
+//!   settings of every listener and caller, gRPC included. The role stands in the certificate and is checked on each side
+//!   of each connection.
+//! - [`Endpoint`] listens and calls; a [`Connection`] carries [`Channel`]s, each a stream of one family of messages of
+//!   `suf-wire`.
+//! - [`Meter`]: rounds and payload bits are counted here and nowhere else. A frame's causal depth is computed here from
+//!   the [`suf_wire::Causal`] that the caller had from the frames it received; UDP bytes come from the QUIC stack's own
+//!   counters ([`Traffic`]).
+//! - [`LinkProfile`] describes a link; windows, timers and packet sizes follow from it ([`Settings`]). A profile can also
+//!   be emulated inside the process (a shaped socket), which needs no privileges; figures from it are labelled
+//!   [`LinkKind::Shaped`].
+//!
+//! Left out on purpose: 0-RTT and session resumption (each connection proves its certificate anew), connection migration,
+//! and unreliable datagrams.
+
+#![forbid(unsafe_code)]
+
+mod certificate;
+mod channel;
+mod congestion;
+mod connection;
+mod endpoint;
+mod error;
+mod identity;
+mod meter;
+mod pki;
+mod profile;
+mod shaped;
+mod socket;
+
+pub use certificate::role_of;
+pub use channel::{Channel, Receiver, Sender};
+pub use connection::{Connection, PathFigures, Traffic};
+pub use endpoint::{Endpoint, Incoming};
+pub use error::LinkError;
+pub use identity::Identity;
+pub use meter::{Counts, Meter};
+pub use pki::Pki;
+pub use profile::{LinkKind, LinkProfile, Settings};

@@ -1,0 +1,231 @@
+//! What a link is like, and what follows for QUIC.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::CubicConfig;
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use serde::{Deserialize, Serialize};
+
+use crate::congestion::UnpacedFactory;
+use crate::error::LinkError;
+
+/// A link between two hosts, one direction; both are alike. The keys are documented in `config/links/*.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkProfile {
+    /// Bits per second at the bottleneck, Ethernet frames included.
+    pub rate_bps: u64,
+    /// Delay of one direction, in milliseconds.
+    pub delay_ms: f64,
+    /// Packets that the bottleneck holds, those under way included, as in `tc netem limit`.
+    pub limit_packets: u32,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Spread of the delay, in milliseconds: each packet's is uniform in delay +- jitter. Above 0 packets overtake one
+    /// another.
+    #[serde(default)]
+    pub jitter_ms: f64,
+    /// Share of packets lost, 0 to 1.
+    #[serde(default)]
+    pub loss: f64,
+    /// Whether QUIC spreads its packets over the round trip and backs off after losses. Only for private links: `false`
+    /// sends a whole window at once.
+    #[serde(default = "yes")]
+    pub pacing: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How a link came to be what it is. Figures from one kind are never mixed with another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// One host, nothing shaped.
+    Loopback,
+    /// Shaped by the kernel with `tc netem`.
+    Netem,
+    /// Shaped inside the process by a socket wrapper: an emulation.
+    Shaped,
+    /// A real network.
+    Network,
+}
+
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Loopback => "loopback",
+            Self::Netem => "netem",
+            Self::Shaped => "shaped",
+            Self::Network => "network",
+        })
+    }
+}
+
+impl LinkProfile {
+    /// The profiles that ship with the program, by name.
+    pub const BUILT_IN: [(&'static str, &'static str); 5] = [
+        ("loopback", include_str!("../../../config/links/loopback.toml")),
+        ("lan", include_str!("../../../config/links/lan.toml")),
+        ("wan", include_str!("../../../config/links/wan.toml")),
+        ("metro", include_str!("../../../config/links/metro.toml")),
+        ("intercontinental", include_str!("../../../config/links/intercontinental.toml")),
+    ];
+
+    /// A built-in profile.
+    ///
+    /// # Errors
+    /// [`LinkError::Profile`] lists the names there are.
+    pub fn built_in(name: &str) -> Result<Self, LinkError> {
+        let known = Self::BUILT_IN.iter().find(|(known, _)| *known == name);
+        let (_, text) = known.ok_or_else(|| LinkError::Profile {
+            name: name.to_owned(),
+            problem: format!("unknown; there are {}", Self::BUILT_IN.map(|(name, _)| name).join(", ")),
+        })?;
+        Self::parse(name, text)
+    }
+
+    /// A profile from a file.
+    ///
+    /// # Errors
+    /// [`LinkError::Profile`].
+    pub fn load(path: &Path) -> Result<Self, LinkError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text),
+            Err(error) => Err(LinkError::Profile { name, problem: error.to_string() }),
+        }
+    }
+
+    /// A profile from TOML. Unknown keys and values that no link has are errors.
+    ///
+    /// # Errors
+    /// [`LinkError::Profile`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, LinkError> {
+        let wrong = |problem: String| LinkError::Profile { name: name.to_owned(), problem };
+        let profile: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        profile.check().map_err(wrong)?;
+        Ok(profile)
+    }
+
+    /// Bytes that fill the link for one round trip.
+    pub fn bandwidth_delay_bytes(&self) -> u64 {
+        // Within 2^53: at most 10^12 bit/s and 4 s.
+        (self.rate_bps as f64 / 8.0 * 2.0 * self.delay_ms / 1e3) as u64
+    }
+
+    /// What is set for QUIC on this link.
+    pub fn settings(&self) -> Settings {
+        let round_trip = Duration::from_secs_f64(2.0 * self.delay_ms / 1e3);
+        let bandwidth_delay = self.bandwidth_delay_bytes();
+        let send_window_bytes = if self.pacing {
+            SEND_WINDOW_BYTES.max(2 * bandwidth_delay)
+        } else {
+            let queue = u64::from(self.limit_packets) * u64::from(self.mtu);
+            (bandwidth_delay + queue / 2).clamp(LEAST_CONGESTION_WINDOW_BYTES, SEND_WINDOW_BYTES)
+        };
+        Settings {
+            stream_receive_window_bytes: STREAM_RECEIVE_WINDOW_BYTES.max(2 * bandwidth_delay),
+            receive_window_bytes: RECEIVE_WINDOW_BYTES.max(4 * bandwidth_delay),
+            send_window_bytes,
+            congestion_window_bytes: bandwidth_delay.max(LEAST_CONGESTION_WINDOW_BYTES),
+            initial_rtt: round_trip.max(LEAST_INITIAL_RTT),
+            udp_payload_bytes: self.mtu - HEADERS_BYTES,
+            pacing: self.pacing,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: f64, least: f64, most: f64| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{name} = {value} is outside {least}..={most}"))
+            }
+        };
+        within("rate_bps", self.rate_bps as f64, 1e5, 1e12)?;
+        within("delay_ms", self.delay_ms, 0.0, 2000.0)?;
+        within("jitter_ms", self.jitter_ms, 0.0, self.delay_ms)?;
+        within("loss", self.loss, 0.0, 0.5)?;
+        within("limit_packets", self.limit_packets.into(), 16.0, 1e7)?;
+        // QUIC needs UDP payloads of 1200 bytes.
+        within("mtu", self.mtu.into(), 1280.0, 65_535.0)
+    }
+}
+
+/// IPv6 and UDP headers; IPv4's are smaller.
+const HEADERS_BYTES: u16 = 48;
+/// quinn's 1.25 MB stalls a stream at 1 Gbit/s and 10 ms; no message of a chunk is larger than a few of these.
+const STREAM_RECEIVE_WINDOW_BYTES: u64 = 16 << 20;
+/// Several streams at once; bounds what an other side can make us hold.
+const RECEIVE_WINDOW_BYTES: u64 = 64 << 20;
+/// Enough in flight for every profile, and a bound on what we hold for a slow reader.
+const SEND_WINDOW_BYTES: u64 = 16 << 20;
+/// Lets the first 1 MB message leave in one round trip on links whose bandwidth-delay product is small.
+const LEAST_CONGESTION_WINDOW_BYTES: u64 = 2 << 20;
+/// A handshake takes milliseconds of computing; a smaller estimate would send its packets twice.
+const LEAST_INITIAL_RTT: Duration = Duration::from_millis(10);
+/// Datagram buffers of the sockets: what 8 Gbit/s brings in 8 ms, the time for which a busy thread may not read.
+pub(crate) const UDP_BUFFER_BYTES: usize = 8 << 20;
+/// Silence after which the other side is taken for dead. Long enough for a host that swaps or is short of CPU.
+const IDLE: Duration = Duration::from_secs(6);
+/// Silence after which we ask whether the other side is there: several tries fit in [`IDLE`].
+const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+/// Channels open at once on a connection: one for each run, and runs are few.
+const STREAMS: u32 = 64;
+
+/// What QUIC is told about a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Bytes that one stream may have unread.
+    pub stream_receive_window_bytes: u64,
+    /// Bytes that one connection may have unread.
+    pub receive_window_bytes: u64,
+    /// Bytes that one connection may have unacknowledged.
+    pub send_window_bytes: u64,
+    /// Bytes in flight at the start: the bandwidth-delay product, so that nothing is spent on finding it.
+    pub congestion_window_bytes: u64,
+    /// Round trip time until one is measured.
+    pub initial_rtt: Duration,
+    /// Bytes of the largest UDP payload.
+    pub udp_payload_bytes: u16,
+    /// See [`LinkProfile::pacing`].
+    pub pacing: bool,
+}
+
+impl Settings {
+    pub(crate) fn transport(&self) -> TransportConfig {
+        let bytes = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(self.udp_payload_bytes);
+        let mut config = TransportConfig::default();
+        config
+            .max_concurrent_bidi_streams(STREAMS.into())
+            // The listener's welcome.
+            .max_concurrent_uni_streams(1_u32.into())
+            .max_idle_timeout(Some(
+                IdleTimeout::try_from(IDLE).expect("seconds fit in a VarInt of milliseconds"),
+            ))
+            .keep_alive_interval(Some(KEEP_ALIVE))
+            .stream_receive_window(bytes(self.stream_receive_window_bytes))
+            .receive_window(bytes(self.receive_window_bytes))
+            .send_window(self.send_window_bytes)
+            .initial_rtt(self.initial_rtt)
+            .initial_mtu(self.udp_payload_bytes)
+            .mtu_discovery_config(Some(discovery))
+            .ack_frequency_config(None)
+            .datagram_receive_buffer_size(None);
+        if self.pacing {
+            let mut cubic = CubicConfig::default();
+            cubic.initial_window(self.congestion_window_bytes);
+            config.congestion_controller_factory(Arc::new(cubic));
+        } else {
+            config.congestion_controller_factory(Arc::new(UnpacedFactory));
+        }
+        config
+    }
+}
