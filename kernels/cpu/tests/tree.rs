@@ -193,7 +193,7 @@ fn windows_hold_the_points_round_their_centre() {
                 // Every other element has alpha in its window; every eighth centre is near the wrap.
                 let centres: Vec<u64> = (numbers(6, elems).iter().zip(&dealt.alphas).enumerate())
                     .map(|(e, (random, alpha))| match e % 8 {
-                        0 => random % (2 * half) & domain,
+                        0 => (random % (2 * half)) & domain,
                         1 | 3 | 5 | 7 => alpha.wrapping_add(random % (2 * half)).wrapping_sub(half) & domain,
                         _ => random & domain,
                     })

@@ -83,7 +83,7 @@ impl Simd for AesNi {
     }
 
     #[inline(always)]
-    fn encrypt(self, key: [__m128i; 11], a: Group) -> Group {
+    fn encrypt(self, key: &[__m128i; 11], a: Group) -> Group {
         // SAFETY: the token proves AES-NI.
         unsafe {
             let mut x = lanes!(I => _mm_xor_si128(a[I], key[0]));

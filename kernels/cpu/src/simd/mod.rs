@@ -110,12 +110,12 @@ pub(crate) trait Simd: Copy {
     /// `LANES` blocks, in registers if there are enough.
     type Group: Copy;
     /// An expanded key in the level's form.
-    type Key<'k>: Copy;
+    type Key<'k>;
 
     /// The key, as made at this level.
     fn key(self, key: &Aes128) -> Self::Key<'_>;
     /// AES-128 of every block.
-    fn encrypt(self, key: Self::Key<'_>, a: Self::Group) -> Self::Group;
+    fn encrypt(self, key: &Self::Key<'_>, a: Self::Group) -> Self::Group;
 
     /// `block` in every lane.
     fn splat(self, block: u128) -> Self::Group;
@@ -303,7 +303,7 @@ impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
         let mut counter = self.first;
         let mut groups = self.out.chunks_exact_mut(group_bytes);
         for group in &mut groups {
-            let stream = s.encrypt(key, s.counters(counter));
+            let stream = s.encrypt(&key, s.counters(counter));
             let data = if XOR { s.xor(stream, s.load(group, 0, BLOCK_BYTES)) } else { stream };
             s.store(data, group, 0, BLOCK_BYTES);
             counter += S::LANES as u64;
@@ -311,7 +311,7 @@ impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
         let tail = groups.into_remainder();
         if !tail.is_empty() {
             let mut stream = Zeroizing::new([0; MAX_LANES * BLOCK_BYTES]);
-            s.store(s.encrypt(key, s.counters(counter)), &mut *stream, 0, BLOCK_BYTES);
+            s.store(s.encrypt(&key, s.counters(counter)), &mut *stream, 0, BLOCK_BYTES);
             if XOR {
                 tail.iter_mut().zip(stream.iter()).for_each(|(data, stream)| *data ^= stream);
             } else {

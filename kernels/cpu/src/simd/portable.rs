@@ -23,7 +23,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn encrypt(self, key: &aes::Aes128, a: [u128; 8]) -> [u128; 8] {
+    fn encrypt(self, key: &&aes::Aes128, a: [u128; 8]) -> [u128; 8] {
         let mut blocks = a.map(|block| Array(block.to_le_bytes()));
         key.encrypt_blocks(&mut blocks);
         blocks.map(|block| u128::from_le_bytes(block.0))

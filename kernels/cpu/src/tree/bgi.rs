@@ -14,7 +14,7 @@ impl Steps for Bgi {
     fn step<S: Simd>(
         self,
         s: S,
-        key: S::Key<'_>,
+        key: &S::Key<'_>,
         node: S::Group,
         cw: Correction<S>,
         to: Turn<S>,
@@ -30,13 +30,13 @@ impl Steps for Bgi {
     }
 
     #[inline(always)]
-    fn children<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2] {
+    fn children<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2] {
         let [left, right] = raw_children(s, key, node);
         [s.xor_if_odd(left, cw.word, node), s.xor_if_odd(right, for_right(s, cw), node)]
     }
 
     #[inline(always)]
-    fn convert<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group) -> S::Group {
+    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group) -> S::Group {
         let x = seed(s, node);
         s.xor(s.encrypt(key, x), x)
     }
@@ -45,7 +45,7 @@ impl Steps for Bgi {
     fn deal<S: Simd>(
         self,
         s: S,
-        key: S::Key<'_>,
+        key: &S::Key<'_>,
         nodes: [S::Group; 2],
         alpha: Turn<S>,
     ) -> ([S::Group; 2], Correction<S>) {
@@ -83,7 +83,7 @@ fn for_right<S: Simd>(s: S, cw: Correction<S>) -> S::Group {
 }
 
 #[inline(always)]
-fn raw_children<S: Simd>(s: S, key: S::Key<'_>, node: S::Group) -> [S::Group; 2] {
+fn raw_children<S: Simd>(s: S, key: &S::Key<'_>, node: S::Group) -> [S::Group; 2] {
     let left = seed(s, node);
     let right = s.xor(left, s.splat(1));
     [s.xor(s.encrypt(key, left), left), s.xor(s.encrypt(key, right), right)]

@@ -52,13 +52,13 @@ impl<R: Steps> Kernel for Deal<'_, R> {
                 [load_roots(s, roots[0], 0, first, count), load_roots(s, roots[1], 1, first, count)];
             for level in 0..tree.levels {
                 let alpha = Turn { words, bit: tree.point_bit(level) };
-                let (next, Correction { word, right }) = rule.deal(s, node_key, nodes, alpha);
+                let (next, Correction { word, right }) = rule.deal(s, &node_key, nodes, alpha);
                 nodes = next;
                 let at = first * word_bytes + level as usize * BLOCK_BYTES;
                 s.store_some(word, out.words, at, word_bytes, count);
                 out.right.put(s.collect(right), level, first, count, elems);
             }
-            let leaves = [rule.convert(s, leaf_key, nodes[0]), rule.convert(s, leaf_key, nodes[1])];
+            let leaves = [rule.convert(s, &leaf_key, nodes[0]), rule.convert(s, &leaf_key, nodes[1])];
             let hot = s.one_hot(words);
             let correction = s.xor(s.xor(leaves[0], leaves[1]), hot);
             s.store_some(correction, out.leaves, first * BLOCK_BYTES, BLOCK_BYTES, count);

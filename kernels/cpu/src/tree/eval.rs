@@ -277,7 +277,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
         let mut place = from;
         for level in levels {
             let to = Turn { words, bit: self.tree.point_bit(level) };
-            let [node, left] = self.rule.step(self.s, self.node_key, place.node, self.correction(level), to);
+            let [node, left] = self.rule.step(self.s, &self.node_key, place.node, self.correction(level), to);
             place = Place { node, passed: self.s.xor(place.passed, left) };
         }
         place
@@ -289,7 +289,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
         for height in 0..nodes.len().ilog2() {
             let cw = self.correction(top + height);
             for i in (0..1 << height).rev() {
-                let [left, right] = self.rule.children(self.s, self.node_key, nodes[i], cw);
+                let [left, right] = self.rule.children(self.s, &self.node_key, nodes[i], cw);
                 nodes[2 * i] = left;
                 nodes[2 * i + 1] = right;
             }
@@ -300,7 +300,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     fn leaf(&self, node: S::Group) -> S::Group {
         let (s, at) = (self.s, self.first * BLOCK_BYTES);
         let correction = s.load_some(self.keys.leaves, at, BLOCK_BYTES, self.count);
-        s.xor_if_odd(self.rule.convert(s, self.leaf_key, node), correction, node)
+        s.xor_if_odd(self.rule.convert(s, &self.leaf_key, node), correction, node)
     }
 
     #[inline(always)]

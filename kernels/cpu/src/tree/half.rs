@@ -15,7 +15,7 @@ impl Steps for HalfTree {
     fn step<S: Simd>(
         self,
         s: S,
-        key: S::Key<'_>,
+        key: &S::Key<'_>,
         node: S::Group,
         cw: Correction<S>,
         to: Turn<S>,
@@ -25,13 +25,13 @@ impl Steps for HalfTree {
     }
 
     #[inline(always)]
-    fn children<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2] {
+    fn children<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2] {
         let left = s.xor_if_odd(hash(s, key, node), cw.word, node);
         [left, s.xor(left, node)]
     }
 
     #[inline(always)]
-    fn convert<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group) -> S::Group {
+    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group) -> S::Group {
         hash(s, key, node)
     }
 
@@ -39,7 +39,7 @@ impl Steps for HalfTree {
     fn deal<S: Simd>(
         self,
         s: S,
-        key: S::Key<'_>,
+        key: &S::Key<'_>,
         nodes: [S::Group; 2],
         alpha: Turn<S>,
     ) -> ([S::Group; 2], Correction<S>) {
@@ -57,7 +57,7 @@ impl Steps for HalfTree {
 }
 
 #[inline(always)]
-fn hash<S: Simd>(s: S, key: S::Key<'_>, node: S::Group) -> S::Group {
+fn hash<S: Simd>(s: S, key: &S::Key<'_>, node: S::Group) -> S::Group {
     let x = s.orthomorphism(node);
     s.xor(s.encrypt(key, x), x)
 }

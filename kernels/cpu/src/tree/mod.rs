@@ -152,6 +152,7 @@ impl<B> RightBits<B> {
 
 impl RightBits<&[u8]> {
     /// Those of level `level` for elements `first..first + count` of `elems`, as bits of an integer.
+    #[inline(always)]
     fn get(&self, level: u32, first: usize, count: usize, elems: usize) -> u64 {
         match self {
             Self::None => 0,
@@ -167,6 +168,7 @@ impl RightBits<&[u8]> {
 
 impl RightBits<&mut [u8]> {
     /// The reverse of [`RightBits::get`]; the words must be zero at first.
+    #[inline(always)]
     fn put(&mut self, bits: u64, level: u32, first: usize, count: usize, elems: usize) {
         match self {
             Self::None => {}
@@ -184,6 +186,7 @@ impl RightBits<&mut [u8]> {
     }
 }
 
+#[inline(always)]
 fn plane(planes: &[u8], index: u32, elems: usize) -> &[u8] {
     let plane_bytes = elems.div_ceil(8);
     &planes[index as usize * plane_bytes..][..plane_bytes]
@@ -196,21 +199,26 @@ fn load_roots<S: Simd>(s: S, roots: &[u8], party: u8, first: usize, count: usize
     s.xor(seeds, s.splat(party.into()))
 }
 
-/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 64.
+/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 32.
 #[inline(always)]
 fn get_bits(plane: &[u8], first: usize, count: usize) -> u64 {
-    let mut bits = [0; 8];
-    let bytes = count.div_ceil(8);
-    bits[..bytes].copy_from_slice(&plane[first / 8..][..bytes]);
-    u64::from_le_bytes(bits)
+    let bytes = &plane[first / 8..][..count.div_ceil(8)];
+    match bytes {
+        // A full group, which is read as one word.
+        [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]).into(),
+        _ => bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)),
+    }
 }
 
 /// Writes bits `first..first + count` of a plane, and zeros into the rest of the last byte.
 #[inline(always)]
 fn put_bits(plane: &mut [u8], bits: u64, first: usize, count: usize) {
-    let kept = if count < 64 { bits & ((1 << count) - 1) } else { bits };
-    let bytes = count.div_ceil(8);
-    plane[first / 8..][..bytes].copy_from_slice(&kept.to_le_bytes()[..bytes]);
+    let kept = bits & ((1 << count) - 1);
+    let bytes = &mut plane[first / 8..][..count.div_ceil(8)];
+    match bytes {
+        [a, b, c, d] => [*a, *b, *c, *d] = (kept as u32).to_le_bytes(),
+        _ => bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = (kept >> (8 * i)) as u8),
+    }
 }
 
 impl fmt::Debug for TreeKeys<'_> {
@@ -232,23 +240,23 @@ trait Steps: Copy {
     fn step<S: Simd>(
         self,
         s: S,
-        key: S::Key<'_>,
+        key: &S::Key<'_>,
         node: S::Group,
         cw: Correction<S>,
         to: Turn<S>,
     ) -> [S::Group; 2];
 
     /// Both children, left and right.
-    fn children<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2];
+    fn children<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2];
 
     /// The 128 pseudo-random leaves under a node of the last level, before correction.
-    fn convert<S: Simd>(self, s: S, key: S::Key<'_>, node: S::Group) -> S::Group;
+    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group) -> S::Group;
 
     /// The dealer's step of both parties along alpha: their next nodes and the correction.
     fn deal<S: Simd>(
         self,
         s: S,
-        key: S::Key<'_>,
+        key: &S::Key<'_>,
         nodes: [S::Group; 2],
         alpha: Turn<S>,
     ) -> ([S::Group; 2], Correction<S>);
