@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The party's daemon: a shell of sockets, clocks and files round the pure run.
+//!
+//! The control API, the keys and the disk live on one runtime, the link to the other party on a thread of its own, the
+//! computing on worker threads. What happens is handed to the run's machine (`suf-party`), which decides.
+
+mod active;
+mod backend;
+pub mod config;
+mod daemon;
+mod host;
+mod keys;
+pub mod ledger;
+mod peer;
+mod registry;
+mod service;
+pub mod store;
+mod timing;
+mod workers;
+
+pub use active::ActiveRun;
+pub use config::{BackendChoice, Config, ConfigError};
+pub use daemon::{Args, run};
+pub use host::Host;
+pub use registry::{Entry, Registry};
+pub use service::PartyService;

@@ -73,6 +73,12 @@ impl Run {
         self.phase
     }
 
+    /// Whether anything is still due from the peer. Once it has finished, its leaving is no failure.
+    #[must_use]
+    pub fn awaits_peer(&self) -> bool {
+        self.phase != Phase::Ended && self.peer_finished.is_none()
+    }
+
     /// What is to be done next, in order.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

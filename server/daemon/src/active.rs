@@ -1,0 +1,399 @@
+//! One run at work: the pure machine, and the hands that do what it asks for.
+//!
+//! Whoever has news (the peer's stream, a worker, the key fetch, the control API) calls [`ActiveRun::feed`], which takes
+//! the machine's lock, hands the event in, and carries out the actions. None of them waits: sending and measuring go
+//! through a queue to one task, which keeps their order.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+};
+
+use suf_control::v1;
+use suf_gate::KeyBytes;
+use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
+use suf_party::{Action, Event, Failure, Measured, Phase, Run, Summary, Work};
+use suf_wire::{Causal, Fault, PeerMessage, Transcript};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    host::Host,
+    keys::{self, Received},
+    registry::Entry,
+    service::to_control,
+    store::BatchStore,
+    timing::Timing,
+    workers,
+};
+
+/// A run at work.
+#[derive(Debug)]
+pub struct ActiveRun {
+    host: Arc<Host>,
+    entry: Arc<Entry>,
+    inner: Mutex<Inner>,
+    connection: OnceLock<Connection>,
+    outbox: mpsc::UnboundedSender<Outgoing>,
+    over: CancellationToken,
+}
+
+struct Inner {
+    run: Run,
+    timing: Timing,
+    keys: Option<Arc<BatchStore>>,
+    container: Received,
+    output: Vec<Vec<u64>>,
+    /// Moved over the connection before the first exchange.
+    traffic_before: Traffic,
+    link: LinkFigures,
+    cancelled: bool,
+}
+
+/// What the writer of the peer's stream does, in order.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Send(PeerMessage, Causal),
+    Measure,
+    Close,
+}
+
+/// Read at the link when the last exchange was sent and received.
+#[derive(Clone, Copy, Debug, Default)]
+struct LinkFigures {
+    traffic: Traffic,
+    rtt_ms: f64,
+}
+
+/// The two ends of a run's queue and its place in the registry.
+pub(crate) struct Started {
+    pub(crate) active: Arc<ActiveRun>,
+    pub(crate) outgoing: mpsc::UnboundedReceiver<Outgoing>,
+}
+
+impl ActiveRun {
+    /// Puts `run` to work. Its messages wait in the queue until [`ActiveRun::serve`] has a stream for them.
+    pub(crate) fn start(host: &Arc<Host>, entry: &Arc<Entry>, run: Run) -> Started {
+        let (outbox, outgoing) = mpsc::unbounded_channel();
+        let chunks = suf_gate::layout::chunk_count(entry.plan.elems) as usize;
+        let active = Arc::new(Self {
+            host: Arc::clone(host),
+            entry: Arc::clone(entry),
+            inner: Mutex::new(Inner {
+                run,
+                timing: Timing::start(),
+                keys: None,
+                container: Received::default(),
+                output: vec![Vec::new(); chunks],
+                traffic_before: Traffic::default(),
+                link: LinkFigures::default(),
+                cancelled: false,
+            }),
+            connection: OnceLock::new(),
+            outbox,
+            over: CancellationToken::new(),
+        });
+        entry.set_active(Some(Arc::clone(&active)));
+        active.watch_deadline();
+        active.carry_out(&mut active.lock(), VecDeque::new());
+        Started { active, outgoing }
+    }
+
+    /// Tells the run what happened.
+    pub fn feed(self: &Arc<Self>, event: Event) {
+        let mut inner = self.lock();
+        self.carry_out(&mut inner, VecDeque::from([event]));
+    }
+
+    /// Ends the run for a reason that is nobody's fault.
+    pub fn cancel(self: &Arc<Self>, reason: &str) {
+        let mut inner = self.lock();
+        inner.cancelled = true;
+        let failure = Failure::new(Fault::Caller, format!("{} ended the run: {reason}", self.entry.me()));
+        self.carry_out(&mut inner, VecDeque::from([Event::Failed(failure)]));
+    }
+
+    /// Moves the run's messages over `sender` and `receiver` until it is over.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        connection: Connection,
+        mut sender: Sender<PeerMessage>,
+        mut receiver: Receiver<PeerMessage>,
+        meter: Meter,
+        mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    ) {
+        let plan = &self.entry.plan;
+        let transcript = Arc::new(Mutex::new(Transcript::new(plan.run, plan.digest())));
+        let connection = self.connection.get_or_init(|| connection);
+        let writer = async {
+            while let Some(next) = outgoing.recv().await {
+                let sent = match next {
+                    Outgoing::Send(PeerMessage::Frame(mut frame), after) => {
+                        frame.depth = after.next().unwrap_or(after);
+                        transcript.lock().expect("no holder panics").absorb(plan.me, &frame);
+                        sender.send_frame(frame, after).await
+                    }
+                    Outgoing::Send(message, _) => sender.send(&message).await,
+                    Outgoing::Measure => {
+                        self.measured(connection, &meter, &transcript);
+                        Ok(())
+                    }
+                    Outgoing::Close => break,
+                };
+                if let Err(error) = sent {
+                    self.feed(Event::Failed(Failure::new(error.fault(), error.to_string())));
+                }
+            }
+            sender.finish();
+            sender.flushed().await;
+        };
+        let reader = async {
+            loop {
+                let expected =
+                    |head: &suf_wire::DataHead| self.lock().run.expected_frame(head.step, head.chunk).ok();
+                match receiver.recv(expected).await {
+                    Ok(message) => {
+                        if let PeerMessage::Frame(frame) = &message {
+                            transcript.lock().expect("no holder panics").absorb(plan.me.other(), frame);
+                        }
+                        self.feed(Event::Peer(message));
+                    }
+                    Err(error) => {
+                        if self.lock().run.awaits_peer() {
+                            self.feed(Event::Failed(Failure::new(error.fault(), error.to_string())));
+                        }
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::join!(writer, async {
+            tokio::select! {
+                () = reader => {}
+                () = self.over.cancelled() => {}
+            }
+        });
+    }
+
+    fn measured(self: &Arc<Self>, connection: &Connection, meter: &Meter, transcript: &Mutex<Transcript>) {
+        let counts = meter.gate();
+        let transcript = transcript.lock().expect("no holder panics").digest();
+        let mut inner = self.lock();
+        inner.link = LinkFigures {
+            traffic: connection.udp_stats().since(inner.traffic_before),
+            rtt_ms: crate::timing::ms(connection.rtt()),
+        };
+        drop(inner);
+        self.feed(Event::Measured(Measured {
+            rounds: counts.rounds,
+            bits_sent: counts.bits_sent,
+            bits_received: counts.bits_received,
+            transcript,
+        }));
+    }
+
+    fn carry_out(self: &Arc<Self>, inner: &mut Inner, mut events: VecDeque<Event>) {
+        loop {
+            while let Some(action) = inner.run.next_action() {
+                if let Some(event) = self.act(inner, action) {
+                    events.push_back(event);
+                }
+            }
+            let Some(event) = events.pop_front() else { return };
+            inner.run.handle(event);
+        }
+    }
+
+    /// Carries out one action; an event where its outcome is there at once.
+    fn act(self: &Arc<Self>, inner: &mut Inner, action: Action) -> Option<Event> {
+        match action {
+            Action::Send(message, after) => self.queue(Outgoing::Send(message, after)),
+            Action::Measure => self.queue(Outgoing::Measure),
+            Action::RequestKeys(request) => {
+                let this = Arc::clone(self);
+                self.host
+                    .runtime()
+                    .spawn(async move { keys::fetch(&this.host.clone(), &this, request).await });
+            }
+            Action::Burn => {
+                let this = Arc::clone(self);
+                self.host.runtime().spawn_blocking(move || this.feed(this.burn()));
+            }
+            Action::LoadKey(chunk) => return self.load_key(inner, chunk),
+            Action::Compute(work) => self.compute(work),
+            Action::Output { chunk, shares } => inner.output[chunk as usize] = shares,
+            Action::Enter(phase) => self.enter(inner, phase),
+            Action::End(result) => self.end(inner, result),
+        }
+        None
+    }
+
+    fn queue(&self, outgoing: Outgoing) {
+        // The receiver is gone when the stream is; the run hears of that as an event of its own.
+        let _ = self.outbox.send(outgoing);
+    }
+
+    fn burn(&self) -> Event {
+        match self.host.ledger().burn(self.entry.plan.batch) {
+            Ok(burnt) => Event::Burnt(burnt),
+            Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
+        }
+    }
+
+    fn load_key(self: &Arc<Self>, inner: &Inner, chunk: u32) -> Option<Event> {
+        let store = inner.keys.clone().expect("keys are loaded after they are stored");
+        let load = move |store: &BatchStore| match store.take(chunk) {
+            Ok(bytes) => Event::Key { chunk, key: KeyBytes::new(bytes) },
+            Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
+        };
+        if !store.is_spooled() {
+            return Some(load(&store));
+        }
+        let this = Arc::clone(self);
+        self.host.runtime().spawn_blocking(move || this.feed(load(&store)));
+        None
+    }
+
+    fn compute(self: &Arc<Self>, work: Work) {
+        let this = Arc::clone(self);
+        let counted = work.is_evaluation();
+        self.host.workers().submit(move |backend| {
+            if counted {
+                this.lock().timing.compute(true);
+            }
+            let done = workers::carry_out(work, backend);
+            if counted {
+                this.lock().timing.compute(false);
+            }
+            this.feed(done.map_or_else(Event::Failed, Event::Done));
+        });
+    }
+
+    fn enter(&self, inner: &mut Inner, phase: Phase) {
+        inner.timing.enter(phase);
+        let state = match phase {
+            Phase::Proposing => v1::RunState::Proposed,
+            Phase::Dealing => v1::RunState::Dealing,
+            Phase::AwaitingInput => v1::RunState::ReadyForInput,
+            Phase::Opening | Phase::AwaitingPeer => v1::RunState::Opening,
+            Phase::Evaluating | Phase::Closing => v1::RunState::Evaluating,
+            // The state of a run that is over comes with its result.
+            Phase::Ended => return,
+        };
+        if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
+            inner.traffic_before = connection.udp_stats();
+        }
+        self.entry.view.send_modify(|view| view.state = state.into());
+    }
+
+    fn end(&self, inner: &mut Inner, result: Result<Summary, Failure>) {
+        let plan = &self.entry.plan;
+        inner.keys = None;
+        let view = self.entry.view.borrow().clone();
+        let last = match result {
+            Ok(summary) => {
+                let output = std::mem::take(&mut inner.output);
+                self.host.registry().keep_output(&self.entry, output);
+                tracing::info!(run = %plan.run, gate = plan.gate.name(), protocol = %plan.gate.protocol(),
+                    elems = plan.elems, eval_ms = inner.timing.eval_ms(), "run done");
+                let figures = Some(self.figures(inner, &summary));
+                v1::Run { state: v1::RunState::Done.into(), figures, ..view }
+            }
+            Err(failure) => {
+                tracing::warn!(run = %plan.run, step = ?view.state(), %failure, "run ended");
+                let state = if inner.cancelled { v1::RunState::Cancelled } else { v1::RunState::Failed };
+                let step = view.state().as_str_name().trim_start_matches("RUN_STATE_").to_lowercase();
+                let failure = Some(to_control(failure).at_step(step));
+                v1::Run { state: state.into(), failure, ..view }
+            }
+        };
+        self.entry.set_active(None);
+        self.entry.view.send_replace(last);
+        self.queue(Outgoing::Close);
+        self.over.cancel();
+    }
+
+    fn figures(&self, inner: &Inner, summary: &Summary) -> v1::Figures {
+        let plan = &self.entry.plan;
+        let backend = self.host.backend_info();
+        let eval_ms = inner.timing.eval_ms();
+        let comp_ms = inner.timing.comp_ms().min(eval_ms);
+        let link = inner.link;
+        let declared = plan.gate.declared();
+        v1::Figures {
+            key_bytes: summary.key_bytes,
+            // Masks of the wire are expanded from the seed, which is counted as key.
+            mask_bytes: 0,
+            container_bytes: inner.container.bytes,
+            key_ms: 0.0,
+            ship_ms: inner.container.ship_ms,
+            open_ms: inner.timing.open_ms(),
+            eval_ms,
+            comp_ms,
+            comm_ms: eval_ms - comp_ms,
+            bits_sent: summary.measured.bits_sent,
+            bits_received: summary.measured.bits_received,
+            wire_bytes_sent: link.traffic.bytes_sent,
+            wire_bytes_received: link.traffic.bytes_received,
+            rounds: summary.measured.rounds.into(),
+            declared_rounds: declared.rounds.into(),
+            declared_bits: plan.gate.batch_message_bits(plan.elems),
+            link: Some(v1::Link { rtt_ms: link.rtt_ms, ..self.host.link_description() }),
+            backend: backend.name.into(),
+            hardware: backend.device,
+            version: env!("CARGO_PKG_VERSION").into(),
+            transcript: summary.measured.transcript.to_vec().into(),
+        }
+    }
+
+    /// Where the key fetch puts a batch.
+    pub(crate) fn keep_keys(&self, store: Arc<BatchStore>, container: Received) {
+        let mut inner = self.lock();
+        inner.keys = Some(store);
+        inner.container = container;
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Ends when the run does.
+    pub(crate) fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    fn watch_deadline(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        self.host.runtime().spawn(async move {
+            let limit = std::time::Duration::from_millis(this.entry.plan.deadline_ms.into());
+            tokio::select! {
+                () = this.over.cancelled() => {}
+                () = tokio::time::sleep(limit) => {
+                    let phase = this.lock().run.phase();
+                    let reason = format!("the deadline of {} ms passed while {phase:?}", limit.as_millis());
+                    this.feed(Event::Failed(Failure::new(waited_for(phase), reason)));
+                }
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder panics")
+    }
+}
+
+/// Whose turn it is in a phase that did not end in time.
+fn waited_for(phase: Phase) -> Fault {
+    match phase {
+        Phase::Dealing => Fault::Dealer,
+        Phase::AwaitingInput => Fault::Caller,
+        Phase::Proposing | Phase::Opening | Phase::AwaitingPeer | Phase::Evaluating => Fault::Peer,
+        Phase::Closing | Phase::Ended => Fault::Bug,
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("phase", &self.run.phase()).finish_non_exhaustive()
+    }
+}

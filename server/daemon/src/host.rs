@@ -1,0 +1,164 @@
+//! Everything that the runs of one party share.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use suf_control::{failure::Failure, v1};
+use suf_gate::{Backend, BackendInfo};
+use suf_link::{Identity, LinkKind, LinkProfile};
+use suf_party::{Ledger, Plan, Policy};
+use tokio::runtime::Handle;
+
+use crate::{
+    active::ActiveRun,
+    config::Config,
+    keys::DealerLink,
+    ledger::RedbLog,
+    peer::{self, PeerLink},
+    registry::{Entry, Registry},
+    store::KeyStore,
+    workers::Workers,
+};
+
+/// One party.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) parts: Parts,
+    pub(crate) registry: Registry,
+    pub(crate) peer: PeerLink,
+}
+
+/// What a party is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) policy: Policy,
+    pub(crate) identity: Identity,
+    pub(crate) profile: LinkProfile,
+    pub(crate) link_kind: LinkKind,
+    pub(crate) ledger: Ledger<RedbLog>,
+    pub(crate) store: KeyStore,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) workers: Workers,
+    pub(crate) dealer: DealerLink,
+    /// Control API, keys, disk.
+    pub(crate) runtime: Handle,
+    /// The peer link, on a thread of its own.
+    pub(crate) evaluation: Handle,
+}
+
+impl Host {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, registry: Registry::default(), peer: PeerLink::new() }
+    }
+
+    /// Registers a run and proposes it to the other party.
+    ///
+    /// # Errors
+    /// When it cannot be registered.
+    pub fn propose(self: &Arc<Self>, plan: Plan) -> Result<Arc<Entry>, Failure> {
+        let entry = self.registry.insert(plan.clone())?;
+        peer::propose(self, &entry, plan);
+        Ok(entry)
+    }
+
+    /// Ends all runs, for a shutdown.
+    pub fn cancel_all(&self, reason: &str) {
+        let active: Vec<Arc<ActiveRun>> =
+            self.registry.list().iter().filter_map(|entry| entry.active()).collect();
+        for run in active {
+            run.cancel(reason);
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.parts.config
+    }
+
+    /// What this party takes part in.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.parts.policy
+    }
+
+    /// All runs.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What computes.
+    #[must_use]
+    pub fn backend_info(&self) -> BackendInfo {
+        self.parts.backend.info()
+    }
+
+    /// The link to the other party, by its profile.
+    #[must_use]
+    pub fn link_description(&self) -> v1::Link {
+        v1::Link {
+            kind: self.parts.link_kind.to_string(),
+            rtt_ms: 0.0,
+            rate_bps: self.parts.profile.rate_bps as f64,
+        }
+    }
+
+    /// The link to the other party, as measured now; none while it is down.
+    #[must_use]
+    pub fn peer_link(&self) -> Option<v1::Link> {
+        let connection = self.peer.now()?;
+        Some(v1::Link { rtt_ms: crate::timing::ms(connection.rtt()), ..self.link_description() })
+    }
+
+    /// When this party's certificate ends, to the day.
+    #[must_use]
+    pub fn certificate_expires_unix_s(&self) -> i64 {
+        const DAY_S: u64 = 86_400;
+        (crate::ledger::unix_ms() / 1000 + self.parts.identity.days_left() * DAY_S).cast_signed()
+    }
+
+    pub(crate) fn peer(&self) -> &PeerLink {
+        &self.peer
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger<RedbLog> {
+        &self.parts.ledger
+    }
+
+    pub(crate) fn store(&self) -> &KeyStore {
+        &self.parts.store
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.parts.workers
+    }
+
+    pub(crate) fn dealer(&self) -> &DealerLink {
+        &self.parts.dealer
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.parts.runtime
+    }
+
+    pub(crate) fn evaluation(&self) -> &Handle {
+        &self.parts.evaluation
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("party", &self.config.party()).finish_non_exhaustive()
+    }
+}
+
+/// The first address of `host:port`.
+///
+/// # Errors
+/// A sentence, if the name is unknown or no port is given.
+pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let mut found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| format!("'{address}' is no address: {error}"))?;
+    found.next().ok_or_else(|| format!("'{address}' has no address"))
+}

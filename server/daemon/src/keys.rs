@@ -1,0 +1,163 @@
+//! Fetching a batch from the dealer: asked for, checked chunk by chunk, stored, acknowledged.
+
+use std::{sync::Arc, time::Instant};
+
+use suf_gate::{Seed, layout};
+use suf_link::{Connection, Endpoint, LinkError};
+use suf_party::{Event, Failure, Plan};
+use suf_wire::{BatchId, DealerMessage, Fault, Header, KeyChunk, KeyRequest, PartyId, Role};
+use tokio::{sync::Mutex, task::JoinHandle};
+
+use crate::{
+    active::ActiveRun,
+    host::{Host, resolve},
+    store::BatchStore,
+    timing::ms,
+};
+
+/// Bytes of a chunk's message before the key: length, kind, index, tag.
+const CHUNK_OVERHEAD: u64 = (suf_wire::PREFIX_BYTES + 20) as u64;
+
+/// The link to the dealer, with an endpoint of its own: bulk keys never queue before evaluation messages.
+#[derive(Debug)]
+pub(crate) struct DealerLink {
+    endpoint: Endpoint,
+    address: String,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// What came from the dealer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    /// Bytes of the container: keys, seed, headers.
+    pub(crate) bytes: u64,
+    /// From the header to the last chunk stored and checked.
+    pub(crate) ship_ms: f64,
+}
+
+impl DealerLink {
+    pub(crate) fn new(endpoint: Endpoint, address: String) -> Self {
+        Self { endpoint, address, connection: Mutex::default() }
+    }
+
+    /// The connection, made anew if it is lost.
+    async fn connection(&self) -> Result<Connection, Failure> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| connection.ended().is_none()) {
+            return Ok(connection.clone());
+        }
+        let address = resolve(&self.address).await.map_err(|reason| Failure::new(Fault::Config, reason))?;
+        let connection = self.endpoint.connect(address, Role::Dealer.name(), Role::Dealer).await;
+        let connection = connection.map_err(from_dealer)?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.endpoint.close("the party shuts down").await;
+    }
+}
+
+/// Fetches the batch of `request` and tells the run.
+pub(crate) async fn fetch(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest) {
+    let event = tokio::select! {
+        () = active.over().cancelled() => return,
+        fetched = receive(host, active, request) => fetched.map_or_else(Event::Failed, Event::KeysStored),
+    };
+    active.feed(event);
+}
+
+async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Seed, Failure> {
+    let plan = &active.entry().plan;
+    let connection = host.dealer().connection().await?;
+    let (mut sender, mut receiver) = connection.open::<DealerMessage>().await.map_err(from_dealer)?.split();
+    sender.send(&DealerMessage::Request(request)).await.map_err(from_dealer)?;
+
+    let header = match receiver.recv(|_| None).await.map_err(from_dealer)? {
+        DealerMessage::Header(header) => checked(header, plan)?,
+        other => return Err(refusal(&other)),
+    };
+    let begun = Instant::now();
+    let total = plan.gate.batch_key_bytes(plan.party(), plan.elems);
+    let store = host.store().batch(plan.batch, total);
+    let store = Arc::new(store.map_err(|error| Failure::new(Fault::Device, error.to_string()))?);
+
+    let shape = plan.gate.key_shape();
+    let due = |chunk| shape.chunk_bytes(plan.party().role(chunk), layout::chunk_elems(plan.elems, chunk));
+    let mut pending: Option<JoinHandle<Result<(), Failure>>> = None;
+    for index in 0..header.chunks {
+        let message =
+            receiver.recv(|head| (head.index == index).then(|| due(index))).await.map_err(from_dealer)?;
+        let DealerMessage::Chunk(chunk) = message else { return Err(refusal(&message)) };
+        settle(pending.take()).await?;
+        // One chunk is checked and stored while the next is on its way.
+        let (store, batch, me) = (Arc::clone(&store), plan.batch, plan.me);
+        pending = Some(tokio::task::spawn_blocking(move || keep(&store, batch, me, chunk)));
+    }
+    settle(pending).await?;
+    match receiver.recv(|_| None).await.map_err(from_dealer)? {
+        DealerMessage::End { batch } if batch == plan.batch => {}
+        other => return Err(refusal(&other)),
+    }
+    let received = Received {
+        bytes: total + u64::from(header.chunks) * CHUNK_OVERHEAD + HEADER_BYTES,
+        ship_ms: ms(begun.elapsed()),
+    };
+    active.keep_keys(store, received);
+    sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
+    sender.finish();
+    Ok(Seed::new(*header.seed.expose()))
+}
+
+/// The header's message: length, kind, batch, digest, elements, chunks, seed.
+const HEADER_BYTES: u64 = suf_wire::PREFIX_BYTES as u64 + 92;
+
+fn checked(header: Header, plan: &Plan) -> Result<Header, Failure> {
+    let asked = (plan.batch, plan.digest(), plan.elems);
+    if (header.batch, header.digest, header.elems) != asked {
+        let reason = format!(
+            "it deals {} elements of gate {} as batch {}, but {} of {} as {} were asked for",
+            header.elems,
+            header.digest,
+            header.batch,
+            plan.elems,
+            plan.digest(),
+            plan.batch
+        );
+        return Err(Failure::new(Fault::Dealer, reason));
+    }
+    Ok(header)
+}
+
+fn keep(store: &BatchStore, batch: BatchId, me: PartyId, chunk: KeyChunk) -> Result<(), Failure> {
+    if !chunk.is_intact(batch, me) {
+        let reason = format!("the integrity tag of key chunk {} does not fit", chunk.index);
+        return Err(Failure::new(Fault::Dealer, reason));
+    }
+    store.put(chunk.index, chunk.bytes).map_err(|error| Failure::new(Fault::Device, error.to_string()))
+}
+
+async fn settle(pending: Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
+    match pending {
+        Some(handle) => handle
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(Fault::Bug, format!("storing a key: {error}")))),
+        None => Ok(()),
+    }
+}
+
+fn refusal(message: &DealerMessage) -> Failure {
+    match message {
+        DealerMessage::Refuse { fault, reason, .. } => {
+            Failure::new(*fault, format!("the dealer refused the batch: {}", reason.as_str()))
+        }
+        DealerMessage::Abort { fault, reason, .. } => {
+            Failure::new(*fault, format!("the dealer gave the batch up: {}", reason.as_str()))
+        }
+        other => Failure::new(Fault::Dealer, format!("the dealer sent {} out of turn", other.name())),
+    }
+}
+
+fn from_dealer(error: LinkError) -> Failure {
+    Failure::new(error.fault(), format!("keys: {error}"))
+}

@@ -1,0 +1,190 @@
+//! The connection between the two parties: who calls whom, and runs that come and go over it.
+
+use std::{sync::Arc, time::Duration};
+
+use suf_link::{Connection, Endpoint};
+use suf_party::{Event, Failure, Plan, Run};
+use suf_wire::{Fault, PartyId, PeerMessage, Role};
+use tokio::sync::watch;
+
+use crate::{
+    active::{ActiveRun, Started},
+    host::{Host, resolve},
+    registry::Entry,
+};
+
+/// What this program calls itself in greetings.
+const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
+
+/// First and longest pause between two attempts to reach party 0: quick after a restart, quiet through a night.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How long a run waits for the other party to be connected: a restart takes about a second.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the first message of a channel may take.
+const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The present connection to the other party.
+#[derive(Debug)]
+pub(crate) struct PeerLink(watch::Sender<Option<Connection>>);
+
+impl PeerLink {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// The connection, if there is one now.
+    pub(crate) fn now(&self) -> Option<Connection> {
+        self.0.borrow().clone().filter(|connection| connection.ended().is_none())
+    }
+
+    /// The connection, waiting for it a little.
+    async fn soon(&self, peer: PartyId) -> Result<Connection, Failure> {
+        let mut watching = self.0.subscribe();
+        let there =
+            watching.wait_for(|slot| slot.as_ref().is_some_and(|connection| connection.ended().is_none()));
+        match tokio::time::timeout(CONNECT_PATIENCE, there).await {
+            Ok(Ok(slot)) => Ok(slot.clone().expect("waited for it")),
+            _ => Err(Failure::new(
+                Fault::Peer,
+                format!("{peer} is not connected; see that its daemon runs and that the addresses fit"),
+            )),
+        }
+    }
+
+    fn replace(&self, connection: Connection) {
+        if let Some(old) = self.0.send_replace(Some(connection)) {
+            old.close("replaced by a newer connection");
+        }
+    }
+}
+
+/// Party 0: admits party 1 for as long as the endpoint lives.
+pub(crate) async fn listen(host: Arc<Host>, endpoint: Arc<Endpoint>) {
+    while let Some(incoming) = endpoint.incoming().await {
+        let host = Arc::clone(&host);
+        tokio::spawn(async move {
+            let remote = incoming.remote();
+            match incoming.establish(&[Role::Party1]).await {
+                Ok(connection) => serve(&host, connection).await,
+                Err(error) => tracing::warn!(%remote, %error, "a caller on the peer link was not admitted"),
+            }
+        });
+    }
+}
+
+/// Party 1: calls party 0, again whenever the connection is lost.
+pub(crate) async fn call(host: Arc<Host>, endpoint: Arc<Endpoint>, address: String) {
+    let mut pause = RETRY.0;
+    loop {
+        let called = match resolve(&address).await {
+            Ok(addr) => endpoint
+                .connect(addr, Role::Party0.name(), Role::Party0)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        };
+        match called {
+            Ok(connection) => {
+                pause = RETRY.0;
+                serve(&host, connection).await;
+            }
+            Err(error) => {
+                tracing::warn!(%address, %error, retry_ms = pause.as_millis() as u64, "party 0 is out of reach");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(RETRY.1);
+    }
+}
+
+/// Takes the runs that the peer proposes until the connection ends.
+async fn serve(host: &Arc<Host>, connection: Connection) {
+    tracing::info!(peer = %connection.role(), remote = %connection.remote(), "peer connected");
+    host.peer().replace(connection.clone());
+    loop {
+        match connection.accept::<PeerMessage>().await {
+            Ok(channel) => {
+                let (host, connection) = (Arc::clone(host), connection.clone());
+                tokio::spawn(async move {
+                    if let Err(failure) = answer(&host, connection, channel).await {
+                        tracing::warn!(%failure, "a proposal came to nothing");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::info!(%error, "peer disconnected");
+                return;
+            }
+        }
+    }
+}
+
+/// Proposes `plan` to the other party and moves its messages.
+pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>, plan: Plan) {
+    let me = plan.me;
+    let Started { active, outgoing } = ActiveRun::start(host, entry, Run::propose(plan));
+    let host = Arc::clone(host);
+    host.clone().evaluation().spawn(async move {
+        let opened = async {
+            let connection = host.peer().soon(me.other()).await?;
+            let mut channel = connection.open::<PeerMessage>().await.map_err(from_peer)?;
+            channel.greet(me.role(), SOFTWARE).await.map_err(from_peer)?;
+            Ok::<_, Failure>((connection, channel))
+        };
+        match opened.await {
+            Ok((connection, channel)) => {
+                let meter = channel.meter();
+                let (sender, receiver) = channel.split();
+                active.serve(connection, sender, receiver, meter, outgoing).await;
+            }
+            Err(failure) => active.feed(Event::Failed(failure)),
+        }
+    });
+}
+
+/// Answers a proposal of the other party, and takes part if the policy admits it.
+async fn answer(
+    host: &Arc<Host>,
+    connection: Connection,
+    mut channel: suf_link::Channel<PeerMessage>,
+) -> Result<(), Failure> {
+    let me = host.config().party();
+    let first = async {
+        channel.greet(me.role(), SOFTWARE).await?;
+        channel.receiver.recv(|_| None).await
+    };
+    let first = tokio::time::timeout(PROPOSAL_PATIENCE, first).await;
+    let first = first.map_err(|_| Failure::new(Fault::Peer, "it opened a channel and proposed nothing"))?;
+    let propose = match first.map_err(from_peer)? {
+        PeerMessage::Propose(propose) => propose,
+        other => {
+            return Err(Failure::new(Fault::Peer, format!("{} stands where a proposal is due", other.name())));
+        }
+    };
+    let admitted = host.policy().admit(&propose, me).and_then(|plan| {
+        let registered = host.registry().insert(plan.clone());
+        registered.map(|entry| (plan, entry)).map_err(|failure| Failure::new(Fault::Caller, failure.reason))
+    });
+    let (plan, entry) = match admitted {
+        Ok(admitted) => admitted,
+        Err(failure) => {
+            let (fault, reason) = (failure.fault, failure.wire_reason());
+            let refusal = PeerMessage::Refuse { run: propose.run, fault, reason };
+            channel.sender.send(&refusal).await.map_err(from_peer)?;
+            channel.sender.finish();
+            channel.sender.flushed().await;
+            return Err(failure);
+        }
+    };
+    let Started { active, outgoing } = ActiveRun::start(host, &entry, Run::accept(plan));
+    let meter = channel.meter();
+    let (sender, receiver) = channel.split();
+    active.serve(connection, sender, receiver, meter, outgoing).await;
+    Ok(())
+}
+
+fn from_peer(error: suf_link::LinkError) -> Failure {
+    Failure::new(error.fault(), error.to_string())
+}

@@ -1,0 +1,184 @@
+//! The runs that this party knows: their state for the control API, and their output shares until they are fetched.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use suf_control::{failure::Failure, v1};
+use suf_party::Plan;
+use suf_wire::{PartyId, RunId};
+use tokio::sync::watch;
+use tonic::Code;
+
+use crate::{active::ActiveRun, ledger::unix_ms};
+
+/// Ended runs that are remembered: a list of them is under 500 KB.
+const REMEMBERED: usize = 1000;
+
+/// Ended runs whose output share is kept for fetching: with 10^8 elements each they hold 6.4 GB, and a client fetches
+/// right after the run.
+const OUTPUTS_KEPT: usize = 8;
+
+/// Runs at work at once: each of the usual models holds some 100 MB of keys.
+const ACTIVE: usize = 64;
+
+/// All runs.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    runs: HashMap<RunId, Arc<Entry>>,
+    /// Newest last.
+    order: VecDeque<RunId>,
+    with_output: VecDeque<RunId>,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Entry {
+    /// What it is about.
+    pub plan: Plan,
+    /// Its state, for the control API.
+    pub view: watch::Sender<v1::Run>,
+    /// The machine at work, until the run ends.
+    active: Mutex<Option<Arc<ActiveRun>>>,
+    output: Mutex<Vec<Vec<u64>>>,
+    input_taken: Mutex<bool>,
+}
+
+impl Registry {
+    /// Registers a run.
+    ///
+    /// # Errors
+    /// When its id is known already or too many runs are at work.
+    pub fn insert(&self, plan: Plan) -> Result<Arc<Entry>, Failure> {
+        let mut inner = self.lock();
+        if inner.runs.contains_key(&plan.run) {
+            return Err(Failure::caller("this run id was used before; draw a fresh one")
+                .with_code(Code::AlreadyExists));
+        }
+        let active = inner.runs.values().filter(|entry| !entry.has_ended()).count();
+        if active >= ACTIVE {
+            let reason = format!("{active} runs are at work; wait for one to end");
+            return Err(Failure::caller(reason).with_code(Code::ResourceExhausted));
+        }
+        let entry = Arc::new(Entry::new(plan));
+        inner.order.push_back(entry.plan.run);
+        inner.runs.insert(entry.plan.run, Arc::clone(&entry));
+        inner.forget();
+        Ok(entry)
+    }
+
+    /// The run `id`.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn get(&self, id: RunId) -> Result<Arc<Entry>, Failure> {
+        self.lock()
+            .runs
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Failure::caller(format!("no run {id} is known here")).with_code(Code::NotFound))
+    }
+
+    /// Newest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Entry>> {
+        let inner = self.lock();
+        inner.order.iter().rev().filter_map(|id| inner.runs.get(id).cloned()).collect()
+    }
+
+    /// Keeps the output of a run that ended well.
+    pub(crate) fn keep_output(&self, entry: &Entry, output: Vec<Vec<u64>>) {
+        *entry.output() = output;
+        let mut inner = self.lock();
+        inner.with_output.push_back(entry.plan.run);
+        while inner.with_output.len() > OUTPUTS_KEPT {
+            let oldest = inner.with_output.pop_front();
+            if let Some(entry) = oldest.and_then(|id| inner.runs.get(&id)) {
+                entry.output().clear();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder panics")
+    }
+}
+
+impl Inner {
+    fn forget(&mut self) {
+        while self.order.len() > REMEMBERED {
+            let Some(at) = self.order.iter().position(|id| self.runs[id].has_ended()) else { return };
+            if let Some(id) = self.order.remove(at) {
+                self.runs.remove(&id);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(plan: Plan) -> Self {
+        let view = v1::Run {
+            run_id: plan.run.0.to_vec().into(),
+            batch_id: plan.batch.0.to_vec().into(),
+            gate: plan.gate.name().into(),
+            protocol: plan.gate.protocol().name().into(),
+            gate_digest: plan.gate.digest().to_vec().into(),
+            elements: plan.elems,
+            state: v1::RunState::Proposed.into(),
+            failure: None,
+            figures: None,
+            started_unix_ms: unix_ms(),
+        };
+        Self {
+            plan,
+            view: watch::Sender::new(view),
+            active: Mutex::default(),
+            output: Mutex::default(),
+            input_taken: Mutex::default(),
+        }
+    }
+
+    /// Whether the run is over.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        is_end(self.view.borrow().state())
+    }
+
+    /// The machine at work; none before it starts and after the end.
+    #[must_use]
+    pub fn active(&self) -> Option<Arc<ActiveRun>> {
+        self.active.lock().expect("no holder panics").clone()
+    }
+
+    pub(crate) fn set_active(&self, active: Option<Arc<ActiveRun>>) {
+        *self.active.lock().expect("no holder panics") = active;
+    }
+
+    /// The output shares, chunk by chunk.
+    pub(crate) fn output(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
+        self.output.lock().expect("no holder panics")
+    }
+
+    /// Whether this caller is the first to feed the run.
+    pub(crate) fn claim_input(&self) -> bool {
+        !std::mem::replace(&mut *self.input_taken.lock().expect("no holder panics"), true)
+    }
+
+    /// Which party serves it.
+    #[must_use]
+    pub fn me(&self) -> PartyId {
+        self.plan.me
+    }
+}
+
+/// Whether a run in `state` is over.
+#[must_use]
+pub(crate) fn is_end(state: v1::RunState) -> bool {
+    matches!(state, v1::RunState::Done | v1::RunState::Failed | v1::RunState::Cancelled)
+}

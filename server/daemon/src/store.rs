@@ -1,0 +1,290 @@
+//! Keys between their arrival and their only use: in memory up to a limit, in spool files beyond it.
+//!
+//! A spool file is sealed, chunk by chunk, with AES-256-GCM under a key that exists in this process's memory alone: the
+//! tag is the chunk's integrity, and after a crash what is left on the disk is noise. The files are removed when their
+//! batch ends, and at the next start.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use bytes::Bytes;
+use suf_wire::{BatchId, wiped};
+
+/// Folder of the spool files in the state directory.
+pub const SPOOL: &str = "spool";
+
+/// Where batches are kept.
+#[derive(Debug)]
+pub struct KeyStore {
+    spool: PathBuf,
+    memory_limit: u64,
+    memory_used: Arc<AtomicU64>,
+}
+
+/// One batch's chunks.
+#[derive(Debug)]
+pub struct BatchStore {
+    batch: BatchId,
+    place: Place,
+    memory_used: Arc<AtomicU64>,
+    reserved: u64,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Mutex<HashMap<u32, Bytes>>),
+    Spool(Spool),
+}
+
+/// Why a key cannot be stored or fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The spool folder or a file in it cannot be used.
+    #[error("the key spool {path} cannot be {what}: {error}; free space there, or raise key_memory_mb")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A chunk read back is not what was written.
+    #[error("chunk {chunk} of the key spool {path} was changed on disk")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The chunk.
+        chunk: u32,
+    },
+    /// A chunk was fetched before, or never came.
+    #[error("chunk {0} is not in the store: it is fetched once")]
+    Absent(u32),
+}
+
+impl KeyStore {
+    /// A store in `state_dir` that keeps up to `memory_limit` bytes of keys in memory. Spool files of an earlier process
+    /// are removed: their key died with it.
+    ///
+    /// # Errors
+    /// When the spool folder cannot be made or emptied.
+    pub fn open(state_dir: &Path, memory_limit: u64) -> Result<Self, StoreError> {
+        let spool = state_dir.join(SPOOL);
+        let failed = |what| {
+            let path = spool.clone();
+            move |error| StoreError::Io { path, what, error }
+        };
+        fs::create_dir_all(&spool).map_err(failed("made"))?;
+        for entry in fs::read_dir(&spool).map_err(failed("read"))? {
+            let file = entry.map_err(failed("read"))?.path();
+            fs::remove_file(file).map_err(failed("emptied"))?;
+        }
+        Ok(Self { spool, memory_limit, memory_used: Arc::default() })
+    }
+
+    /// Room for a batch of `bytes` bytes in all.
+    ///
+    /// # Errors
+    /// When a spool file is needed and cannot be made.
+    pub fn batch(&self, batch: BatchId, bytes: u64) -> Result<BatchStore, StoreError> {
+        let in_memory = self
+            .memory_used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.memory_limit)
+            })
+            .is_ok();
+        let (place, reserved) = if in_memory {
+            (Place::Memory(Mutex::default()), bytes)
+        } else {
+            (Place::Spool(Spool::create(&self.spool, batch)?), 0)
+        };
+        Ok(BatchStore { batch, place, memory_used: Arc::clone(&self.memory_used), reserved })
+    }
+}
+
+impl BatchStore {
+    /// Keeps a chunk.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put(&self, chunk: u32, bytes: Bytes) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Memory(chunks) => {
+                chunks.lock().expect("no holder panics").insert(chunk, bytes);
+                Ok(())
+            }
+            Place::Spool(spool) => spool.put(self.batch, chunk, &bytes),
+        }
+    }
+
+    /// Gives a chunk out, once.
+    ///
+    /// # Errors
+    /// When it is not there, was given out before, or was damaged.
+    pub fn take(&self, chunk: u32) -> Result<Bytes, StoreError> {
+        match &self.place {
+            Place::Memory(chunks) => {
+                chunks.lock().expect("no holder panics").remove(&chunk).ok_or(StoreError::Absent(chunk))
+            }
+            Place::Spool(spool) => spool.take(self.batch, chunk),
+        }
+    }
+
+    /// Whether the batch is in a spool file.
+    #[must_use]
+    pub fn is_spooled(&self) -> bool {
+        matches!(self.place, Place::Spool(_))
+    }
+}
+
+impl Drop for BatchStore {
+    fn drop(&mut self) {
+        self.memory_used.fetch_sub(self.reserved, Ordering::Relaxed);
+    }
+}
+
+struct Spool {
+    path: PathBuf,
+    file: File,
+    key: LessSafeKey,
+    index: Mutex<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    end: u64,
+    chunks: HashMap<u32, (u64, usize)>,
+}
+
+impl Spool {
+    fn create(folder: &Path, batch: BatchId) -> Result<Self, StoreError> {
+        let path = folder.join(batch.to_string());
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| StoreError::Io { path: path.clone(), what: "made", error })?;
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).expect("the operating system gives entropy");
+        let key = UnboundKey::new(&AES_256_GCM, &secret).expect("32 bytes are a key");
+        secret.fill(0);
+        std::hint::black_box(&secret);
+        Ok(Self { path, file, key: LessSafeKey::new(key), index: Mutex::default() })
+    }
+
+    fn put(&self, batch: BatchId, chunk: u32, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut sealed = bytes.to_vec();
+        self.key
+            .seal_in_place_append_tag(nonce(chunk), Aad::from(batch.0), &mut sealed)
+            .expect("a chunk is far below the cipher's limit");
+        let mut index = self.index.lock().expect("no holder panics");
+        let start = index.end;
+        let written = self.file.write_all_at(&sealed, start);
+        written.map_err(|error| StoreError::Io { path: self.path.clone(), what: "written", error })?;
+        index.end += sealed.len() as u64;
+        index.chunks.insert(chunk, (start, sealed.len()));
+        Ok(())
+    }
+
+    fn take(&self, batch: BatchId, chunk: u32) -> Result<Bytes, StoreError> {
+        let place = self.index.lock().expect("no holder panics").chunks.remove(&chunk);
+        let (start, len) = place.ok_or(StoreError::Absent(chunk))?;
+        let mut sealed = vec![0; len];
+        let read = self.file.read_exact_at(&mut sealed, start);
+        read.map_err(|error| StoreError::Io { path: self.path.clone(), what: "read", error })?;
+        let opened = self
+            .key
+            .open_in_place(nonce(chunk), Aad::from(batch.0), &mut sealed)
+            .map_err(|_| StoreError::Damaged { path: self.path.clone(), chunk })?
+            .len();
+        sealed.truncate(opened);
+        Ok(wiped(sealed))
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "a spool file stays behind; it holds no plain keys");
+        }
+    }
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spool").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Unique under the spool's key, which serves one batch.
+fn nonce(chunk: u32) -> Nonce {
+    let mut bytes = [0; NONCE_LEN];
+    bytes[..4].copy_from_slice(&chunk.to_le_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: BatchId = BatchId([7; 16]);
+
+    fn store(limit: u64) -> (tempfile::TempDir, KeyStore) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = KeyStore::open(dir.path(), limit).expect("opens");
+        (dir, store)
+    }
+
+    #[test]
+    fn both_places_give_each_chunk_back_once() {
+        for (limit, spooled) in [(100, false), (5, true)] {
+            let (_dir, store) = store(limit);
+            let batch = store.batch(BATCH, 6).expect("room");
+            assert_eq!(batch.is_spooled(), spooled);
+            batch.put(0, Bytes::from_static(b"one")).expect("kept");
+            batch.put(1, Bytes::from_static(b"two")).expect("kept");
+            assert_eq!(batch.take(1).expect("there"), &b"two"[..]);
+            assert_eq!(batch.take(0).expect("there"), &b"one"[..]);
+            assert!(matches!(batch.take(0), Err(StoreError::Absent(0))));
+        }
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let (_dir, store) = store(10);
+        let first = store.batch(BATCH, 10).expect("room");
+        assert!(store.batch(BatchId([8; 16]), 1).expect("room").is_spooled());
+        drop(first);
+        assert!(!store.batch(BatchId([9; 16]), 10).expect("room").is_spooled());
+    }
+
+    #[test]
+    fn the_spool_holds_no_plain_key_and_notices_damage() {
+        let (dir, store) = store(0);
+        let batch = store.batch(BATCH, 64).expect("room");
+        batch.put(0, Bytes::from(vec![0x5a; 64])).expect("kept");
+        let path = dir.path().join(SPOOL).join(BATCH.to_string());
+        let mut bytes = fs::read(&path).expect("the spool file");
+        assert!(!bytes.windows(8).any(|window| window == [0x5a; 8]));
+        bytes[10] ^= 1;
+        fs::write(&path, &bytes).expect("damaged");
+        assert!(matches!(batch.take(0), Err(StoreError::Damaged { chunk: 0, .. })));
+        drop(batch);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn leftovers_are_removed_at_the_start() {
+        let (dir, store) = store(0);
+        std::mem::forget(store.batch(BATCH, 1).expect("room"));
+        KeyStore::open(dir.path(), 0).expect("opens");
+        assert_eq!(fs::read_dir(dir.path().join(SPOOL)).expect("readable").count(), 0);
+    }
+}
