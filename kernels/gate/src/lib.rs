@@ -16,6 +16,7 @@ pub mod onehot;
 pub mod prg;
 pub mod ring;
 pub mod secret;
+pub mod spec;
 pub mod suf_lut;
 
 pub use backend::{Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, StagedKey};

@@ -30,6 +30,9 @@ pub const SELECT_ELEMENTS: [&str; 5] = ["a", "k_0", "k_1", "c_0", "c_1"];
 /// Levels of a tree that end in blocks of 128 = 2^7 leaves.
 pub const LEAF_BITS: u8 = 7;
 
+/// Bound of a table's entries in magnitude: sums of 2^10 of them stay below 2^31.
+pub const MAX_ENTRY: u32 = 1 << 20;
+
 /// A `suf-lut` gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SufLut {
@@ -55,13 +58,16 @@ impl SufLut {
     /// A gate with an explicit table.
     ///
     /// # Errors
-    /// When `bits` is not in 8..=10 or the table has not 2^`bits` entries.
+    /// When `bits` is not in 8..=10, the table has not 2^`bits` entries, or one exceeds [`MAX_ENTRY`].
     pub fn new(bits: u8, table: Vec<i32>) -> Result<Self, GateError> {
         if !(8..=10).contains(&bits) {
             return Err(GateError::Shape(format!("suf-lut: a table over {bits} bits is not in 8..=10")));
         }
         if table.len() != 1 << bits {
             return Err(GateError::Shape(format!("suf-lut: {} entries for {bits} bits", table.len())));
+        }
+        if table.iter().any(|entry| entry.unsigned_abs() > MAX_ENTRY) {
+            return Err(GateError::Shape(format!("suf-lut: an entry of the table exceeds {MAX_ENTRY}")));
         }
         Ok(Self { bits, table })
     }

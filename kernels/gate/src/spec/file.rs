@@ -1,0 +1,208 @@
+//! Specification files: TOML, explained key by key in `config/specs/hard-swish-quadratic.toml`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Formula, Helper, Parts, Pieces, Spec, SpecError, Table, Term, Value, formula};
+
+/// Largest specification file accepted, in bytes: the largest table, generously.
+const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// What is wrong with a specification file, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct SpecFileError {
+    /// The file as the caller named it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A parsed specification file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecFile {
+    /// Name of the gate.
+    pub name: String,
+    /// Fractional bits of inputs, and of outputs after the output shift.
+    pub frac: u8,
+    /// What is computed.
+    pub spec: Spec,
+}
+
+impl SpecFile {
+    /// Parses the text of a specification file; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`SpecFileError`] with line and column.
+    pub fn parse(file: &str, text: &str) -> Result<Self, SpecFileError> {
+        let source = Source { file, text };
+        if text.len() > MAX_FILE_BYTES {
+            return Err(source.error(0, format!("{} bytes, the limit is {MAX_FILE_BYTES}", text.len())));
+        }
+        let document: Document = toml::from_str(text)
+            .map_err(|e| source.error(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
+        document.check(&source)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    name: String,
+    frac: Spanned<u8>,
+    domain_bits: Spanned<u8>,
+    grid: u8,
+    #[serde(default)]
+    low_bits: u8,
+    #[serde(default)]
+    output_shift: u8,
+    #[serde(default, rename = "helper")]
+    helpers: Vec<Spanned<HelperTable>>,
+    #[serde(default, rename = "piece")]
+    pieces: Vec<Spanned<PieceTable>>,
+    table: Option<Spanned<WindowTable>>,
+    #[serde(rename = "term")]
+    terms: Vec<Spanned<TermTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HelperTable {
+    name: String,
+    formula: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PieceTable {
+    until: Option<i64>,
+    polynomial: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WindowTable {
+    start: i64,
+    values: Vec<i32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TermTable {
+    when: Option<Spanned<String>>,
+    polynomial: Option<Vec<i64>>,
+    pieces: Option<i64>,
+    table: Option<i64>,
+}
+
+impl Document {
+    /// Validates the head alone and then, adding one item of the file at a time, everything up to that item: what the validation
+    /// of the whole complains of is then the item just added.
+    fn check(self, source: &Source<'_>) -> Result<SpecFile, SpecFileError> {
+        if self.frac.get_ref() > &crate::curve::MAX_FRAC {
+            let message = format!("frac = {} is outside 0..={}", self.frac.get_ref(), crate::curve::MAX_FRAC);
+            return Err(source.error(self.frac.span().start, message));
+        }
+        let mut parts = Parts {
+            domain_bits: *self.domain_bits.get_ref(),
+            grid: self.grid,
+            low_bits: self.low_bits,
+            output_shift: self.output_shift,
+            helpers: Vec::new(),
+            pieces: None,
+            table: None,
+            terms: Vec::new(),
+        };
+        source.valid(&parts, &self.domain_bits.span())?;
+        for table in &self.helpers {
+            parts.helpers.push(helper(table.get_ref(), &parts.helpers, source)?);
+            source.valid(&parts, &table.span())?;
+        }
+        for (i, table) in self.pieces.iter().enumerate() {
+            let PieceTable { until, polynomial } = table.get_ref();
+            let last = i + 1 == self.pieces.len();
+            if until.is_some() == last {
+                let message = "every piece but the last has `until`, where the next begins";
+                return Err(source.error(table.span().start, message));
+            }
+            let pieces =
+                parts.pieces.get_or_insert_with(|| Pieces { cuts: Vec::new(), polynomials: Vec::new() });
+            // The cut of a piece is added with the next one, so that the counts fit at every step.
+            let before = i.checked_sub(1).and_then(|i| self.pieces[i].get_ref().until);
+            pieces.cuts.extend(before);
+            pieces.polynomials.push(polynomial.clone());
+            source.valid(&parts, &table.span())?;
+        }
+        if let Some(table) = self.table {
+            let span = table.span();
+            let WindowTable { start, values } = table.into_inner();
+            parts.table = Some(Table { start, values });
+            source.valid(&parts, &span)?;
+        }
+        for table in &self.terms {
+            parts.terms.push(term(table, &parts.helpers, source)?);
+            source.valid(&parts, &table.span())?;
+        }
+        let spec = Spec::new(parts).map_err(|e| source.error(0, e.to_string()))?;
+        Ok(SpecFile { name: self.name, frac: *self.frac.get_ref(), spec })
+    }
+}
+
+fn helper(table: &HelperTable, known: &[Helper], source: &Source<'_>) -> Result<Helper, SpecFileError> {
+    let known: HashMap<&str, &Formula> = known.iter().map(|h| (h.name.as_str(), &h.formula)).collect();
+    let formula = formula::parse(table.formula.get_ref(), &known).map_err(|e| {
+        // One quote precedes the text; an escape in it would shift the column, and no formula needs one.
+        source.error(table.formula.span().start + 1 + e.offset, e.message)
+    })?;
+    Ok(Helper { name: table.name.clone(), formula })
+}
+
+fn term(table: &Spanned<TermTable>, helpers: &[Helper], source: &Source<'_>) -> Result<Term, SpecFileError> {
+    let TermTable { when, polynomial, pieces, table: entry } = table.get_ref();
+    let when = when.as_ref().map(|name| {
+        helpers.iter().position(|helper| helper.name == *name.get_ref()).ok_or_else(|| {
+            let error = SpecError::Helper { name: name.get_ref().clone(), problem: "is not there" };
+            source.error(name.span().start, error.to_string())
+        })
+    });
+    let value = match (polynomial, pieces, entry) {
+        (Some(polynomial), None, None) => Value::Fixed(polynomial.clone()),
+        (None, Some(factor), None) => Value::Pieces(*factor),
+        (None, None, Some(factor)) => Value::Table(*factor),
+        _ => {
+            let message = "a term has exactly one of `polynomial`, `pieces` and `table`";
+            return Err(source.error(table.span().start, message));
+        }
+    };
+    Ok(Term { when: when.transpose()?, value })
+}
+
+/// A file's text with its name, to turn byte offsets into positions.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn valid(&self, parts: &Parts, span: &Range<usize>) -> Result<(), SpecFileError> {
+        super::validate(parts).map_err(|e| self.error(span.start, e.to_string()))
+    }
+
+    fn error(&self, offset: usize, message: impl Into<String>) -> SpecFileError {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        SpecFileError {
+            file: self.file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message: message.into(),
+        }
+    }
+}
