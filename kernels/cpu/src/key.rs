@@ -4,9 +4,7 @@ use std::ops::Range;
 
 use suf_gate::{
     BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Party, Role, SecretBytes, Seed, Source,
-    layout::FieldId,
-    prg::StreamDomain,
-    ring::WIRE,
+    layout::FieldId, prg::StreamDomain, ring::WIRE,
 };
 use zeroize::Zeroizing;
 
@@ -49,6 +47,23 @@ impl ChunkKey {
     /// The instructions in use.
     pub(crate) fn level(&self) -> Level {
         self.level
+    }
+
+    /// Checks that `incoming` and this party's own last message, `sent`, are those of the exchange before `step`.
+    pub(crate) fn check_turn(&self, step: usize, sent: &[u8], incoming: &[u8]) -> Result<(), BackendError> {
+        let gate = &self.job.gate;
+        let expected = match step {
+            0 => 0,
+            _ if step > gate.exchanges().len() => {
+                return Err(BackendError::Misuse("a step that the gate does not have"));
+            }
+            _ => gate.message_bytes(step - 1, self.job.elems),
+        };
+        if sent.len() == expected && incoming.len() == expected {
+            Ok(())
+        } else {
+            Err(BackendError::Misuse("a message out of turn or of another length than the gate's"))
+        }
     }
 
     /// Field `id`, delivered or expanded from this party's seed.

@@ -1,7 +1,15 @@
 //! The backend that every machine has: AES, packing and tree walks on the processor's widest instructions, chosen at
 //! run time. It is also what other backends are compared with.
 
+mod backend;
+mod key;
+mod lookup;
+mod onehot;
 pub mod pack;
+mod planes;
 pub mod prg;
 pub mod simd;
+mod suf_lut;
 pub mod tree;
+
+pub use backend::CpuBackend;

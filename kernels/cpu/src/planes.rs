@@ -40,6 +40,16 @@ pub(crate) fn from_words(words: &[u16], planes: &mut [u8], plane_bytes: usize, f
     }
 }
 
+/// Zeroes the bits of every plane beyond the last element.
+pub(crate) fn clear_padding(planes: &mut [u8], plane_bytes: usize, elems: usize) {
+    let used = elems % 8;
+    if used != 0 {
+        for plane in planes.chunks_exact_mut(plane_bytes) {
+            plane[plane_bytes - 1] &= (1 << used) - 1;
+        }
+    }
+}
+
 /// The transposed 8 by 8 bit matrix: bit j of byte i goes to bit i of byte j (Hacker's Delight, section 7-3).
 const fn transpose(mut x: u64) -> u64 {
     x = x & 0xAA55_AA55_AA55_AA55 | (x & 0x00AA_00AA_00AA_00AA) << 7 | x >> 7 & 0x00AA_00AA_00AA_00AA;

@@ -5,7 +5,6 @@ use suf_gate::{
     curve::Curve,
     layout::{R_IN, R_OUT},
     onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, Onehot},
-    ring::WIRE,
 };
 use zeroize::Zeroizing;
 
@@ -101,7 +100,8 @@ fn entry_masks(key: &mut KeyWriter<'_>, curve: &Curve) -> Zeroizing<Vec<u16>> {
     let [bytes_0, bytes_1] = key.own(ENTRY_MASK);
     let k_mask = u16::MAX >> (16 - curve.mask_bits());
     let pairs = bytes_0.as_chunks::<2>().0.iter().zip(bytes_1.as_chunks::<2>().0);
-    let sum = |(a, b): (&[u8; 2], &[u8; 2])| u16::from_le_bytes(*a).wrapping_add(u16::from_le_bytes(*b)) & k_mask;
+    let sum =
+        |(a, b): (&[u8; 2], &[u8; 2])| u16::from_le_bytes(*a).wrapping_add(u16::from_le_bytes(*b)) & k_mask;
     Zeroizing::new(pairs.map(sum).collect())
 }
 
@@ -242,10 +242,7 @@ impl Line {
         };
         let b = |w: usize, q: usize| tau[w].wrapping_mul(shift[q]);
         let c = |h: usize| {
-            constant[h]
-                .wrapping_sub(kappa[h].wrapping_mul(r_in))
-                .wrapping_add(r_out)
-                .wrapping_add(b(0, 0))
+            constant[h].wrapping_sub(kappa[h].wrapping_mul(r_in)).wrapping_add(r_out).wrapping_add(b(0, 0))
         };
         let past = |w: usize, q: usize| b(w, q).wrapping_sub(b(0, 0));
         if self.has_digits {
@@ -258,6 +255,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use suf_gate::ring::WIRE;
+
     use super::*;
 
     #[test]

@@ -180,11 +180,13 @@ mod tests {
                 for r in 0..size {
                     let values: Vec<u8> = (0..size as u8).collect();
                     let hot_of = |r: u8| {
-                        let mut share: Vec<u8> = (0..size * size / 8).map(|i| (i * 37 + i / 5) as u8).collect();
+                        let mut share: Vec<u8> =
+                            (0..size * size / 8).map(|i| (i * 37 + i / 5) as u8).collect();
                         xor_hot(level, bits, &mut share, &vec![r; size]);
                         share
                     };
-                    let shares = [hot_of(r as u8), (0..size * size / 8).map(|i| (i * 37 + i / 5) as u8).collect()];
+                    let shares =
+                        [hot_of(r as u8), (0..size * size / 8).map(|i| (i * 37 + i / 5) as u8).collect()];
                     for place in [Place::Lower, Place::Top] {
                         let [mut mine, mut theirs] = [vec![0u16; size], vec![0u16; size]];
                         read(level, place, bits, &shares[0], &values, &mut mine, 2);
@@ -194,7 +196,11 @@ mod tests {
                                 Place::Lower => LowState::of(v as u64, r as u64, bits).to_bits(),
                                 Place::Top => TopState::of(v as u64, r as u64, bits).to_bits(),
                             };
-                            assert_eq!(usize::from(mine[v] ^ theirs[v]), expected << 2, "{bits} bits, v {v}, r {r}");
+                            assert_eq!(
+                                usize::from(mine[v] ^ theirs[v]),
+                                expected << 2,
+                                "{bits} bits, v {v}, r {r}"
+                            );
                         }
                     }
                 }

@@ -12,10 +12,10 @@ use super::{
     Digits,
     digit::{self, Place},
     state,
-    window::{Inner, WindowTable},
 };
 use crate::{
     key::{ChunkKey, PACKED, TILE, tiles},
+    lookup::Sums,
     pack, planes,
 };
 
@@ -63,7 +63,16 @@ impl OnehotEval {
         phases.extend(gate.select_table().map(|_| Phase::Choice));
         phases.push(Phase::Output);
         let none = || Vec::new();
-        Ok(Self { key, gate, x_hat, phases, sent: Vec::new(), states: none(), entries: none(), choices: none() })
+        Ok(Self {
+            key,
+            gate,
+            x_hat,
+            phases,
+            sent: Vec::new(),
+            states: none(),
+            entries: none(),
+            choices: none(),
+        })
     }
 
     /// This party's shares of the states and of m.
@@ -76,9 +85,10 @@ impl OnehotEval {
         let (planes, packed) = message.split_at_mut(planes_len);
 
         let digits = Digits::of(gate);
-        let table = WindowTable::new(curve);
+        let table = super::window_table(curve);
         let hot_window = self.key.field(HOT_WINDOW);
-        let hot_digits: Vec<_> = digits.all().map(|(i, bits)| (bits, self.key.field(gate.hot_digit(i)))).collect();
+        let hot_digits: Vec<_> =
+            digits.all().map(|(i, bits)| (bits, self.key.field(gate.hot_digit(i)))).collect();
         let masks = self.key.field(ENTRY_MASK);
         // P1's share of the entry is negated: where the two vectors agree, the sums cancel.
         let negate = (self.key.job().party == Party::P1) != table.negated();
@@ -87,7 +97,7 @@ impl OnehotEval {
 
         let mut scratch = Zeroizing::new(Vec::new());
         let (mut t, mut window, mut upper) = ([0u64; TILE], [0u16; TILE], [0u8; TILE]);
-        let mut inner = Zeroizing::new([0u64; TILE]);
+        let mut sums = Zeroizing::new([Sums::default(); TILE]);
         let mut states = Zeroizing::new([0u16; TILE]);
         let mut entries = Zeroizing::new([0u64; TILE]);
         for range in tiles(elems) {
@@ -98,9 +108,9 @@ impl OnehotEval {
             }
             digits.window(&t[..n], &mut window);
             let hot = hot_window.read(range.start * window_bytes..range.end * window_bytes, &mut scratch);
-            table.read(self.key.level(), hot, &window[..n], &mut inner[..n]);
-            for (state, inner) in states.iter_mut().zip(&*inner) {
-                *state = Inner(*inner).states() << state::WINDOW;
+            table.read(self.key.level(), hot, &window[..n], &mut sums[..n]);
+            for (state, sums) in states.iter_mut().zip(&*sums) {
+                *state = sums.above() & 1 | (sums.counted() & 1) << 1;
             }
             let mut at = state::LOWER;
             for (i, (bits, hot)) in hot_digits.iter().enumerate() {
@@ -118,8 +128,8 @@ impl OnehotEval {
             planes::from_words(&states[..n], planes, plane_bytes, range.start / 8);
 
             let masks = masks.read(2 * range.start..2 * range.end, &mut scratch);
-            for ((entry, inner), mask) in entries.iter_mut().zip(&*inner).zip(masks.as_chunks::<2>().0) {
-                let share = Inner(*inner).entry();
+            for ((entry, sums), mask) in entries.iter_mut().zip(&*sums).zip(masks.as_chunks::<2>().0) {
+                let share = sums.entries() as u16;
                 let share = if negate { share.wrapping_neg() } else { share };
                 *entry = share.wrapping_add(u16::from_le_bytes(*mask)).into();
             }
@@ -129,7 +139,7 @@ impl OnehotEval {
             pack::pack(bits.into(), &entries[..n], &mut packed[place..place + len]);
         }
         pack::xor_into(planes, &self.key.field(BIT_MASKS).whole());
-        clear_padding(planes, plane_bytes, elems);
+        planes::clear_padding(planes, plane_bytes, elems);
         message
     }
 
@@ -155,10 +165,7 @@ impl OnehotEval {
 
     /// This party's shares of the combined state of two lower digits: a row of its table.
     fn share_combined(&self, table: FieldId) -> Vec<u8> {
-        let row_bits = 2 * state::LOWER_BITS;
-        self.look_up(table, [state::LOWER, row_bits], 3, COMBINE_ROWS, |state| {
-            usize::from(state >> state::LOWER) & ((1 << row_bits) - 1)
-        })
+        self.look_up(table, 3, COMBINE_ROWS, |state| usize::from(state >> state::LOWER) % COMBINE_ROWS)
     }
 
     /// Puts the combined state in the place of the two.
@@ -172,8 +179,7 @@ impl OnehotEval {
 
     /// This party's shares of w and pos: a row of its table.
     fn share_choice(&self, table: FieldId) -> Vec<u8> {
-        let rows = self.gate.select_rows();
-        self.look_up(table, [0, 7], 2, rows, |state| usize::from(state))
+        self.look_up(table, 2, self.gate.select_rows(), usize::from)
     }
 
     /// This party's shares of y_hat.
@@ -188,7 +194,10 @@ impl OnehotEval {
         for range in tiles(elems) {
             let n = range.len();
             let shares = ring.read(range.start * width..range.end * width, &mut scratch);
-            let public = self.x_hat[range.clone()].iter().zip(&self.entries[range.clone()]).zip(&self.choices[range.clone()]);
+            let public = self.x_hat[range.clone()]
+                .iter()
+                .zip(&self.entries[range.clone()])
+                .zip(&self.choices[range.clone()]);
             for ((output, shares), ((x_hat, entry), choice)) in
                 outputs.iter_mut().zip(shares.chunks_exact(width)).zip(public)
             {
@@ -205,7 +214,7 @@ impl OnehotEval {
 
     /// For every element, the row of `rows` bits in each of `outputs` planes of `table` that the public state selects; as
     /// planes of the message.
-    fn look_up(&self, table: FieldId, _bits: [u8; 2], outputs: usize, rows: usize, row: impl Fn(u16) -> usize) -> Vec<u8> {
+    fn look_up(&self, table: FieldId, outputs: usize, rows: usize, row: impl Fn(u16) -> usize) -> Vec<u8> {
         let elems = self.elems();
         let plane_bytes = elems.div_ceil(8);
         let mut message = vec![0; outputs * plane_bytes];
@@ -219,7 +228,8 @@ impl OnehotEval {
                 words.iter_mut().zip(tables.chunks_exact(width)).zip(&self.states[range.clone()])
             {
                 let row = row(*state);
-                let bit = |output: usize| u16::from(table[(output * rows + row) / 8] >> (row % 8) & 1) << output;
+                let bit =
+                    |output: usize| u16::from(table[(output * rows + row) / 8] >> (row % 8) & 1) << output;
                 *word = (0..outputs).map(bit).sum();
             }
             planes::from_words(&words[..range.len()], &mut message, plane_bytes, range.start / 8);
@@ -237,23 +247,13 @@ impl OnehotEval {
     fn elems(&self) -> usize {
         self.key.job().elems
     }
-
-    fn check_incoming(&self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
-        let expected = match step {
-            0 => 0,
-            _ => self.key.job().gate.message_bytes(step - 1, self.elems()),
-        };
-        if incoming.len() != expected || (step > 0 && self.sent.len() != expected) {
-            return Err(BackendError::Misuse("a message out of turn or of another length than the gate's"));
-        }
-        Ok(())
-    }
 }
 
 impl ChunkEval for OnehotEval {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
-        let phase = *self.phases.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
-        self.check_incoming(step, incoming)?;
+        let phase =
+            *self.phases.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
+        self.key.check_turn(step, &self.sent, incoming)?;
         match step.checked_sub(1).map(|before| self.phases[before]) {
             None => {}
             Some(Phase::States) => self.open_states(incoming),
@@ -272,20 +272,10 @@ impl ChunkEval for OnehotEval {
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.check_incoming(self.phases.len(), incoming)?;
+        self.key.check_turn(self.phases.len(), &self.sent, incoming)?;
         let mut outputs = vec![0; self.elems()];
         pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
         Ok(outputs)
-    }
-}
-
-/// Zeroes the bits of every plane beyond the last element.
-fn clear_padding(planes: &mut [u8], plane_bytes: usize, elems: usize) {
-    let used = elems % 8;
-    if used != 0 {
-        for plane in planes.chunks_exact_mut(plane_bytes) {
-            plane[plane_bytes - 1] &= (1 << used) - 1;
-        }
     }
 }
 

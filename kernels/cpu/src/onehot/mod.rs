@@ -4,12 +4,27 @@ mod deal;
 mod digit;
 mod eval;
 mod truth;
-pub(crate) mod window;
 
-use suf_gate::onehot::{MAX_DIGITS, Onehot};
+use suf_gate::{
+    Curve,
+    onehot::{MAX_DIGITS, Onehot},
+};
+
+use crate::lookup::Lookup;
 
 pub(crate) use deal::deal;
 pub(crate) use eval::OnehotEval;
+
+/// The residuals of a curve, seen from the public window digit v: k = r - v stands for t = (-k mod 2^L) - 2^(L-1). Counted
+/// are the places of p: v - r in the upper half.
+fn window_table(curve: &Curve) -> Lookup {
+    let size = curve.window_len();
+    Lookup::new(
+        curve.window_bits,
+        |place| curve.residual[(size - place) % size],
+        |place| (1..=size / 2).contains(&place),
+    )
+}
 
 /// How a shifted number falls apart into the window digit and the digits above it.
 #[derive(Clone, Copy)]
@@ -51,9 +66,7 @@ impl Digits {
 
 /// Where the states stand in an element's word: the exchange's order.
 mod state {
-    /// c, then p.
-    pub(super) const WINDOW: u8 = 0;
-    /// lt, eq, q of lower digit 0, then those of the next.
+    /// After c and p: lt, eq, q of lower digit 0, then those of the next.
     pub(super) const LOWER: u8 = 2;
     /// Bits of one lower digit.
     pub(super) const LOWER_BITS: u8 = 3;

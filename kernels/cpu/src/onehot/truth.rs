@@ -72,7 +72,11 @@ mod tests {
         for row in 0..16 {
             let [c, p, near, high, ..] = ROW_BITS;
             let (w, pos) = select(c, p, LowWords::EMPTY, near, high);
-            assert_eq!((bit(w, row), bit(pos, row)), onehot::select(row, false), "row {row} without lower digits");
+            assert_eq!(
+                (bit(w, row), bit(pos, row)),
+                onehot::select(row, false),
+                "row {row} without lower digits"
+            );
         }
     }
 }
