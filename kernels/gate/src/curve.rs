@@ -4,7 +4,11 @@
 //! (unbiased), `line` the right one for `t >= 0` and the left one below, and `residual` zero outside a window round 0.
 //! A curve is integers only: it travels between machines as bytes, so that two of them never differ by a rounding.
 
+mod accuracy;
+mod encoding;
+
 use crate::activation::Activation;
+pub use accuracy::Accuracy;
 
 /// Narrowest window, in bits of `t`: a 64-bit word of one-hot bits.
 pub const MIN_WINDOW_BITS: u8 = 6;
@@ -254,152 +258,7 @@ impl Curve {
         let up = if x & ((1 << self.shift) - 1) == 0 { t } else { t + 1 };
         [self.value(x, t), self.value(x, up)]
     }
-
-    /// Predicted error against the real function.
-    ///
-    /// # Errors
-    /// [`CurveError::NotFinite`] where the function has no value.
-    pub fn accuracy(&self, activation: &Activation) -> Result<Accuracy, CurveError> {
-        let edge = 1_i64 << (self.window_bits - 1 + self.shift);
-        finite(activation, 0.0)?;
-        let outside = self.max_error_outside(activation)?;
-        let uniform = self.moments(activation, edge, |_| 1.0);
-        // Twelve standard deviations of N(0, 2^2) are beyond f64's sum of weights already at nine.
-        let reach = (24.0 * unit(self.frac)).min((1_u64 << 22) as f64) as i64;
-        let normal = self.moments(activation, reach, |x| libm::exp(-x * x / 8.0));
-        Ok(Accuracy {
-            max_inside: self.max_error_inside(activation),
-            max_outside: outside,
-            at_edge: self.worst_error(activation, -edge).max(self.worst_error(activation, edge)),
-            rms_uniform: uniform.0,
-            rms_normal: normal.0,
-            mean_normal: normal.1,
-        })
-    }
-
-    /// Canonical bytes: version, name, frac, shift, window bits, both lines, and the residuals as 16-bit numbers; all
-    /// little endian. See [`Self::decode`].
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(2 + self.name.len() + 3 + 32 + 2 * self.residual.len());
-        // The name's length is at most MAX_NAME_BYTES.
-        out.extend([ENCODING_VERSION, self.name.len() as u8]);
-        out.extend(self.name.as_bytes());
-        out.extend([self.frac, self.shift, self.window_bits]);
-        for line in [self.left, self.right] {
-            out.extend(line.slope.to_le_bytes());
-            out.extend(line.intercept.to_le_bytes());
-        }
-        for &r in &self.residual {
-            // |r| < 2^(MAX_MASK_BITS - 2) fits.
-            out.extend((r as i16).to_le_bytes());
-        }
-        out
-    }
-
-    /// Reads what [`Self::encode`] wrote and nothing else: every range is checked and the length must match to the byte.
-    ///
-    /// # Errors
-    /// [`CurveError`] with what is wrong.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CurveError> {
-        let mut reader = Reader { bytes };
-        let [version, name_len] = reader.array()?;
-        if version != ENCODING_VERSION {
-            return Err(CurveError::Encoding { reason: "unknown version" });
-        }
-        let name = str::from_utf8(reader.slice(usize::from(name_len))?)
-            .map_err(|_| CurveError::Encoding { reason: "the name is not UTF-8" })?;
-        check_name(name)?;
-        let [frac, shift, window_bits] = reader.array()?;
-        let left = Line {
-            slope: i64::from_le_bytes(reader.array()?),
-            intercept: i64::from_le_bytes(reader.array()?),
-        };
-        let right = Line {
-            slope: i64::from_le_bytes(reader.array()?),
-            intercept: i64::from_le_bytes(reader.array()?),
-        };
-        check_parameters(frac, shift, window_bits, left, right)?;
-        if reader.bytes.len() != 2 << window_bits {
-            return Err(CurveError::Encoding { reason: "the table's length is not that of the window" });
-        }
-        let residual: Vec<i32> =
-            reader.bytes.as_chunks::<2>().0.iter().map(|&pair| i32::from(i16::from_le_bytes(pair))).collect();
-        let limit = 1_i64 << (MAX_MASK_BITS - 2);
-        if residual.iter().any(|&r| i64::from(r).abs() >= limit) {
-            return Err(CurveError::Encoding { reason: "a residual exceeds the mask" });
-        }
-        Ok(Self { name: name.to_owned(), frac, shift, window_bits, left, right, residual })
-    }
-
-    /// Largest error over every input of the window, either rounding.
-    fn max_error_inside(&self, activation: &Activation) -> f64 {
-        let edge = 1_i64 << (self.window_bits - 1 + self.shift);
-        // Inputs less than a grid step from the edge may round out of the window: they count as outside.
-        let last = edge - (1 << self.shift);
-        (-edge..=last).map(|x| self.worst_error(activation, x)).fold(0.0, f64::max)
-    }
-
-    /// Largest distance of the function from its lines outside the window, on a grid that coarsens outwards to [`FAR`].
-    fn max_error_outside(&self, activation: &Activation) -> Result<f64, CurveError> {
-        let edge = (1_i64 << (self.window_bits - 1)) as f64 / unit(self.frac - self.shift);
-        let mut worst = 0.0_f64;
-        let mut x = edge;
-        while x <= FAR.max(2.0 * edge) {
-            for (x, line) in [(x, self.right), (-x, self.left)] {
-                worst = worst.max((finite(activation, x)? - line.real(x, self.frac)).abs());
-            }
-            // 1/256 of the edge's distance per step: fine where an activation still bends, few steps in all.
-            x += x / 256.0;
-        }
-        Ok(worst)
-    }
-
-    /// The larger error of the two allowed outputs at `x`, in units of 2^-frac, as a real number.
-    fn worst_error(&self, activation: &Activation, x: i64) -> f64 {
-        let exact = activation.eval(x as f64 / unit(self.frac));
-        self.reference(x).map(|y| (y as f64 / unit(self.frac) - exact).abs()).into_iter().fold(0.0, f64::max)
-    }
-
-    /// Root mean square and mean error over |x| < `reach` (units of 2^-frac) weighted by a density, in expectation over
-    /// the rounding.
-    fn moments(&self, activation: &Activation, reach: i64, density: impl Fn(f64) -> f64) -> (f64, f64) {
-        let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for x in -reach..reach {
-            let real = x as f64 / unit(self.frac);
-            let up = (x & ((1 << self.shift) - 1)) as f64 / unit(self.shift);
-            let w = density(real);
-            let exact = activation.eval(real);
-            for (y, p) in self.reference(x).into_iter().zip([1.0 - up, up]) {
-                let error = y as f64 / unit(self.frac) - exact;
-                sum += w * p * error;
-                squares += w * p * error * error;
-            }
-            weight += w;
-        }
-        ((squares / weight).sqrt(), sum / weight)
-    }
 }
-
-/// Predicted error of a curve against the real function, all as real numbers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Accuracy {
-    /// Largest error inside the window, over every input and both roundings.
-    pub max_inside: f64,
-    /// Largest error outside the window.
-    pub max_outside: f64,
-    /// Largest error at the two edges of the window.
-    pub at_edge: f64,
-    /// Root mean square for inputs uniform over the window.
-    pub rms_uniform: f64,
-    /// Root mean square for inputs from N(0, 2^2).
-    pub rms_normal: f64,
-    /// Mean for inputs from N(0, 2^2): the bias.
-    pub mean_normal: f64,
-}
-
-/// First byte of an encoded curve.
-const ENCODING_VERSION: u8 = 1;
 
 /// 2^bits as a real number.
 fn unit(bits: u8) -> f64 {
@@ -449,26 +308,6 @@ fn check_parameters(frac: u8, shift: u8, window_bits: u8, left: Line, right: Lin
         check("intercept", line.intercept, -MAX_INTERCEPT, MAX_INTERCEPT)?;
     }
     Ok(())
-}
-
-/// Takes bytes from the front of a slice.
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn slice(&mut self, len: usize) -> Result<&'a [u8], CurveError> {
-        let (head, rest) =
-            self.bytes.split_at_checked(len).ok_or(CurveError::Encoding { reason: "it ends early" })?;
-        self.bytes = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], CurveError> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.slice(N)?);
-        Ok(out)
-    }
 }
 
 #[cfg(test)]

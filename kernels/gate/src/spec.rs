@@ -13,6 +13,7 @@ mod encoding;
 mod file;
 pub mod formula;
 pub mod scalar;
+mod sums;
 
 use crate::curve::Curve;
 use crate::ring::WIRE;

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::dpf::Blake3Prg;
+use super::super::dpf::{self, Blake3Prg};
 use super::super::formula::Regions;
 use super::super::{Formula, Helper, Parts, Pieces, Spec, Table, Term, Value};
+use super::deal::masked_rows;
 use super::*;
 use crate::activation::Builtin;
 use crate::curve::Curve;
