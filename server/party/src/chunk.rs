@@ -30,8 +30,8 @@ pub(crate) struct Chunk {
     /// The peer's half of x_hat, until it is used.
     pub(crate) opening: Option<Bytes>,
     /// Messages of the peer that wait to be used: at most two, because it needs ours to go on.
-    pub(crate) inbox: VecDeque<Bytes>,
-    /// The deepest frame received.
+    pub(crate) inbox: VecDeque<(Causal, Bytes)>,
+    /// The deepest frame that the evaluation has used.
     pub(crate) causal: Causal,
     /// Whether the key was asked for.
     pub(crate) key_asked: bool,

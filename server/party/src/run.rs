@@ -216,8 +216,7 @@ impl Run {
             .and_then(|segments| segments.check(&payload))
             .map_err(|error| peer(format!("step {step} of chunk {chunk}: {error}")))?;
         state.received += 1;
-        state.causal = state.causal.join(depth);
-        state.inbox.push_back(payload);
+        state.inbox.push_back((depth, payload));
         let exchanges = self.exchanges();
         while self.chunks.get(self.lowest_receiving as usize).is_some_and(|chunk| chunk.received == exchanges)
         {
@@ -442,7 +441,9 @@ impl Run {
             return;
         }
         let (eval, incoming) = (state.eval.take(), state.inbox.pop_front());
-        let (eval, incoming) = (eval.expect("looked"), incoming.expect("looked"));
+        let (eval, (depth, incoming)) = (eval.expect("looked"), incoming.expect("looked"));
+        // What is sent next depends on this message, and not on one that merely arrived by now.
+        state.causal = state.causal.join(depth);
         let work = if state.sent < exchanges {
             Work::Step { chunk, eval, step: state.sent, incoming }
         } else {

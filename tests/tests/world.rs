@@ -1,0 +1,57 @@
+//! A whole run, dealer and both parties, in virtual time.
+
+use suf_gate::{Gate, catalog};
+use suf_tests::{inputs, world::World};
+
+/// Every gate, at sizes that are not round.
+const SIZES: [usize; 4] = [1, 9, 1001, 65537];
+
+fn check(gate: &Gate, elems: usize, seed: u64) {
+    let what = format!("{} {} with {elems} elements, seed {seed}", gate.protocol(), gate.name());
+    let x = inputs::awkward(gate, elems, seed);
+    let outcome = World::new(seed).run(gate.clone(), inputs::share(&x, seed));
+    for end in &outcome.ends {
+        let summary = end.as_ref().unwrap_or_else(|failure| panic!("{what}: {failure}"));
+        assert_eq!(summary.measured.rounds, gate.declared().rounds, "{what}");
+        assert_eq!(summary.measured.bits_sent, gate.batch_message_bits(elems as u64), "{what}");
+    }
+    for (x, y) in x.iter().zip(inputs::unite(&outcome.outputs)) {
+        let right = gate.reference(*x);
+        assert!(right.contains(&y), "{what}: x = {x} gives {y}, right are {right:?}");
+    }
+}
+
+#[test]
+fn every_gate_is_right_at_every_size() {
+    for gate in catalog::builtin().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
+        for elems in SIZES {
+            check(&gate, elems, elems as u64);
+        }
+    }
+}
+
+#[test]
+fn every_other_activation_is_right() {
+    for gate in catalog::builtin() {
+        check(&gate, 1001, 3);
+    }
+}
+
+#[test]
+fn more_chunks_than_the_window_holds() {
+    let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
+    let elems = (suf_party::WINDOW as usize + 3) * suf_gate::CHUNK_ELEMS + 5;
+    check(&gate, elems, 1);
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
+    let x = inputs::awkward(&gate, 1001, 1);
+    let run = |seed| World::new(seed).run(gate.clone(), inputs::share(&x, 1));
+    let (first, again, other) = (run(1), run(1), run(2));
+    assert_eq!(first.outputs, again.outputs);
+    assert_eq!(first.elapsed_us, again.elapsed_us);
+    assert_eq!(first.sent, again.sent);
+    assert_ne!(first.sent, other.sent);
+}
