@@ -276,3 +276,56 @@ fn warm_up() {
     // A generator that fails now fails the handshake, with a better error.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use suf_wire::PeerMessage;
+
+    use super::*;
+    use crate::pki::Pki;
+
+    fn bound(folder: &tempfile::TempDir, role: Role, version: u16) -> Endpoint {
+        let identity = Identity::load_from(folder.path(), role.name()).expect("an identity");
+        let profile = LinkProfile::built_in("loopback").expect("a profile");
+        let addr = (Ipv4Addr::LOCALHOST, 0).into();
+        Endpoint::bind_version(addr, &identity, &profile, false, version).expect("an endpoint")
+    }
+
+    fn authority() -> tempfile::TempDir {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        Pki::create(folder.path(), &BTreeMap::new()).expect("an authority");
+        folder
+    }
+
+    #[tokio::test]
+    async fn another_version_is_named_on_both_sides() {
+        let folder = authority();
+        let (old, new) = (bound(&folder, Role::Party0, VERSION), bound(&folder, Role::Party1, VERSION + 1));
+        let addr = new.local_addr().expect("bound");
+        let (calling, called) =
+            tokio::join!(old.connect(addr, "party1", Role::Party1), new.accept(&[Role::Party0]));
+        assert!(matches!(calling, Err(LinkError::Version { .. })), "{calling:?}");
+        assert!(matches!(called, Err(LinkError::Version { .. })), "{called:?}");
+    }
+
+    #[tokio::test]
+    async fn another_version_in_the_greeting_is_named() {
+        let folder = authority();
+        let [caller, listener] = [Role::Party0, Role::Party1].map(|role| bound(&folder, role, VERSION));
+        let addr = listener.local_addr().expect("bound");
+        let (calling, called) =
+            tokio::join!(caller.connect(addr, "party1", Role::Party1), listener.accept(&[Role::Party0]));
+        let (calling, called) = (calling.expect("calls"), called.expect("is called"));
+        let mut here = calling.open::<PeerMessage>().await.expect("opens");
+        let there = async {
+            let mut there = called.accept::<PeerMessage>().await.expect("accepts");
+            there.greet(Role::Party1, "new").await
+        };
+        let (here, there) = tokio::join!(here.greet_as(VERSION + 1, Role::Party0, "newer"), there);
+        assert!(matches!(here, Err(LinkError::Version { .. })), "{here:?}");
+        assert!(matches!(there, Err(LinkError::Version { .. })), "{there:?}");
+    }
+}

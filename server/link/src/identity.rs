@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
 use suf_wire::Role;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,37 @@ const HTTP2: &[u8] = b"h2";
 
 /// Days before its end from which a certificate is warned about: two weeks are enough to renew it in office hours.
 const WARN_DAYS: u64 = 14;
+
+/// The files of a daemon's identity, as its configuration names them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFiles {
+    /// The authority that all three hosts trust.
+    pub ca: PathBuf,
+    /// This daemon's certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl IdentityFiles {
+    /// Takes relative paths from `folder`.
+    pub fn resolve(&mut self, folder: &Path) {
+        for file in [&mut self.ca, &mut self.cert, &mut self.key] {
+            *file = folder.join(&*file);
+        }
+    }
+
+    /// [`Identity::load`] of these files, for a process that is `role`.
+    ///
+    /// # Errors
+    /// As there, and when the certificate is for another role.
+    pub fn load(&self, role: Role) -> Result<Identity, LinkError> {
+        let identity = Identity::load(&self.ca, &self.cert, &self.key)?;
+        identity.expect_role(role, &self.cert)?;
+        Ok(identity)
+    }
+}
 
 /// Who this process is: a certificate with a role, its key, and the authority that both sides trust.
 #[derive(Clone)]

@@ -35,7 +35,7 @@ pub use channel::{Channel, Receiver, Sender};
 pub use connection::{Connection, PathFigures, Traffic};
 pub use endpoint::{Endpoint, Incoming};
 pub use error::LinkError;
-pub use identity::Identity;
+pub use identity::{Identity, IdentityFiles};
 pub use meter::{Counts, Meter};
 pub use pki::Pki;
 pub use profile::{LinkKind, LinkProfile, Settings};

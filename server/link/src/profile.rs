@@ -89,6 +89,14 @@ impl LinkProfile {
         Self::parse(name, text)
     }
 
+    /// A profile as a configuration names it: a built-in name, or the path of a file, which has a slash or a dot.
+    ///
+    /// # Errors
+    /// [`LinkError::Profile`].
+    pub fn find(name: &str) -> Result<Self, LinkError> {
+        if name.contains(['/', '.']) { Self::load(Path::new(name)) } else { Self::built_in(name) }
+    }
+
     /// A profile from a file.
     ///
     /// # Errors

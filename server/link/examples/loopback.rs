@@ -1,0 +1,102 @@
+//! Loopback figures of a link between two threads, each with a runtime of its own: bulk in Gbit/s, and round trips of
+//! 1 KB and 1 MB. Arguments: a profile (default `loopback`), and `shaped` to emulate it.
+//!
+//! `cargo run --release -p suf-link --example loopback -- wan shaped`
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use suf_link::{Channel, Connection, Endpoint, Identity, LinkError, LinkProfile, Pki};
+use suf_wire::{BatchId, Causal, DataFrame, DealerMessage, KeyChunk, PeerMessage, Role, Tag};
+
+/// One key chunk of a middling gate: 65536 elements of 64 bytes.
+const CHUNK_BYTES: usize = 4 << 20;
+const CHUNKS: u32 = 128;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let profile = LinkProfile::built_in(&arguments.next().unwrap_or_else(|| "loopback".into()))?;
+    let shaped = arguments.next().is_some_and(|word| word == "shaped");
+
+    let folder = tempfile::TempDir::new()?;
+    Pki::create(folder.path(), &BTreeMap::new())?;
+    let identity = |role: Role| Identity::load_from(folder.path(), role.name());
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+
+    let (here, there) = (runtime()?, runtime()?);
+    let local = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let listener =
+        there.block_on(async { Endpoint::bind(local, &identity(Role::Party1)?, &profile, shaped) })?;
+    let caller =
+        here.block_on(async { Endpoint::bind(local, &identity(Role::Party0)?, &profile, shaped) })?;
+    let addr = listener.local_addr()?;
+    let answering = std::thread::spawn(move || there.block_on(answer(&listener)));
+    let measured = here.block_on(async {
+        let connection = caller.connect(addr, "party1", Role::Party1).await?;
+        measure(&connection).await?;
+        let path = connection.path();
+        println!(
+            "mtu {} rtt {:?} min {:?} sent {} lost {} overflowed {}",
+            path.mtu,
+            path.rtt,
+            path.min_rtt,
+            path.sent_packets,
+            path.lost_packets,
+            caller.overflowed_packets()
+        );
+        caller.close("measured").await;
+        Ok::<_, LinkError>(())
+    });
+    measured?;
+    answering.join().expect("the answering thread does not panic")?;
+    Ok(())
+}
+
+async fn measure(connection: &Connection) -> Result<(), LinkError> {
+    let mut echo: Channel<PeerMessage> = connection.open().await?;
+    for (name, bytes, rounds) in [("1 KB", 1 << 10, 200), ("1 MB", 1 << 20, 50)] {
+        let payload = Bytes::from(vec![0; bytes]);
+        let mut times = Vec::with_capacity(rounds);
+        for round in 0..rounds {
+            let frame = DataFrame::new(0, round as u32, bytes as u64 * 8, payload.clone());
+            let begin = Instant::now();
+            echo.sender.send_frame(frame, Causal::START).await?;
+            echo.receiver.recv(|_| Some(bytes)).await?;
+            times.push(begin.elapsed());
+        }
+        let first = times[0];
+        times.sort();
+        println!("{name} ping-pong: first {first:?}, p50 {:?}, least {:?}", times[rounds / 2], times[0]);
+    }
+    echo.sender.finish();
+
+    let mut bulk: Channel<DealerMessage> = connection.open().await?;
+    let bytes = Bytes::from(vec![0; CHUNK_BYTES]);
+    let begin = Instant::now();
+    for index in 0..CHUNKS {
+        let chunk = KeyChunk { index, tag: Tag([0; 16]), bytes: bytes.clone() };
+        bulk.sender.send(&DealerMessage::Chunk(chunk)).await?;
+    }
+    bulk.sender.send(&DealerMessage::End { batch: BatchId([0; 16]) }).await?;
+    bulk.receiver.recv(|_| None).await?;
+    println!("bulk: {:.2} Gbit/s", gigabits(begin.elapsed()));
+    Ok(())
+}
+
+async fn answer(listener: &Endpoint) -> Result<(), LinkError> {
+    let connection = listener.accept(&[Role::Party0]).await?;
+    let mut echo: Channel<PeerMessage> = connection.accept().await?;
+    while let Ok(PeerMessage::Frame(frame)) = echo.receiver.recv(|head| Some(head.bits as usize / 8)).await {
+        echo.sender.send_frame(frame, Causal::START).await?;
+    }
+    let mut bulk: Channel<DealerMessage> = connection.accept().await?;
+    while let DealerMessage::Chunk(_) = bulk.receiver.recv(|_| Some(CHUNK_BYTES)).await? {}
+    bulk.sender.send(&DealerMessage::Stored { batch: BatchId([0; 16]) }).await?;
+    connection.closed().await;
+    Ok(())
+}
+
+fn gigabits(elapsed: Duration) -> f64 {
+    f64::from(CHUNKS) * CHUNK_BYTES as f64 * 8.0 / 1e9 / elapsed.as_secs_f64()
+}

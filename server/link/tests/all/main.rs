@@ -1,0 +1,6 @@
+//! Tests of the links: real sockets on loopback, a throw-away authority each.
+
+mod channels;
+mod common;
+mod shaped;
+mod trust;
