@@ -1,0 +1,243 @@
+//! House rules that no compiler holds: who may import whom, where unsafe code may stand, what dependencies may bring.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What each crate of ours may import of ours; optional imports included, those of tests left out.
+const IMPORTS: [(&str, &[&str]); 13] = [
+    ("suf-wire", &[]),
+    ("suf-gate", &[]),
+    ("suf-control", &[]),
+    ("suf-cpu", &["suf-gate"]),
+    ("suf-cuda", &["suf-gate"]),
+    ("suf-deal", &["suf-gate", "suf-wire"]),
+    ("suf-party", &["suf-gate", "suf-wire"]),
+    ("suf-link", &["suf-wire"]),
+    ("suf-lab", &["suf-link", "suf-wire"]),
+    ("suf-dealer", &["suf-deal", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
+    ("suf-server", &["suf-party", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
+    (
+        "suf-cli",
+        &["suf-control", "suf-gate", "suf-wire", "suf-link", "suf-dealer", "suf-server", "suf-lab", "suf-cpu", "suf-cuda"],
+    ),
+    ("suf-tests", &["*"]),
+];
+
+/// Crates that do no I/O: what they may not depend on, and what may not stand in their sources.
+const PURE: [&str; 4] = ["suf-gate", "suf-wire", "suf-deal", "suf-party"];
+const IMPURE_CRATES: [&str; 6] = ["tokio", "quinn", "tonic", "cudarc", "socket2", "redb"];
+const IMPURE_WORDS: [&str; 5] = ["std::net", "std::fs", "std::thread", "Instant::now", "SystemTime"];
+
+/// Where unsafe code may stand.
+const UNSAFE_ROOMS: [&str; 2] = ["kernels/cpu/src/simd/", "kernels/cuda/"];
+
+/// Longest source file: what needs more scrolling is two files.
+const MOST_LINES: usize = 900;
+
+#[test]
+fn crates_import_only_what_the_table_allows() {
+    let allowed: BTreeMap<_, _> = IMPORTS.into_iter().collect();
+    let metadata = metadata(&["--no-deps"]);
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() >= 11, "the workspace has {} crates", packages.len());
+    for package in packages {
+        let name = text(&package["name"]);
+        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the import table"));
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let import = text(&dependency["name"]);
+            if dependency["kind"] == "dev" {
+                continue;
+            }
+            if allowed.contains_key(import) {
+                assert!(may.contains(&import) || may == &["*"], "{name} must not import {import}");
+            }
+            if PURE.contains(&name) {
+                assert!(!IMPURE_CRATES.contains(&import), "{name} is pure and must not import {import}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pure_crates_touch_no_clock_file_socket_or_thread() {
+    for room in ["kernels/gate", "proto/wire", "dealer/deal", "server/party"] {
+        for file in sources(&root().join(room).join("src")) {
+            let text = read(&file);
+            for word in IMPURE_WORDS {
+                assert!(!text.contains(word), "{} has {word}, but its crate is pure", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stands_in_its_rooms_and_gives_its_reason() {
+    for file in sources(root()) {
+        let text = read(&file);
+        let place = relative(&file);
+        let lines: Vec<_> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !code.contains("unsafe {") && !code.contains("unsafe impl") {
+                continue;
+            }
+            assert!(UNSAFE_ROOMS.iter().any(|room| place.starts_with(room)), "unsafe code in {place}:{}", at + 1);
+            let reason = lines[at.saturating_sub(8)..=at].iter().any(|line| line.contains("SAFETY"));
+            assert!(reason, "{place}:{} has no SAFETY comment within 8 lines above", at + 1);
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_finished() {
+    // Spelled in parts, so that this file does not contain what it forbids.
+    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["unimplemented", "!("].concat()];
+    for file in sources(root()) {
+        let text = read(&file);
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", relative(&file));
+        for mark in &marks {
+            assert!(!text.contains(mark), "{} has an unfinished mark: {mark}", relative(&file));
+        }
+    }
+}
+
+#[test]
+fn tests_wait_for_events_and_not_for_time() {
+    let sleeps = [["thread::", "sleep"].concat(), ["time::", "sleep"].concat()];
+    for file in sources(&root().join("tests")) {
+        for sleep in &sleeps {
+            assert!(!read(&file).contains(sleep), "{} sleeps", relative(&file));
+        }
+    }
+}
+
+#[test]
+fn dependencies_keep_to_the_allowed_licences_and_bans() {
+    let deny: toml::Table = toml::from_str(&read(&root().join("deny.toml"))).expect("deny.toml parses");
+    let allowed: BTreeSet<&str> =
+        deny["licenses"]["allow"].as_array().expect("a list").iter().filter_map(|name| name.as_str()).collect();
+    let banned: BTreeSet<&str> =
+        deny["bans"]["deny"].as_array().expect("a list").iter().filter_map(|entry| entry["crate"].as_str()).collect();
+    let metadata = metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = text(&package["name"]);
+        assert!(!banned.contains(name), "{name} is banned by deny.toml");
+        let licence = package["license"].as_str().unwrap_or_else(|| panic!("{name} states no licence"));
+        assert!(satisfied(licence, &allowed), "{name} has licence {licence}, which deny.toml does not allow");
+    }
+}
+
+#[test]
+fn licence_expressions_are_read_right() {
+    let allowed = BTreeSet::from(["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"]);
+    for (expression, expected) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("MIT OR GPL-3.0", true),
+        ("MIT/GPL-3.0", true),
+        ("MIT AND GPL-3.0", false),
+        ("(GPL-3.0 OR MIT) AND ISC", true),
+        ("ISC AND (GPL-3.0 OR LGPL-2.1)", false),
+        ("GPL-3.0 OR Apache-2.0 WITH LLVM-exception", true),
+    ] {
+        assert_eq!(satisfied(expression, &allowed), expected, "{expression}");
+    }
+}
+
+#[test]
+fn the_readme_gives_the_two_commands_first() {
+    let readme = read(&root().join("README.md"));
+    let first_screen: String = readme.lines().take(80).collect::<Vec<_>>().join("\n");
+    for command in ["cargo run --release --bin suf -- bench", "cargo test --release --workspace"] {
+        assert!(first_screen.contains(command), "the README's first screen lacks: {command}");
+    }
+    assert!(read(&root().join(".ci/run")).contains("cargo test --release --workspace"));
+}
+
+/// Whether an SPDX expression can be satisfied with the allowed licences. AND binds tighter than OR.
+fn satisfied(expression: &str, allowed: &BTreeSet<&str>) -> bool {
+    let expression = expression.replace('/', " OR ");
+    any(&split(&expression, " OR "), &|part| {
+        split(part, " AND ").iter().all(|term| {
+            let term = term.trim();
+            match term.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+                Some(inner) => satisfied(inner, allowed),
+                None => allowed.contains(term),
+            }
+        })
+    })
+}
+
+fn any(parts: &[&str], test: &dyn Fn(&str) -> bool) -> bool {
+    parts.iter().any(|part| test(part))
+}
+
+/// Splits at `separator` outside parentheses.
+fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth) = (0, 0usize);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && at >= start && text[at..].starts_with(separator) => {
+                parts.push(&text[start..at]);
+                start = at + separator.len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn metadata(more: &[&str]) -> serde_json::Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .args(more)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("metadata is JSON")
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().expect("a string")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests stand in the root")
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn relative(file: &Path) -> String {
+    file.strip_prefix(root()).expect("within the root").display().to_string()
+}
+
+/// Our own Rust and CUDA sources below `folder`.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("readable").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "cu") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources below {}", folder.display());
+    found
+}
