@@ -29,46 +29,101 @@ impl fmt::Debug for Seed {
     }
 }
 
+/// Memory of another kind than the heap's that holds secrets, such as memory that a device copies to. Its owner wipes it
+/// when it is dropped.
+pub trait SecretMemory: AsRef<[u8]> + AsMut<[u8]> + Send + Sync {}
+
 /// Key material or shares of any length.
-#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
-pub struct SecretBytes(Vec<u8>);
+#[derive(Clone)]
+pub struct SecretBytes(Memory);
+
+enum Memory {
+    Heap(Vec<u8>),
+    Foreign(Box<dyn SecretMemory>),
+}
 
 impl SecretBytes {
     /// Takes ownership of `bytes`.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self(Memory::Heap(bytes))
+    }
+
+    /// Takes ownership of memory of another kind.
+    #[must_use]
+    pub fn from_memory(memory: Box<dyn SecretMemory>) -> Self {
+        Self(Memory::Foreign(memory))
     }
 
     /// `len` zero bytes, to be filled through [`SecretBytes::expose_mut`].
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        Self(vec![0; len])
+        Self::new(vec![0; len])
     }
 
     /// Number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.expose().len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expose().is_empty()
     }
 
     /// The bytes themselves.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Memory::Heap(bytes) => bytes,
+            Memory::Foreign(memory) => (**memory).as_ref(),
+        }
     }
 
     /// The bytes themselves, writable.
     pub fn expose_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        match &mut self.0 {
+            Memory::Heap(bytes) => bytes,
+            Memory::Foreign(memory) => (**memory).as_mut(),
+        }
     }
 }
+
+impl Default for SecretBytes {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Heap(bytes) => Self::Heap(bytes.clone()),
+            Self::Foreign(memory) => Self::Heap((**memory).as_ref().to_vec()),
+        }
+    }
+}
+
+impl Zeroize for SecretBytes {
+    fn zeroize(&mut self) {
+        match &mut self.0 {
+            Memory::Heap(bytes) => bytes.zeroize(),
+            Memory::Foreign(memory) => (**memory).as_mut().zeroize(),
+        }
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        if let Memory::Heap(bytes) = &mut self.0 {
+            bytes.zeroize();
+        }
+    }
+}
+
+impl ZeroizeOnDrop for SecretBytes {}
 
 impl AsRef<[u8]> for SecretBytes {
     fn as_ref(&self) -> &[u8] {
