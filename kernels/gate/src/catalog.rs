@@ -1,6 +1,9 @@
 //! Gates by name: from a gate file, a protocol and the name of a shape to a [`Gate`].
 
-use crate::{Gate, GateError, Protocol, Shape, gatefile::GateFile, onehot::Onehot, suf_lut::SufLut};
+use crate::{
+    Gate, GateError, Protocol, Shape, dpf::Dpf, gatefile::GateFile, onehot::Onehot, ring::FRAC, sigma, sigma::Sigma,
+    suf_lut::SufLut,
+};
 
 /// The gate of `file` under `protocol`. `shape` is the name of one of the file's shapes for that protocol; none means the
 /// default.
@@ -17,6 +20,13 @@ pub fn gate(file: &GateFile, protocol: Protocol, shape: Option<&str>) -> Result<
     }
     let missing = || GateError::Shape(format!("gate {} has no {protocol} shape in its file", file.name()));
     let made = match protocol {
+        Protocol::Sigma => {
+            let clip = file.sigma_clip_bits.ok_or_else(missing)?;
+            if (file.curve.frac, file.curve.shift) != (FRAC, sigma::SHIFT) {
+                return Err(GateError::Shape("sigma: frac is 12 and shift 6, as published".into()));
+            }
+            Shape::Sigma(Sigma::of(&file.activation, clip)?)
+        }
         Protocol::SufLut => {
             Shape::SufLut(SufLut::of(&file.activation, file.suf_lut_bits.ok_or_else(missing)?)?)
         }
@@ -29,7 +39,8 @@ pub fn gate(file: &GateFile, protocol: Protocol, shape: Option<&str>) -> Result<
             })?;
             Shape::Onehot(Onehot::new(file.curve.clone(), digits.clone())?)
         }
-        Protocol::Sigma | Protocol::Suf | Protocol::Dpf => return Err(missing()),
+        Protocol::Dpf => Shape::Dpf(Dpf::new(file.curve.clone(), file.dpf_domain_bits)?),
+        Protocol::Suf => return Err(missing()),
     };
     Gate::new(file.name(), made)
 }

@@ -4,8 +4,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    Cost, Curve, KeyShape, Segment, layout::Party, layout::chunk_count, layout::chunk_elems, onehot::Onehot,
-    suf_lut::SufLut,
+    Cost, Curve, KeyShape, Segment, dpf::Dpf, layout::Party, layout::chunk_count, layout::chunk_elems, onehot::Onehot,
+    sigma::Sigma, suf_lut::SufLut,
 };
 
 /// Longest canonical encoding that is accepted: a table of 2^12 entries of 4 bytes, three times over.
@@ -79,10 +79,14 @@ impl FromStr for Protocol {
 /// What a protocol evaluates, and in which shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
+    /// See [`Sigma`].
+    Sigma(Sigma),
     /// See [`SufLut`].
     SufLut(SufLut),
     /// See [`Onehot`].
     Onehot(Onehot),
+    /// See [`Dpf`].
+    Dpf(Dpf),
 }
 
 /// A gate, ready to be dealt and evaluated.
@@ -126,8 +130,10 @@ impl Gate {
             return Err(GateError::Shape("a gate's name has 1 to 64 printable ASCII characters".into()));
         }
         let (key_shape, exchanges) = match &shape {
+            Shape::Sigma(gate) => (gate.key_shape(), gate.exchanges()),
             Shape::SufLut(gate) => (gate.key_shape(), gate.exchanges()),
             Shape::Onehot(gate) => (gate.key_shape(), gate.exchanges()),
+            Shape::Dpf(gate) => (gate.key_shape(), gate.exchanges()),
         };
         let mut gate = Self { name: name.into(), shape, key_shape, exchanges, digest: [0; 32] };
         gate.digest = *blake3::hash(&gate.encode()).as_bytes();
@@ -144,8 +150,10 @@ impl Gate {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match &self.shape {
+            Shape::Sigma(_) => Protocol::Sigma,
             Shape::SufLut(_) => Protocol::SufLut,
             Shape::Onehot(_) => Protocol::Onehot,
+            Shape::Dpf(_) => Protocol::Dpf,
         }
     }
 
@@ -183,8 +191,10 @@ impl Gate {
     #[must_use]
     pub fn declared(&self) -> Cost {
         match &self.shape {
+            Shape::Sigma(gate) => gate.declared(),
             Shape::SufLut(gate) => gate.declared(),
             Shape::Onehot(gate) => gate.declared(),
+            Shape::Dpf(gate) => gate.declared(),
         }
     }
 
@@ -213,7 +223,9 @@ impl Gate {
         match &self.shape {
             // The table reads the low bits of anything.
             Shape::SufLut(_) => (-(1 << 47), (1 << 47) - 1),
+            Shape::Sigma(gate) => gate.domain(),
             Shape::Onehot(gate) => gate.domain(),
+            Shape::Dpf(gate) => gate.domain(),
         }
     }
 
@@ -221,8 +233,10 @@ impl Gate {
     #[must_use]
     pub fn reference(&self, x: i64) -> [i64; 2] {
         match &self.shape {
+            Shape::Sigma(gate) => [gate.reference(x); 2],
             Shape::SufLut(gate) => [gate.reference(x); 2],
             Shape::Onehot(gate) => gate.curve().reference(x),
+            Shape::Dpf(gate) => gate.curve().reference(x),
         }
     }
 
@@ -233,6 +247,10 @@ impl Gate {
         out.extend([VERSION, self.protocol().code(), self.name.len() as u8]);
         out.extend(self.name.as_bytes());
         match &self.shape {
+            Shape::Sigma(gate) => {
+                out.push(gate.clip());
+                out.extend(gate.table().iter().flat_map(|entry| entry.to_le_bytes()));
+            }
             Shape::SufLut(gate) => {
                 out.push(gate.bits());
                 out.extend(gate.table().iter().flat_map(|entry| entry.to_le_bytes()));
@@ -240,6 +258,10 @@ impl Gate {
             Shape::Onehot(gate) => {
                 out.push(gate.digits().len() as u8);
                 out.extend(gate.digits());
+                out.extend(gate.curve().encode());
+            }
+            Shape::Dpf(gate) => {
+                out.push(gate.t_bits());
                 out.extend(gate.curve().encode());
             }
         }
@@ -266,22 +288,22 @@ impl Gate {
         let name = std::str::from_utf8(cursor.take(name_len)?)
             .map_err(|_| GateError::Encoding("the name is not UTF-8"))?;
         let shape = match Protocol::ALL.into_iter().find(|protocol| protocol.code() == code) {
+            Some(Protocol::Sigma) => {
+                let clip = cursor.byte()?;
+                Shape::Sigma(Sigma::new(clip, cursor.table()?)?)
+            }
             Some(Protocol::SufLut) => {
                 let bits = cursor.byte()?;
-                let entries = cursor.rest().chunks(4).map(|entry| {
-                    entry
-                        .try_into()
-                        .map(i32::from_le_bytes)
-                        .map_err(|_| GateError::Encoding("table cut short"))
-                });
-                Shape::SufLut(SufLut::new(bits, entries.collect::<Result<_, _>>()?)?)
+                Shape::SufLut(SufLut::new(bits, cursor.table()?)?)
             }
             Some(Protocol::Onehot) => {
                 let digits = usize::from(cursor.byte()?);
                 let digits = cursor.take(digits)?.to_vec();
-                let curve =
-                    Curve::decode(cursor.rest()).map_err(|_| GateError::Encoding("the curve is damaged"))?;
-                Shape::Onehot(Onehot::new(curve, digits)?)
+                Shape::Onehot(Onehot::new(cursor.curve()?, digits)?)
+            }
+            Some(Protocol::Dpf) => {
+                let t_bits = cursor.byte()?;
+                Shape::Dpf(Dpf::new(cursor.curve()?, t_bits)?)
             }
             _ => return Err(GateError::Encoding("unknown protocol")),
         };
@@ -307,8 +329,18 @@ impl<'a> Cursor<'a> {
         Ok(self.take(1)?[0])
     }
 
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
+    /// All that is left, as entries of four bytes.
+    fn table(&mut self) -> Result<Vec<i32>, GateError> {
+        let (entries, rest) = std::mem::take(&mut self.0).as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(GateError::Encoding("table cut short"));
+        }
+        Ok(entries.iter().map(|entry| i32::from_le_bytes(*entry)).collect())
+    }
+
+    /// All that is left, as a curve.
+    fn curve(&mut self) -> Result<Curve, GateError> {
+        Curve::decode(std::mem::take(&mut self.0)).map_err(|_| GateError::Encoding("the curve is damaged"))
     }
 }
 

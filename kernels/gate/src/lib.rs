@@ -9,13 +9,16 @@ pub mod backend;
 pub mod catalog;
 pub mod cost;
 pub mod curve;
+pub mod dpf;
 pub mod gate;
 pub mod gatefile;
 pub mod layout;
+pub mod lookup;
 pub mod onehot;
 pub mod prg;
 pub mod ring;
 pub mod secret;
+pub mod sigma;
 pub mod spec;
 pub mod suf_lut;
 

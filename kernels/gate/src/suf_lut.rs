@@ -7,31 +7,13 @@
 use crate::{
     Cost, GateError, KeyShape, Segment,
     activation::Activation,
-    layout::{Field, FieldId, Source, Width},
+    layout::FieldId,
+    lookup::{self, LookupIds, MAX_ENTRY},
     ring::{FRAC, WIRE},
 };
 
-/// Own: the root of this party's tree.
-pub const ROOT: FieldId = FieldId(2);
-/// Common: seed correction words, level after level.
-pub const SEED_CW: FieldId = FieldId(3);
-/// Common: correction of the leaf block.
-pub const LEAF_CW: FieldId = FieldId(4);
-/// Common: the right child's control-bit corrections, bit i for level i.
-pub const RIGHT_BITS: FieldId = FieldId(5);
-/// Own: share of the mask of the sign bit.
-pub const SIGN_MASK: FieldId = FieldId(6);
-/// Shared: the five ring elements of the select, [`SELECT_ELEMENTS`].
-pub const SELECT: FieldId = FieldId(7);
-
-/// The select's elements: mask of V; factor and constant for an opened sign bit of 0; the same for 1.
-pub const SELECT_ELEMENTS: [&str; 5] = ["a", "k_0", "k_1", "c_0", "c_1"];
-
-/// Levels of a tree that end in blocks of 128 = 2^7 leaves.
-pub const LEAF_BITS: u8 = 7;
-
-/// Bound of a table's entries in magnitude: sums of 2^10 of them stay below 2^31.
-pub const MAX_ENTRY: u32 = 1 << 20;
+/// Where the look-up's fields stand.
+pub const LOOKUP: LookupIds = LookupIds::from(FieldId(2));
 
 /// A `suf-lut` gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,12 +66,6 @@ impl SufLut {
         &self.table
     }
 
-    /// Levels of the tree above the leaf blocks.
-    #[must_use]
-    pub fn levels(&self) -> u8 {
-        self.bits - LEAF_BITS
-    }
-
     /// The one output for input `x`.
     #[must_use]
     pub fn reference(&self, x: i64) -> i64 {
@@ -99,7 +75,7 @@ impl SufLut {
     /// The key's fields.
     #[must_use]
     pub fn key_shape(&self) -> KeyShape {
-        KeyShape::new(true, lookup_fields(self.levels()))
+        KeyShape::new(true, lookup::fields(self.bits))
     }
 
     /// The exchanges, in order.
@@ -116,7 +92,7 @@ impl SufLut {
     /// The cost, as formulas.
     #[must_use]
     pub fn declared(&self) -> Cost {
-        let key = u32::from(self.bits - 7) * 128 + 2 * 128 + 32 + 1 + 5 * 64;
+        let key = lookup::key_bits(self.bits);
         Cost {
             rounds: 4,
             bits: u32::from(self.bits) + 1 + 48 + 48,
@@ -124,17 +100,4 @@ impl SufLut {
             explicit_key_bits: key,
         }
     }
-}
-
-/// The fields of a table look-up by DPF on `levels` + 7 bits, as `suf-lut` and `sigma` have them.
-#[must_use]
-pub fn lookup_fields(levels: u8) -> [Field; 6] {
-    [
-        Field::new("root", Source::Own, Width::Bytes(16)),
-        Field::new("seed_cw", Source::Common, Width::Bytes(16 * u16::from(levels))),
-        Field::new("leaf_cw", Source::Common, Width::Bytes(16)),
-        Field::new("right_bits", Source::Common, Width::Bytes(4)),
-        Field::new("sign_mask", Source::Own, Width::Planes(1)),
-        Field::new("select", Source::Shared, Width::Bytes(8 * 5)),
-    ]
 }
