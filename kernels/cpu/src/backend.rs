@@ -53,6 +53,7 @@ impl Backend for CpuBackend {
         match job.gate.shape() {
             Shape::Onehot(gate) => onehot::deal(gate, &mut key),
             Shape::SufLut(gate) => suf_lut::deal(gate, &mut key),
+            Shape::Sigma(_) | Shape::Dpf(_) => return Err(BackendError::Misuse("a gate that this backend does not know")),
         }
         Ok(key.finish())
     }

@@ -1,14 +1,19 @@
 //! A chunk's key, field by field: read by a party, written by the dealer.
 
-use std::ops::Range;
+use std::{array, ops::Range};
 
 use suf_gate::{
-    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Party, Role, SecretBytes, Seed, Source,
-    layout::FieldId, prg::StreamDomain, ring::WIRE,
+    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Party, Role, SecretBytes, Seed, Source, Width,
+    layout::FieldId, lookup::ELEMENT_BYTES, prg::StreamDomain, ring::WIRE,
 };
 use zeroize::Zeroizing;
 
-use crate::{pack, prg::Stream, simd::Level};
+use crate::{
+    pack, planes,
+    prg::Stream,
+    simd::{BLOCK_BYTES, Level},
+    tree::{DealtTrees, RightBits, Tree},
+};
 
 /// Elements that are worked on together: their share of every field stays in the first-level cache, and their planes
 /// and packed messages end at whole bytes.
@@ -80,6 +85,43 @@ impl ChunkKey {
     }
 }
 
+impl ChunkKey {
+    /// A segment of a message, `bits` bits for each element: the low bits of what `value` makes of the element's bytes in
+    /// `fields` and its index.
+    pub(crate) fn segment<const N: usize>(
+        &self,
+        bits: u8,
+        fields: [FieldId; N],
+        value: impl Fn([&[u8]; N], usize) -> u64,
+    ) -> Vec<u8> {
+        let widths = fields.map(|id| self.job.gate.key_shape().field(id).width.bytes(1));
+        let sources = fields.map(|id| self.field(id));
+        let mut scratch: [_; N] = array::from_fn(|_| Zeroizing::new(Vec::new()));
+        let mut values = Zeroizing::new([0; TILE]);
+        let mut message = vec![0; pack::packed_bytes(bits.into(), self.job.elems)];
+        for range in tiles(self.job.elems) {
+            let mut scratch = scratch.iter_mut();
+            let bytes: [&[u8]; N] = array::from_fn(|field| {
+                let scratch = scratch.next().expect("a buffer for each field");
+                sources[field].read(range.start * widths[field]..range.end * widths[field], scratch)
+            });
+            let n = range.len();
+            let place = pack::packed_bytes(bits.into(), range.start)..pack::packed_bytes(bits.into(), range.end);
+            for (e, (out, i)) in values.iter_mut().zip(range).enumerate() {
+                *out = value(array::from_fn(|field| &bytes[field][e * widths[field]..][..widths[field]]), i);
+            }
+            pack::pack(bits.into(), &values[..n], &mut message[place]);
+        }
+        message
+    }
+
+    /// XORs this party's mask `id` into planes of a message, and zeroes what lies beyond the last element.
+    pub(crate) fn mask_planes(&self, id: FieldId, message: &mut [u8]) {
+        pack::xor_into(message, &self.field(id).whole());
+        planes::clear_padding(message, self.job.elems.div_ceil(8), self.job.elems);
+    }
+}
+
 /// The bytes of one field of one party.
 pub(crate) enum FieldBytes<'k> {
     /// They came from the dealer.
@@ -136,6 +178,15 @@ pub(crate) fn unpack_elements(packed: &[u8]) -> Vec<u64> {
 fn eval_stream(job: &EvalJob, level: Level, id: FieldId) -> Stream {
     let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
     Stream::at(level, domain.key(&job.seed, id))
+}
+
+/// Where a tree's common fields stand: one after another.
+#[derive(Clone, Copy)]
+pub(crate) struct TreeIds {
+    /// The correction words.
+    pub(crate) words: FieldId,
+    /// The right children's control bits, last; none in a half-tree.
+    pub(crate) right: Option<FieldId>,
 }
 
 /// Makes both parties' keys of a chunk, field after field in the order of the layout.
@@ -212,13 +263,6 @@ impl<'j> KeyWriter<'j> {
         bytes
     }
 
-    /// Appends the same bytes to both keys.
-    pub(crate) fn common(&mut self, id: FieldId, bytes: &[u8]) {
-        for party in [Party::P0, Party::P1] {
-            self.append(party, id, bytes);
-        }
-    }
-
     /// Shares the field `id`. For each tile, `subtract` gets the element range and the seeded side's share and turns it
     /// into the explicit side's.
     pub(crate) fn shared(&mut self, id: FieldId, mut subtract: impl FnMut(Range<usize>, &mut [u8])) {
@@ -238,17 +282,60 @@ impl<'j> KeyWriter<'j> {
         }
     }
 
+    /// Shares the field `id` of ring elements in whole words: for each element, those of `values`.
+    pub(crate) fn shared_elements<const N: usize>(&mut self, id: FieldId, values: impl Fn(usize) -> [u64; N]) {
+        self.shared(id, |range, shares| {
+            for (i, shares) in range.zip(shares.chunks_exact_mut(ELEMENT_BYTES * N)) {
+                for (share, value) in shares.as_chunks_mut::<ELEMENT_BYTES>().0.iter_mut().zip(values(i)) {
+                    *share = WIRE.sub(value, u64::from_le_bytes(*share)).to_le_bytes();
+                }
+            }
+        });
+    }
+
+    /// Deals trees that are hot at `alphas` into three neighbouring fields of both keys: correction words, corrections of
+    /// the leaf block, and, under [`crate::tree::Rule::Bgi`], the right children's control bits. Returns the plane of
+    /// party 0's shares of the hot leaf.
+    pub(crate) fn trees(
+        &mut self,
+        tree: &Tree,
+        roots: &[Zeroizing<Vec<u8>>; 2],
+        alphas: &[u64],
+        ids: TreeIds,
+    ) -> Zeroizing<Vec<u8>> {
+        let elems = self.elems();
+        let mut hot = Zeroizing::new(vec![0; elems.div_ceil(8)]);
+        let start = self.keys[0].len();
+        let (words_len, leaves_len) = (tree.word_bytes() * elems, BLOCK_BYTES * elems);
+        let right_len = ids.right.map_or(0, |id| self.shape().field(id).width.bytes(elems));
+        self.check_order(Party::P0, ids.words);
+        self.keys[0].resize(start + words_len + leaves_len + right_len, 0);
+        let (words, rest) = self.keys[0][start..].split_at_mut(words_len);
+        let (leaves, right) = rest.split_at_mut(leaves_len);
+        let right = match ids.right.map(|id| self.job.gate.key_shape().field(id).width) {
+            None => RightBits::None,
+            Some(Width::Planes(_)) => RightBits::Planes(right),
+            Some(Width::Bytes(_)) => RightBits::Words(right),
+        };
+        tree.deal([&roots[0], &roots[1]], alphas, DealtTrees { words, right, leaves, hot: &mut hot });
+        self.check_order(Party::P1, ids.words);
+        let [key_0, key_1] = &mut self.keys;
+        key_1.extend_from_slice(&key_0[start..]);
+        hot
+    }
+
     fn append(&mut self, party: Party, id: FieldId, bytes: &[u8]) {
-        let key = &mut self.keys[party.index()];
+        self.check_order(party, id);
+        self.keys[party.index()].extend_from_slice(bytes);
+    }
+
+    fn check_order(&self, party: Party, id: FieldId) {
         debug_assert!(
-            self.job
-                .gate
-                .key_shape()
+            self.shape()
                 .range(id, party.role(self.job.chunk), self.job.elems)
-                .is_some_and(|range| range.contains(&key.len())),
+                .is_some_and(|range| range.contains(&self.keys[party.index()].len())),
             "fields are written in the order of the layout"
         );
-        key.extend_from_slice(bytes);
     }
 
     fn shape(&self) -> &'j KeyShape {

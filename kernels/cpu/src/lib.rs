@@ -11,5 +11,6 @@ pub mod prg;
 pub mod simd;
 mod suf_lut;
 pub mod tree;
+mod tree_lookup;
 
 pub use backend::CpuBackend;

@@ -2,6 +2,8 @@
 
 use zeroize::Zeroizing;
 
+use crate::pack;
+
 /// Most planes that fit an element's word.
 pub(crate) const MAX_PLANES: usize = 16;
 
@@ -21,6 +23,13 @@ pub(crate) fn to_words(planes: &[u8], elems: usize) -> Zeroizing<Vec<u16>> {
         }
     }
     words
+}
+
+/// Opens planes: both parties' shares, XORed, as a word per element.
+pub(crate) fn open(mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
+    let mut opened = mine.to_vec();
+    pack::xor_into(&mut opened, theirs);
+    to_words(&opened, elems).to_vec()
 }
 
 /// The inverse of [`to_words`] for a tile: writes the low bits of `words` to `planes`, of `plane_bytes` bytes each, from
