@@ -1,12 +1,17 @@
 //! Table look-up by a share of a one-hot vector: the inner product of the vector with the rotated table, and counts of
 //! its bits in two sets of places.
 
+use std::cmp::Ordering;
+
 use zeroize::DefaultIsZeroes;
 
-use crate::simd::{Kernel, Level, Simd};
+use crate::simd::{Kernel, Level, Simd, lookup::DigitTable};
 
-/// Bits of each of the two counts in a [`Sums`].
-const COUNT_BITS: u32 = 16;
+/// Where the count of the places that the table counts stands in the word of a [`Sums`].
+pub(crate) const COUNTED_AT: u32 = 16;
+
+/// Where the sum of the entries stands.
+pub(crate) const ENTRIES_AT: u32 = 32;
 
 /// What a party reads off its share of a vector: in bits 0..16 how many of its bits stand above the public place, in bits
 /// 16..32 how many are counted by the table, and from bit 32 on the sum of the entries under its bits, modulo 2^32. The
@@ -17,13 +22,16 @@ pub(crate) struct Sums(u64);
 impl DefaultIsZeroes for Sums {}
 
 impl Sums {
+    /// The sums of one part.
     #[inline(always)]
-    fn new(entries: i64, above: u64, counted: u64) -> Self {
-        Self(
-            (entries.cast_unsigned() << (2 * COUNT_BITS))
-                .wrapping_add(counted << COUNT_BITS)
-                .wrapping_add(above),
-        )
+    pub(crate) fn new(entries: u32, above: u64, counted: u64) -> Self {
+        Self(u64::from(entries) << ENTRIES_AT | counted << COUNTED_AT | above)
+    }
+
+    /// From the word that [`ENTRIES_AT`] and [`COUNTED_AT`] describe.
+    #[inline(always)]
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self(word)
     }
 
     /// How many bits stand above the public place.
@@ -35,28 +43,27 @@ impl Sums {
     /// How many bits the table counts.
     #[inline(always)]
     pub(crate) fn counted(self) -> u16 {
-        (self.0 >> COUNT_BITS) as u16
+        (self.0 >> COUNTED_AT) as u16
     }
 
-    /// The sum of the entries, as the table holds them.
+    /// The sum of the entries.
     #[inline(always)]
     pub(crate) fn entries(self) -> i32 {
-        (self.0 >> (2 * COUNT_BITS)) as i32
+        (self.0 >> ENTRIES_AT) as i32
     }
 }
 
-/// A table in bit planes. Against a vector that is hot at r, seen from a public place v, its entry for k = r - v mod 2^bits
-/// is read.
+/// A table. Against a vector that is hot at r, seen from a public place v, its entry for k = r - v mod 2^bits is read.
 pub(crate) struct Lookup {
     bits: u8,
-    /// Whether the planes hold the negated entries: done where no entry is positive, which saves the sign's plane.
-    negated: bool,
-    /// Whether the highest plane is that of the sign, of negative weight.
-    signed: bool,
-    /// Planes of 2^bits bits, the lowest first.
+    /// The least entry. What is tabulated is by how much the others exceed it.
+    least: i32,
+    /// The excesses in planes of 2^bits bits, the lowest first.
     planes: Vec<Vec<u64>>,
     /// The places k whose bits are counted.
     counted: Vec<u64>,
+    /// The same for wide registers, if they can hold it.
+    digits: Option<DigitTable>,
 }
 
 impl Lookup {
@@ -64,33 +71,31 @@ impl Lookup {
     pub(crate) fn new(bits: u8, entry: impl Fn(usize) -> i32, counted: impl Fn(usize) -> bool) -> Self {
         let size = 1usize << bits;
         let entries: Vec<i32> = (0..size).map(entry).collect();
-        let negated = entries.iter().all(|entry| *entry <= 0);
-        let signed = !negated && entries.iter().any(|entry| *entry < 0);
-        let largest = entries.iter().map(|entry| entry.unsigned_abs()).max().unwrap_or(0);
-        let count = u32::BITS - largest.leading_zeros() + u32::from(signed);
+        let least = entries.iter().copied().min().unwrap_or(0);
+        let excesses: Vec<u32> = entries.iter().map(|entry| entry.abs_diff(least)).collect();
+        let width = excesses.iter().map(|excess| u32::BITS - excess.leading_zeros()).max().unwrap_or(0);
         let plane = |test: &dyn Fn(usize) -> bool| {
             let word = |word: usize| (0..64).fold(0, |bits, i| bits | u64::from(test(64 * word + i)) << i);
-            (0..size / 64).map(word).collect()
+            (0..size / 64).map(word).collect::<Vec<u64>>()
         };
-        let held = |place: usize| if negated { -entries[place] } else { entries[place] };
+        let counted = plane(&counted);
         Self {
             bits,
-            negated,
-            signed,
-            planes: (0..count).map(|bit| plane(&|place| held(place) >> bit & 1 != 0)).collect(),
-            counted: plane(&counted),
+            least,
+            planes: (0..width).map(|bit| plane(&|place| excesses[place] >> bit & 1 != 0)).collect(),
+            digits: DigitTable::new(&excesses, width, least, &counted),
+            counted,
         }
-    }
-
-    /// Whether [`Sums::entries`] comes negated.
-    pub(crate) fn negated(&self) -> bool {
-        self.negated
     }
 
     /// Reads shares of vectors of 2^bits bits, one for each of the public places `places`.
     pub(crate) fn read(&self, level: Level, hot: &[u8], places: &[u16], out: &mut [Sums]) {
-        debug_assert_eq!(hot.len(), places.len() << (self.bits - 3));
-        level.dispatch(Read { table: self, hot, places, out });
+        assert_eq!(hot.len(), places.len() << (self.bits - 3), "a vector for each place");
+        assert_eq!(places.len(), out.len(), "a result for each place");
+        match (level, &self.digits) {
+            (Level::Vaes, Some(digits)) => digits.read(hot, places, out),
+            _ => level.dispatch(Read { table: self, hot, places, out }),
+        }
     }
 }
 
@@ -117,24 +122,67 @@ impl Kernel for Read<'_> {
                 let rotated = word(start + i) >> shift | word(start + i + 1) << 1 << (63 - shift);
                 // In the vector itself, not the rotated one.
                 let places_above = match i.cmp(&start) {
-                    std::cmp::Ordering::Less => 0,
-                    std::cmp::Ordering::Equal => !0 << 1 << shift,
-                    std::cmp::Ordering::Greater => !0,
+                    Ordering::Less => 0,
+                    Ordering::Equal => !0 << 1 << shift,
+                    Ordering::Greater => !0,
                 };
-                let ones = |bits: u64| i64::from(bits.count_ones());
-                let mut planes = table.planes.iter().rev();
-                let mut entries = 0;
-                if table.signed {
-                    entries = planes.next().map_or(0, |plane| -ones(plane[i] & rotated));
-                }
-                for plane in planes {
-                    entries = 2 * entries + ones(plane[i] & rotated);
-                }
-                let [above, counted] = [word(i) & places_above, rotated & table.counted[i]]
-                    .map(|bits| u64::from(bits.count_ones()));
-                sums = sums.wrapping_add(Sums::new(entries, above, counted).0);
+                let excess = |sum: u32, plane: &Vec<u64>| 2 * sum + (plane[i] & rotated).count_ones();
+                let excess = table.planes.iter().rev().fold(0, excess);
+                let least = table.least.wrapping_mul(rotated.count_ones().cast_signed());
+                let [above, counted] = [word(i) & places_above, rotated & table.counted[i]];
+                let part = Sums::new(
+                    excess.wrapping_add(least.cast_unsigned()),
+                    above.count_ones().into(),
+                    counted.count_ones().into(),
+                );
+                sums = sums.wrapping_add(part.0);
             }
             *out = Sums(sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every width, entries of one sign and of both, against sums over single bits.
+    #[test]
+    fn sums_are_those_of_the_bits_at_every_level() {
+        let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        for bits in 6..=12u8 {
+            let size = 1usize << bits;
+            let tables: [&dyn Fn(usize) -> i32; 4] = [
+                &|_| 0,
+                &|place| -(number(place) as i32 & 0x3FF),
+                &|place| (number(place) as i32 & 0x7FFF) - 0x4000,
+                &|place| (number(place) as i32 & 0x1F_FFFF) - 0x10_0000,
+            ];
+            for entry in tables {
+                let is_counted = |place: usize| number(place) & 1 << 40 != 0;
+                let table = Lookup::new(bits, entry, is_counted);
+                let elems = 77;
+                let hot: Vec<u8> = (0..elems * size / 8).map(|i| (number(i) >> 32) as u8).collect();
+                let places: Vec<u16> = (0..elems).map(|i| (number(i) >> 20) as u16 % size as u16).collect();
+                for level in Level::ALL.into_iter().filter(|level| level.supported()) {
+                    let mut out = vec![Sums::default(); elems];
+                    table.read(level, &hot, &places, &mut out);
+                    for (i, sums) in out.iter().enumerate() {
+                        let (mut entries, mut above, mut counted) = (0, 0, 0);
+                        for r in (0..size).filter(|r| hot[(i * size + r) / 8] >> (r % 8) & 1 != 0) {
+                            let place = (r + size - usize::from(places[i])) % size;
+                            entries += entry(place);
+                            above += u16::from(r > usize::from(places[i]));
+                            counted += u16::from(is_counted(place));
+                        }
+                        assert_eq!(
+                            (sums.entries(), sums.above(), sums.counted()),
+                            (entries, above, counted),
+                            "{bits} bits, element {i}, {level}"
+                        );
+                    }
+                }
+            }
         }
     }
 }

@@ -1,0 +1,116 @@
+//! Prints what each gate costs on one core: nanoseconds per element, as the median over full chunks and in brackets the
+//! least, for the dealer (both parties' keys) and for each step of both roles.
+//!
+//! `cargo run --release -p suf-cpu --example costs`
+
+use std::{error::Error, sync::Arc, time::Instant};
+
+use suf_cpu::CpuBackend;
+use suf_gate::{
+    Backend, CHUNK_ELEMS, ChunkEval, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Role, Seed, Shape,
+    gatefile::GateFile, onehot::Onehot, suf_lut::SufLut,
+};
+
+/// Chunks measured for each figure.
+const CHUNKS: usize = 21;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let backend = CpuBackend::new();
+    println!("{}, ns per element", backend.info().device);
+    for gate in gates()? {
+        measure(&backend, &Arc::new(gate))?;
+    }
+    Ok(())
+}
+
+fn gates() -> Result<Vec<Gate>, Box<dyn Error>> {
+    let mut gates = Vec::new();
+    for name in ["gelu", "silu"] {
+        let file = GateFile::builtin(name)?;
+        for (shape, digits) in &file.onehot {
+            let onehot = Onehot::new(file.curve.clone(), digits.clone())?;
+            gates.push(Gate::new(&format!("{name}/onehot/{shape}"), Shape::Onehot(onehot))?);
+        }
+        if let Some(bits) = file.suf_lut_bits {
+            let lut = SufLut::of(&file.activation, bits)?;
+            gates.push(Gate::new(&format!("{name}/suf-lut"), Shape::SufLut(lut))?);
+        }
+    }
+    Ok(gates)
+}
+
+/// Times of one gate: the dealer's, and of either role the steps and the finish.
+fn measure(backend: &dyn Backend, gate: &Arc<Gate>) -> Result<(), Box<dyn Error>> {
+    let party_seeds = [Seed::new([1; 32]), Seed::new([2; 32])];
+    let dealer_seed = Seed::new([3; 32]);
+    let steps = gate.exchanges().len();
+    let mut dealing = Vec::new();
+    let mut steps_of = [0, 1].map(|_| vec![Vec::new(); steps + 1]);
+    for _ in 0..CHUNKS {
+        let job = DealJob {
+            gate,
+            batch: [0; 16],
+            chunk: 0,
+            elems: CHUNK_ELEMS,
+            party_seeds: &party_seeds,
+            dealer_seed: &dealer_seed,
+        };
+        let start = Instant::now();
+        let [key_0, key_1] = backend.deal(&job)?;
+        dealing.push(start.elapsed().as_secs_f64());
+
+        let begin = |party: Party, key: KeyBytes| -> Result<Box<dyn ChunkEval>, Box<dyn Error>> {
+            let job = EvalJob {
+                gate: gate.clone(),
+                batch: [0; 16],
+                chunk: 0,
+                elems: CHUNK_ELEMS,
+                party,
+                seed: party_seeds[party.index()].clone(),
+            };
+            // Any input costs the same.
+            let input: Vec<u64> =
+                (0..CHUNK_ELEMS as u64).map(|i| i.wrapping_mul(0x1234_5678_9ABB) >> 16).collect();
+            let input = if gate.takes_shares() { Input::Shares(input) } else { Input::Wire(input) };
+            Ok(backend.stage(&job, key)?.begin(input)?)
+        };
+        let mut evals = [begin(Party::P0, key_0.into())?, begin(Party::P1, key_1.into())?];
+        let mut received = [Vec::new(), Vec::new()];
+        for step in 0..=steps {
+            let mut sent = [Vec::new(), Vec::new()];
+            for party in [0, 1] {
+                let start = Instant::now();
+                if step < steps {
+                    sent[party] = evals[party].step(step, &received[party])?;
+                } else {
+                    evals[party].finish(&received[party])?;
+                }
+                steps_of[party][step].push(start.elapsed().as_secs_f64());
+            }
+            sent.swap(0, 1);
+            received = sent;
+        }
+    }
+    println!("{:<24} deal {}", gate.name(), figures(&[per_element(&mut dealing)]));
+    for (party, steps) in [Party::P0, Party::P1].into_iter().zip(&mut steps_of) {
+        let role = match party.role(0) {
+            Role::Seeded => "seeded",
+            Role::Explicit => "explicit",
+        };
+        let times: Vec<[f64; 2]> = steps.iter_mut().map(per_element).collect();
+        let sum = times.iter().fold([0.0; 2], |sum, time| [sum[0] + time[0], sum[1] + time[1]]);
+        println!("{role:>24} eval {} = {}", figures(&[sum]), figures(&times));
+    }
+    Ok(())
+}
+
+fn figures(times: &[[f64; 2]]) -> String {
+    let each: Vec<String> = times.iter().map(|[median, least]| format!("{median:6.1} ({least:5.1})")).collect();
+    each.join(" + ")
+}
+
+/// The median and the least of a chunk's seconds, in nanoseconds per element.
+fn per_element(seconds: &mut Vec<f64>) -> [f64; 2] {
+    seconds.sort_by(f64::total_cmp);
+    [seconds[seconds.len() / 2], seconds[0]].map(|time| time * 1e9 / CHUNK_ELEMS as f64)
+}

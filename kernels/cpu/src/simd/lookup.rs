@@ -1,0 +1,262 @@
+//! The inner product of [`crate::lookup`] on 512-bit registers.
+//!
+//! The entries are cut into digits, a byte each; 64 bits of a vector are a mask under which the digits of 64 places are
+//! added up in the bytes of a register. A digit has as many bits as can be summed over the whole vector in a byte.
+#![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use crate::lookup::Sums;
+#[cfg(target_arch = "x86_64")]
+use crate::lookup::{COUNTED_AT, ENTRIES_AT};
+
+/// Most digits of an entry.
+const MAX_DIGITS: usize = 4;
+
+/// Most words of 64 bits in a vector.
+const MAX_WORDS: usize = 16;
+
+/// 64 bytes, aligned as a register is.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+/// A table whose entries are cut into digits.
+pub(crate) struct DigitTable {
+    /// Words of 64 bits in a vector.
+    words: usize,
+    /// Digits of an entry.
+    digits: usize,
+    /// Bits of a digit.
+    digit_bits: u32,
+    /// What is added for every bit of a vector, besides the entry.
+    least: i32,
+    /// For each digit, the lowest first, those of all places.
+    entries: Vec<Line>,
+    /// The places that are counted, as 64-bit words.
+    counted: [u64; MAX_WORDS],
+}
+
+impl DigitTable {
+    /// The table of `entries` of `width` bits; none where the machine or the table's size does not allow it.
+    pub(crate) fn new(entries: &[u32], width: u32, least: i32, counted: &[u64]) -> Option<Self> {
+        let words = entries.len() / 64;
+        if words > MAX_WORDS || !supported() {
+            return None;
+        }
+        // The largest b with words * (2^b - 1) < 256.
+        let digit_bits = (255 / words as u32 + 1).ilog2();
+        let digits = width.div_ceil(digit_bits).max(1) as usize;
+        if digits > MAX_DIGITS {
+            return None;
+        }
+        let line = |digit: usize, word: usize| {
+            let places = &entries[64 * word..];
+            let shift = digit_bits * digit as u32;
+            Line(std::array::from_fn(|i| (places[i] >> shift) as u8 & ((1u32 << digit_bits) - 1) as u8))
+        };
+        let mut counted_words = [0; MAX_WORDS];
+        counted_words[..words].copy_from_slice(counted);
+        Some(Self {
+            words,
+            digits,
+            digit_bits,
+            least,
+            entries: (0..digits)
+                .flat_map(|digit| (0..words).map(move |word| (digit, word)))
+                .map(|(digit, word)| line(digit, word))
+                .collect(),
+            counted: counted_words,
+        })
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn supported() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl DigitTable {
+    pub(crate) fn read(&self, _hot: &[u8], _places: &[u16], _out: &mut [Sums]) {
+        unreachable!("there is no such table on this machine")
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn supported() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("avx512vpopcntdq")
+}
+
+#[cfg(target_arch = "x86_64")]
+impl DigitTable {
+    /// Reads shares of vectors of 64 `words` bits, one for each of the public places.
+    pub(crate) fn read(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
+        assert!(hot.len() == 8 * self.words * places.len() && out.len() == places.len(), "lengths of a tile");
+        match self.words {
+            1 => self.read_words::<1>(hot, places, out),
+            2 => self.read_words::<2>(hot, places, out),
+            4 => self.read_words::<4>(hot, places, out),
+            8 => self.read_words::<8>(hot, places, out),
+            16 => self.read_words::<16>(hot, places, out),
+            _ => unreachable!("a vector has a power of 2 of words"),
+        }
+    }
+
+    fn read_words<const WORDS: usize>(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
+        // SAFETY: a table exists only where `supported` found the instructions.
+        unsafe {
+            match self.digits {
+                1 => read::<WORDS, 1>(self, hot, places, out),
+                2 => read::<WORDS, 2>(self, hot, places, out),
+                3 => read::<WORDS, 3>(self, hot, places, out),
+                _ => read::<WORDS, 4>(self, hot, places, out),
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
+fn read<const WORDS: usize, const DIGITS: usize>(
+    table: &DigitTable,
+    hot: &[u8],
+    places: &[u16],
+    out: &mut [Sums],
+) {
+    let mut entries = [[_mm512_setzero_si512(); WORDS]; DIGITS];
+    for (lines, digits) in table.entries.chunks_exact(WORDS).zip(&mut entries) {
+        for (line, digits) in lines.iter().zip(digits) {
+            *digits = load(&line.0);
+        }
+    }
+    let counted = [0, 8].map(|first| {
+        let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| table.counted[first + i].cast_signed());
+        _mm512_setr_epi64(a, b, c, d, e, f, g, h)
+    });
+    for ((hot, places), out) in hot.chunks(64 * WORDS).zip(places.chunks(8)).zip(out.chunks_mut(8)) {
+        let mut sums = [_mm512_setzero_si512(); 8];
+        for ((hot, place), sums) in hot.chunks_exact(8 * WORDS).zip(places).zip(&mut sums) {
+            *sums = read_one(table, &entries, &counted, hot, *place);
+        }
+        let mut words = [0u64; 8];
+        // SAFETY: the array is as long as a register.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), add_across(sums)) };
+        out.iter_mut().zip(words).for_each(|(out, word)| *out = Sums::from_word(word));
+    }
+}
+
+/// Eight parts of one element's [`Sums`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
+fn read_one<const WORDS: usize, const DIGITS: usize>(
+    table: &DigitTable,
+    entries: &[[__m512i; WORDS]; DIGITS],
+    counted: &[__m512i; 2],
+    hot: &[u8],
+    place: u16,
+) -> __m512i {
+    let lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    let by = _mm512_set1_epi64(place.into());
+    // From these two on, in turn: a word of the rotated vector is made of two neighbours.
+    let near = _mm512_add_epi64(lanes, _mm512_srli_epi64::<6>(by));
+    let next = _mm512_add_epi64(near, _mm512_set1_epi64(1));
+
+    // The vector, and the same rotated down by the place; as often as fits eight words.
+    let (vector, rotated) = if WORDS == 16 {
+        let [low, high] = [load(&hot[..64]), load(&hot[64..])];
+        let rotate = |near: __m512i, next: __m512i| {
+            let [near, next] = [near, next].map(|index| _mm512_permutex2var_epi64(low, index, high));
+            _mm512_shrdv_epi64(near, next, by)
+        };
+        let eight = _mm512_set1_epi64(8);
+        (
+            [low, high],
+            [rotate(near, next), rotate(_mm512_add_epi64(near, eight), _mm512_add_epi64(next, eight))],
+        )
+    } else {
+        let word = |i: usize| i64::from_le_bytes(hot.as_chunks::<8>().0[i % WORDS]);
+        let vector = if WORDS == 8 {
+            load(hot)
+        } else {
+            _mm512_setr_epi64(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7))
+        };
+        let [near, next] = [near, next].map(|index| _mm512_permutexvar_epi64(index, vector));
+        ([vector; 2], [_mm512_shrdv_epi64(near, next, by); 2])
+    };
+
+    let mut masks = [0u64; MAX_WORDS];
+    let mut sums = _mm512_setzero_si512();
+    for half in 0..WORDS.div_ceil(8) {
+        // SAFETY: both halves of the array are as long as a register.
+        unsafe { _mm512_storeu_si512(masks.as_mut_ptr().add(8 * half).cast(), rotated[half]) };
+        // Lane i has the places from 64 i on: all above those of lanes before the place's own.
+        let first = 8 * half as i64;
+        let below = _mm512_sub_epi64(
+            _mm512_add_epi64(by, _mm512_set1_epi64(1 - 64 * first)),
+            _mm512_slli_epi64::<6>(lanes),
+        );
+        let below = _mm512_max_epi64(below, _mm512_setzero_si512());
+        let valid = if WORDS < 8 { (1u8 << WORDS) - 1 } else { !0 };
+        let above = _mm512_maskz_sllv_epi64(valid, _mm512_set1_epi64(-1), below);
+        let above = _mm512_popcnt_epi64(_mm512_and_si512(vector[half], above));
+        let counts = _mm512_popcnt_epi64(_mm512_and_si512(rotated[half], counted[half]));
+        sums = _mm512_add_epi64(sums, _mm512_add_epi64(above, _mm512_slli_epi64::<COUNTED_AT>(counts)));
+        if table.least != 0 {
+            let all = _mm512_maskz_popcnt_epi64(valid, rotated[half]);
+            let least = _mm512_mul_epi32(all, _mm512_set1_epi64(table.least.into()));
+            sums = _mm512_add_epi64(sums, _mm512_slli_epi64::<ENTRIES_AT>(least));
+        }
+    }
+
+    for (i, digits) in entries.iter().enumerate() {
+        // Two sums, so that an addition does not wait for the one before. A byte holds the sum of both.
+        let mut bytes = [_mm512_setzero_si512(); 2];
+        for (word, digits) in digits.iter().enumerate() {
+            bytes[word % 2] = _mm512_mask_add_epi8(bytes[word % 2], masks[word], bytes[word % 2], *digits);
+        }
+        let bytes = _mm512_add_epi8(bytes[0], bytes[1]);
+        let digits = _mm512_sad_epu8(bytes, _mm512_setzero_si512());
+        let at = _mm_cvtsi32_si128((ENTRIES_AT + table.digit_bits * i as u32).cast_signed());
+        sums = _mm512_add_epi64(sums, _mm512_sll_epi64(digits, at));
+    }
+    sums
+}
+
+/// Lane i of the result is the sum of the lanes of `sums[i]`.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_across(sums: [__m512i; 8]) -> __m512i {
+    let [a, b, c, d] = [0, 2, 4, 6].map(|i| {
+        let (x, y) = (sums[i], sums[i + 1]);
+        _mm512_add_epi64(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y))
+    });
+    // Blocks of two sums: of a, b, a, b, ... and of c, d, c, d, ...
+    let [ab, cd] = [(a, b), (c, d)].map(|(x, y)| {
+        _mm512_add_epi64(
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(x, y),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(x, y),
+        )
+    });
+    _mm512_add_epi64(
+        _mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd),
+        _mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd),
+    )
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8]) -> __m512i {
+    let bytes: &[u8; 64] = bytes.try_into().expect("the bytes of a register");
+    // SAFETY: 64 bytes are read from an array of 64.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
