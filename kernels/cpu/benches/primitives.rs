@@ -8,7 +8,7 @@ use suf_cpu::{
     pack,
     prg::Stream,
     simd::{BLOCK_BYTES, Level},
-    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys, window_bytes},
+    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys},
 };
 
 /// Elements of a tile: their keys stay in the second-level cache.
@@ -139,7 +139,7 @@ fn trees(c: &mut Criterion) {
         let mut tile = Tile::new(level, Rule::HalfTree, 22);
         group.bench_function(format!("half-22-deal/{level}"), |b| b.iter(|| tile.deal()));
         for height in [2, 3] {
-            let mut blocks = vec![0; ELEMS * window_bytes(height)];
+            let mut blocks = vec![0; (ELEMS * BLOCK_BYTES) << height];
             let mut below = [0; ELEMS / 8];
             group.bench_function(format!("half-22-window-{height}/{level}"), |b| {
                 b.iter(|| {

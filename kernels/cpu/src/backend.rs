@@ -6,8 +6,10 @@ use suf_gate::{
 };
 
 use crate::{
+    dpf::{self, DpfEval},
     key::{self, ChunkKey, KeyWriter},
     onehot::{self, OnehotEval},
+    sigma::{self, SigmaEval},
     simd::Level,
     suf_lut::{self, SufLutEval},
 };
@@ -53,7 +55,8 @@ impl Backend for CpuBackend {
         match job.gate.shape() {
             Shape::Onehot(gate) => onehot::deal(gate, &mut key),
             Shape::SufLut(gate) => suf_lut::deal(gate, &mut key),
-            Shape::Sigma(_) | Shape::Dpf(_) => return Err(BackendError::Misuse("a gate that this backend does not know")),
+            Shape::Sigma(gate) => sigma::deal(gate, &mut key),
+            Shape::Dpf(gate) => dpf::deal(gate, &mut key),
         }
         Ok(key.finish())
     }
@@ -74,6 +77,8 @@ impl StagedKey for Staged {
     fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
         let gate = &self.0.job().gate;
         match (gate.shape(), input) {
+            (Shape::Sigma(_), Input::Wire(x_hat)) => Ok(Box::new(SigmaEval::new(self.0, x_hat)?)),
+            (Shape::Dpf(_), Input::Wire(x_hat)) => Ok(Box::new(DpfEval::new(self.0, x_hat)?)),
             (Shape::Onehot(_), Input::Wire(x_hat)) => Ok(Box::new(OnehotEval::new(self.0, x_hat)?)),
             (Shape::SufLut(_), Input::Shares(shares)) => Ok(Box::new(SufLutEval::new(self.0, shares)?)),
             _ => Err(BackendError::Misuse("shares where the gate takes the wire, or the other way round")),

@@ -106,7 +106,8 @@ impl ChunkKey {
                 sources[field].read(range.start * widths[field]..range.end * widths[field], scratch)
             });
             let n = range.len();
-            let place = pack::packed_bytes(bits.into(), range.start)..pack::packed_bytes(bits.into(), range.end);
+            let place =
+                pack::packed_bytes(bits.into(), range.start)..pack::packed_bytes(bits.into(), range.end);
             for (e, (out, i)) in values.iter_mut().zip(range).enumerate() {
                 *out = value(array::from_fn(|field| &bytes[field][e * widths[field]..][..widths[field]]), i);
             }
@@ -283,7 +284,11 @@ impl<'j> KeyWriter<'j> {
     }
 
     /// Shares the field `id` of ring elements in whole words: for each element, those of `values`.
-    pub(crate) fn shared_elements<const N: usize>(&mut self, id: FieldId, values: impl Fn(usize) -> [u64; N]) {
+    pub(crate) fn shared_elements<const N: usize>(
+        &mut self,
+        id: FieldId,
+        values: impl Fn(usize) -> [u64; N],
+    ) {
         self.shared(id, |range, shares| {
             for (i, shares) in range.zip(shares.chunks_exact_mut(ELEMENT_BYTES * N)) {
                 for (share, value) in shares.as_chunks_mut::<ELEMENT_BYTES>().0.iter_mut().zip(values(i)) {

@@ -2,12 +2,15 @@
 //! run time. It is also what other backends are compared with.
 
 mod backend;
+mod dpf;
 mod key;
+mod line;
 mod lookup;
 mod onehot;
 pub mod pack;
 mod planes;
 pub mod prg;
+mod sigma;
 pub mod simd;
 mod suf_lut;
 pub mod tree;

@@ -125,7 +125,9 @@ impl TreeLookup {
 
     /// Shares V under the mask a.
     pub(crate) fn share_value(&self, key: &ChunkKey) -> Vec<u8> {
-        key.segment(WIRE.bits(), [self.ids.select], |[select], i| self.entries[i].wrapping_add(element(select, 0)))
+        key.segment(WIRE.bits(), [self.ids.select], |[select], i| {
+            self.entries[i].wrapping_add(element(select, 0))
+        })
     }
 
     /// Opens V.

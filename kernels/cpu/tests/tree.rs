@@ -4,7 +4,7 @@
 use suf_cpu::{
     prg::Stream,
     simd::Level,
-    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys, window_bytes},
+    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys},
 };
 
 const SIZES: [usize; 4] = [1, 9, 1001, 4097];
@@ -185,7 +185,7 @@ fn comparisons_hold_at_near_far_and_wrapped_points() {
 #[test]
 fn windows_hold_the_points_round_their_centre() {
     for rule in [Rule::Bgi, Rule::HalfTree] {
-        for (tree_levels, height) in [(1, 1), (2, 2), (3, 3), (9, 1), (14, 3), (22, 2)] {
+        for (tree_levels, height) in [(1, 1), (2, 2), (3, 3), (9, 1), (14, 3), (22, 2), (6, 4), (9, 5)] {
             let domain = u64::MAX >> (64 - tree_levels - 7);
             let half = 1u64 << (height + 6);
             for elems in SIZES {
@@ -200,7 +200,7 @@ fn windows_hold_the_points_round_their_centre() {
                     .collect();
                 for level in levels() {
                     let tree = Tree::at(level, rule, tree_levels);
-                    let bytes = window_bytes(height);
+                    let bytes = 16usize << height;
                     let range = elems / 16 * 8..elems;
                     let shares = [0, 1].map(|party| {
                         let mut blocks = vec![0; range.len() * bytes];
@@ -215,13 +215,13 @@ fn windows_hold_the_points_round_their_centre() {
                         let (alpha, centre) = (dealt.alphas[e], centres[e]);
                         let less = bit(&shares[0].1, i) ^ bit(&shares[1].1, i);
                         assert_eq!(less, alpha < centre, "comparison of {what}");
-                        let start = centre.wrapping_sub(half) & !127;
-                        for offset in 0..bytes as u64 * 8 {
-                            let at = i * bytes * 8 + offset as usize;
+                        for offset in 0..2 * half {
+                            let place = (centre % 128 + offset) % (2 * half);
+                            let at = i * bytes * 8 + place as usize;
                             let leaf = bit(&shares[0].0, at) ^ bit(&shares[1].0, at);
                             assert_eq!(
                                 leaf,
-                                start.wrapping_add(offset) & domain == alpha,
+                                centre.wrapping_sub(half).wrapping_add(offset) & domain == alpha,
                                 "leaf {offset} of {what}"
                             );
                         }

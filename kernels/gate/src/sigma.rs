@@ -96,7 +96,10 @@ impl Sigma {
             return Err(GateError::Shape(format!("sigma: {} entries for {clip} bits", table.len())));
         }
         if table.iter().any(|entry| entry.unsigned_abs() > lookup::MAX_ENTRY) {
-            return Err(GateError::Shape(format!("sigma: an entry of the table exceeds {}", lookup::MAX_ENTRY)));
+            return Err(GateError::Shape(format!(
+                "sigma: an entry of the table exceeds {}",
+                lookup::MAX_ENTRY
+            )));
         }
         Ok(Self { clip, table })
     }
@@ -178,7 +181,12 @@ impl Sigma {
         let mux = 2 * 4 * if clip <= 8 { 8 } else { 16 };
         let relu = 5 * 64;
         let key = truncation + comparison + mux + lookup::key_bits(self.clip) + relu;
-        Cost { rounds: 7, bits: 1 + 31 + 2 + clip + 1 + 48 + 48, seeded_key_bits: key, explicit_key_bits: key }
+        Cost {
+            rounds: 7,
+            bits: 1 + 31 + 2 + clip + 1 + 48 + 48,
+            seeded_key_bits: key,
+            explicit_key_bits: key,
+        }
     }
 }
 
@@ -189,7 +197,9 @@ mod tests {
 
     #[test]
     fn published_costs_are_met() {
-        for (function, clip, key, bits) in [(Builtin::Gelu, 8, 575.375, 139), (Builtin::Silu, 10, 615.375, 141)] {
+        for (function, clip, key, bits) in
+            [(Builtin::Gelu, 8, 575.375, 139), (Builtin::Silu, 10, 615.375, 141)]
+        {
             let gate = Sigma::of(&function.into(), clip).expect("a published width");
             let declared = gate.declared();
             assert!((declared.mean_key_bytes() - key).abs() < f64::EPSILON);
@@ -209,7 +219,10 @@ mod tests {
             let bits = u64::from(gate.key_shape().bits_per_elem(Role::Explicit));
             // The published numbers contain a few words of header.
             assert!((bits * elems / 8).abs_diff(key) < 128, "{function:?} key");
-            assert!((u64::from(gate.declared().bits) * elems / 4).abs_diff(messages) < 128, "{function:?} messages");
+            assert!(
+                (u64::from(gate.declared().bits) * elems / 4).abs_diff(messages) < 128,
+                "{function:?} messages"
+            );
         }
     }
 
@@ -218,7 +231,14 @@ mod tests {
         let gate = Sigma::of(&Builtin::Gelu.into(), 8).expect("a published width");
         let t = gate.table();
         // x / 64 is rounded down before the absolute value: -1 stands at t = -1.
-        for (x, y) in [(0, -t[0]), (63, 63 - t[0]), (-1, -t[1]), (64, 64 - t[1]), (-65, -t[2]), (1 << 20, (1 << 20) - t[255])] {
+        for (x, y) in [
+            (0, -t[0]),
+            (63, 63 - t[0]),
+            (-1, -t[1]),
+            (64, 64 - t[1]),
+            (-65, -t[2]),
+            (1 << 20, (1 << 20) - t[255]),
+        ] {
             assert_eq!(gate.reference(x), i64::from(y), "x = {x}");
         }
     }

@@ -14,7 +14,8 @@ use super::{
     state,
 };
 use crate::{
-    key::{ChunkKey, PACKED, TILE, tiles},
+    key::{ChunkKey, TILE, tiles},
+    line::OutputLine,
     lookup::Sums,
     pack, planes,
 };
@@ -91,7 +92,7 @@ impl OnehotEval {
             digits.all().map(|(i, bits)| (bits, self.key.field(gate.hot_digit(i)))).collect();
         let masks = self.key.field(ENTRY_MASK);
         // P1's share of the entry is negated: where the two vectors agree, the sums cancel.
-        let negate = (self.key.job().party == Party::P1) != table.negated();
+        let negate = self.key.job().party == Party::P1;
         let window_bytes = 1 << (curve.window_bits - 3);
         let t_mask = (1u64 << gate.t_bits()) - 1;
 
@@ -184,32 +185,10 @@ impl OnehotEval {
 
     /// This party's shares of y_hat.
     fn share_output(&self) -> Vec<u8> {
-        let elems = self.elems();
-        let mut message = vec![0; elems * PACKED];
-        let ring = self.key.field(self.gate.ring_elements());
-        let width = usize::from(self.gate.ring_count()) * PACKED;
-        let line = OutputLine::new(&self.gate, self.key.job().party);
-        let mut scratch = Zeroizing::new(Vec::new());
-        let mut outputs = [0u64; TILE];
-        for range in tiles(elems) {
-            let n = range.len();
-            let shares = ring.read(range.start * width..range.end * width, &mut scratch);
-            let public = self.x_hat[range.clone()]
-                .iter()
-                .zip(&self.entries[range.clone()])
-                .zip(&self.choices[range.clone()]);
-            for ((output, shares), ((x_hat, entry), choice)) in
-                outputs.iter_mut().zip(shares.chunks_exact(width)).zip(public)
-            {
-                *output = line.share(shares, *x_hat, *entry, *choice);
-            }
-            pack::pack(
-                WIRE.bits().into(),
-                &outputs[..n],
-                &mut message[range.start * PACKED..range.end * PACKED],
-            );
-        }
-        message
+        let line = OutputLine::new(self.gate.curve(), !self.gate.digits().is_empty(), self.key.job().party);
+        self.key.segment(WIRE.bits(), [self.gate.ring_elements()], |[shares], i| {
+            line.share(shares, self.x_hat[i], self.entries[i], self.choices[i])
+        })
     }
 
     /// For every element, the row of `rows` bits in each of `outputs` planes of `table` that the public state selects; as
@@ -276,52 +255,5 @@ impl ChunkEval for OnehotEval {
         let mut outputs = vec![0; self.elems()];
         pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
         Ok(outputs)
-    }
-}
-
-/// The last exchange: a linear function of an element's ring elements whose coefficients are public.
-struct OutputLine {
-    /// Ring elements: tau's, then C's, then B's follow the one kappa.
-    taus: usize,
-    /// kappa_0 + kappa_1, of which P0 takes the public part.
-    slopes: u64,
-    entry_bits: u8,
-}
-
-impl OutputLine {
-    fn new(gate: &Onehot, party: Party) -> Self {
-        let curve = gate.curve();
-        let slopes = match party {
-            Party::P0 => WIRE.encode(curve.left.slope + curve.right.slope),
-            Party::P1 => 0,
-        };
-        Self { taus: if gate.digits().is_empty() { 1 } else { 2 }, slopes, entry_bits: curve.mask_bits() }
-    }
-
-    /// The share of y_hat = kappa x_hat + tau (m' - 2^(k-2)) + C + B, modulo 2^64.
-    #[inline(always)]
-    fn share(&self, shares: &[u8], x_hat: u64, entry: u16, choice: u16) -> u64 {
-        let element = |i: usize| {
-            let mut word = [0; 8];
-            word[..PACKED].copy_from_slice(&shares[PACKED * i..][..PACKED]);
-            u64::from_le_bytes(word)
-        };
-        let (w, pos) = (usize::from(choice & 1), usize::from(choice >> 1));
-        let quarter = 1u64 << (self.entry_bits - 2);
-        let moved = (u64::from(entry) + quarter) & ((4 * quarter) - 1);
-        let q = (moved / (2 * quarter)) as usize;
-
-        let kappa_0 = element(0);
-        let kappa = if pos == 0 { kappa_0 } else { self.slopes.wrapping_sub(kappa_0) };
-        let tau = element(if self.taus == 1 { 1 } else { 1 + w });
-        let c = element(1 + self.taus + pos);
-        // B stands for [w, q] with w = q = 0 left out; without digits, for [q] with q = 0 left out.
-        let row = if self.taus == 1 { q } else { 2 * w + q };
-        let b = if row == 0 { 0 } else { element(2 + self.taus + row) };
-        kappa
-            .wrapping_mul(x_hat)
-            .wrapping_add(tau.wrapping_mul(moved.wrapping_sub(quarter)))
-            .wrapping_add(c)
-            .wrapping_add(b)
     }
 }

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::{
-    Correction, LEAF_BITS, MAX_EXPANDED, Rule, Steps, Tree, TreeKeys, Turn, bgi::Bgi, half::HalfTree,
+    Correction, LEAF_BITS, MAX_EXPANDED, MAX_HEIGHT, Rule, Steps, Tree, TreeKeys, Turn, bgi::Bgi, half::HalfTree,
     load_roots, put_bits,
 };
 use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
 
-/// Nodes under two neighbours of the level from which trees are expanded whole.
-const MAX_NODES: usize = 2 << MAX_EXPANDED;
+/// Nodes of the last level of a tree that is expanded whole.
+const MAX_NODES: usize = 1 << MAX_EXPANDED;
 
 impl Tree {
     /// XOR shares of 1[alpha < v] for the elements of `range` and for each list of public points v, as planes of bits
@@ -55,12 +55,12 @@ impl Tree {
         }
     }
 
-    /// The leaf blocks round public centres v: the 2^`height` + 1 blocks, in order and cyclically, from the one that
-    /// holds point v - 2^(`height` + 6) on. They cover 2^(`height` + 7) points, the first at bit v mod 128. Also the
-    /// shares of 1[alpha < v], as [`Tree::compare`] has them.
+    /// The leaves round public centres v: 2^`height` blocks that hold the points v - 2^(`height` + 6) to
+    /// v + 2^(`height` + 6) - 1, cyclically: the first stands at bit v mod 128, and the last v mod 128 ones stand before
+    /// it. Also the shares of 1[alpha < v], as [`Tree::compare`] has them.
     ///
     /// # Panics
-    /// If `height` is not in 1..=min([`MAX_EXPANDED`], levels), `range` does not start at a multiple of 8, or a length
+    /// If `height` is not in 1..=min([`MAX_HEIGHT`], levels), `range` does not start at a multiple of 8, or a length
     /// is not what the range demands.
     pub fn window(
         &self,
@@ -72,35 +72,16 @@ impl Tree {
         below: &mut [u8],
     ) {
         self.check(keys, &range);
-        assert!((1..=MAX_EXPANDED.min(self.levels)).contains(&height), "the window's height");
+        assert!((1..=MAX_HEIGHT.min(self.levels)).contains(&height), "the window's height");
         assert_eq!(centres.len(), range.len(), "a centre for each element");
-        assert_eq!(blocks.len(), range.len() * window_bytes(height), "the window's blocks of each element");
+        assert_eq!(blocks.len(), (range.len() * BLOCK_BYTES) << height, "the window's blocks of each element");
         assert_eq!(below.len(), range.len().div_ceil(8), "a bit for each element");
-        let level = self.level;
+        let job = WindowJob { tree: self, keys, range, height, centres, blocks, below };
         match self.rule {
-            Rule::Bgi => {
-                level.dispatch(Window { tree: self, rule: Bgi, keys, range, height, centres, blocks, below })
-            }
-            Rule::HalfTree => {
-                level.dispatch(Window {
-                    tree: self,
-                    rule: HalfTree,
-                    keys,
-                    range,
-                    height,
-                    centres,
-                    blocks,
-                    below,
-                });
-            }
+            Rule::Bgi => job.dispatch(Bgi),
+            Rule::HalfTree => job.dispatch(HalfTree),
         }
     }
-}
-
-/// Bytes that [`Tree::window`] writes for each element.
-#[must_use]
-pub const fn window_bytes(height: u32) -> usize {
-    ((1 << height) + 1) * BLOCK_BYTES
 }
 
 struct Compare<'a, 'o, R> {
@@ -167,9 +148,8 @@ impl<R: Steps> Kernel for Expand<'_, R> {
     }
 }
 
-struct Window<'a, R> {
+struct WindowJob<'a> {
     tree: &'a Tree,
-    rule: R,
     keys: &'a TreeKeys<'a>,
     range: Range<usize>,
     height: u32,
@@ -178,18 +158,36 @@ struct Window<'a, R> {
     below: &'a mut [u8],
 }
 
-impl<R: Steps> Kernel for Window<'_, R> {
+impl WindowJob<'_> {
+    /// With buffers for the nodes under two neighbours at this height.
+    fn dispatch<R: Steps>(self, rule: R) {
+        let level = self.tree.level;
+        match self.height {
+            ..=2 => level.dispatch(Window::<_, 8> { rule, job: self }),
+            3 => level.dispatch(Window::<_, 16> { rule, job: self }),
+            _ => level.dispatch(Window::<_, { 2 << MAX_HEIGHT }> { rule, job: self }),
+        }
+    }
+}
+
+struct Window<'a, R, const NODES: usize> {
+    rule: R,
+    job: WindowJob<'a>,
+}
+
+impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
     type Output = ();
 
     /// 2^height + 1 neighbouring blocks always lie under exactly two neighbouring nodes of the level `height` above
     /// the last. Both are expanded whole, and the blocks wanted are moved to the front by a barrel shift.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { tree, rule, keys, range, height, centres, blocks, below } = self;
+        let Self { rule, job } = self;
+        let WindowJob { tree, keys, range, height, centres, blocks, below } = job;
         let top = tree.levels - height;
         let width = 1usize << height;
         let domain = u64::MAX >> (u64::BITS - tree.levels - LEAF_BITS);
-        let elem_bytes = window_bytes(height);
+        let elem_bytes = BLOCK_BYTES << height;
         for tile in (0..range.len()).step_by(S::LANES) {
             let count = S::LANES.min(range.len() - tile);
             let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
@@ -206,8 +204,8 @@ impl<R: Steps> Kernel for Window<'_, R> {
             let tops =
                 [batch.walk(fork, words, shared..top), batch.walk(fork, s.words(&seconds), shared..top)];
 
-            let mut nodes = [s.splat(0); MAX_NODES];
-            let mut passed = [s.splat(0); MAX_NODES];
+            let mut nodes = [s.splat(0); NODES];
+            let mut passed = [s.splat(0); NODES];
             for (place, at) in tops.iter().zip([0, width]) {
                 nodes[at] = place.node;
                 passed[at] = place.passed;
@@ -227,12 +225,17 @@ impl<R: Steps> Kernel for Window<'_, R> {
                 }
             }
 
-            for (i, node) in nodes[..=width].iter().enumerate() {
+            // The window starts inside the first block; what stands before it there belongs to the block after the last.
+            let before = s.below(words);
+            let [first, last] = [nodes[0], nodes[width]].map(|node| batch.leaf(node));
+            let cyclic = s.xor(first, s.and(s.xor(first, last), before));
+            s.store_some(cyclic, blocks, tile * elem_bytes, elem_bytes, count);
+            for (i, node) in nodes[..width].iter().enumerate().skip(1) {
                 let leaf = batch.leaf(*node);
                 s.store_some(leaf, blocks, tile * elem_bytes + i * BLOCK_BYTES, elem_bytes, count);
                 if i == middle {
                     // The centre is whole blocks away from the start: the same bits of its block are below it.
-                    let in_block = s.parity(s.and(leaf, s.below(words)));
+                    let in_block = s.parity(s.and(leaf, before));
                     put_bits(below, s.collect(s.xor(passed[middle], in_block)), tile, count);
                 }
             }

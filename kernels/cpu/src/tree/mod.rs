@@ -17,8 +17,6 @@ mod half;
 
 use std::{fmt, ops::Range};
 
-pub use eval::window_bytes;
-
 use suf_gate::prg::{LEAF_KEY, TREE_KEY};
 
 use crate::simd::{Aes128, BLOCK_BYTES, Level, Simd};
@@ -26,8 +24,11 @@ use crate::simd::{Aes128, BLOCK_BYTES, Level, Simd};
 /// log2 of the leaves in a block.
 pub const LEAF_BITS: u32 = 7;
 
-/// The most levels that are expanded whole below one node, and the largest height of a [`Tree::window`].
+/// The most levels that [`Tree::expand`] takes: tables of 2^10 entries.
 pub const MAX_EXPANDED: u32 = 3;
+
+/// The largest height of a [`Tree::window`]: windows of 2^12 points.
+pub const MAX_HEIGHT: u32 = 5;
 
 /// How a node becomes its two children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

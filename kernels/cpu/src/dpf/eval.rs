@@ -1,0 +1,146 @@
+//! One party's evaluation of `dpf`.
+
+use suf_gate::{
+    BackendError, ChunkEval, Party, Shape,
+    dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
+    lookup::LEAF_BITS,
+    ring::WIRE,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    key::{ChunkKey, TILE, tiles},
+    line::OutputLine,
+    lookup::{Lookup, Sums},
+    pack, planes,
+    simd::BLOCK_BYTES,
+    tree::{RightBits, TreeKeys},
+};
+
+/// A chunk in evaluation. What it holds besides the key has been opened, or goes to the peer.
+pub(crate) struct DpfEval {
+    key: ChunkKey,
+    gate: Dpf,
+    x_hat: Vec<u64>,
+    /// This party's message of the exchange before.
+    sent: Vec<u8>,
+}
+
+impl DpfEval {
+    /// Starts on the opened input.
+    pub(crate) fn new(key: ChunkKey, x_hat: Vec<u64>) -> Result<Self, BackendError> {
+        let Shape::Dpf(gate) = key.job().gate.shape() else {
+            return Err(BackendError::Misuse("the gate is not a dpf gate"));
+        };
+        if x_hat.len() != key.job().elems {
+            return Err(BackendError::Misuse("an input of another length than the chunk's"));
+        }
+        let gate = gate.clone();
+        Ok(Self { key, gate, x_hat, sent: Vec::new() })
+    }
+
+    /// Shares pos and m.
+    fn share_window(&self) -> Vec<u8> {
+        let (elems, curve, party) = (self.x_hat.len(), self.gate.curve(), self.key.job().party);
+        let tree = super::tree(self.key.level(), &self.gate);
+        let [roots, words, leaves] = [ROOT, SEED_CW, LEAF_CW].map(|id| self.key.field(id));
+        let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch] =
+            [(); 4].map(|()| Zeroizing::new(Vec::new()));
+        let trees = TreeKeys {
+            party: party.index() as u8,
+            elems,
+            roots: roots.read(0..BLOCK_BYTES * elems, &mut scratch_0),
+            words: words.read(0..tree.word_bytes() * elems, &mut scratch_1),
+            right: RightBits::None,
+            leaves: leaves.read(0..BLOCK_BYTES * elems, &mut scratch_2),
+        };
+        let masks = self.key.field(ENTRY_MASK);
+
+        let bits = self.gate.window_bits();
+        let table = window_table(&self.gate);
+        let (height, elem_bytes) = (u32::from(bits - LEAF_BITS), 1 << (bits - 3));
+        let tree_bits = self.gate.t_bits() - 1;
+        // P0 takes the public summand of pos. P1's share of the entry is negated: where the leaves agree, the sums cancel.
+        let (first, negate) = (u8::from(party == Party::P0), party == Party::P1);
+
+        let plane_bytes = elems.div_ceil(8);
+        let mut message = vec![0; self.key.job().gate.message_bytes(0, elems)];
+        let (positive, packed) = message.split_at_mut(plane_bytes);
+        let mut centres = [0u64; TILE];
+        let mut places = [0u16; TILE];
+        let mut blocks = Zeroizing::new(vec![0; TILE * elem_bytes]);
+        let mut sums = Zeroizing::new([Sums::default(); TILE]);
+        let mut entries = Zeroizing::new([0u64; TILE]);
+        for range in tiles(elems) {
+            let n = range.len();
+            let mut tops = [0u8; TILE / 8];
+            for (e, x_hat) in self.x_hat[range.clone()].iter().enumerate() {
+                let v = x_hat >> curve.shift;
+                tops[e / 8] |= ((v >> tree_bits & 1) as u8 & first) << (e % 8);
+                centres[e] = !v & ((1 << tree_bits) - 1);
+                places[e] = (centres[e] % (1 << LEAF_BITS)) as u16;
+            }
+            let positive = &mut positive[range.start / 8..][..n.div_ceil(8)];
+            let blocks = &mut blocks[..n * elem_bytes];
+            tree.window(&trees, range.clone(), height, &centres[..n], blocks, positive);
+            // t is negative as its highest bit, that of r' and the borrow say; that of r' is in the mask.
+            for (positive, top) in positive.iter_mut().zip(tops) {
+                *positive ^= top ^ first.wrapping_neg();
+            }
+            table.read(self.key.level(), blocks, &places[..n], &mut sums[..n]);
+            let masks = masks.read(2 * range.start..2 * range.end, &mut scratch);
+            for ((entry, sums), mask) in entries.iter_mut().zip(&*sums).zip(masks.as_chunks::<2>().0) {
+                let share = sums.entries() as u16;
+                let share = if negate { share.wrapping_neg() } else { share };
+                *entry = share.wrapping_add(u16::from_le_bytes(*mask)).into();
+            }
+            let bits = curve.mask_bits().into();
+            let place = pack::packed_bytes(bits, range.start)..pack::packed_bytes(bits, range.end);
+            pack::pack(bits, &entries[..n], &mut packed[place]);
+        }
+        self.key.mask_planes(SIGN_MASK, positive);
+        message
+    }
+
+    /// Opens pos and m, and shares y_hat.
+    fn share_output(&self, incoming: &[u8]) -> Vec<u8> {
+        let elems = self.x_hat.len();
+        let plane_bytes = elems.div_ceil(8);
+        let positive = planes::open(&self.sent[..plane_bytes], &incoming[..plane_bytes], elems);
+        let mut entries = vec![0; elems];
+        let bits = self.gate.curve().mask_bits().into();
+        pack::unpack_sum(bits, &self.sent[plane_bytes..], &incoming[plane_bytes..], &mut entries);
+        let line = OutputLine::new(self.gate.curve(), false, self.key.job().party);
+        self.key.segment(WIRE.bits(), [RING], |[shares], i| {
+            // k <= 16.
+            line.share(shares, self.x_hat[i], entries[i] as u16, 1 | positive[i] << 1)
+        })
+    }
+}
+
+impl ChunkEval for DpfEval {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+        self.key.check_turn(step, &self.sent, incoming)?;
+        let message = match step {
+            0 => self.share_window(),
+            1 => self.share_output(incoming),
+            _ => return Err(BackendError::Misuse("a step that the gate does not have")),
+        };
+        self.sent.clone_from(&message);
+        Ok(message)
+    }
+
+    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
+        self.key.check_turn(2, &self.sent, incoming)?;
+        let mut outputs = vec![0; self.x_hat.len()];
+        pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
+        Ok(outputs)
+    }
+}
+
+/// The residuals, seen from the window's first point: entry k stands for t = k - 2^(bits - 1).
+fn window_table(gate: &Dpf) -> Lookup {
+    let half = 1i64 << (gate.window_bits() - 1);
+    // A residual fits its mask of 16 bits.
+    Lookup::new(gate.window_bits(), |k| gate.curve().residual_at(k as i64 - half) as i32, |_| false)
+}
