@@ -1,5 +1,5 @@
 //! Loopback figures of a link between two threads, each with a runtime of its own: bulk in Gbit/s, and round trips of
-//! 1 KB and 1 MB. Arguments: a profile (default `loopback`), and `shaped` to emulate it.
+//! 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), and `shaped` to emulate it.
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped`
 
@@ -16,7 +16,11 @@ const CHUNKS: u32 = 128;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let profile = LinkProfile::built_in(&arguments.next().unwrap_or_else(|| "loopback".into()))?;
+    let name = arguments.next().unwrap_or_else(|| "loopback".into());
+    let profile = match name.ends_with(".toml") {
+        true => LinkProfile::load(name.as_ref())?,
+        false => LinkProfile::built_in(&name)?,
+    };
     let shaped = arguments.next().is_some_and(|word| word == "shaped");
 
     let folder = tempfile::TempDir::new()?;

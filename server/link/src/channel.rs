@@ -8,6 +8,10 @@ use suf_wire::{
 use crate::error::{LinkError, Remote, code};
 use crate::meter::Meter;
 
+/// Payloads are handed to QUIC in pieces of this size, not copied: it counts a piece against the send window until all
+/// of the piece is acknowledged, so that one of the window's size would stop the stream for a round trip.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Both halves of a stream. Messages arrive in the order they were sent; many may be under way.
 #[derive(Debug)]
 pub struct Channel<M: Message> {
@@ -117,13 +121,14 @@ impl<M: Message> Sender<M> {
     }
 
     async fn write(&mut self, message: &M) -> Result<(), LinkError> {
-        let Encoded { head, payload } =
+        let Encoded { head, mut payload } =
             message.encode().map_err(|error| LinkError::Bug(error.to_string()))?;
-        let written = if payload.is_empty() {
-            self.stream.write_chunk(head).await
-        } else {
-            self.stream.write_all_chunks(&mut [head, payload]).await
-        };
+        let mut pieces = Vec::with_capacity(1 + payload.len().div_ceil(PIECE_BYTES));
+        pieces.push(head);
+        while !payload.is_empty() {
+            pieces.push(payload.split_to(payload.len().min(PIECE_BYTES)));
+        }
+        let written = self.stream.write_all_chunks(&mut pieces).await;
         written.map_err(|error| self.remote.unwritable(error))
     }
 }

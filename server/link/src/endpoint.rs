@@ -23,9 +23,6 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
 /// Handshakes under way at once. Three processes and their clients never come near it; a flood does.
 const MOST_INCOMING: usize = 256;
 
-/// Largest UDP payload that we take: the protocol's own limit. What is sent is set by the profile.
-const MOST_UDP_PAYLOAD_BYTES: u16 = 65_527;
-
 /// A UDP socket that listens and calls. Two of them, each on a runtime thread of its own, keep bulk keys from queueing
 /// before evaluation messages.
 #[derive(Debug)]
@@ -88,9 +85,8 @@ impl Endpoint {
         };
 
         let mut config = EndpointConfig::default();
-        config
-            .max_udp_payload_size(MOST_UDP_PAYLOAD_BYTES)
-            .map_err(|error| LinkError::Bug(error.to_string()))?;
+        // quinn sets aside room for 2048 datagrams of this size; the other side is told, and sends none larger.
+        config.max_udp_payload_size(udp_payload_bytes).map_err(|error| LinkError::Bug(error.to_string()))?;
         let runtime = Arc::new(TokioRuntime);
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
             .map_err(failed)?;
@@ -161,8 +157,7 @@ impl Endpoint {
             welcomed(&inner, &remote).await?;
             Ok(Connection::new(inner, role))
         };
-        let unreachable = LinkError::Unreachable { remote: remote.to_string() };
-        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or(Err(unreachable))
+        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or_else(|_| Err(remote.unreachable()))
     }
 
     /// Closes every connection and waits until the other sides have had the chance to hear of it.
@@ -197,8 +192,7 @@ impl Incoming {
             welcome(&inner, &Remote { role: Some(role), addr: remote.addr }).await?;
             Ok(Connection::new(inner, role))
         };
-        let unreachable = LinkError::Unreachable { remote: remote.to_string() };
-        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or(Err(unreachable))
+        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or_else(|_| Err(remote.unreachable()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use quinn::{ConnectionError, ReadError, TransportErrorCode, VarInt, WriteError};
+use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 use suf_wire::{Fault, Role, VERSION, WireError};
 use thiserror::Error;
 
@@ -42,6 +42,8 @@ pub enum LinkError {
     Unreachable {
         /// Whom we called.
         remote: String,
+        /// Whose fault, by the role we called.
+        fault: Fault,
     },
     /// The other side's certificate does not convince us, or ours does not convince them.
     #[error(
@@ -125,8 +127,8 @@ impl LinkError {
             | Self::Untrusted { .. }
             | Self::Version { .. }
             | Self::Role { .. } => Fault::Config,
-            Self::Unreachable { .. } => Fault::Peer,
-            Self::Closed { fault, .. }
+            Self::Unreachable { fault, .. }
+            | Self::Closed { fault, .. }
             | Self::Lost { fault, .. }
             | Self::Ended { fault, .. }
             | Self::Message { fault, .. } => *fault,
@@ -179,7 +181,7 @@ impl Remote {
         let remote = self.to_string();
         let fault = self.fault();
         match error {
-            ConnectionError::TimedOut if !established => LinkError::Unreachable { remote },
+            ConnectionError::TimedOut if !established => self.unreachable(),
             ConnectionError::TransportError(error) if is_tls(error.code) => {
                 refused(remote, error.code, error.reason)
             }
@@ -218,6 +220,10 @@ impl Remote {
         }
     }
 
+    pub(crate) fn unreachable(&self) -> LinkError {
+        LinkError::Unreachable { remote: self.to_string(), fault: self.fault() }
+    }
+
     pub(crate) fn ended(&self) -> LinkError {
         LinkError::Ended { remote: self.to_string(), fault: self.fault() }
     }
@@ -227,15 +233,17 @@ impl Remote {
     }
 }
 
-/// TLS alerts occupy 0x100 to 0x1ff (RFC 9001, section 4.8).
+/// TLS alerts are transport errors 0x100 to 0x1ff (RFC 9001, section 4.8).
+const FIRST_TLS_CODE: u64 = 0x100;
+
 fn is_tls(code: TransportErrorCode) -> bool {
-    u64::from(code) >> 8 == 1
+    (FIRST_TLS_CODE..2 * FIRST_TLS_CODE).contains(&code.into())
 }
 
 fn refused(remote: String, code: TransportErrorCode, reason: String) -> LinkError {
     /// `no_application_protocol`, RFC 7301: our ALPN carries the version.
     const NO_COMMON_VERSION: u8 = 120;
-    if u64::from(code) == u64::from(VarInt::from_u32(0x100)) + u64::from(NO_COMMON_VERSION) {
+    if u64::from(code) == FIRST_TLS_CODE + u64::from(NO_COMMON_VERSION) {
         LinkError::Version { remote }
     } else {
         let problem = if reason.is_empty() { code.to_string() } else { reason };

@@ -130,16 +130,12 @@ impl LinkProfile {
     pub fn settings(&self) -> Settings {
         let round_trip = Duration::from_secs_f64(2.0 * self.delay_ms / 1e3);
         let bandwidth_delay = self.bandwidth_delay_bytes();
-        let send_window_bytes = if self.pacing {
-            SEND_WINDOW_BYTES.max(2 * bandwidth_delay)
-        } else {
-            let queue = u64::from(self.limit_packets) * u64::from(self.mtu);
-            (bandwidth_delay + queue / 2).clamp(LEAST_CONGESTION_WINDOW_BYTES, SEND_WINDOW_BYTES)
-        };
+        let queue = u64::from(self.limit_packets) * u64::from(self.mtu);
         Settings {
             stream_receive_window_bytes: STREAM_RECEIVE_WINDOW_BYTES.max(2 * bandwidth_delay),
             receive_window_bytes: RECEIVE_WINDOW_BYTES.max(4 * bandwidth_delay),
-            send_window_bytes,
+            send_window_bytes: (bandwidth_delay + queue / 4)
+                .clamp(LEAST_CONGESTION_WINDOW_BYTES, SEND_WINDOW_BYTES),
             congestion_window_bytes: bandwidth_delay.max(LEAST_CONGESTION_WINDOW_BYTES),
             initial_rtt: round_trip.max(LEAST_INITIAL_RTT),
             udp_payload_bytes: self.mtu - HEADERS_BYTES,
@@ -171,7 +167,9 @@ const HEADERS_BYTES: u16 = 48;
 const STREAM_RECEIVE_WINDOW_BYTES: u64 = 16 << 20;
 /// Several streams at once; bounds what an other side can make us hold.
 const RECEIVE_WINDOW_BYTES: u64 = 64 << 20;
-/// Enough in flight for every profile, and a bound on what we hold for a slow reader.
+/// Enough in flight for every profile, and a bound on what we hold for a slow reader. Links with a shorter queue get
+/// less: the bandwidth-delay product and a quarter of the queue, so that two connections over one bottleneck, a dealer's
+/// to both parties, do not overflow it.
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// Lets the first 1 MB message leave in one round trip on links whose bandwidth-delay product is small.
 const LEAST_CONGESTION_WINDOW_BYTES: u64 = 2 << 20;
