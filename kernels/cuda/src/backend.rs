@@ -1,0 +1,347 @@
+//! The GPU as a [`Backend`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use suf_gate::{
+    Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, SecretBytes, Seed,
+    Source, StagedKey,
+    layout::{FieldId, R_IN},
+    prg::StreamDomain,
+    ring::WIRE,
+};
+
+use crate::{
+    driver::{Device, Kernel, Module},
+    eval::Staged,
+    gates::Plan,
+    header::{self, STREAM_THREADS, THREADS},
+    layout::{self, Job, Layout, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
+    memory::{Memory, Slot},
+    nvrtc::Compiler,
+};
+
+/// Bytes of a packed ring element.
+const PACKED: usize = WIRE.bits() as usize / 8;
+
+/// Blocks of streams for each multiprocessor: as many as its shared memory holds.
+const STREAM_BLOCKS: u32 = 4;
+
+/// One GPU. Calls may come from any number of threads: each chunk has a stream of its own.
+pub struct CudaBackend {
+    shared: Arc<Shared>,
+}
+
+/// What chunks in work share.
+pub(crate) struct Shared {
+    pub(crate) device: Arc<Device>,
+    pub(crate) memory: Arc<Memory>,
+    compiler: Compiler,
+    // Never unloaded: kernels are started from every thread.
+    base: Module,
+    streams: Kernel,
+    gates: Mutex<HashMap<[u8; 32], Arc<OnceLock<Arc<Kernels>>>>>,
+}
+
+/// A gate's kernels, loaded.
+pub(crate) struct Kernels {
+    /// Keeps the functions' code.
+    _module: Module,
+    pub(crate) deal: Vec<Kernel>,
+    pub(crate) steps: Vec<Kernel>,
+    pub(crate) dealer_streams: Vec<(FieldId, usize)>,
+}
+
+impl CudaBackend {
+    /// Opens GPU number `device`, counted from 0.
+    ///
+    /// # Errors
+    /// When there is no driver, it is too old, there is no such GPU, or the kernels' compiler is missing.
+    pub fn new(device: usize) -> Result<Self, BackendError> {
+        let device = Arc::new(Device::open(device)?);
+        let compiler = Compiler::find()?;
+        let base = device.load(&compiler.cached(base_source().text(), device.sm)?)?;
+        let streams = base.kernel("streams")?;
+        let memory = Arc::new(Memory::new(device.clone()));
+        let shared = Shared { device, memory, compiler, base, streams, gates: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What chunks in work share, for measurements.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl fmt::Debug for CudaBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CudaBackend({})", self.shared.device.description())
+    }
+}
+
+/// The kernels that no gate has of its own.
+pub(crate) fn base_source() -> header::Source {
+    let mut source = header::Source::new();
+    source.code(include_str!("../cu/streams.cu"));
+    source
+}
+
+impl Backend for CudaBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "cuda", device: self.shared.device.description() }
+    }
+
+    fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
+        let dealing = Dealing::prepare(&self.shared, job)?;
+        dealing.run()?;
+        dealing.fetch()
+    }
+
+    fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
+        check_elems(job.elems)?;
+        let bytes = PACKED * job.elems;
+        let mut layout = Layout::from(TABLE_BYTES);
+        let at = layout.take(bytes);
+        let mut slot = self.shared.memory.slot(layout.end(), layout.end())?;
+        let stream = Stream { key: eval_key(job, field), to: at, bytes };
+        self.shared.put_streams(&mut slot, &[stream])?;
+        slot.upload(0, 0, TABLE_BYTES)?;
+        self.shared.expand(&slot, &[bytes])?;
+        slot.download(at, at, bytes)?;
+        slot.stream().wait()?;
+        let packed = slot.pinned.bytes()[at..at + bytes].chunks_exact(PACKED);
+        let element = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        Ok(packed.map(element).collect())
+    }
+
+    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
+        check_elems(job.elems)?;
+        Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?))
+    }
+}
+
+impl Shared {
+    /// The kernels of `gate`, compiled and loaded when it is first seen.
+    pub(crate) fn kernels(&self, gate: &Gate) -> Result<Arc<Kernels>, BackendError> {
+        // A map of finished entries stays whole whatever a panicking thread was doing.
+        let place =
+            self.gates.lock().unwrap_or_else(PoisonError::into_inner).entry(*gate.digest()).or_default().clone();
+        if let Some(kernels) = place.get() {
+            return Ok(kernels.clone());
+        }
+        // Two threads may both compile; one result is kept.
+        let plan = Plan::of(gate)?;
+        let module = self.device.load(&self.compiler.cached(plan.source.text(), self.device.sm)?)?;
+        let load = |names: &[&str]| names.iter().map(|name| module.kernel(name)).collect::<Result<Vec<_>, _>>();
+        let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
+        let kernels = Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module };
+        Ok(place.get_or_init(|| Arc::new(kernels)).clone())
+    }
+
+    /// The kernel that opens the last exchange.
+    pub(crate) fn opening(&self) -> Result<Kernel, BackendError> {
+        self.base.kernel("open_output")
+    }
+
+    /// Writes the table of `streams` to the start of the slot's pinned memory.
+    pub(crate) fn put_streams(&self, slot: &mut Slot, streams: &[Stream]) -> Result<(), BackendError> {
+        if streams.len() > MAX_STREAMS {
+            return Err(BackendError::Misuse("a gate with more streams than the GPU's table holds"));
+        }
+        let base = slot.at(0);
+        let mut first_tile = 0u32;
+        let rows = slot.pinned.bytes_mut()[..TABLE_BYTES].chunks_exact_mut(STREAM_BYTES);
+        for (row, stream) in rows.zip(streams) {
+            row[..16].copy_from_slice(&stream.key);
+            row[16..24].copy_from_slice(&(base + stream.to as u64).to_le_bytes());
+            row[24..28].copy_from_slice(&first_tile.to_le_bytes());
+            row[28..].copy_from_slice(&blocks(stream.bytes).to_le_bytes());
+            first_tile += tiles(stream.bytes);
+        }
+        Ok(())
+    }
+
+    /// Expands the streams of the given lengths, whose table stands at the slot's start.
+    pub(crate) fn expand(&self, slot: &Slot, lengths: &[usize]) -> Result<(), BackendError> {
+        #[repr(C)]
+        struct Streams {
+            table: u64,
+            count: u32,
+            tiles: u32,
+        }
+        let tiles = lengths.iter().map(|bytes| tiles(*bytes)).sum();
+        if tiles == 0 {
+            return Ok(());
+        }
+        // At most MAX_STREAMS.
+        let job = Streams { table: slot.at(0), count: lengths.len() as u32, tiles };
+        let blocks = tiles.min(STREAM_BLOCKS * self.device.processors);
+        // SAFETY: the structure is the kernel's; the table was written by put_streams, and its addresses lie in the slot.
+        unsafe { slot.stream().launch(self.streams, blocks, STREAM_THREADS, &job) }
+    }
+
+    /// Starts a kernel with a thread for each element.
+    ///
+    /// # Safety
+    /// The job's addresses lie in the slot, with room for what the gate's layout says.
+    pub(crate) unsafe fn start(&self, slot: &Slot, kernel: Kernel, job: &Job) -> Result<(), BackendError> {
+        // SAFETY: `Job` is the parameter of all these kernels; the rest is the caller's promise.
+        unsafe { slot.stream().launch(kernel, job.elems.div_ceil(THREADS), THREADS, job) }
+    }
+}
+
+/// Cipher blocks of a stream of `bytes` bytes. A chunk's field is below 2^32 bytes.
+fn blocks(bytes: usize) -> u32 {
+    bytes.div_ceil(layout::ALIGN) as u32
+}
+
+fn tiles(bytes: usize) -> u32 {
+    blocks(bytes).div_ceil(STREAM_THREADS)
+}
+
+fn check_elems(elems: usize) -> Result<(), BackendError> {
+    if (1..=CHUNK_ELEMS).contains(&elems) {
+        Ok(())
+    } else {
+        Err(BackendError::Misuse("a chunk has 1 to 65536 elements"))
+    }
+}
+
+/// The cipher's key of a party's stream of `field`.
+pub(crate) fn eval_key(job: &EvalJob, field: FieldId) -> [u8; 16] {
+    StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk }.key(&job.seed, field)
+}
+
+/// Both parties' keys of a chunk in the making.
+pub(crate) struct Dealing {
+    shared: Arc<Shared>,
+    kernels: Arc<Kernels>,
+    slot: Slot,
+    job: Job,
+    lengths: Vec<usize>,
+    /// For each party, where its delivered fields stand and where they go.
+    runs: [Vec<(usize, std::ops::Range<usize>)>; 2],
+    bytes: [usize; 2],
+}
+
+impl Dealing {
+    /// Lays the chunk out and uploads the table of its streams.
+    pub(crate) fn prepare(shared: &Arc<Shared>, job: &DealJob<'_>) -> Result<Self, BackendError> {
+        check_elems(job.elems)?;
+        let kernels = shared.kernels(job.gate)?;
+        let shape = job.gate.key_shape();
+        let seeded = layout::seeded(job.chunk);
+        let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
+        let stream = |seed: &Seed, id: FieldId, to: usize, bytes: usize| Stream { key: domain.key(seed, id), to, bytes };
+
+        let mut layout = Layout::from(TABLE_BYTES);
+        let mut addresses = Job {
+            elems: job.elems as u32,
+            plane_bytes: job.elems.div_ceil(8) as u32,
+            seeded: seeded.index() as u32,
+            ..Job::default()
+        };
+        let mut streams = Vec::new();
+        let mut runs = [Vec::new(), Vec::new()];
+        for party in [Party::P0, Party::P1] {
+            let mut places = layout.fields(shape, party.role(job.chunk), job.elems, false);
+            for place in &mut places {
+                let index = usize::from(place.id.0);
+                // Correction words are made once.
+                if shape.field(place.id).source == Source::Common && party == Party::P1 {
+                    place.at = addresses.key[0][index] as usize;
+                }
+                addresses.key[party.index()][index] = place.at as u64;
+                match shape.field(place.id).source {
+                    Source::Own => {
+                        streams.push(stream(&job.party_seeds[party.index()], place.id, place.at, place.bytes));
+                    }
+                    // Both sides start as the seeded side's.
+                    Source::Shared => {
+                        streams.push(stream(&job.party_seeds[seeded.index()], place.id, place.at, place.bytes));
+                    }
+                    Source::Common | Source::Dealer => {}
+                }
+            }
+            runs[party.index()] = layout::runs(&places);
+        }
+        let own = shape.fields().iter().enumerate().filter(|(_, field)| field.source == Source::Dealer);
+        let own = own.map(|(id, field)| (FieldId(id as u16), field.width.bytes(job.elems)));
+        let further = kernels.dealer_streams.iter().map(|(id, bytes)| (*id, bytes * job.elems));
+        for (id, bytes) in own.chain(further) {
+            let at = layout.take(bytes);
+            addresses.dealer[usize::from(id.0)] = at as u64;
+            streams.push(stream(job.dealer_seed, id, at, bytes));
+        }
+
+        let mut slot = shared.memory.slot(layout.end(), TABLE_BYTES)?;
+        let base = slot.at(0);
+        let rows = addresses.key.iter_mut().flatten().chain(&mut addresses.dealer);
+        rows.filter(|at| **at != 0).for_each(|at| *at += base);
+        shared.put_streams(&mut slot, &streams)?;
+        slot.upload(0, 0, TABLE_BYTES)?;
+        Ok(Self {
+            shared: shared.clone(),
+            kernels,
+            slot,
+            job: addresses,
+            lengths: streams.iter().map(|stream| stream.bytes).collect(),
+            runs,
+            bytes: [Party::P0, Party::P1].map(|party| shape.chunk_bytes(party.role(job.chunk), job.elems)),
+        })
+    }
+
+    /// Queues the expansion of the streams.
+    pub(crate) fn expand(&self) -> Result<(), BackendError> {
+        self.shared.expand(&self.slot, &self.lengths)
+    }
+
+    /// Queues the gate's kernels.
+    pub(crate) fn combine(&self) -> Result<(), BackendError> {
+        for kernel in &self.kernels.deal {
+            // SAFETY: prepare laid out every field that the gate's key has.
+            unsafe { self.shared.start(&self.slot, *kernel, &self.job) }?;
+        }
+        Ok(())
+    }
+
+    /// Queues all of it.
+    pub(crate) fn run(&self) -> Result<(), BackendError> {
+        self.expand()?;
+        self.combine()
+    }
+
+    /// The chunk's slot, for measurements.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Bytes that are expanded from streams, for measurements.
+    pub(crate) fn stream_bytes(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    /// Copies the keys to the host, waits, and hands them over.
+    pub(crate) fn fetch(self) -> Result<[SecretBytes; 2], BackendError> {
+        let [mut key_0, mut key_1] =
+            [self.shared.memory.pinned(self.bytes[0])?, self.shared.memory.pinned(self.bytes[1])?];
+        let mut copied = Ok(());
+        for (key, runs) in [&mut key_0, &mut key_1].into_iter().zip(&self.runs) {
+            for (at, range) in runs {
+                // SAFETY: the keys are not touched before the wait below, whatever fails.
+                copied = copied.and(unsafe { self.slot.download_to(*at, &mut key.bytes_mut()[range.clone()]) });
+            }
+        }
+        let done = self.slot.stream().wait();
+        copied.and(done)?;
+        Ok([key_0, key_1].map(|key| SecretBytes::from_memory(Box::new(key))))
+    }
+}
+
+/// Whether the gate's evaluation needs this party's share of the input's mask.
+pub(crate) fn wants_input_mask(gate: &Gate, id: FieldId) -> bool {
+    id == R_IN && gate.takes_shares()
+}

@@ -1,0 +1,247 @@
+//! The CUDA driver: found at run time, every failure a typed error. Calls are made on whichever thread needs them; each
+//! public function binds the context first.
+
+use std::{
+    ffi::{CString, c_void},
+    sync::Arc,
+};
+
+use cudarc::driver::{
+    CudaContext, DriverError,
+    result::{self, event, stream},
+    sys::{self, CUdevice_attribute_enum as Attribute, CUresult},
+};
+use suf_gate::BackendError;
+
+/// Oldest driver that is used: CUDA 12.8, the first that the bindings' calls are all in.
+const MIN_DRIVER: i32 = 12080;
+
+/// The driver's failures as the backend's.
+pub(crate) fn failed(what: &'static str) -> impl Fn(DriverError) -> BackendError {
+    move |error| match error.0 {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => BackendError::OutOfMemory(what.into()),
+        _ => BackendError::Failed(format!("{what}: {error}")),
+    }
+}
+
+/// One GPU, opened.
+pub(crate) struct Device {
+    context: Arc<CudaContext>,
+    /// Model name.
+    pub(crate) name: String,
+    /// Driver version, as 1000 * major + 10 * minor.
+    pub(crate) driver: i32,
+    /// Compute capability, as 10 * major + minor.
+    pub(crate) sm: u32,
+    /// Multiprocessors.
+    pub(crate) processors: u32,
+}
+
+impl Device {
+    /// Opens GPU number `ordinal`. Nothing of the driver is touched before it is known to be there.
+    pub(crate) fn open(ordinal: usize) -> Result<Self, BackendError> {
+        let unavailable = |what: String| BackendError::Unavailable(what);
+        // SAFETY: loads a library by name and drops it again; the driver's initialisers have no precondition.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(unavailable("no NVIDIA driver is installed (libcuda.so is not found)".into()));
+        }
+        result::init().map_err(|error| unavailable(format!("the driver does not start: {error}")))?;
+        let driver = driver_version().map_err(|error| unavailable(format!("the driver's version: {error}")))?;
+        if driver < MIN_DRIVER {
+            return Err(unavailable(format!(
+                "the driver supports CUDA {}, 12.8 is the oldest that is used; install a newer driver",
+                version(driver)
+            )));
+        }
+        let count = result::device::get_count().map_err(|error| unavailable(error.to_string()))?;
+        if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
+            return Err(unavailable(format!("GPU {ordinal} is asked for, {count} are there")));
+        }
+        let context = CudaContext::new(ordinal).map_err(|error| unavailable(error.to_string()))?;
+        let attribute = |attribute| {
+            context.attribute(attribute).map(i32::unsigned_abs).map_err(|error| unavailable(error.to_string()))
+        };
+        Ok(Self {
+            name: context.name().map_err(|error| unavailable(error.to_string()))?,
+            driver,
+            sm: 10 * attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?
+                + attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            processors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            context,
+        })
+    }
+
+    /// Model and driver, for records.
+    pub(crate) fn description(&self) -> String {
+        format!("{} (driver of CUDA {}, sm_{})", self.name, version(self.driver), self.sm)
+    }
+
+    /// Makes this GPU the calling thread's.
+    pub(crate) fn bind(&self) -> Result<(), BackendError> {
+        self.context.bind_to_thread().map_err(failed("binding the GPU to a thread"))
+    }
+
+    /// A stream of its own order.
+    pub(crate) fn stream(&self) -> Result<Stream, BackendError> {
+        self.bind()?;
+        let raw = stream::create(stream::StreamKind::NonBlocking).map_err(failed("a new stream"))?;
+        Ok(Stream { raw })
+    }
+
+    /// Loads a cubin.
+    pub(crate) fn load(&self, cubin: &[u8]) -> Result<Module, BackendError> {
+        self.bind()?;
+        // SAFETY: the image is a whole cubin, as NVRTC made it for this GPU, and outlives the call.
+        let raw = unsafe { result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
+        Ok(Module { raw })
+    }
+}
+
+fn version(number: i32) -> String {
+    format!("{}.{}", number / 1000, number % 1000 / 10)
+}
+
+fn driver_version() -> Result<i32, DriverError> {
+    let mut version = 0;
+    // SAFETY: writes one integer to the address given.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
+    Ok(version)
+}
+
+/// Work in order on the GPU.
+pub(crate) struct Stream {
+    raw: sys::CUstream,
+}
+
+// SAFETY: a stream's handle may be used from any thread on which its context is current.
+unsafe impl Send for Stream {}
+// SAFETY: as above; the driver locks each call on a stream.
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    /// Waits until all work given to the stream is done.
+    pub(crate) fn wait(&self) -> Result<(), BackendError> {
+        // SAFETY: the stream lives as long as self.
+        unsafe { stream::synchronize(self.raw) }.map_err(failed("waiting for the GPU"))
+    }
+
+    /// Copies `from` to the device address `to`.
+    ///
+    /// # Safety
+    /// `from.len()` bytes at `to` are the caller's, and `from` stays as it is until the stream has been waited for.
+    pub(crate) unsafe fn upload(&self, from: &[u8], to: u64) -> Result<(), BackendError> {
+        // SAFETY: by the caller's promise.
+        unsafe { result::memcpy_htod_async(to, from, self.raw) }.map_err(failed("a copy to the GPU"))
+    }
+
+    /// Copies the device address `from` to `to`.
+    ///
+    /// # Safety
+    /// `to.len()` bytes at `from` are the caller's, and `to` is not touched until the stream has been waited for.
+    pub(crate) unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<(), BackendError> {
+        // SAFETY: by the caller's promise.
+        unsafe { result::memcpy_dtoh_async(to, from, self.raw) }.map_err(failed("a copy from the GPU"))
+    }
+
+    /// Zeroes device memory.
+    ///
+    /// # Safety
+    /// `len` bytes at `at` are the caller's.
+    pub(crate) unsafe fn zero(&self, at: u64, len: usize) -> Result<(), BackendError> {
+        // SAFETY: by the caller's promise.
+        unsafe { result::memset_d8_async(at, 0, len, self.raw) }.map_err(failed("wiping memory"))
+    }
+
+    /// Starts `kernel` on `blocks` blocks of `threads` threads, with `job` as its one parameter.
+    ///
+    /// # Safety
+    /// `Job` is laid out as the kernel's parameter, and what its addresses point to is the caller's until the stream has
+    /// been waited for.
+    pub(crate) unsafe fn launch<Job>(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        threads: u32,
+        job: &Job,
+    ) -> Result<(), BackendError> {
+        let parameter: *const Job = job;
+        let mut parameters = [parameter.cast_mut().cast::<c_void>()];
+        // SAFETY: the driver copies the parameter during the call; the rest is the caller's promise.
+        unsafe {
+            result::launch_kernel(kernel.raw, (blocks, 1, 1), (threads, 1, 1), 0, self.raw, &mut parameters)
+        }
+        .map_err(failed("starting a kernel"))
+    }
+
+    /// Marks this point of the stream in time.
+    pub(crate) fn mark(&self) -> Result<Mark, BackendError> {
+        let raw = event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed("a new event"))?;
+        let mark = Mark { raw };
+        // SAFETY: both handles are live.
+        unsafe { event::record(mark.raw, self.raw) }.map_err(failed("an event"))?;
+        Ok(mark)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live and not used again. A failure here has been or will be reported by other calls.
+        let _ = unsafe { stream::destroy(self.raw) };
+    }
+}
+
+/// A point of a stream in time.
+pub(crate) struct Mark {
+    raw: sys::CUevent,
+}
+
+impl Mark {
+    /// Milliseconds from `earlier` to this point, once both are past.
+    pub(crate) fn since_ms(&self, earlier: &Self) -> Result<f32, BackendError> {
+        // SAFETY: both handles are live.
+        unsafe {
+            event::synchronize(self.raw).map_err(failed("waiting for an event"))?;
+            event::elapsed(earlier.raw, self.raw)
+        }
+        .map_err(failed("reading an event"))
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live and not used again.
+        let _ = unsafe { event::destroy(self.raw) };
+    }
+}
+
+/// Loaded kernels. Never unloaded before the process ends: their functions are used from every thread.
+pub(crate) struct Module {
+    raw: sys::CUmodule,
+}
+
+// SAFETY: a module's handle may be used from any thread on which its context is current.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
+impl Module {
+    /// The kernel called `name`.
+    pub(crate) fn kernel(&self, name: &str) -> Result<Kernel, BackendError> {
+        let symbol = CString::new(name).map_err(|_| BackendError::Misuse("a kernel's name with a zero byte"))?;
+        // SAFETY: the module is loaded and stays so.
+        let raw = unsafe { result::module::get_function(self.raw, symbol) }
+            .map_err(|error| BackendError::Failed(format!("kernel {name}: {error}")))?;
+        Ok(Kernel { raw })
+    }
+}
+
+/// A kernel of a module.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel {
+    raw: sys::CUfunction,
+}
+
+// SAFETY: a function's handle may be used from any thread on which its context is current.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}

@@ -1,0 +1,260 @@
+//! A chunk's evaluation on the GPU: one upload, one kernel and one download for each exchange.
+
+use std::{ops::Range, sync::Arc};
+
+use suf_gate::{
+    BackendError, ChunkEval, EvalJob, Input, KeyBytes, Role, Segment, Source, StagedKey,
+    layout::{R_IN, R_OUT},
+};
+
+use crate::{
+    backend::{self, Kernels, Shared},
+    layout::{self, Job, Layout, SEGMENTS, STATES, Stream, TABLE_BYTES},
+    memory::Slot,
+};
+
+/// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
+pub(crate) struct Staged {
+    shared: Arc<Shared>,
+    kernels: Arc<Kernels>,
+    eval: EvalJob,
+    slot: Slot,
+    job: Job,
+    rooms: Rooms,
+    /// Where this party's key ends: its upload.
+    key_end: usize,
+    lengths: Vec<usize>,
+}
+
+/// Where the rest of a chunk stands in the slot, and, from `pinned` on, in its pinned memory.
+#[derive(Clone, Copy, Debug)]
+struct Rooms {
+    input: usize,
+    output: usize,
+    /// Messages in turn: this party's of the exchange before, and the one in the making.
+    messages: [usize; 2],
+    incoming: usize,
+    pinned_words: usize,
+    pinned_out: usize,
+    pinned_in: usize,
+}
+
+impl Staged {
+    /// Queues the upload of `key` and the expansion of the rest.
+    pub(crate) fn new(shared: Arc<Shared>, eval: &EvalJob, key: &KeyBytes) -> Result<Self, BackendError> {
+        let (gate, elems) = (&eval.gate, eval.elems);
+        let shape = gate.key_shape();
+        let role = eval.party.role(eval.chunk);
+        if key.len() != shape.chunk_bytes(role, elems) {
+            return Err(BackendError::Misuse("a key of another length than the layout's"));
+        }
+        let kernels = shared.kernels(gate)?;
+
+        let mut layout = Layout::from(TABLE_BYTES);
+        let places = layout.fields(shape, role, elems, role == Role::Seeded);
+        let delivered = places.iter().filter(|place| place.packed.is_some());
+        let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(TABLE_BYTES);
+        let words = 8 * elems;
+        let message = layout::largest_message(gate, elems);
+        let input = layout.take(words);
+        let output = layout.take(words);
+        let states: [usize; STATES] = std::array::from_fn(|_| layout.take(words));
+        let messages = [layout.take(message), layout.take(message)];
+        let incoming = layout.take(message);
+        let mut pinned = Layout::from(key_end);
+        let rooms = Rooms {
+            input,
+            output,
+            messages,
+            incoming,
+            pinned_words: pinned.take(words),
+            pinned_out: pinned.take(message),
+            pinned_in: pinned.take(message),
+        };
+
+        let mut slot = shared.memory.slot(layout.end(), pinned.end())?;
+        let mut job = Job {
+            elems: elems as u32,
+            plane_bytes: elems.div_ceil(8) as u32,
+            party: eval.party.index() as u32,
+            seeded: layout::seeded(eval.chunk).index() as u32,
+            input: slot.at(input),
+            output: slot.at(output),
+            state: states.map(|at| slot.at(at)),
+            ..Job::default()
+        };
+        let mut streams = Vec::new();
+        for place in &places {
+            job.key[0][usize::from(place.id.0)] = slot.at(place.at);
+            match &place.packed {
+                Some(range) => {
+                    let to = place.at..place.at + place.bytes;
+                    slot.pinned.bytes_mut()[to].copy_from_slice(&key.expose()[range.clone()]);
+                }
+                None => {
+                    let is_mask = place.id == R_IN || place.id == R_OUT;
+                    let wanted = !is_mask || backend::wants_input_mask(gate, place.id);
+                    if wanted && shape.field(place.id).source != Source::Dealer {
+                        let key = backend::eval_key(eval, place.id);
+                        streams.push(Stream { key, to: place.at, bytes: place.bytes });
+                    }
+                }
+            }
+        }
+        shared.put_streams(&mut slot, &streams)?;
+        let lengths = streams.iter().map(|stream| stream.bytes).collect();
+        let staged = Self { shared, kernels, eval: eval.clone(), slot, job, rooms, key_end, lengths };
+        staged.upload()?;
+        staged.expand()?;
+        Ok(staged)
+    }
+
+    /// Queues the upload of the key.
+    pub(crate) fn upload(&self) -> Result<(), BackendError> {
+        self.slot.upload(0, 0, self.key_end)
+    }
+
+    /// Queues the expansion of what was not delivered.
+    pub(crate) fn expand(&self) -> Result<(), BackendError> {
+        self.shared.expand(&self.slot, &self.lengths)
+    }
+
+    /// Bytes of the upload, and bytes that are expanded, for measurements.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        (self.key_end - TABLE_BYTES, self.lengths.iter().sum())
+    }
+
+    /// Starts on the input.
+    pub(crate) fn evaluate(mut self, input: &Input) -> Result<Eval, BackendError> {
+        let (Input::Wire(words) | Input::Shares(words)) = input;
+        if matches!(input, Input::Shares(_)) != self.eval.gate.takes_shares() {
+            return Err(BackendError::Misuse("shares where the gate takes the wire, or the other way round"));
+        }
+        if words.len() != self.eval.elems {
+            return Err(BackendError::Misuse("an input of another length than the chunk's"));
+        }
+        self.shared.device.bind()?;
+        let Rooms { input, pinned_words, .. } = self.rooms;
+        let place = &mut self.slot.pinned.bytes_mut()[pinned_words..][..8 * words.len()];
+        for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        self.slot.upload(pinned_words, input, 8 * words.len())?;
+        Ok(Eval { chunk: self, sent: 0 })
+    }
+}
+
+impl StagedKey for Staged {
+    fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
+        Ok(Box::new(self.evaluate(&input)?))
+    }
+}
+
+/// A chunk in evaluation.
+pub(crate) struct Eval {
+    chunk: Staged,
+    /// Exchanges whose message has been made.
+    sent: usize,
+}
+
+impl Eval {
+    /// Queues the kernel of exchange `step`, on messages that are on the GPU.
+    pub(crate) fn compute(&mut self, step: usize) -> Result<(), BackendError> {
+        let Staged { shared, kernels, slot, rooms, eval, job, .. } = &mut self.chunk;
+        let (gate, elems) = (&eval.gate, eval.elems);
+        let addresses = |segments: &[Segment], at: usize| {
+            let mut list = [0; SEGMENTS];
+            for (address, range) in list.iter_mut().zip(Layout::from(at).segments(segments, elems)) {
+                *address = slot.at(range.start);
+            }
+            list
+        };
+        if let Some(before) = step.checked_sub(1) {
+            let segments = &gate.exchanges()[before];
+            job.mine = addresses(segments, rooms.messages[before % 2]);
+            job.theirs = addresses(segments, rooms.incoming);
+        }
+        let kernel = match gate.exchanges().get(step) {
+            Some(segments) => {
+                job.out = addresses(segments, rooms.messages[step % 2]);
+                kernels.steps[step]
+            }
+            None => shared.opening()?,
+        };
+        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new.
+        unsafe { shared.start(slot, kernel, job) }
+    }
+
+    /// The chunk's slot, for measurements.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.chunk.slot
+    }
+
+    /// Copies the peer's message of the exchange before `step` to the GPU.
+    fn receive(&mut self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
+        let gate = &self.chunk.eval.gate;
+        let elems = self.chunk.eval.elems;
+        if step != self.sent || step > gate.exchanges().len() {
+            return Err(BackendError::Misuse("an exchange out of turn"));
+        }
+        let expected = step.checked_sub(1).map_or(0, |before| gate.message_bytes(before, elems));
+        if incoming.len() != expected {
+            return Err(BackendError::Misuse("a message of another length than the gate's"));
+        }
+        self.chunk.shared.device.bind()?;
+        let Some(before) = step.checked_sub(1) else { return Ok(()) };
+        let Rooms { incoming: to, pinned_in, .. } = self.chunk.rooms;
+        let (places, len) = places(&gate.exchanges()[before], elems, pinned_in);
+        let slot = &mut self.chunk.slot;
+        for (place, packed) in places {
+            slot.pinned.bytes_mut()[place].copy_from_slice(&incoming[packed]);
+        }
+        slot.upload(pinned_in, to, len)
+    }
+}
+
+impl ChunkEval for Eval {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+        if step >= self.chunk.eval.gate.exchanges().len() {
+            return Err(BackendError::Misuse("a step that the gate does not have"));
+        }
+        self.receive(step, incoming)?;
+        self.compute(step)?;
+        let Rooms { messages, pinned_out, .. } = self.chunk.rooms;
+        let gate = &self.chunk.eval.gate;
+        let (places, len) = places(&gate.exchanges()[step], self.chunk.eval.elems, pinned_out);
+        self.chunk.slot.download(messages[step % 2], pinned_out, len)?;
+        self.chunk.slot.stream().wait()?;
+        let mut message = Vec::with_capacity(gate.message_bytes(step, self.chunk.eval.elems));
+        for (place, _) in places {
+            message.extend_from_slice(&self.chunk.slot.pinned.bytes()[place]);
+        }
+        self.sent = step + 1;
+        Ok(message)
+    }
+
+    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
+        let step = self.chunk.eval.gate.exchanges().len();
+        self.receive(step, incoming)?;
+        self.compute(step)?;
+        let Rooms { output, pinned_words, .. } = self.chunk.rooms;
+        let len = 8 * self.chunk.eval.elems;
+        self.chunk.slot.download(output, pinned_words, len)?;
+        self.chunk.slot.stream().wait()?;
+        let words = self.chunk.slot.pinned.bytes()[pinned_words..][..len].as_chunks::<8>().0;
+        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+}
+
+/// A message's segments: in pinned memory from `start` on, and in the packed message. And the bytes they span there.
+fn places(segments: &[Segment], elems: usize, start: usize) -> (Vec<(Range<usize>, Range<usize>)>, usize) {
+    let mut layout = Layout::from(start);
+    let mut end = 0;
+    let pairs = layout.segments(segments, elems).into_iter().map(|place| {
+        let packed = end..end + place.len();
+        end = packed.end;
+        (place, packed)
+    });
+    let pairs = pairs.collect();
+    (pairs, layout.end() - start)
+}

@@ -1,0 +1,76 @@
+//! What each gate runs on the GPU: its source, and its kernels in order.
+
+mod onehot;
+
+use suf_gate::{BackendError, Curve, Gate, Shape, layout::FieldId, ring::WIRE};
+
+use crate::header::Source;
+
+const LOOKUP: &str = include_str!("../../cu/lookup.cuh");
+const LINE: &str = include_str!("../../cu/line.cuh");
+
+/// A gate's kernels.
+pub(crate) struct Plan {
+    /// The source of all of them.
+    pub(crate) source: Source,
+    /// Those that make a chunk's keys, after its streams are expanded.
+    pub(crate) deal: Vec<&'static str>,
+    /// The one of each exchange.
+    pub(crate) steps: Vec<&'static str>,
+    /// Streams of the dealer besides those of its own fields: the field, and the bytes of an element.
+    pub(crate) dealer_streams: Vec<(FieldId, usize)>,
+}
+
+impl Plan {
+    /// Of `gate`.
+    pub(crate) fn of(gate: &Gate) -> Result<Self, BackendError> {
+        match gate.shape() {
+            Shape::Onehot(gate) => Ok(onehot::plan(gate)),
+            _ => Err(BackendError::Unavailable(format!("{} has no kernels for a GPU", gate.protocol()))),
+        }
+    }
+}
+
+/// Defines what `line.cuh` wants.
+fn define_line(source: &mut Source, curve: &Curve) {
+    source.define("ENTRY_BITS", curve.mask_bits());
+    source.number("LEFT_SLOPE", curve.left.slope);
+    source.number("LEFT_INTERCEPT", curve.left.intercept);
+    source.number("STEP_SLOPE", curve.right.slope - curve.left.slope);
+    source.number("STEP_INTERCEPT", curve.right.intercept - curve.left.intercept);
+    let slopes = WIRE.encode(curve.left.slope + curve.right.slope);
+    source.define("SLOPES", format_args!("{slopes:#x}ULL"));
+}
+
+#[cfg(test)]
+mod tests {
+    use suf_gate::catalog;
+
+    use super::*;
+    use crate::{backend::base_source, nvrtc::Compiler};
+
+    /// Every kernel of every built-in gate, for every architecture; registers that spill to memory are a failure.
+    #[test]
+    fn every_kernel_compiles_without_spills() {
+        let compiler = match Compiler::find() {
+            Ok(compiler) => compiler,
+            Err(reason) => return eprintln!("SKIPPED, no kernel was compiled: {reason}"),
+        };
+        let mut sources = vec![("base".to_owned(), base_source())];
+        for gate in catalog::builtin() {
+            if let Ok(plan) = Plan::of(&gate) {
+                sources.push((format!("{} {} {:?}", gate.protocol(), gate.name(), gate.declared()), plan.source));
+            }
+        }
+        // One architecture for every gate; the others for a gate of each protocol.
+        for (name, source) in &sources {
+            for sm in [80, 90, 100] {
+                let compiled = compiler.compile(source.text(), sm).unwrap_or_else(|error| panic!("{name}: {error}"));
+                for usage in compiled.usage {
+                    println!("{name}, sm_{sm}: {usage:?}");
+                    assert_eq!(usage.spill_bytes, 0, "{name}, sm_{sm}: {usage:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `onehot` on the GPU.
+
+use suf_gate::{
+    layout::{R_IN, R_OUT},
+    onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, Onehot},
+};
+
+use super::{LINE, LOOKUP, Plan, define_line};
+use crate::header::Source;
+
+/// The kernels of a gate, and the order in which they run.
+pub(super) fn plan(gate: &Onehot) -> Plan {
+    let curve = gate.curve();
+    let mut source = Source::new();
+    source.field("F_R_IN", R_IN);
+    source.field("F_R_OUT", R_OUT);
+    source.field("F_BIT_MASKS", BIT_MASKS);
+    source.field("F_ENTRY_MASK", ENTRY_MASK);
+    source.field("F_WINDOW", HOT_WINDOW);
+    source.field("F_DIGIT_0", gate.hot_digit(0));
+    if let Some((table, mask)) = gate.combine_table() {
+        source.field("F_COMBINE", table);
+        source.field("F_COMBINE_MASK", mask);
+    }
+    if let Some((table, masks)) = gate.select_table() {
+        source.field("F_SELECT", table);
+        source.field("F_CHOICE_MASKS", masks);
+    }
+    source.field("F_RING", gate.ring_elements());
+    source.define("WINDOW_BITS", curve.window_bits);
+    source.define("SHIFT", curve.shift);
+    source.define("T_BITS", gate.t_bits());
+    source.define("DIGITS", gate.digits().len());
+    source.define("LOWER_DIGITS", gate.lower_digits());
+    let digits = gate.digits().iter().rev().fold(0u32, |all, bits| all << 4 | u32::from(*bits));
+    source.define("DIGIT_BITS", digits);
+    // Seen from the public digit v, place k = r - v stands for t = (-k mod 2^L) - 2^(L-1).
+    let size = curve.window_len();
+    let entries: Vec<i32> = (0..size).map(|place| curve.residual[(size - place) % size]).collect();
+    source.lookup("WINDOW", &entries);
+    define_line(&mut source, curve);
+    source.code(LOOKUP);
+    source.code(LINE);
+    source.code(include_str!("../../cu/onehot.cu"));
+
+    let mut steps = vec!["onehot_states"];
+    steps.extend(gate.combine_table().map(|_| "onehot_combine"));
+    steps.extend(gate.select_table().map(|_| "onehot_choice"));
+    steps.push("onehot_output");
+    Plan { source, deal: vec!["onehot_deal"], steps, dealer_streams: Vec::new() }
+}

@@ -1,0 +1,200 @@
+//! Where a chunk's bytes stand on the GPU, and the parameters of the kernels.
+//!
+//! A delivered key has no padding between its fields. On the GPU every field starts at a multiple of [`ALIGN`], so that
+//! it can be read in wide words; a full chunk's fields are multiples of that anyway, and are copied in one piece.
+
+use std::ops::Range;
+
+use suf_gate::{Gate, KeyShape, Party, Role, Segment, Source, layout::FieldId};
+
+/// Most fields of a gate, the wire's masks included.
+pub(crate) const FIELDS: usize = 24;
+
+/// Most numbers per element that an evaluation keeps from one exchange to the next.
+pub(crate) const STATES: usize = 6;
+
+/// Most segments of a message.
+pub(crate) const SEGMENTS: usize = 16;
+
+/// Most streams that a chunk is expanded from: two parties' and the dealer's of every field.
+pub(crate) const MAX_STREAMS: usize = 3 * FIELDS;
+
+/// Alignment of everything on the GPU: a block of the cipher, and the widest access.
+pub(crate) const ALIGN: usize = 16;
+
+/// What a kernel works on: the parameter of every kernel but the expansion of streams. `cu/prelude.cuh` has the same
+/// structure; addresses are the GPU's.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Job {
+    /// Elements of the chunk.
+    pub(crate) elems: u32,
+    /// Bytes of a plane of a key.
+    pub(crate) plane_bytes: u32,
+    /// The evaluating party.
+    pub(crate) party: u32,
+    /// The party that expands its side of the shared fields.
+    pub(crate) seeded: u32,
+    /// The parties' fields when dealing; in evaluation those of the evaluating party, in the first row.
+    pub(crate) key: [[u64; FIELDS]; 2],
+    /// The dealer's streams.
+    pub(crate) dealer: [u64; FIELDS],
+    /// x_hat or a party's shares of x, a word for each element.
+    pub(crate) input: u64,
+    /// y_hat, likewise.
+    pub(crate) output: u64,
+    /// What an evaluation keeps, a word for each element.
+    pub(crate) state: [u64; STATES],
+    /// Segments of the message in the making.
+    pub(crate) out: [u64; SEGMENTS],
+    /// Those of this party's message of the exchange before.
+    pub(crate) mine: [u64; SEGMENTS],
+    /// Those of the peer's.
+    pub(crate) theirs: [u64; SEGMENTS],
+}
+
+/// One stream to be expanded: an element of the table that the kernel `streams` reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    /// The cipher's key.
+    pub(crate) key: [u8; 16],
+    /// Where the first block goes, from the start of the slot.
+    pub(crate) to: usize,
+    /// Bytes wanted; whole blocks are written.
+    pub(crate) bytes: usize,
+}
+
+/// Bytes of an element of the table of streams: key, address, first tile, blocks.
+pub(crate) const STREAM_BYTES: usize = 32;
+
+/// Bytes of the whole table.
+pub(crate) const TABLE_BYTES: usize = STREAM_BYTES * MAX_STREAMS;
+
+/// A field's places: in the slot, and in the packed key if it is delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Which field.
+    pub(crate) id: FieldId,
+    /// In the slot.
+    pub(crate) at: usize,
+    /// Its length in bytes.
+    pub(crate) bytes: usize,
+    /// In the packed key.
+    pub(crate) packed: Option<Range<usize>>,
+}
+
+/// Hands out consecutive aligned places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    end: usize,
+}
+
+impl Layout {
+    /// From byte `start` on.
+    pub(crate) fn from(start: usize) -> Self {
+        Self { end: start.next_multiple_of(ALIGN) }
+    }
+
+    /// The next `bytes` bytes.
+    pub(crate) fn take(&mut self, bytes: usize) -> usize {
+        let at = self.end;
+        self.end = (at + bytes).next_multiple_of(ALIGN);
+        at
+    }
+
+    /// The end of everything handed out.
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Places for the fields of one party: those delivered first, in the key's order, then the rest that it can expand.
+    pub(crate) fn fields(&mut self, shape: &KeyShape, role: Role, elems: usize, seeded_too: bool) -> Vec<Place> {
+        let mut places = Vec::with_capacity(shape.fields().len());
+        for delivered in [true, false] {
+            for (index, field) in shape.fields().iter().enumerate() {
+                let id = FieldId(index as u16);
+                let wanted = match field.source {
+                    Source::Dealer | Source::Common => false,
+                    Source::Own => true,
+                    Source::Shared => seeded_too,
+                };
+                if shape.delivered(id, role) == delivered && (delivered || wanted) {
+                    let bytes = field.width.bytes(elems);
+                    places.push(Place { id, at: self.take(bytes), bytes, packed: shape.range(id, role, elems) });
+                }
+            }
+        }
+        places
+    }
+
+    /// Places for the segments of a message.
+    pub(crate) fn segments(&mut self, segments: &[Segment], elems: usize) -> Vec<Range<usize>> {
+        segments
+            .iter()
+            .map(|segment| {
+                let bytes = segment.bytes(elems);
+                let at = self.take(bytes);
+                at..at + bytes
+            })
+            .collect()
+    }
+}
+
+/// Neighbouring delivered fields joined where their places on the GPU follow each other as in the key: (place in the
+/// slot, range in the key).
+pub(crate) fn runs(places: &[Place]) -> Vec<(usize, Range<usize>)> {
+    let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+    for (at, range) in places.iter().filter_map(|place| Some((place.at, place.packed.clone()?))) {
+        match runs.last_mut() {
+            Some((start, run)) if run.end == range.start && *start + run.len() == at => run.end = range.end,
+            _ => runs.push((at, range)),
+        }
+    }
+    runs
+}
+
+/// The party that expands its side of the shared fields of chunk `chunk`.
+pub(crate) fn seeded(chunk: u32) -> Party {
+    match Party::P0.role(chunk) {
+        Role::Seeded => Party::P0,
+        Role::Explicit => Party::P1,
+    }
+}
+
+/// The message of a gate that needs most room on the GPU, in bytes.
+pub(crate) fn largest_message(gate: &Gate, elems: usize) -> usize {
+    let room = |segments: &Vec<Segment>| {
+        let mut layout = Layout::from(0);
+        layout.segments(segments, elems);
+        layout.end()
+    };
+    gate.exchanges().iter().map(room).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use suf_gate::{CHUNK_ELEMS, catalog};
+
+    use super::*;
+
+    #[test]
+    fn every_builtin_gate_fits() {
+        for gate in catalog::builtin() {
+            assert!(gate.key_shape().fields().len() <= FIELDS, "{}", gate.name());
+            assert!(gate.exchanges().iter().all(|segments| segments.len() <= SEGMENTS), "{}", gate.name());
+        }
+    }
+
+    #[test]
+    fn a_full_chunk_is_one_run() {
+        for gate in catalog::builtin() {
+            for role in [Role::Seeded, Role::Explicit] {
+                let places = Layout::from(0).fields(gate.key_shape(), role, CHUNK_ELEMS, true);
+                let bytes = gate.key_shape().chunk_bytes(role, CHUNK_ELEMS);
+                let whole: usize = runs(&places).iter().map(|(_, range)| range.len()).sum();
+                assert_eq!(whole, bytes);
+                assert!(runs(&places).len() <= 1, "{}", gate.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The GPU backend: keys are made and evaluated by CUDA kernels, bit for bit as the CPU does it.
+//!
+//! Nothing of CUDA is needed to build this crate. The driver and NVRTC are found at run time; without them
+//! [`CudaBackend::new`] is a typed error. Kernels are compiled for the very GPU, for each gate with its numbers as
+//! constants ([`nvrtc`]), and kept in a cache on disk.
+//!
+//! A chunk's streams (AES-128 in counter mode) are expanded by one kernel into the places where its fields stand; the
+//! gate's kernels, with a thread for each element, work on those. No table index and no branch depends on a secret: the
+//! cipher's table is copied into every bank of shared memory, so that all look-ups take the same time.
+//!
+//! All unsafe code of the GPU side is here: calls of the driver in `driver`, `memory` and `nvrtc`, and the launches,
+//! whose addresses come from `layout`.
+
+mod backend;
+mod driver;
+mod eval;
+mod gates;
+mod header;
+mod layout;
+mod memory;
+pub mod nvrtc;
+
+pub use backend::CudaBackend;

@@ -1,0 +1,261 @@
+//! Memory of the GPU, and memory of the host that the GPU copies from and to. Both are pooled by size, so that the steady
+//! state allocates nothing, and wiped before they go back to their pool.
+
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    ptr::NonNull,
+    slice,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cudarc::driver::result;
+use suf_gate::{BackendError, secret::SecretMemory};
+
+use crate::driver::{Device, Stream, failed};
+
+/// Sizes are rounded up to multiples of this, so that the tail chunk of one batch fits the place of another's.
+const GRAIN: usize = 64 << 10;
+
+/// All memory of one GPU.
+pub(crate) struct Memory {
+    device: Arc<Device>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    device: HashMap<usize, Vec<DeviceBlock>>,
+    pinned: HashMap<usize, Vec<PinnedBlock>>,
+    streams: Vec<Stream>,
+}
+
+impl Memory {
+    /// No memory yet.
+    pub(crate) fn new(device: Arc<Device>) -> Self {
+        Self { device, idle: Mutex::default() }
+    }
+
+    /// A stream with `device_len` bytes on the GPU and `pinned_len` on the host.
+    pub(crate) fn slot(self: &Arc<Self>, device_len: usize, pinned_len: usize) -> Result<Slot, BackendError> {
+        let pinned = self.pinned(pinned_len)?;
+        let len = device_len.next_multiple_of(GRAIN);
+        let idle = self.idle().device.get_mut(&len).and_then(Vec::pop);
+        let block = match idle {
+            Some(block) => block,
+            None => match DeviceBlock::new(&self.device, len) {
+                Err(BackendError::OutOfMemory(_)) => {
+                    self.free_idle();
+                    DeviceBlock::new(&self.device, len)?
+                }
+                other => other?,
+            },
+        };
+        let idle = self.idle().streams.pop();
+        let stream = match idle {
+            Some(stream) => stream,
+            None => self.device.stream()?,
+        };
+        Ok(Slot { memory: self.clone(), block: Some(block), stream: Some(stream), pinned })
+    }
+
+    /// `len` bytes of the host that the GPU can copy from and to.
+    pub(crate) fn pinned(self: &Arc<Self>, len: usize) -> Result<Pinned, BackendError> {
+        let size = len.next_multiple_of(GRAIN);
+        let idle = self.idle().pinned.get_mut(&size).and_then(Vec::pop);
+        let block = match idle {
+            Some(block) => block,
+            None => PinnedBlock::new(&self.device, size)?,
+        };
+        Ok(Pinned { memory: self.clone(), block: Some(block), len })
+    }
+
+    /// Gives idle memory back to the driver; it was wiped when it became idle.
+    fn free_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
+        // Lists of blocks stay whole whatever a panicking thread was doing.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where one chunk is worked on.
+pub(crate) struct Slot {
+    memory: Arc<Memory>,
+    // Taken by drop alone.
+    block: Option<DeviceBlock>,
+    stream: Option<Stream>,
+    /// Memory of the host for what goes to and from the GPU.
+    pub(crate) pinned: Pinned,
+}
+
+impl Slot {
+    /// The chunk's stream.
+    pub(crate) fn stream(&self) -> &Stream {
+        self.stream.as_ref().expect("the stream is there until drop")
+    }
+
+    /// Address of byte `offset` of the slot's memory on the GPU.
+    pub(crate) fn at(&self, offset: usize) -> u64 {
+        let block = self.block.as_ref().expect("the block is there until drop");
+        debug_assert!(offset <= block.len, "an address inside the slot");
+        block.address + offset as u64
+    }
+
+    /// Queues a copy of `len` pinned bytes from `from` on to byte `to` of the slot.
+    pub(crate) fn upload(&self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
+        self.check(to, len);
+        // SAFETY: the place lies in the slot, whose memory is used by this stream alone; the pinned bytes belong to the
+        // slot too, and are written again only after a wait.
+        unsafe { self.stream().upload(&self.pinned.bytes()[from..from + len], self.at(to)) }
+    }
+
+    /// Queues a copy of `len` bytes from byte `from` of the slot on to pinned byte `to`.
+    pub(crate) fn download(&mut self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
+        self.check(from, len);
+        let address = self.at(from);
+        let stream = self.stream.as_ref().expect("the stream is there until drop");
+        // SAFETY: as in upload, the other way round.
+        unsafe { stream.download(address, &mut self.pinned.bytes_mut()[to..to + len]) }
+    }
+
+    /// Queues a copy of `to.len()` bytes from byte `from` of the slot on into another pinned block.
+    ///
+    /// # Safety
+    /// `to` is not touched until the stream has been waited for.
+    pub(crate) unsafe fn download_to(&self, from: usize, to: &mut [u8]) -> Result<(), BackendError> {
+        self.check(from, to.len());
+        // SAFETY: the place lies in the slot; the rest is the caller's promise.
+        unsafe { self.stream().download(self.at(from), to) }
+    }
+
+    fn check(&self, at: usize, len: usize) {
+        let size = self.block.as_ref().map_or(0, |block| block.len);
+        assert!(at <= size && len <= size - at, "a copy stays inside its slot");
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let (Some(block), Some(stream)) = (self.block.take(), self.stream.take()) else { return };
+        // What is still queued may read the pinned memory, which is wiped next. If the GPU is gone, so are its secrets;
+        // then nothing goes back to the pool.
+        // SAFETY: the block is this slot's.
+        let wiped = self.memory.device.bind().is_ok()
+            && unsafe { stream.zero(block.address, block.len) }.is_ok()
+            && stream.wait().is_ok();
+        if wiped {
+            let mut idle = self.memory.idle();
+            idle.device.entry(block.len).or_default().push(block);
+            idle.streams.push(stream);
+        }
+    }
+}
+
+/// Memory of the host that the GPU copies from and to. Wiped when dropped.
+pub(crate) struct Pinned {
+    memory: Arc<Memory>,
+    // Taken by drop alone.
+    block: Option<PinnedBlock>,
+    len: usize,
+}
+
+impl Pinned {
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let block = self.block.as_ref().expect("the block is there until drop");
+        // SAFETY: the block is at least this long, was zeroed when new, and is this value's alone.
+        unsafe { slice::from_raw_parts(block.start.as_ptr(), self.len) }
+    }
+
+    /// The bytes, writable.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let block = self.block.as_ref().expect("the block is there until drop");
+        // SAFETY: as above, and self is borrowed for writing.
+        unsafe { slice::from_raw_parts_mut(block.start.as_ptr(), self.len) }
+    }
+}
+
+impl AsRef<[u8]> for Pinned {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl AsMut<[u8]> for Pinned {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.bytes_mut()
+    }
+}
+
+impl SecretMemory for Pinned {}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // The block stays reachable through the pool, so that the compiler cannot leave this out.
+        self.bytes_mut().fill(0);
+        if let Some(block) = self.block.take() {
+            self.memory.idle().pinned.entry(block.len).or_default().push(block);
+        }
+    }
+}
+
+struct DeviceBlock {
+    device: Arc<Device>,
+    address: u64,
+    len: usize,
+}
+
+impl DeviceBlock {
+    fn new(device: &Arc<Device>, len: usize) -> Result<Self, BackendError> {
+        device.bind()?;
+        // SAFETY: nothing reads the memory before a kernel or a copy has written it.
+        let address = unsafe { result::malloc_sync(len) }.map_err(failed("memory of the GPU"))?;
+        Ok(Self { device: device.clone(), address, len })
+    }
+}
+
+impl Drop for DeviceBlock {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: allocated by new, freed here alone, and idle: its slot waited for its stream.
+            let _ = unsafe { result::free_sync(self.address) };
+        }
+    }
+}
+
+struct PinnedBlock {
+    device: Arc<Device>,
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for PinnedBlock {}
+// SAFETY: it is read through shared references only.
+unsafe impl Sync for PinnedBlock {}
+
+impl PinnedBlock {
+    fn new(device: &Arc<Device>, len: usize) -> Result<Self, BackendError> {
+        device.bind()?;
+        let out_of_memory = || BackendError::OutOfMemory("memory of the host that the GPU can copy".into());
+        // SAFETY: the flags ask for plain page-locked memory.
+        let start = unsafe { result::malloc_host(len, 0) }.map_err(|_| out_of_memory())?;
+        let start = NonNull::new(start.cast::<u8>()).ok_or_else(out_of_memory)?;
+        // SAFETY: the driver gave this many bytes.
+        unsafe { start.as_ptr().write_bytes(0, len) };
+        Ok(Self { device: device.clone(), start, len })
+    }
+}
+
+impl Drop for PinnedBlock {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: allocated by new and freed here alone.
+            let _ = unsafe { result::free_host(self.start.as_ptr().cast::<c_void>()) };
+        }
+    }
+}
