@@ -1,0 +1,450 @@
+//! A run as a client: the tensor is split into two random shares, each party is sent its own, and the output shares
+//! are added. Everything streams in chunks of 2^16 elements.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use suf_control::{
+    client,
+    failure::Failure,
+    shares,
+    v1::{
+        self, Fault, Figures, InputPart, RunRef, RunState, StartRunRequest, TensorHeader, input_part,
+        output_part, party_client::PartyClient,
+    },
+};
+use suf_gate::{
+    CHUNK_ELEMS, Gate,
+    layout::{chunk_count, chunk_elems},
+    ring::WIRE,
+};
+use suf_link::Identity;
+use suf_wire::{BatchId, PartyId, Role, RunId};
+use tonic::{Streaming, transport::Channel};
+use zeroize::Zeroizing;
+
+use crate::{error::Error, tensor::Tensor};
+
+/// Bytes of one share on the control API.
+const SHARE_BYTES: usize = suf_control::limits::BYTES_PER_SHARE;
+
+/// The files that say who we are.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The certificate.
+    pub cert: PathBuf,
+    /// Its private key; none: beside the certificate, with the ending `.key`.
+    pub key: Option<PathBuf>,
+    /// The authority; none: `ca.pem` beside the certificate.
+    pub ca: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    /// When one is missing, damaged, out of date or readable by others; the message says which.
+    pub fn load(&self) -> Result<Identity, Error> {
+        let key = self.key.clone().unwrap_or_else(|| self.cert.with_extension("key"));
+        let ca = self.ca.clone().unwrap_or_else(|| self.cert.with_file_name("ca.pem"));
+        Identity::load(&ca, &self.cert, &key).map_err(Error::usage)
+    }
+}
+
+/// A channel to the daemon of `role` at `url`.
+///
+/// # Errors
+/// When it cannot be reached, or one side does not accept the other's certificate.
+pub async fn connect(url: &str, identity: &Identity, role: Role) -> Result<Channel, Error> {
+    let tls = identity.grpc_client().map_err(|error| Error::here(Fault::Config, error.to_string()))?;
+    client::connect(url, tls, role.name()).await.map_err(|error| Error::connect(role.name(), &error))
+}
+
+/// Both parties, as a client sees them.
+#[derive(Debug, Clone)]
+pub struct Parties([PartyClient<Channel>; 2]);
+
+/// What a run that ended well left behind.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The run.
+    pub run: RunId,
+    /// Its key batch.
+    pub batch: BatchId,
+    /// What each party measured.
+    pub figures: [Figures; 2],
+}
+
+/// Takes the outputs in order: the chunk's index and its values.
+pub trait Sink {
+    /// Takes the next chunk.
+    fn take(&mut self, chunk: u32, values: &[i64]);
+    /// The run's state at party 0 has changed.
+    fn state(&mut self, state: RunState);
+}
+
+impl Parties {
+    /// Connects to both parties.
+    ///
+    /// # Errors
+    /// When one cannot be reached, or refuses our certificate.
+    pub async fn connect(urls: [&str; 2], identity: &Identity) -> Result<Self, Error> {
+        let [first, second] = urls;
+        let (first, second) = tokio::try_join!(
+            connect(first, identity, Role::Party0),
+            connect(second, identity, Role::Party1)
+        )?;
+        Ok(Self([client::party(first), client::party(second)]))
+    }
+
+    /// Calls to one party.
+    #[must_use]
+    pub fn party(&self, party: PartyId) -> PartyClient<Channel> {
+        self.0[party.index()].clone()
+    }
+
+    /// Starts a run of `gate` on `tensor`, feeds it, and hands the outputs to `sink`, chunk by chunk. `deadline` ends the run
+    /// at the parties; none leaves that to their own limit.
+    ///
+    /// # Errors
+    /// When the run fails; the message names who is at fault. A run that fails here is cancelled at the parties.
+    pub async fn evaluate(
+        &self,
+        gate: &Gate,
+        tensor: &Arc<Tensor>,
+        deadline: Option<Duration>,
+        sink: &mut impl Sink,
+    ) -> Result<Outcome, Error> {
+        let run = RunId(os_random()?);
+        let request = start_request(gate, tensor.elements(), run, deadline);
+        let started = self.party(PartyId::P0).start_run(request).await;
+        started.map_err(|status| Error::call("party 0", status))?;
+        self.join(run, tensor, sink).await
+    }
+
+    /// Feeds a run that was started by somebody else, and hands the outputs to `sink`.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]; before anything is sent, when the run is of another gate or size.
+    pub async fn evaluate_started(
+        &self,
+        run: RunId,
+        gate: &Gate,
+        tensor: &Arc<Tensor>,
+        sink: &mut impl Sink,
+    ) -> Result<Outcome, Error> {
+        let found = self.party(PartyId::P0).get_run(reference(run)).await;
+        let found = found.map_err(|status| Error::call("party 0", status))?.into_inner();
+        if found.gate_digest[..] != gate.digest()[..] || found.elements != tensor.elements() {
+            return Err(Error::usage(format!(
+                "run {run} is of {} {} on {} elements, not of {} {} on {}, or in another shape",
+                found.protocol,
+                found.gate,
+                found.elements,
+                gate.protocol(),
+                gate.name(),
+                tensor.elements()
+            )));
+        }
+        self.join(run, tensor, sink).await
+    }
+
+    async fn join(&self, run: RunId, tensor: &Arc<Tensor>, sink: &mut impl Sink) -> Result<Outcome, Error> {
+        match self.feed_and_fetch(run, tensor, sink).await {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => Err(self.explain(run, error).await),
+        }
+    }
+
+    async fn feed_and_fetch(
+        &self,
+        run: RunId,
+        tensor: &Arc<Tensor>,
+        sink: &mut impl Sink,
+    ) -> Result<Outcome, Error> {
+        self.wait_for_keys(run, sink).await?;
+        let seed = Zeroizing::new(os_random::<32>()?);
+        tokio::try_join!(
+            self.submit(PartyId::P0, run, tensor, &seed),
+            self.submit(PartyId::P1, run, tensor, &seed)
+        )?;
+        self.fetch(run, tensor.elements(), sink).await?;
+        let (first, second) = tokio::try_join!(self.done(PartyId::P0, run), self.done(PartyId::P1, run))?;
+        let batch = BatchId(first.batch_id[..].try_into().map_err(|_| malformed("its batch id"))?);
+        let figures = |run: v1::Run| run.figures.ok_or_else(|| malformed("a finished run without figures"));
+        Ok(Outcome { run, batch, figures: [figures(first)?, figures(second)?] })
+    }
+
+    /// Follows the run at party 0 until both parties await input.
+    async fn wait_for_keys(&self, run: RunId, sink: &mut impl Sink) -> Result<(), Error> {
+        let failed = |status| Error::call("party 0", status);
+        let mut states =
+            self.party(PartyId::P0).watch_run(reference(run)).await.map_err(failed)?.into_inner();
+        while let Some(now) = states.message().await.map_err(failed)? {
+            sink.state(now.state());
+            match now.state() {
+                RunState::ReadyForInput => return Ok(()),
+                RunState::Failed | RunState::Cancelled => return Err(ended_badly("party 0", &now)),
+                _ => {}
+            }
+        }
+        Err(Error::at("party 0", Failure::new(Fault::Peer, "it stopped reporting on the run; see its log")))
+    }
+
+    /// Sends `party` its share of the tensor.
+    async fn submit(
+        &self,
+        party: PartyId,
+        run: RunId,
+        tensor: &Arc<Tensor>,
+        seed: &Zeroizing<[u8; 32]>,
+    ) -> Result<(), Error> {
+        let elements = tensor.elements();
+        let header = InputPart {
+            part: Some(input_part::Part::Header(TensorHeader {
+                run_id: Bytes::copy_from_slice(&run.0),
+                elements,
+            })),
+        };
+        let (tensor, seed) = (tensor.clone(), seed.clone());
+        let chunks = (0..chunk_count(elements)).map(move |chunk| {
+            let shares = match party {
+                PartyId::P0 => random_share(&seed, chunk, chunk_elems(tensor.elements(), chunk)).into(),
+                PartyId::P1 => remaining_share(&seed, chunk, &tensor.chunk(chunk)),
+            };
+            InputPart { part: Some(input_part::Part::Shares(shares)) }
+        });
+        let stream = tokio_stream::iter(std::iter::once(header).chain(chunks));
+        let reply = self.party(party).submit_input(stream).await;
+        let taken = reply.map_err(|status| Error::call(place(party), status))?.into_inner().elements;
+        if taken == elements {
+            Ok(())
+        } else {
+            Err(malformed(&format!("{taken} elements taken where {elements} were sent")))
+        }
+    }
+
+    /// Adds the output shares of both parties as they arrive.
+    async fn fetch(&self, run: RunId, elements: u64, sink: &mut impl Sink) -> Result<(), Error> {
+        let (mut first, mut second) = tokio::try_join!(
+            OutputShares::open(self.party(PartyId::P0), PartyId::P0, run, elements),
+            OutputShares::open(self.party(PartyId::P1), PartyId::P1, run, elements)
+        )?;
+        for chunk in 0..chunk_count(elements) {
+            let elems = chunk_elems(elements, chunk);
+            let (mine, theirs) = tokio::try_join!(first.next(elems), second.next(elems))?;
+            let values: Vec<_> =
+                mine.iter().zip(&theirs).map(|(a, b)| WIRE.decode(a.wrapping_add(*b))).collect();
+            sink.take(chunk, &values);
+        }
+        tokio::try_join!(first.end(), second.end())?;
+        Ok(())
+    }
+
+    /// The run at `party`, which must have ended well.
+    async fn done(&self, party: PartyId, run: RunId) -> Result<v1::Run, Error> {
+        let failed = |status| Error::call(place(party), status);
+        let run = self.party(party).get_run(reference(run)).await.map_err(failed)?.into_inner();
+        match run.state() {
+            RunState::Done => Ok(run),
+            _ => Err(ended_badly(place(party), &run)),
+        }
+    }
+
+    /// The run's own reason for failing, where a party has one that is better than `error`; ends the run where it has not.
+    async fn explain(&self, run: RunId, error: Error) -> Error {
+        for party in PartyId::BOTH {
+            if let Ok(found) = self.party(party).get_run(reference(run)).await
+                && let found = found.into_inner()
+                && found.state() == RunState::Failed
+            {
+                return ended_badly(place(party), &found);
+            }
+        }
+        // Best effort: the parties end it at its deadline at the latest.
+        let _ = self.party(PartyId::P0).cancel_run(reference(run)).await;
+        error
+    }
+}
+
+/// The request that starts `gate` on `elements` elements as `run`.
+#[must_use]
+pub fn start_request(gate: &Gate, elements: u64, run: RunId, deadline: Option<Duration>) -> StartRunRequest {
+    StartRunRequest {
+        gate: Some(describe(gate)),
+        elements,
+        run_id: Bytes::copy_from_slice(&run.0),
+        deadline_ms: deadline.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)),
+        echo_metrics: false,
+    }
+}
+
+/// The gate as the control API describes it.
+#[must_use]
+pub fn describe(gate: &Gate) -> v1::Gate {
+    v1::Gate {
+        description: gate.encode().into(),
+        protocol: gate.protocol().name().to_owned(),
+        name: gate.name().to_owned(),
+    }
+}
+
+/// A run by its id, as the control API takes it.
+#[must_use]
+pub fn reference(run: RunId) -> RunRef {
+    RunRef { run_id: Bytes::copy_from_slice(&run.0) }
+}
+
+/// Bytes from the operating system's entropy.
+///
+/// # Errors
+/// When there is none to be had.
+pub fn os_random<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::here(Fault::Device, format!("no entropy from the system: {error}")))?;
+    Ok(bytes)
+}
+
+/// The error of a run that ended in FAILED or CANCELLED at `place`.
+#[must_use]
+pub fn ended_badly(place: &str, run: &v1::Run) -> Error {
+    let Some(failure) = &run.failure else {
+        let state = run.state().as_str_name();
+        return Error::at(place, Failure::new(Fault::Unspecified, format!("the run ended as {state}")));
+    };
+    let step = if failure.step.is_empty() { String::new() } else { format!(" (step: {})", failure.step) };
+    Error::at(place, Failure::new(failure.fault(), format!("{}{step}", failure.reason)))
+}
+
+/// The name of a party at the start of a message.
+#[must_use]
+pub fn place(party: PartyId) -> &'static str {
+    match party {
+        PartyId::P0 => "party 0",
+        PartyId::P1 => "party 1",
+    }
+}
+
+/// Output shares of one party, as they arrive.
+struct OutputShares {
+    party: PartyId,
+    parts: Streaming<v1::OutputPart>,
+    elements: u64,
+    /// Shares that have arrived and were not taken yet.
+    ready: Vec<u64>,
+    taken: u64,
+}
+
+impl OutputShares {
+    async fn open(
+        mut client: PartyClient<Channel>,
+        party: PartyId,
+        run: RunId,
+        elements: u64,
+    ) -> Result<Self, Error> {
+        let parts = client.fetch_output(reference(run)).await;
+        let mut parts = parts.map_err(|status| Error::call(place(party), status))?.into_inner();
+        let first = parts.message().await.map_err(|status| Error::call(place(party), status))?;
+        match first.and_then(|part| part.part) {
+            Some(output_part::Part::Header(header))
+                if header.run_id[..] == run.0 && header.elements == elements =>
+            {
+                Ok(Self { party, parts, elements, ready: Vec::new(), taken: 0 })
+            }
+            _ => Err(malformed("an output without its header")),
+        }
+    }
+
+    /// The next `elems` shares.
+    async fn next(&mut self, elems: usize) -> Result<Vec<u64>, Error> {
+        while self.ready.len() < elems {
+            let Some(part) = self.message().await? else {
+                return Err(malformed("an output that ends early"));
+            };
+            let Some(output_part::Part::Shares(bytes)) = part.part else {
+                return Err(malformed("an output with two headers"));
+            };
+            let left = self.elements - self.taken;
+            shares::unpack_into(&bytes, left, &mut self.ready)
+                .map_err(|failure| malformed(&failure.reason))?;
+        }
+        self.taken += elems as u64;
+        let rest = self.ready.split_off(elems);
+        Ok(std::mem::replace(&mut self.ready, rest))
+    }
+
+    async fn end(&mut self) -> Result<(), Error> {
+        match self.message().await? {
+            None => Ok(()),
+            Some(_) => Err(malformed("more output than the run has elements")),
+        }
+    }
+
+    async fn message(&mut self) -> Result<Option<v1::OutputPart>, Error> {
+        self.parts.message().await.map_err(|status| Error::call(place(self.party), status))
+    }
+}
+
+fn malformed(what: &str) -> Error {
+    Error::here(Fault::Bug, format!("a party answered with {what}; are both of the same version as `suf`?"))
+}
+
+/// Party 0's share of chunk `chunk`: bytes of a stream under a fresh seed (BLAKE3 in its extendable-output mode).
+fn random_share(seed: &[u8; 32], chunk: u32, elems: usize) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new_keyed(seed);
+    hasher.update(&chunk.to_le_bytes());
+    let mut bytes = vec![0; elems * SHARE_BYTES];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Party 1's share: what party 0's lacks to the values.
+fn remaining_share(seed: &[u8; 32], chunk: u32, values: &[i64]) -> Bytes {
+    debug_assert!(values.len() <= CHUNK_ELEMS);
+    let random = Zeroizing::new(random_share(seed, chunk, values.len()));
+    let rest: Vec<u64> = random
+        .as_chunks::<SHARE_BYTES>()
+        .0
+        .iter()
+        .zip(values)
+        .map(|(share, value)| {
+            let mut wide = [0; 8];
+            wide[..SHARE_BYTES].copy_from_slice(share);
+            (*value as u64).wrapping_sub(u64::from_le_bytes(wide))
+        })
+        .collect();
+    shares::pack(&rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(bytes: &[u8]) -> Vec<u64> {
+        let mut out = Vec::new();
+        shares::unpack_into(bytes, u64::MAX, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn two_shares_add_up_to_the_value_and_one_alone_is_random() {
+        let values: Vec<i64> = vec![0, -1, 1, (1 << 47) - 1, -(1 << 47), 12345, -67890];
+        let seed = [7; 32];
+        let first = unpacked(&random_share(&seed, 3, values.len()));
+        let second = unpacked(&remaining_share(&seed, 3, &values));
+        for ((a, b), value) in first.iter().zip(&second).zip(&values) {
+            assert_eq!(WIRE.decode(a.wrapping_add(*b)), *value);
+        }
+        assert_ne!(first, unpacked(&random_share(&seed, 4, values.len())), "each chunk has its own stream");
+        assert_ne!(first, unpacked(&random_share(&[8; 32], 3, values.len())));
+    }
+
+    #[test]
+    fn shares_are_uniform() {
+        let ones: u32 = random_share(&[1; 32], 0, CHUNK_ELEMS).iter().map(|byte| byte.count_ones()).sum();
+        let bits = (CHUNK_ELEMS * SHARE_BYTES * 8) as f64;
+        // Six standard deviations of a fair coin.
+        assert!((f64::from(ones) - bits / 2.0).abs() < 3.0 * bits.sqrt());
+    }
+}

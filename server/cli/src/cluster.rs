@@ -1,0 +1,312 @@
+//! A dealer and two parties on this machine, as child processes of this program, in a temporary folder with a
+//! throw-away authority. Used by `bench` and `eval --local`; everything is gone when the value is dropped.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use suf_control::{client as control, v1::Fault};
+use suf_link::{Identity, Pki};
+use suf_wire::{PartyId, Role};
+use tempfile::TempDir;
+
+use crate::{
+    client::{Parties, connect},
+    error::Error,
+};
+
+/// How long a daemon may take until it is ready: opening its ledger, measuring its backend and reaching the dealer take
+/// well below a second; a GPU that compiles its kernels takes a few.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a daemon may take to end: twice what the control API allows open calls after a shutdown began.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lines of a daemon's log that an error shows.
+const LOG_LINES: usize = 8;
+
+/// What the three processes run on.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Link profile of `config/links` by name, or the path of one.
+    pub link: String,
+    /// Whether the profile's delay and rate are emulated inside the processes.
+    pub shaped: bool,
+    /// "auto", "cpu" or "cuda".
+    pub backend: String,
+}
+
+/// The three processes and a client's and an operator's identity for them.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order: the parties first, which need the dealer; the folder last.
+    parties: [Daemon; 2],
+    dealer: Daemon,
+    client: Identity,
+    operator: Identity,
+    _folder: TempDir,
+}
+
+/// Peak memory of the three processes, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct PeakMemory {
+    /// The dealer.
+    pub dealer: u64,
+    /// Party 0 and party 1.
+    pub parties: [u64; 2],
+}
+
+impl Cluster {
+    /// Starts the three processes and waits until they are ready.
+    ///
+    /// # Errors
+    /// When one does not start; the message has the end of its log.
+    pub fn start(setup: &Setup) -> Result<Self, Error> {
+        let folder = tempfile::Builder::new()
+            .prefix("suf-")
+            .tempdir()
+            .map_err(|error| Error::here(Fault::Device, format!("no temporary folder: {error}")))?;
+        let path = folder.path();
+        Pki::create(&path.join("pki"), &BTreeMap::new())
+            .map_err(|error| Error::here(Fault::Device, error.to_string()))?;
+        let identity = |role: Role| {
+            Identity::load_from(&path.join("pki"), role.name())
+                .map_err(|error| Error::here(Fault::Bug, error.to_string()))
+        };
+        let (client, operator) = (identity(Role::Client)?, identity(Role::Operator)?);
+
+        let dealer = Daemon::start(path, "dealer", &dealer_config(setup))?;
+        let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
+        let first = Daemon::start(path, "party0", &party_config(setup, PartyId::P0, &keys, "127.0.0.1:0"))?;
+        let peer = first.ready.peer.clone().ok_or_else(|| first.not_ready("no peer address"))?;
+        let second = Daemon::start(path, "party1", &party_config(setup, PartyId::P1, &keys, &peer))?;
+        Ok(Self { parties: [first, second], dealer, client, operator, _folder: folder })
+    }
+
+    /// Both parties, as a client.
+    ///
+    /// # Errors
+    /// When one cannot be reached.
+    pub async fn connect(&self) -> Result<Parties, Error> {
+        let [first, second] = &self.parties;
+        Parties::connect([&first.url(), &second.url()], &self.client).await
+    }
+
+    /// The dealer, as an operator.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn dealer(
+        &self,
+    ) -> Result<suf_control::v1::dealer_client::DealerClient<tonic::transport::Channel>, Error> {
+        Ok(control::dealer(connect(&self.dealer.url(), &self.operator, Role::Dealer).await?))
+    }
+
+    /// Peak resident memory so far.
+    #[must_use]
+    pub fn peak_memory(&self) -> PeakMemory {
+        let [first, second] = &self.parties;
+        PeakMemory { dealer: self.dealer.peak_memory(), parties: [first.peak_memory(), second.peak_memory()] }
+    }
+
+    /// The error of a failed run with the end of the log of the process that has died, if one has.
+    #[must_use]
+    pub fn explain(&mut self, error: Error) -> Error {
+        let [first, second] = &mut self.parties;
+        [&mut self.dealer, first, second]
+            .into_iter()
+            .find_map(Daemon::death)
+            .map_or(error, |death| Error::here(Fault::Bug, death))
+    }
+}
+
+/// One child process.
+#[derive(Debug)]
+struct Daemon {
+    name: &'static str,
+    child: Child,
+    ready: Ready,
+    log: PathBuf,
+}
+
+/// The line that a daemon prints when it is ready.
+#[derive(Debug, Default, Deserialize)]
+struct Ready {
+    control: String,
+    keys: Option<String>,
+    peer: Option<String>,
+}
+
+impl Daemon {
+    /// Starts `suf dealer` or `suf party` with `config`, and waits for its line.
+    fn start(folder: &Path, name: &'static str, config: &str) -> Result<Self, Error> {
+        let config_path = folder.join(format!("{name}.toml"));
+        let log = folder.join(format!("{name}.log"));
+        let written = File::create(&config_path).and_then(|mut file| file.write_all(config.as_bytes()));
+        written.map_err(|error| Error::write(&config_path, error))?;
+        let log_file = File::create(&log).map_err(|error| Error::write(&log, error))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Error::here(Fault::Device, format!("this program's path: {error}")))?;
+        let command = if name == "dealer" { "dealer" } else { "party" };
+        // The child ends when its standard input does, hence with this process, however that ends.
+        let mut child = Command::new(program)
+            .args([command, "--config"])
+            .arg(&config_path)
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log_file)
+            .spawn()
+            .map_err(|error| Error::here(Fault::Device, format!("cannot start the {name}: {error}")))?;
+        let stdout = child.stdout.take().expect("the output was piped");
+        let mut daemon = Self { name, child, ready: Ready::default(), log };
+        let line = first_line(stdout);
+        match line.recv_timeout(READY_TIMEOUT) {
+            Ok(line) => {
+                daemon.ready = serde_json::from_str(&line)
+                    .map_err(|error| daemon.not_ready(&format!("its first line is {line:?} ({error})")))?;
+                Ok(daemon)
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(daemon.not_ready("it ended")),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(daemon.not_ready(&format!("not ready after {READY_TIMEOUT:?}")))
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}", self.ready.control)
+    }
+
+    fn not_ready(&self, why: &str) -> Error {
+        Error::here(Fault::Device, format!("the {} did not start: {why}{}", self.name, self.log_end()))
+    }
+
+    /// How the process died, if it has.
+    fn death(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(format!("the {} died ({status}){}", self.name, self.log_end()))
+    }
+
+    /// The last lines of its log.
+    fn log_end(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        if last.is_empty() {
+            String::new()
+        } else {
+            format!("; the end of its log:\n  {}", last.join("\n  "))
+        }
+    }
+
+    /// `VmHWM` of the process in bytes; 0 where the system does not say.
+    fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        peak_of(&status)
+    }
+}
+
+impl Drop for Daemon {
+    /// Ends the process cleanly by closing its standard input, and with SIGKILL if that takes too long.
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let (ended, end) = mpsc::channel();
+        let child = &mut self.child;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let _ = child.wait();
+                // The receiver may have given up waiting, not gone.
+                let _ = ended.send(());
+            });
+            if end.recv_timeout(END_TIMEOUT).is_err()
+                && let Some(pid) = pid
+            {
+                // Not waited for yet, so the id is still the child's.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+    }
+}
+
+/// Its first line of output, when it comes. The rest is read and dropped, so that the process never blocks on it.
+fn first_line(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(output).lines();
+        if let Some(Ok(line)) = lines.next() {
+            // The receiver may have given up.
+            let _ = sender.send(line);
+        }
+        for line in lines {
+            if line.is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn peak_of(status: &str) -> u64 {
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|kib| kib.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn dealer_config(setup: &Setup) -> String {
+    let Setup { link, shaped, backend } = setup;
+    format!(
+        "listen = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\nlink = {link:?}\nshaped = {shaped}\n\
+         backend = {backend:?}\n{}",
+        identity_config("dealer")
+    )
+}
+
+fn party_config(setup: &Setup, party: PartyId, keys: &str, peer: &str) -> String {
+    let Setup { link, shaped, backend } = setup;
+    let verb = if party == PartyId::P0 { "listen" } else { "connect" };
+    format!(
+        "party = {}\ncontrol = \"127.0.0.1:0\"\npeer = {{ {verb} = {peer:?} }}\ndealer = {keys:?}\n\
+         state_dir = \"{party}\"\nlink = {link:?}\nshaped = {shaped}\nbackend = {backend:?}\n{}",
+        party.index(),
+        identity_config(party.role().name())
+    )
+}
+
+fn identity_config(name: &str) -> String {
+    format!("[identity]\nca = \"pki/ca.pem\"\ncert = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peak_memory_is_read_in_bytes() {
+        assert_eq!(peak_of("Name:\tsuf\nVmHWM:\t  2048 kB\nThreads: 2\n"), 2 << 20);
+        assert_eq!(peak_of(""), 0);
+    }
+
+    #[test]
+    fn configs_are_toml_with_paths_beside_them() {
+        let setup = Setup { link: "loopback".into(), shaped: false, backend: "cpu".into() };
+        let dealer: toml::Table = dealer_config(&setup).parse().unwrap();
+        assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));
+        let party: toml::Table =
+            party_config(&setup, PartyId::P1, "127.0.0.1:1", "127.0.0.1:2").parse().unwrap();
+        assert_eq!(party["peer"]["connect"].as_str(), Some("127.0.0.1:2"));
+        assert_eq!(party["party"].as_integer(), Some(1));
+    }
+}

@@ -1,0 +1,316 @@
+//! `suf bench`: the main job. Three real processes, every protocol on every model row, on every link.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use suf_control::v1::{Batch, BatchState, Fault, ListBatchesRequest, RunState, dealer_client::DealerClient};
+use suf_gate::{Gate, Protocol, gatefile::GateFile};
+use suf_link::LinkProfile;
+use suf_wire::BatchId;
+use tonic::transport::Channel;
+
+use super::progress::Progress;
+use crate::{
+    client::{Parties, Sink},
+    cluster::{Cluster, Setup},
+    error::Error,
+    exports, gates, models, npy, provenance,
+    records::{self, Record, Row, Sample},
+    report, runtime, tables,
+    tensor::{Accuracy, Tensor},
+};
+
+/// Name of the link that is not shaped.
+const LOOPBACK: &str = "loopback";
+
+/// How often the dealer is asked for a batch whose last acknowledgement is still on its way to it. Each asking takes a
+/// round trip on loopback, the acknowledgement one of the shaped link: 80 ms at most.
+const BATCH_QUERIES: u32 = 10_000;
+
+/// Measure protocols on the activations of transformer models, with a dealer and two parties on this machine.
+///
+/// Writes records.jsonl, compare_activation_fair.csv and .json, report.md and report.html. One run warms up before the
+/// measured ones; times are medians.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  suf bench
+  suf bench --protocols onehot --models bert-base,llama7b --repeats 9 --json
+  suf bench --elements 10000000 --gate gelu --protocols onehot
+  suf bench --links loopback,lan,wan --inputs activations.npy")]
+pub(crate) struct Args {
+    /// Protocols: sigma, suf-lut, suf, onehot, dpf [default: all that evaluate the gate].
+    #[arg(long, value_delimiter = ',')]
+    protocols: Vec<Protocol>,
+    /// Model rows: bert-base, bert-large, gpt2, llama7b [default: all].
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["elements", "gate"])]
+    models: Vec<String>,
+    /// Sequence length of the model rows.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    seq: u64,
+    /// One tensor of this many elements, instead of model rows [default: as many as --inputs has].
+    #[arg(long, requires = "gate", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    elements: Option<u64>,
+    /// The gate of --elements: a built-in name, or the path of a gate file.
+    #[arg(long)]
+    gate: Option<String>,
+    /// Shape of the protocols that have several, as the gate file names it.
+    #[arg(long)]
+    shape: Option<String>,
+    /// Measured runs of each row.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+    /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental, or a path.
+    #[arg(long, value_delimiter = ',', default_value = LOOPBACK)]
+    links: Vec<String>,
+    /// What computes.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"])]
+    backend: String,
+    /// Values for the inputs, repeated or cut to each row's size [default: N(0, 2^2) and boundary values].
+    #[arg(long, value_name = "NPY")]
+    inputs: Option<PathBuf>,
+    /// Folder for the results.
+    #[arg(long, default_value = "results")]
+    out: PathBuf,
+    /// Print the records as JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One tensor under one protocol.
+struct Job {
+    model: String,
+    seq: u64,
+    gate_count: u32,
+    file: Arc<GateFile>,
+    gate: Gate,
+    tensor: Arc<Tensor>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let jobs = jobs(args)?;
+    let links = links(args)?;
+    fs::create_dir_all(&args.out).map_err(|error| Error::write(&args.out, error))?;
+    let progress = Progress::new(jobs.len() as u64 * links.len() as u64 * (u64::from(args.repeats) + 1));
+    progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
+
+    let mut records = Vec::new();
+    let result = runtime::block_on(async {
+        for link in &links {
+            measure_link(args, link, &jobs, &progress, &mut records).await?;
+        }
+        Ok(())
+    });
+    drop(progress);
+    // What was measured before a failure is kept.
+    let order = |record: &Record| {
+        jobs.iter().position(|job| job.model == record.model && job.gate.protocol().name() == record.protocol)
+    };
+    records.sort_by_key(order);
+    if !records.is_empty() {
+        write(args, &records)?;
+    }
+    result?;
+    let wrong: u64 = records.iter().map(|record| record.wrong).sum();
+    if wrong > 0 {
+        let what = format!(
+            "{wrong} outputs are wrong by their protocol's own definition; see `wrong` in the records"
+        );
+        return Err(Error::here(Fault::Bug, what));
+    }
+    Ok(())
+}
+
+fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
+    records::write(&args.out.join("records.jsonl"), records)?;
+    exports::write(&args.out, records)?;
+    report::write(&args.out, records)?;
+    if args.json {
+        return super::print_json(&records);
+    }
+    println!("{}", tables::figures(records, tables::Style::Terminal));
+    if records.iter().any(|record| record.link != LOOPBACK) {
+        println!("{}", tables::links(records, tables::Style::Terminal));
+    }
+    for note in tables::notes(records) {
+        println!("{note}");
+    }
+    println!("{}", args.out.join("report.html").display());
+    Ok(())
+}
+
+/// Every row under every protocol, with everything refused that can be refused before a process starts.
+fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
+    let input = match &args.inputs {
+        None => None,
+        Some(path) => {
+            let array =
+                npy::read(path).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+            Some((path, array))
+        }
+    };
+    let mut jobs = Vec::new();
+    for (model, gate_name, seq, gate_count, elements) in rows(args, input.as_ref().map(|(_, array)| array))? {
+        let file = Arc::new(gates::file(&gate_name)?);
+        let gates = if args.protocols.is_empty() {
+            gates::available(&file, args.shape.as_deref())
+        } else {
+            let named = args.protocols.iter();
+            named
+                .map(|protocol| gates::gate(&file, *protocol, args.shape.as_deref()))
+                .collect::<Result<_, _>>()?
+        };
+        if gates.is_empty() {
+            return Err(Error::usage(format!("no protocol evaluates {gate_name} in this shape")));
+        }
+        for gate in gates {
+            let tensor = match &input {
+                None => Tensor::Synthetic { elements, domain: gate.domain() },
+                Some((path, array)) => {
+                    Tensor::encode(array, &gate, path.display().to_string())?.resized(elements)
+                }
+            };
+            let (model, file, tensor) = (model.clone(), file.clone(), Arc::new(tensor));
+            jobs.push(Job { model, seq, gate_count, file, gate, tensor });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Model, gate, sequence length, gates in an inference, elements.
+type Size = (String, String, u64, u32, u64);
+
+fn rows(args: &Args, input: Option<&npy::Array>) -> Result<Vec<Size>, Error> {
+    if let Some(gate) = &args.gate {
+        let elements = args.elements.or_else(|| input.map(|array| array.values.len() as u64));
+        let elements = elements.ok_or_else(|| Error::usage("give --elements N (or --inputs) with --gate"))?;
+        return Ok(vec![("custom".to_owned(), gate.clone(), 0, 1, elements)]);
+    }
+    let names =
+        if args.models.is_empty() { models::all().into_keys().collect() } else { args.models.clone() };
+    names
+        .into_iter()
+        .map(|name| {
+            let model = models::find(&name)?;
+            let elements = args.seq * model.width;
+            if elements > suf_gate::gate::MAX_ELEMS {
+                return Err(Error::usage(format!(
+                    "{name} at --seq {} has {elements} elements; a batch holds at most {}",
+                    args.seq,
+                    suf_gate::gate::MAX_ELEMS
+                )));
+            }
+            Ok((name, model.gate, args.seq, model.layers, elements))
+        })
+        .collect()
+}
+
+/// The links by name, each with what the processes are told.
+fn links(args: &Args) -> Result<Vec<Setup>, Error> {
+    args.links
+        .iter()
+        .map(|link| {
+            let path = fs::canonicalize(link).ok().filter(|_| link.contains(['/', '.']));
+            let checked = match &path {
+                Some(path) => LinkProfile::load(path),
+                None => LinkProfile::built_in(link),
+            };
+            checked.map_err(Error::usage)?;
+            // The processes run in another folder.
+            let link = path.map_or_else(|| link.clone(), |path| path.display().to_string());
+            let shaped = link != LOOPBACK;
+            Ok(Setup { link, shaped, backend: args.backend.clone() })
+        })
+        .collect()
+}
+
+async fn measure_link(
+    args: &Args,
+    setup: &Setup,
+    jobs: &[Job],
+    progress: &Progress,
+    records: &mut Vec<Record>,
+) -> Result<(), Error> {
+    progress.doing(&format!("{}: starting a dealer and two parties", setup.link));
+    let mut cluster = Cluster::start(setup)?;
+    let parties = cluster.connect().await?;
+    let mut dealer = cluster.dealer().await?;
+    for job in jobs {
+        match measure(args, setup, job, &parties, &mut dealer, &cluster, progress).await {
+            Ok(record) => {
+                progress.line(&tables::line(&record));
+                records.push(record);
+            }
+            Err(error) => return Err(cluster.explain(error)),
+        }
+    }
+    Ok(())
+}
+
+async fn measure(
+    args: &Args,
+    setup: &Setup,
+    job: &Job,
+    parties: &Parties,
+    dealer: &mut DealerClient<Channel>,
+    cluster: &Cluster,
+    progress: &Progress,
+) -> Result<Record, Error> {
+    let load = provenance::load();
+    let mut accuracy = Accuracy::default();
+    let mut samples = Vec::new();
+    // Number 0 warms up: its outputs are judged, its times are not kept.
+    for number in 0..=args.repeats {
+        let name = format!("{} {} {}", setup.link, job.model, job.gate.protocol());
+        progress.doing(&match number {
+            0 => format!("{name}: warming up"),
+            _ => format!("{name}: {number} of {}", args.repeats),
+        });
+        let mut judge = Judge { accuracy: &mut accuracy, job };
+        let outcome = parties.evaluate(&job.gate, &job.tensor, None, &mut judge).await?;
+        let batch = batch(dealer, outcome.batch).await?;
+        let sample = Sample::new(&job.gate, job.tensor.elements(), outcome, batch)?;
+        if number > 0 {
+            samples.push(sample);
+        }
+        progress.step();
+    }
+    let row = Row {
+        model: &job.model,
+        seq: job.seq,
+        gate_count: job.gate_count,
+        link: &setup.link,
+        file: &job.file,
+        gate: &job.gate,
+        tensor: &job.tensor,
+    };
+    Ok(Record::new(row, &samples, &accuracy, cluster.peak_memory(), load))
+}
+
+/// What the dealer measured for a batch.
+async fn batch(dealer: &mut DealerClient<Channel>, id: BatchId) -> Result<Batch, Error> {
+    for _ in 0..BATCH_QUERIES {
+        let reply = dealer.list_batches(ListBatchesRequest { limit: 4 }).await;
+        let batches = reply.map_err(|status| Error::call("dealer", status))?.into_inner().batches;
+        let found = batches.into_iter().find(|batch| batch.batch_id[..] == id.0);
+        match found {
+            Some(batch) if batch.state() == BatchState::Dealing => {}
+            Some(batch) => return Ok(batch),
+            None => break,
+        }
+    }
+    Err(Error::here(Fault::Dealer, format!("it has no figures for batch {id}, which both parties have used")))
+}
+
+/// Judges the outputs as they arrive.
+struct Judge<'a> {
+    accuracy: &'a mut Accuracy,
+    job: &'a Job,
+}
+
+impl Sink for Judge<'_> {
+    fn take(&mut self, chunk: u32, values: &[i64]) {
+        self.accuracy.add(&self.job.gate, &self.job.file, &self.job.tensor, chunk, values);
+    }
+
+    fn state(&mut self, _: RunState) {}
+}

@@ -1,0 +1,258 @@
+//! `suf eval`: a client with a tensor in a file.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::json;
+use suf_control::v1::{InfoRequest, RunState};
+use suf_gate::{Gate, Protocol, gatefile::GateFile};
+use suf_wire::{PartyId, RunId};
+
+use super::{
+    progress::Progress,
+    remote::{IdentityArgs, run_id, url},
+};
+use crate::{
+    choose::Measured,
+    client::{Outcome, Parties, Sink},
+    cluster::{Cluster, Setup},
+    error::Error,
+    gates, npy,
+    npy::Array,
+    runtime,
+    tensor::{Accuracy, Tensor, decode},
+};
+
+/// Evaluate a gate on a tensor: split it, send each party its share, add the output shares.
+///
+/// Float input is encoded with 12 fractional bits, and the output has its type and shape; int64 is taken as fixed point,
+/// and so is the output. NaN, infinity and values outside the gate's domain are refused, and nothing is sent.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
+  suf eval --auto --gate silu --inputs x.npy --outputs y.npy \\
+    --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem")]
+pub(crate) struct Args {
+    /// Protocol.
+    #[arg(long, required_unless_present = "auto", conflicts_with = "auto")]
+    protocol: Option<Protocol>,
+    /// Take the protocol that is fastest on the links as measured, and say why.
+    #[arg(long)]
+    auto: bool,
+    /// Gate: a built-in name, or the path of a gate file.
+    #[arg(long)]
+    gate: String,
+    /// Shape of the protocol, as the gate file names it.
+    #[arg(long)]
+    shape: Option<String>,
+    /// The tensor: float32, float64 or int64.
+    #[arg(long, value_name = "NPY")]
+    inputs: PathBuf,
+    /// Where the output goes.
+    #[arg(long, value_name = "NPY")]
+    outputs: PathBuf,
+    /// Start a dealer and two parties on this machine, for this evaluation only.
+    #[arg(long, conflicts_with_all = ["party0", "party1", "identity"])]
+    local: bool,
+    /// What computes, with --local: auto, cpu or cuda.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"], requires = "local")]
+    backend: String,
+    /// Control address of party 0, such as https://10.0.0.1:7101.
+    #[arg(long, value_name = "URL", required_unless_present = "local", env = "SUF_PARTY0")]
+    party0: Option<String>,
+    /// Control address of party 1.
+    #[arg(long, value_name = "URL", required_unless_present = "local", env = "SUF_PARTY1")]
+    party1: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    /// Feed a run that `suf run` has started, instead of starting one.
+    #[arg(long, value_name = "ID", value_parser = run_id, conflicts_with_all = ["local", "auto"])]
+    run: Option<RunId>,
+    /// End the run after this many seconds, if it has not ended before.
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u32>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let file = gates::file(&args.gate)?;
+    // Everything that can be refused is refused before a process is started or a byte sent.
+    let input = npy::read(&args.inputs)
+        .map_err(|error| Error::usage(format!("{}: {error}", args.inputs.display())))?;
+    let candidates = candidates(args, &file, &input)?;
+    runtime::block_on(async {
+        if !args.local {
+            let address = |party: &Option<String>| url(party.as_deref().unwrap_or_default());
+            let urls = [address(&args.party0), address(&args.party1)];
+            let parties = Parties::connect([&urls[0], &urls[1]], &args.identity.load()?).await?;
+            return evaluate(args, &file, input, candidates, &parties).await;
+        }
+        let setup = Setup { link: "loopback".into(), shaped: false, backend: args.backend.clone() };
+        let mut cluster = Cluster::start(&setup)?;
+        let parties = cluster.connect().await?;
+        let result = evaluate(args, &file, input, candidates, &parties).await;
+        result.map_err(|error| cluster.explain(error))
+    })
+}
+
+/// The gates to choose from, each with the tensor encoded for it.
+fn candidates(args: &Args, file: &GateFile, input: &Array) -> Result<Vec<(Gate, Tensor)>, Error> {
+    let encode = |gate: Gate| {
+        let tensor = Tensor::encode(input, &gate, args.inputs.display().to_string())?;
+        Ok((gate, tensor))
+    };
+    let shape = args.shape.as_deref();
+    if let Some(protocol) = args.protocol {
+        return Ok(vec![encode(gates::gate(file, protocol, shape)?)?]);
+    }
+    // suf-lut computes another function: it is never chosen for anybody.
+    let gates = gates::available(file, shape).into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
+    let (fitting, refused): (Vec<_>, Vec<_>) = gates.map(encode).partition(Result::is_ok);
+    let fitting: Vec<_> = fitting.into_iter().flatten().collect();
+    match refused.into_iter().find_map(Result::err) {
+        Some(error) if fitting.is_empty() => Err(error),
+        _ if fitting.is_empty() => {
+            Err(Error::usage(format!("no protocol evaluates {} as it is", file.name())))
+        }
+        _ => Ok(fitting),
+    }
+}
+
+async fn evaluate(
+    args: &Args,
+    file: &GateFile,
+    input: Array,
+    mut candidates: Vec<(Gate, Tensor)>,
+    parties: &Parties,
+) -> Result<(), Error> {
+    let mut why = None;
+    if args.auto {
+        let info = parties.party(PartyId::P0).info(InfoRequest {}).await;
+        let info = info.map_err(|status| Error::call("party 0", status))?.into_inner();
+        let measured = Measured::of(info.peer.as_ref(), info.dealer.as_ref());
+        let gates = candidates.iter().map(|(gate, _)| gate.clone()).collect();
+        let (chosen, reason) =
+            measured.choose(gates, input.values.len() as u64).expect("there is at least one candidate");
+        candidates.retain(|(gate, _)| *gate == chosen);
+        why = Some(reason);
+    }
+    let (gate, tensor) = candidates.swap_remove(0);
+    let tensor = Arc::new(tensor);
+    let progress = Progress::new(u64::from(suf_gate::layout::chunk_count(tensor.elements())));
+    if let (Some(why), false) = (&why, args.json) {
+        progress.line(&format!("{}: {why}", gate.protocol()));
+    }
+    let mut sink = Collect {
+        output: Vec::with_capacity(input.values.len()),
+        accuracy: Accuracy::default(),
+        gate: &gate,
+        file,
+        tensor: &tensor,
+        progress: &progress,
+    };
+    let outcome = match args.run {
+        Some(run) => parties.evaluate_started(run, &gate, &tensor, &mut sink).await?,
+        None => {
+            let deadline = args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
+            parties.evaluate(&gate, &tensor, deadline, &mut sink).await?
+        }
+    };
+    let Collect { output, accuracy, .. } = sink;
+    drop(progress);
+    npy::write(&args.outputs, &decode(output, &input)).map_err(|error| Error::write(&args.outputs, error))?;
+    print(args, &gate, &tensor, &outcome, &accuracy, why)?;
+    match accuracy.first_wrong() {
+        None => Ok(()),
+        Some((x, y)) => Err(Error::here(
+            suf_control::v1::Fault::Bug,
+            format!(
+                "{} outputs are wrong by the protocol's own definition; the first: x = {x}, y = {y} in units of 2^-12",
+                accuracy.wrong()
+            ),
+        )),
+    }
+}
+
+fn print(
+    args: &Args,
+    gate: &Gate,
+    tensor: &Tensor,
+    outcome: &Outcome,
+    accuracy: &Accuracy,
+    why: Option<String>,
+) -> Result<(), Error> {
+    let [first, second] = &outcome.figures;
+    let slower = if first.eval_ms >= second.eval_ms { first } else { second };
+    if args.json {
+        return super::print_json(&json!({
+            "run_id": outcome.run.to_string(),
+            "protocol": gate.protocol().name(),
+            "gate": gate.name(),
+            "why": why,
+            "elements": tensor.elements(),
+            "key_bytes_p0": first.key_bytes,
+            "key_bytes_p1": second.key_bytes,
+            "eval_rounds": first.rounds,
+            "eval_bytes": (first.bits_sent + first.bits_received).div_ceil(8),
+            "open_ms": slower.open_ms,
+            "eval_ms": slower.eval_ms,
+            "comp_ms": slower.comp_ms,
+            "comm_ms": slower.comm_ms,
+            "wrong": accuracy.wrong(),
+            "max_err": accuracy.max_err(),
+            "rms_err": accuracy.rms_err(),
+            "mean_err": accuracy.mean_err(),
+            "outputs": args.outputs,
+        }));
+    }
+    println!(
+        "{} {} on {} elements: {} rounds, {:.3} ms ({:.3} computing), {} and {} key bytes",
+        gate.protocol(),
+        gate.name(),
+        tensor.elements(),
+        first.rounds,
+        slower.eval_ms,
+        slower.comp_ms,
+        first.key_bytes,
+        second.key_bytes
+    );
+    println!(
+        "error against the real function: max {:.6}, rms {:.6}, mean {:.2e}",
+        accuracy.max_err(),
+        accuracy.rms_err(),
+        accuracy.mean_err()
+    );
+    if let Some(caveat) = gates::caveat(gate) {
+        println!("{caveat}");
+    }
+    println!("{}", args.outputs.display());
+    Ok(())
+}
+
+/// Collects the output and judges it.
+struct Collect<'a> {
+    output: Vec<i64>,
+    accuracy: Accuracy,
+    gate: &'a Gate,
+    file: &'a GateFile,
+    tensor: &'a Tensor,
+    progress: &'a Progress,
+}
+
+impl Sink for Collect<'_> {
+    fn take(&mut self, chunk: u32, values: &[i64]) {
+        self.accuracy.add(self.gate, self.file, self.tensor, chunk, values);
+        self.output.extend_from_slice(values);
+        self.progress.step();
+    }
+
+    fn state(&mut self, state: RunState) {
+        self.progress.doing(match state {
+            RunState::Dealing => "the dealer makes keys",
+            RunState::ReadyForInput => "evaluating",
+            _ => "starting",
+        });
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line.
+
+mod bench;
+mod describe;
+mod eval;
+mod pki;
+mod progress;
+mod remote;
+mod report;
+mod runs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{error::Error, provenance};
+
+const EXAMPLES: &str = "\
+Examples:
+  suf bench                                     measure every protocol on four transformer activations
+  suf bench --models bert-base --links loopback,lan,wan --repeats 9
+  suf describe gelu                             what GELU costs under each protocol, before anything runs
+  suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
+  suf pki init pki --party0 10.0.0.1 --party1 10.0.0.2 --dealer 10.0.0.3
+
+Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.
+RUST_LOG sets the log level of the daemons (default: info).";
+
+/// Secure two-party evaluation of activations with one-time keys from a dealer: measure it, use it, run it.
+#[derive(Parser)]
+#[command(name = "suf", version = provenance::version(), max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Bench(bench::Args),
+    Eval(eval::Args),
+    Describe(describe::Args),
+    Run(runs::RunArgs),
+    Runs(runs::RunsArgs),
+    Watch(runs::WatchArgs),
+    Cancel(runs::CancelArgs),
+    /// Certificates and their authority.
+    #[command(subcommand)]
+    Pki(pki::Command),
+    Report(report::Args),
+    /// Run the dealer: it makes one-time keys for the two parties.
+    Dealer {
+        #[command(flatten)]
+        args: suf_dealer::Args,
+        #[command(flatten)]
+        life: Life,
+    },
+    /// Run one of the two parties: it evaluates gates on shares with the other.
+    Party {
+        #[command(flatten)]
+        args: suf_server::Args,
+        #[command(flatten)]
+        life: Life,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How long a daemon lives.
+#[derive(clap::Args)]
+struct Life {
+    /// End as on SIGTERM when standard input is closed: the daemon does not outlive the process that started it.
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+/// Runs the program and returns its exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Describe(args) => describe::run(&args),
+        Command::Run(args) => runs::run(&args),
+        Command::Runs(args) => runs::runs(&args),
+        Command::Watch(args) => runs::watch(&args),
+        Command::Cancel(args) => runs::cancel(&args),
+        Command::Pki(command) => pki::run(&command),
+        Command::Report(args) => report::run(&args),
+        Command::Dealer { args, life } => return life.bound(|| suf_dealer::run(args)),
+        Command::Party { args, life } => return life.bound(|| suf_server::run(args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "suf", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("suf: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+impl Life {
+    /// Runs a daemon within its life.
+    fn bound(&self, daemon: impl FnOnce() -> ExitCode) -> ExitCode {
+        if self.until_stdin_closes {
+            std::thread::spawn(|| {
+                // An error is as good an end as the end.
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                // Our own process exists and may be signalled.
+                let _ =
+                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+            });
+        }
+        daemon()
+    }
+}
+
+/// Prints `value` as JSON on standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(Error::usage)?;
+    println!("{text}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

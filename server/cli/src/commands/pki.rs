@@ -1,0 +1,60 @@
+//! `suf pki`: the authority and the certificates of the roles.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use suf_link::Pki;
+use suf_wire::Role;
+
+use crate::error::Error;
+
+/// Certificates and their authority.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    Init(InitArgs),
+}
+
+/// Make an authority, and a certificate and key for each role: dealer, party0, party1, operator, client, observer.
+///
+/// A host needs ca.pem and its own role's two files. Keep ca.key off line. Certificates are good for a year.
+#[derive(clap::Args)]
+#[command(after_help = "Example, three hosts:
+  suf pki init pki --dealer dealer.lan,10.0.0.3 --party0 10.0.0.1 --party1 10.0.0.2")]
+pub(crate) struct InitArgs {
+    /// Folder for the files; it must not hold an authority yet.
+    folder: PathBuf,
+    /// Names and addresses of the dealer's host [default: localhost].
+    #[arg(long, value_delimiter = ',', value_name = "HOST")]
+    dealer: Vec<String>,
+    /// Names and addresses of party 0's host [default: localhost].
+    #[arg(long, value_delimiter = ',', value_name = "HOST")]
+    party0: Vec<String>,
+    /// Names and addresses of party 1's host [default: localhost].
+    #[arg(long, value_delimiter = ',', value_name = "HOST")]
+    party1: Vec<String>,
+    /// Print the files made, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &Command) -> Result<(), Error> {
+    let Command::Init(args) = command;
+    let hosts = [(Role::Dealer, &args.dealer), (Role::Party0, &args.party0), (Role::Party1, &args.party1)];
+    let hosts: BTreeMap<_, _> = hosts.into_iter().map(|(role, names)| (role, names.clone())).collect();
+    Pki::create(&args.folder, &hosts).map_err(Error::usage)?;
+    let file = |name: &str| args.folder.join(name).display().to_string();
+    if args.json {
+        let roles: BTreeMap<_, _> = Role::ALL
+            .map(|role| (role.name(), [file(&format!("{role}.pem")), file(&format!("{role}.key"))]))
+            .into();
+        return super::print_json(
+            &serde_json::json!({ "ca": file("ca.pem"), "ca_key": file("ca.key"), "roles": roles }),
+        );
+    }
+    println!("{}: the authority; every host needs it", file("ca.pem"));
+    println!("{}: its key; keep it off line", file("ca.key"));
+    for role in Role::ALL {
+        println!("{}, {}: for the {role} alone", file(&format!("{role}.pem")), file(&format!("{role}.key")));
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! `suf report`: the tables, exports, plots and README figures from records that were made before.
+
+use std::path::PathBuf;
+
+use crate::{error::Error, records, report};
+
+/// Make the exports and the report again from records, and put their figures into a README.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The records.
+    #[arg(long, default_value = "results/records.jsonl", value_name = "JSONL")]
+    from: PathBuf,
+    /// Folder for the files [default: that of the records].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace the figures between the markers `<!-- suf report: begin -->` and `<!-- suf report: end -->` of this file, and
+    /// write nothing else.
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    readme: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let records = records::read(&args.from)?;
+    if records.is_empty() {
+        return Err(Error::usage(format!("{} holds no record", args.from.display())));
+    }
+    if let Some(readme) = &args.readme {
+        return report::into_readme(readme, &records);
+    }
+    let folder = args.out.clone().or_else(|| args.from.parent().map(PathBuf::from)).unwrap_or_default();
+    report::write(&folder, &records)
+}

@@ -1,0 +1,92 @@
+//! How a command ends badly: wrong usage (exit status 2) or a failed run (exit status 1) that says who is at fault.
+
+use std::process::ExitCode;
+
+use suf_control::{client::ConnectError, failure::Failure, v1::Fault};
+
+/// Why a command ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command as written cannot be carried out; nothing was sent. Exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The run failed. Exit status 1.
+    #[error("{place}{failure}")]
+    Run {
+        /// Who reported it, such as "party 0: "; empty for this process.
+        place: String,
+        /// Who has to act, and what happened.
+        failure: Failure,
+    },
+}
+
+impl Error {
+    /// Wrong usage, in one sentence that says what to write instead.
+    pub fn usage(message: impl ToString) -> Self {
+        Self::Usage(message.to_string())
+    }
+
+    /// A failure of this process or its machine.
+    pub fn here(fault: Fault, reason: impl Into<String>) -> Self {
+        Self::Run { place: String::new(), failure: Failure::new(fault, reason) }
+    }
+
+    /// A failure that `place` reported.
+    pub fn at(place: &str, failure: Failure) -> Self {
+        Self::Run { place: format!("{place}: "), failure }
+    }
+
+    /// No connection to `place`.
+    pub fn connect(place: &str, error: &ConnectError) -> Self {
+        Self::at(place, Failure::new(error.fault(), error.to_string()))
+    }
+
+    /// A refused or broken call to `place`.
+    pub fn call(place: &str, status: tonic::Status) -> Self {
+        Self::at(place, Failure::from(status))
+    }
+
+    /// A file of ours that cannot be written: the disk or its permissions.
+    pub fn write(path: &std::path::Path, error: impl std::fmt::Display) -> Self {
+        Self::here(Fault::Device, format!("cannot write {}: {error}", path.display()))
+    }
+
+    /// The exit status of `suf` for this error.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Run { .. } => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The known name nearest to `name`, as the end of a message, if there is one near enough to be a typing error.
+#[must_use]
+pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    // 0.7 of Jaro's similarity is what clap uses for its own suggestions.
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| format!(" (did you mean `{candidate}`?)"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_errors_get_the_nearest_name_and_others_none() {
+        assert_eq!(did_you_mean("gleu", ["gelu", "silu"]), " (did you mean `gelu`?)");
+        assert_eq!(did_you_mean("quux", ["gelu", "silu"]), "");
+    }
+
+    #[test]
+    fn a_failure_names_the_place_and_the_one_at_fault() {
+        let error = Error::at("party 1", Failure::new(Fault::Dealer, "it closed the connection"));
+        assert_eq!(error.to_string(), "party 1: the dealer is at fault: it closed the connection");
+    }
+}

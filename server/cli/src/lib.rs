@@ -1,0 +1,25 @@
+//! `suf`: measures, evaluates, watches and sets up. The program is a library so that the tests can start its cluster and
+//! be its client; `main.rs` is one line.
+//!
+//! Everything that is computed or agreed lives in other crates. What is here: the command line, a client of the two
+//! parties, three daemons on one machine for benchmarks, and records with what is made of them.
+
+pub mod choose;
+pub mod client;
+pub mod cluster;
+mod commands;
+pub mod error;
+pub mod exports;
+pub mod gates;
+pub mod models;
+pub mod npy;
+pub mod projection;
+pub mod provenance;
+pub mod published;
+pub mod records;
+pub mod report;
+mod runtime;
+mod tables;
+pub mod tensor;
+
+pub use commands::main;

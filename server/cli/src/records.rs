@@ -1,0 +1,460 @@
+//! One record per model, protocol and link: everything measured, and where. Tables, exports, plots and the README's
+//! figures are made from records and from nothing else.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+use suf_control::v1::{Batch, Fault, Figures};
+use suf_gate::{Gate, gatefile::GateFile, layout::Party};
+
+use crate::{
+    client::Outcome,
+    cluster::PeakMemory,
+    error::Error,
+    projection::Projection,
+    provenance,
+    tensor::{Accuracy, Tensor},
+};
+
+/// What was measured for one gate on one link. Times are medians over the repeats unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Model row, or "custom".
+    pub model: String,
+    /// Name of the function.
+    pub gate: String,
+    /// Sequence length; 0 for a free size.
+    pub seq: u64,
+    /// Elements of the tensor.
+    pub gate_elems: u64,
+    /// Gates of this size in one inference.
+    pub gate_count: u32,
+    /// Protocol.
+    pub protocol: String,
+    /// Shape of the protocol, where it has several: the digits of `onehot`.
+    pub shape: String,
+    /// "cpu" or "cuda".
+    pub backend: String,
+    /// Link profile, by name.
+    pub link: String,
+    /// "loopback", "netem", "shaped" or "network", as the parties report it.
+    pub link_kind: String,
+    /// Smoothed round-trip time between the parties, in milliseconds.
+    pub rtt_ms: f64,
+    /// Bits per second of the link as set or measured; 0 where unknown.
+    pub rate_bps: f64,
+    /// Gate key bytes of one party: the mean of both.
+    pub key_bytes: f64,
+    /// Gate key bytes of party 0.
+    pub key_bytes_p0: u64,
+    /// Gate key bytes of party 1.
+    pub key_bytes_p1: u64,
+    /// Gate key bytes per element and party as declared beside the gate.
+    pub declared_key_bytes: f64,
+    /// Bytes of the masks for entering and leaving the gate: the mean of both parties.
+    pub mask_bytes: f64,
+    /// Bytes of both whole key containers, headers included.
+    pub container_bytes: u64,
+    /// Dealer: request to the last key byte in memory, both parties' keys.
+    pub key_ms: f64,
+    /// First key byte sent to the last byte stored and checked at the slower party.
+    pub ship_ms: f64,
+    /// Opening the masked input from the client's shares, at the slower party.
+    pub open_ms: f64,
+    /// Masked input and keys loaded to the masked output, at the slower party.
+    pub eval_ms: f64,
+    /// Part of `eval_ms` spent computing.
+    pub comp_ms: f64,
+    /// Part of `eval_ms` spent waiting for the link.
+    pub comm_ms: f64,
+    /// Payload bytes of the gate that one party sends and receives.
+    pub eval_bytes: u64,
+    /// Payload bytes of one direction.
+    pub sent_bytes: u64,
+    /// Payload bits per element and direction.
+    pub bits_per_elem: f64,
+    /// UDP bytes that party 0 sends and receives for the gate.
+    pub wire_bytes: u64,
+    /// Causal depth as measured at the link.
+    pub eval_rounds: u32,
+    /// Causal depth as declared beside the gate.
+    pub declared_rounds: u32,
+    /// Bits per direction for the tensor as declared beside the gate.
+    pub declared_bits: u64,
+    /// Largest error against the real function.
+    pub max_err: f64,
+    /// Root mean square error.
+    pub rms_err: f64,
+    /// Mean error: the bias.
+    pub mean_err: f64,
+    /// Outputs that the protocol's definition does not allow, over all repeats.
+    pub wrong: u64,
+    /// What the inputs are.
+    pub inputs: String,
+    /// Measured runs; one more was made before them to warm up.
+    pub repeats: u32,
+    /// Each repeat's `eval_ms`, in order.
+    pub eval_ms_samples: Vec<f64>,
+    /// Each repeat's `comp_ms`.
+    pub comp_ms_samples: Vec<f64>,
+    /// Each repeat's `key_ms`.
+    pub key_ms_samples: Vec<f64>,
+    /// Each repeat's `ship_ms`.
+    pub ship_ms_samples: Vec<f64>,
+    /// Each repeat's `open_ms`.
+    pub open_ms_samples: Vec<f64>,
+    /// The published formula on this record's `comp_ms`, for its LAN.
+    pub lan_proj_s: f64,
+    /// The published formula on this record's `comp_ms`, for its WAN.
+    pub wan_proj_s: f64,
+    /// Peak resident memory of the dealer so far, in bytes; it serves all records of one link.
+    pub dealer_peak_bytes: u64,
+    /// Peak resident memory of the larger party so far, in bytes.
+    pub party_peak_bytes: u64,
+    /// Processor or card, as the parties report it.
+    pub hardware: String,
+    /// The machine of this record: processor, cores, memory, system.
+    pub machine: String,
+    /// Load average over the last minute, before the first repeat.
+    pub load: f64,
+    /// Version and commit.
+    pub version: String,
+    /// When the record was made, in seconds since the Unix epoch.
+    pub unix_s: u64,
+}
+
+/// One repeat of a row.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    figures: [Figures; 2],
+    batch: Batch,
+}
+
+/// The row that a record is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Model row, or "custom".
+    pub model: &'a str,
+    /// Sequence length; 0 for a free size.
+    pub seq: u64,
+    /// Gates of this size in one inference.
+    pub gate_count: u32,
+    /// Link profile, by name.
+    pub link: &'a str,
+    /// The gate's file.
+    pub file: &'a GateFile,
+    /// The gate.
+    pub gate: &'a Gate,
+    /// The inputs.
+    pub tensor: &'a Tensor,
+}
+
+impl Sample {
+    /// The figures of a run, checked: both parties measured the same, and what is declared.
+    ///
+    /// # Errors
+    /// When they did not; that is a defect of this software.
+    pub fn new(gate: &Gate, elements: u64, outcome: Outcome, batch: Batch) -> Result<Self, Error> {
+        let Outcome { figures, .. } = outcome;
+        let defect = |what: String| Err(Error::here(Fault::Bug, what));
+        let declared = (u32::from(gate.declared().rounds), gate.batch_message_bits(elements));
+        for (party, found) in figures.iter().enumerate() {
+            if (found.rounds, found.bits_sent) != declared {
+                return defect(format!(
+                    "party {party} measured {} rounds and {} bits sent, declared are {} and {}",
+                    found.rounds, found.bits_sent, declared.0, declared.1
+                ));
+            }
+        }
+        if figures[0].transcript != figures[1].transcript {
+            return defect("the parties saw different messages".into());
+        }
+        Ok(Self { figures, batch })
+    }
+
+    /// The party whose evaluation took longer.
+    fn slower(&self) -> &Figures {
+        let [first, second] = &self.figures;
+        if first.eval_ms >= second.eval_ms { first } else { second }
+    }
+
+    fn of_both(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+        figure(&self.figures[0]).max(figure(&self.figures[1]))
+    }
+
+    /// Evaluation at the slower party, in milliseconds.
+    #[must_use]
+    pub fn eval_ms(&self) -> f64 {
+        self.slower().eval_ms
+    }
+}
+
+impl Record {
+    /// The record of `row` from its repeats.
+    ///
+    /// # Panics
+    /// Without a sample.
+    #[must_use]
+    pub fn new(row: Row<'_>, samples: &[Sample], accuracy: &Accuracy, memory: PeakMemory, load: f64) -> Self {
+        let series = |figure: &dyn Fn(&Sample) -> f64| samples.iter().map(figure).collect::<Vec<_>>();
+        let eval_ms_samples = series(&|sample| sample.slower().eval_ms);
+        let comp_ms_samples = series(&|sample| sample.slower().comp_ms);
+        let key_ms_samples = series(&|sample| sample.batch.key_ms);
+        let ship_ms_samples = series(&|sample| sample.batch.ship_ms);
+        let open_ms_samples = series(&|sample| sample.of_both(|figures| figures.open_ms));
+        // Bytes do not vary between repeats, those of UDP aside: a middle one is as good as a median.
+        let typical = middle(samples);
+        let [first, second] = &typical.figures;
+        let link = first.link.clone().unwrap_or_default();
+        let (elements, sent_bits) = (row.tensor.elements(), first.bits_sent);
+        let eval_bytes = (sent_bits + first.bits_received).div_ceil(8);
+        let comp_ms = median(&comp_ms_samples);
+        let project = |link: Projection| link.seconds(comp_ms, eval_bytes, first.rounds);
+        Self {
+            model: row.model.to_owned(),
+            gate: row.gate.name().to_owned(),
+            seq: row.seq,
+            gate_elems: elements,
+            gate_count: row.gate_count,
+            protocol: row.gate.protocol().name().to_owned(),
+            shape: shape_name(row.gate),
+            backend: first.backend.clone(),
+            link: row.link.to_owned(),
+            link_kind: link.kind,
+            rtt_ms: link.rtt_ms,
+            rate_bps: link.rate_bps,
+            key_bytes: mean(first.key_bytes, second.key_bytes),
+            key_bytes_p0: first.key_bytes,
+            key_bytes_p1: second.key_bytes,
+            declared_key_bytes: declared_key_bytes(row.gate, elements),
+            mask_bytes: mean(first.mask_bytes, second.mask_bytes),
+            container_bytes: first.container_bytes + second.container_bytes,
+            key_ms: median(&key_ms_samples),
+            ship_ms: median(&ship_ms_samples),
+            open_ms: median(&open_ms_samples),
+            eval_ms: median(&eval_ms_samples),
+            comp_ms,
+            comm_ms: median(&series(&|sample| sample.slower().comm_ms)),
+            eval_bytes,
+            sent_bytes: sent_bits.div_ceil(8),
+            bits_per_elem: sent_bits as f64 / elements as f64,
+            wire_bytes: first.wire_bytes_sent + first.wire_bytes_received,
+            eval_rounds: first.rounds,
+            declared_rounds: first.declared_rounds,
+            declared_bits: first.declared_bits,
+            max_err: accuracy.max_err(),
+            rms_err: accuracy.rms_err(),
+            mean_err: accuracy.mean_err(),
+            wrong: accuracy.wrong(),
+            inputs: row.tensor.describe(),
+            repeats: u32::try_from(samples.len()).expect("the command line takes a u32"),
+            eval_ms_samples,
+            comp_ms_samples,
+            key_ms_samples,
+            ship_ms_samples,
+            open_ms_samples,
+            lan_proj_s: project(Projection::LAN),
+            wan_proj_s: project(Projection::WAN),
+            dealer_peak_bytes: memory.dealer,
+            party_peak_bytes: memory.parties[0].max(memory.parties[1]),
+            hardware: first.hardware.clone(),
+            machine: provenance::machine(),
+            load,
+            version: provenance::version().to_owned(),
+            unix_s: provenance::unix_s(),
+        }
+    }
+
+    /// Key bytes per element and party.
+    #[must_use]
+    pub fn key_bytes_per_elem(&self) -> f64 {
+        self.key_bytes / self.gate_elems as f64
+    }
+
+    /// The part of the measured communication that the rounds' delay explains, in milliseconds: a round takes half a
+    /// round trip, and no more than was measured is explained.
+    #[must_use]
+    pub fn rounds_ms(&self) -> f64 {
+        (f64::from(self.eval_rounds) * self.rtt_ms / 2.0).min(self.comm_ms)
+    }
+
+    /// The rest of the measured communication: bytes on the link and waiting for the other party's computation.
+    #[must_use]
+    pub fn bytes_ms(&self) -> f64 {
+        self.comm_ms - self.rounds_ms()
+    }
+}
+
+/// Appends the records to `path`, one JSON object per line; the file is made anew.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, records: &[Record]) -> Result<(), Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::write(path, error);
+    let mut out = BufWriter::new(File::create(path).map_err(|error| failed(&error))?);
+    for record in records {
+        serde_json::to_writer(&mut out, record).map_err(|error| failed(&error))?;
+        out.write_all(b"\n").map_err(|error| failed(&error))?;
+    }
+    out.flush().map_err(|error| failed(&error))
+}
+
+/// Reads a file of records.
+///
+/// # Errors
+/// When it cannot be read or has a line that is no record.
+pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
+    let file = fs::File::open(path)
+        .map_err(|error| Error::usage(format!("cannot read the records {}: {error}", path.display())))?;
+    let parse = |(number, line): (usize, std::io::Result<String>)| {
+        let wrong = |why: &dyn std::fmt::Display| {
+            Error::usage(format!("{}:{}: no record of this version: {why}", path.display(), number + 1))
+        };
+        let line = line.map_err(|error| wrong(&error))?;
+        serde_json::from_str(&line).map_err(|error| wrong(&error))
+    };
+    BufReader::new(file).lines().enumerate().map(parse).collect()
+}
+
+/// The middle one of the values; the mean of the two middle ones where they are even in number.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// How the shape is written in records: the digit widths of `onehot`, nothing for protocols of one shape.
+#[must_use]
+pub fn shape_name(gate: &Gate) -> String {
+    match gate.shape() {
+        suf_gate::Shape::Onehot(onehot) if onehot.digits().is_empty() => "window".to_owned(),
+        suf_gate::Shape::Onehot(onehot) => {
+            onehot.digits().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The sample whose evaluation took the median time, or the next longer.
+fn middle(samples: &[Sample]) -> &Sample {
+    let mut order: Vec<_> = samples.iter().collect();
+    order.sort_by(|a, b| a.eval_ms().total_cmp(&b.eval_ms()));
+    order[order.len() / 2]
+}
+
+fn declared_key_bytes(gate: &Gate, elements: u64) -> f64 {
+    let of = |party| gate.batch_key_bytes(party, elements);
+    mean(of(Party::P0), of(Party::P1)) / elements as f64
+}
+
+fn mean(first: u64, second: u64) -> f64 {
+    (first + second) as f64 / 2.0
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use suf_control::v1::Link;
+
+    use super::*;
+    use crate::gates;
+
+    /// A record with plain figures.
+    pub(crate) fn example(protocol: &str, link: &str) -> Record {
+        let file = gates::file("gelu").unwrap();
+        let gate = gates::gate(&file, suf_gate::Protocol::Onehot, None).unwrap();
+        let tensor = Tensor::Synthetic { elements: 1000, domain: gate.domain() };
+        let row = Row {
+            model: "bert-base",
+            seq: 128,
+            gate_count: 12,
+            link,
+            file: &file,
+            gate: &gate,
+            tensor: &tensor,
+        };
+        let samples: Vec<_> = [9.0, 5.0, 7.0].map(|eval_ms| sample(&gate, eval_ms)).into();
+        let memory = PeakMemory { dealer: 1 << 20, parties: [2 << 20, 3 << 20] };
+        let record = Record::new(row, &samples, &Accuracy::default(), memory, 0.5);
+        Record { protocol: protocol.to_owned(), ..record }
+    }
+
+    fn figures(eval_ms: f64) -> Figures {
+        Figures {
+            key_bytes: 80_000,
+            eval_ms,
+            comp_ms: eval_ms - 2.0,
+            comm_ms: 2.0,
+            bits_sent: 69_000,
+            bits_received: 69_000,
+            rounds: 3,
+            declared_rounds: 3,
+            link: Some(Link { kind: "loopback".into(), rtt_ms: 0.1, rate_bps: 0.0 }),
+            ..Figures::default()
+        }
+    }
+
+    fn sample(gate: &Gate, eval_ms: f64) -> Sample {
+        let outcome = Outcome {
+            run: suf_wire::RunId([1; 16]),
+            batch: suf_wire::BatchId([2; 16]),
+            figures: [figures(eval_ms), figures(eval_ms - 1.0)],
+        };
+        let batch = Batch { key_ms: 3.0, ship_ms: 4.0, ..Batch::default() };
+        Sample::new(gate, 1000, outcome, batch).unwrap()
+    }
+
+    #[test]
+    fn a_record_has_the_slower_partys_medians_and_the_projection() {
+        let record = example("onehot", "loopback");
+        assert_eq!((record.eval_ms, record.comp_ms, record.comm_ms), (7.0, 5.0, 2.0));
+        assert_eq!(record.eval_ms_samples, [9.0, 5.0, 7.0]);
+        assert_eq!((record.eval_bytes, record.sent_bytes, record.bits_per_elem), (17_250, 8_625, 69.0));
+        assert!((record.lan_proj_s - (0.005 + 2.0 * 17_250.0 / 1e9 + 0.0015)).abs() < 1e-12);
+        assert!((record.rounds_ms() - 0.15).abs() < 1e-12);
+        assert_eq!(record.rounds_ms() + record.bytes_ms(), record.comm_ms);
+        assert_eq!(record.party_peak_bytes, 3 << 20);
+    }
+
+    #[test]
+    fn records_are_read_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let records = vec![example("onehot", "loopback"), example("sigma", "lan")];
+        write(&path, &records).unwrap();
+        assert_eq!(read(&path).unwrap(), records);
+        fs::write(&path, "{\"model\": 1}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("records.jsonl:1"));
+    }
+
+    #[test]
+    fn measured_unlike_declared_is_a_defect() {
+        let file = gates::file("gelu").unwrap();
+        let gate = gates::gate(&file, suf_gate::Protocol::Onehot, None).unwrap();
+        let outcome = |change: fn(&mut Figures)| {
+            let mut figures = [figures(1.0), figures(1.0)];
+            change(&mut figures[1]);
+            Outcome { run: suf_wire::RunId([1; 16]), batch: suf_wire::BatchId([2; 16]), figures }
+        };
+        let verdict = |change| Sample::new(&gate, 1000, outcome(change), Batch::default());
+        assert!(verdict(|_| ()).is_ok());
+        assert!(verdict(|figures| figures.rounds += 1).is_err());
+        assert!(verdict(|figures| figures.bits_sent -= 1).is_err());
+        assert!(verdict(|figures| figures.transcript = vec![1]).is_err());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[]), 0.0);
+    }
+}

@@ -1,0 +1,112 @@
+//! `report.html`: one file that needs nothing else, readable on a phone and on a desk.
+
+use askama::Template;
+
+use super::{distinct, has_shaped, plots};
+use crate::{published, records::Record, tables};
+
+/// The page.
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    rows: Vec<FigureRow<'a>>,
+    links: Vec<LinkRow<'a>>,
+    charts: Vec<plots::Chart>,
+    notes: Vec<String>,
+    published: &'static str,
+    machine: String,
+    hardware: String,
+    version: String,
+    repeats: u32,
+    dealer_mib: u64,
+    party_mib: u64,
+    load: String,
+}
+
+/// A record in the main table.
+struct FigureRow<'a> {
+    record: &'a Record,
+    protocol: String,
+    key_bytes: String,
+    key_ms: String,
+    ship_ms: String,
+    eval_ms: String,
+    spread: String,
+    comp_ms: String,
+    comm_ms: String,
+    max_err: String,
+    rms_err: String,
+}
+
+/// A record on a shaped link.
+struct LinkRow<'a> {
+    record: &'a Record,
+    protocol: String,
+    measured: String,
+    projected: String,
+    limit: String,
+    published: String,
+}
+
+/// The page of `records`.
+pub(super) fn page(records: &[Record]) -> Result<String, Box<dyn std::error::Error>> {
+    let most = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
+    let page = Page {
+        rows: records.iter().map(FigureRow::new).collect(),
+        links: if has_shaped(records) { link_rows(records) } else { Vec::new() },
+        charts: plots::charts(records)?,
+        notes: tables::notes(records),
+        published: published::SOURCE,
+        machine: distinct(records, |record| &record.machine),
+        hardware: distinct(records, |record| &record.hardware),
+        version: distinct(records, |record| &record.version),
+        repeats: records.iter().map(|record| record.repeats).max().unwrap_or(0),
+        dealer_mib: most(|record| record.dealer_peak_bytes),
+        party_mib: most(|record| record.party_peak_bytes),
+        load: format!("{:.2}", records.iter().map(|record| record.load).fold(0.0, f64::max)),
+    };
+    Ok(page.render()?)
+}
+
+impl<'a> FigureRow<'a> {
+    fn new(record: &'a Record) -> Self {
+        let samples = &record.eval_ms_samples;
+        let (least, most) = samples
+            .iter()
+            .fold((f64::INFINITY, 0.0_f64), |(least, most), sample| (least.min(*sample), most.max(*sample)));
+        let millis = |value: f64| format!("{value:.2}");
+        Self {
+            record,
+            protocol: tables::named(record),
+            key_bytes: format!("{:.3}", record.key_bytes_per_elem()),
+            key_ms: millis(record.key_ms),
+            ship_ms: millis(record.ship_ms),
+            eval_ms: millis(record.eval_ms),
+            spread: format!("{least:.2} to {most:.2}"),
+            comp_ms: millis(record.comp_ms),
+            comm_ms: millis(record.comm_ms),
+            max_err: tables::error(record.max_err),
+            rms_err: tables::error(record.rms_err),
+        }
+    }
+}
+
+fn link_rows(records: &[Record]) -> Vec<LinkRow<'_>> {
+    let shaped = records.iter().filter(|record| matches!(record.link.as_str(), "lan" | "wan"));
+    shaped
+        .map(|record| {
+            let pick = |lan: f64, wan: f64| if record.link == "lan" { lan } else { wan };
+            let base = tables::base_of(records, record);
+            let published = published::find(&record.model, &record.protocol);
+            LinkRow {
+                record,
+                protocol: tables::named(record),
+                measured: tables::seconds(record.eval_ms / 1e3),
+                projected: tables::seconds(pick(base.lan_proj_s, base.wan_proj_s)),
+                limit: tables::limit_s(record).map_or_else(String::new, tables::seconds),
+                published: published
+                    .map_or_else(String::new, |row| tables::seconds(pick(row.lan_s, row.wan_s))),
+            }
+        })
+        .collect()
+}

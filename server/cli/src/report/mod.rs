@@ -1,0 +1,136 @@
+//! `report.md`, `report.html`, and the figures of a README: all from records.
+
+mod html;
+mod plots;
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use crate::{
+    error::Error,
+    published,
+    records::Record,
+    tables::{self, Style},
+};
+
+/// Markers round the generated part of a README.
+const BEGIN: &str = "<!-- suf report: begin -->";
+const END: &str = "<!-- suf report: end -->";
+
+/// Writes `report.md` and `report.html` into `folder`.
+///
+/// # Errors
+/// When one cannot be written.
+pub fn write(folder: &Path, records: &[Record]) -> Result<(), Error> {
+    let path = folder.join("report.md");
+    fs::write(&path, markdown(records)).map_err(|error| Error::write(&path, error))?;
+    let path = folder.join("report.html");
+    let page = html::page(records).map_err(|error| Error::write(&path, error))?;
+    fs::write(&path, page).map_err(|error| Error::write(&path, error))
+}
+
+/// Replaces the text between the markers of the file at `path` by the tables of `records`.
+///
+/// # Errors
+/// When the file cannot be read or written, or has not exactly one pair of markers.
+pub fn into_readme(path: &Path, records: &[Record]) -> Result<(), Error> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Error::usage(format!("cannot read {}: {error}", path.display())))?;
+    let replaced = replace(&text, &tables_in_markdown(records)).ok_or_else(|| {
+        Error::usage(format!("{} needs one line `{BEGIN}` and one line `{END}` after it", path.display()))
+    })?;
+    fs::write(path, replaced).map_err(|error| Error::write(path, error))
+}
+
+fn replace(text: &str, figures: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    let unique = !rest.contains(BEGIN) && !after.contains(END);
+    unique.then(|| format!("{before}{BEGIN}\n{figures}{END}{after}"))
+}
+
+/// `report.md`.
+fn markdown(records: &[Record]) -> String {
+    let mut text = format!("# Measured activations\n\n{}", tables_in_markdown(records));
+    let memory = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\n## Where it was measured\n\n- machine: {}\n- parties report: {}\n- versions: {}\n- repeats: {}; times are \
+         medians, after one run to warm up\n- peak memory: dealer {} MiB, party {} MiB\n- load before: up to {:.2}\n",
+        distinct(records, |record| &record.machine),
+        distinct(records, |record| &record.hardware),
+        distinct(records, |record| &record.version),
+        records.iter().map(|record| record.repeats).max().unwrap_or(0),
+        memory(|record| record.dealer_peak_bytes),
+        memory(|record| record.party_peak_bytes),
+        records.iter().map(|record| record.load).fold(0.0, f64::max),
+    );
+    text
+}
+
+fn tables_in_markdown(records: &[Record]) -> String {
+    let mut text = format!("{}\n", tables::figures(records, Style::Markdown));
+    if has_shaped(records) {
+        let _ = write!(
+            text,
+            "\nSeconds of the whole gate. Projected: the published formula on the loopback row's computation. Limit: \
+             rounds x delay + bits / rate + computation. Published: {}.\n\n{}\n",
+            published::SOURCE,
+            tables::links(records, Style::Markdown)
+        );
+    }
+    text.push('\n');
+    for note in tables::notes(records) {
+        let _ = writeln!(text, "\\* {note}  ");
+    }
+    text
+}
+
+fn has_shaped(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record.link.as_str(), "lan" | "wan"))
+}
+
+/// The different values of a field, in the order of the records.
+fn distinct<'a>(records: &'a [Record], field: impl Fn(&'a Record) -> &'a String) -> String {
+    let mut values: Vec<&str> = Vec::new();
+    for record in records {
+        let value = field(record).as_str();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::tests::example;
+
+    #[test]
+    fn only_the_text_between_the_markers_is_replaced() {
+        let text = format!("# Name\n\n{BEGIN}\nold\n{END}\n\nmore\n");
+        let once = replace(&text, "new\n").unwrap();
+        assert_eq!(once, format!("# Name\n\n{BEGIN}\nnew\n{END}\n\nmore\n"));
+        assert_eq!(replace(&once, "new\n").unwrap(), once);
+        assert!(replace("no markers", "new").is_none());
+        assert!(replace(&format!("{text}{text}"), "new").is_none());
+    }
+
+    #[test]
+    fn both_reports_hold_the_figures_of_the_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = [example("onehot", "loopback"), example("suf-lut", "lan"), example("sigma", "wan")];
+        write(folder.path(), &records).unwrap();
+        for name in ["report.md", "report.html"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains("bert-base") && text.contains("80.000"), "{name}");
+            assert!(text.contains("1/32"), "{name} explains suf-lut");
+        }
+        let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
+        assert!(
+            html.contains("<svg") && !html.contains("src=\"http"),
+            "plots are inside, nothing is fetched"
+        );
+    }
+}

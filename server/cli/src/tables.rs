@@ -1,0 +1,206 @@
+//! Records as tables: the same on the terminal and in Markdown.
+
+use std::collections::BTreeSet;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::{gates, published, records::Record};
+
+/// Where a table will be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// With rules.
+    Terminal,
+    /// As GitHub reads it.
+    Markdown,
+}
+
+/// What was measured, one row per record.
+pub(crate) fn figures(records: &[Record], style: Style) -> Table {
+    let header = [
+        "model",
+        "gate",
+        "protocol",
+        "link",
+        "elements",
+        "key B/elem",
+        "key ms",
+        "ship ms",
+        "eval ms",
+        "comp ms",
+        "comm ms",
+        "rounds",
+        "bits/elem",
+        "max err",
+        "rms err",
+        "wrong",
+    ];
+    table(
+        style,
+        &header,
+        4,
+        records.iter().map(|record| {
+            vec![
+                record.model.clone(),
+                record.gate.clone(),
+                named(record),
+                record.link.clone(),
+                record.gate_elems.to_string(),
+                format!("{:.3}", record.key_bytes_per_elem()),
+                format!("{:.2}", record.key_ms),
+                format!("{:.2}", record.ship_ms),
+                format!("{:.2}", record.eval_ms),
+                format!("{:.2}", record.comp_ms),
+                format!("{:.2}", record.comm_ms),
+                record.eval_rounds.to_string(),
+                format!("{}", record.bits_per_elem),
+                error(record.max_err),
+                error(record.rms_err),
+                record.wrong.to_string(),
+            ]
+        }),
+    )
+}
+
+/// Measured seconds on shaped links beside the projection from the same row's loopback record, and the published
+/// projection of the original systems.
+pub(crate) fn links(records: &[Record], style: Style) -> Table {
+    let header = ["model", "protocol", "link", "measured s", "projected s", "limit s", "published s"];
+    let shaped = records.iter().filter(|record| matches!(record.link.as_str(), "lan" | "wan"));
+    table(
+        style,
+        &header,
+        3,
+        shaped.map(|record| {
+            let published = published::find(&record.model, &record.protocol);
+            let pick = |lan: f64, wan: f64| if record.link == "lan" { lan } else { wan };
+            let base = base_of(records, record);
+            vec![
+                record.model.clone(),
+                named(record),
+                format!("{} ({})", record.link, record.link_kind),
+                seconds(record.eval_ms / 1e3),
+                seconds(pick(base.lan_proj_s, base.wan_proj_s)),
+                limit_s(record).map_or_else(String::new, seconds),
+                published.map_or_else(String::new, |row| seconds(pick(row.lan_s, row.wan_s))),
+            ]
+        }),
+    )
+}
+
+/// The least time that the link and the computation allow: rounds at half a round trip each, the busier direction's bits
+/// at the link's rate, and the computation.
+pub(crate) fn limit_s(record: &Record) -> Option<f64> {
+    let profile = suf_link::LinkProfile::built_in(&record.link).ok()?;
+    let delay_s = profile.delay_ms / 1e3 * f64::from(record.eval_rounds);
+    let bits_s = record.sent_bytes as f64 * 8.0 / profile.rate_bps as f64;
+    Some(delay_s + bits_s + record.comp_ms / 1e3)
+}
+
+/// The record of the same row on loopback, whose computation is undisturbed by an emulated link, or the record itself.
+pub(crate) fn base_of<'a>(records: &'a [Record], record: &'a Record) -> &'a Record {
+    let same = |other: &&Record| {
+        (&other.model, &other.protocol, &other.shape, other.gate_elems, other.link.as_str())
+            == (&record.model, &record.protocol, &record.shape, record.gate_elems, "loopback")
+    };
+    records.iter().find(same).unwrap_or(record)
+}
+
+/// What a reader of the tables must know.
+pub(crate) fn notes(records: &[Record]) -> Vec<String> {
+    let mut notes = BTreeSet::new();
+    for record in records.iter().filter(|record| record.protocol == "suf-lut") {
+        let gate =
+            gates::file(&record.gate).and_then(|file| gates::gate(&file, suf_gate::Protocol::SufLut, None));
+        if let Ok(Some(caveat)) = gate.map(|gate| gates::caveat(&gate)) {
+            notes.insert(format!("{}: {caveat}.", record.gate));
+        }
+    }
+    let mut notes: Vec<_> = notes.into_iter().collect();
+    if records.iter().any(|record| record.link_kind == "shaped") {
+        notes
+            .push("shaped: delay and rate are emulated in the parties' sockets, not by tc netem.".to_owned());
+    }
+    let inputs: BTreeSet<_> = records.iter().map(|record| record.inputs.as_str()).collect();
+    notes.extend(inputs.into_iter().map(|inputs| format!("inputs: {inputs}.")));
+    notes
+}
+
+/// One record in one line.
+pub(crate) fn line(record: &Record) -> String {
+    format!(
+        "{} {} {} {}: eval {:.2} ms ({:.2} computing), keys {:.2} ms + {:.2} ms shipping, {:.3} B/elem, {} rounds, {} wrong",
+        record.link,
+        record.model,
+        record.gate,
+        named(record),
+        record.eval_ms,
+        record.comp_ms,
+        record.key_ms,
+        record.ship_ms,
+        record.key_bytes_per_elem(),
+        record.eval_rounds,
+        record.wrong
+    )
+}
+
+/// The protocol with its shape, and a mark where it computes something else.
+pub(crate) fn named(record: &Record) -> String {
+    match (record.protocol.as_str(), record.shape.as_str()) {
+        ("suf-lut", _) => "suf-lut *".to_owned(),
+        (protocol, "") => protocol.to_owned(),
+        (protocol, shape) => format!("{protocol} {shape}"),
+    }
+}
+
+/// A table whose columns from `numbers` on are numbers.
+fn table(style: Style, header: &[&str], numbers: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(match style {
+        Style::Terminal => presets::UTF8_FULL_CONDENSED,
+        Style::Markdown => presets::ASCII_MARKDOWN,
+    });
+    table.set_header(header);
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(numbers) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+pub(crate) fn error(value: f64) -> String {
+    if value < 100.0 { format!("{value:.5}") } else { format!("{value:.2e}") }
+}
+
+pub(crate) fn seconds(value: f64) -> String {
+    format!("{value:.4}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::tests::example;
+
+    #[test]
+    fn the_published_row_is_marked_and_explained() {
+        let records = [example("suf-lut", "loopback"), example("onehot", "lan")];
+        let table = figures(&records, Style::Markdown).to_string();
+        assert!(table.contains("suf-lut *") && table.starts_with("| model"), "{table}");
+        assert!(notes(&records)[0].contains("|x| < 1/32"));
+    }
+
+    #[test]
+    fn the_limit_is_rounds_bits_and_computation() {
+        let record = example("onehot", "lan");
+        let limit = limit_s(&record).unwrap();
+        assert!((limit - (3.0 * 0.5e-3 + 8_625.0 * 8.0 / 8e9 + 5e-3)).abs() < 1e-9, "{limit}");
+        assert_eq!(limit_s(&example("onehot", "loopback")).is_some(), true);
+    }
+
+    #[test]
+    fn projections_come_from_the_loopback_record() {
+        let slow = Record { lan_proj_s: 9.0, ..example("onehot", "lan") };
+        let records = [slow, example("onehot", "loopback")];
+        assert!(base_of(&records, &records[0]).lan_proj_s < 1.0);
+    }
+}
