@@ -57,7 +57,6 @@ async fn delay_and_rate_are_the_profiles() {
     assert_eq!(pair.caller.kind(), LinkKind::Shaped);
     let small = ping_pong(&pair, 20, 100).await;
     assert!((10.0..12.0).contains(&(small.as_secs_f64() * 1e3)), "{small:?} for a delay of 2 * 5 ms");
-    assert!(pair.calling.path().min_rtt >= Duration::from_millis(10));
 
     // 1 MB takes 42 ms at 200 Mbit/s; there and back.
     let large = ping_pong(&pair, 5, 1 << 20).await;
