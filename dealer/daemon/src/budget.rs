@@ -1,0 +1,86 @@
+//! The bound on key bytes in memory.
+//!
+//! A chunk's bytes are paid for before they are made and given back when the last reference to them goes, which is after
+//! the QUIC stack has seen their receipt acknowledged. Requests are served in turn, so that batches share the memory
+//! chunk by chunk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use suf_wire::KeyChunk;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Granularity of the account: a semaphore counts in 32 bits, and 4 TiB are beyond any host.
+const UNIT_BYTES: u64 = 1024;
+
+/// Memory for keys, shared by all batches.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    free: Arc<Semaphore>,
+}
+
+/// Memory that is paid for.
+#[derive(Debug)]
+pub(crate) struct Reserved(OwnedSemaphorePermit);
+
+impl Budget {
+    /// `bytes` of memory.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX);
+        Self { free: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
+    }
+
+    /// Waits for room for both parties' halves of a chunk, `bytes` each.
+    pub(crate) async fn reserve(&self, bytes: [usize; 2]) -> [Reserved; 2] {
+        let [first, second] = bytes.map(|bytes| {
+            u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).expect("a chunk has at most 64 MiB")
+        });
+        // One request for both: two that each hold one half would wait for each other.
+        let both = Arc::clone(&self.free).acquire_many_owned(first + second).await;
+        let mut both = both.expect("the budget is never closed");
+        let half = both.split(first as usize).expect("the sum has room for its part");
+        [Reserved(half), Reserved(both)]
+    }
+}
+
+impl Reserved {
+    /// The same chunk, whose bytes keep their memory reserved for as long as they live.
+    pub(crate) fn hold(self, chunk: KeyChunk) -> KeyChunk {
+        let bytes = Bytes::from_owner(Held { bytes: chunk.bytes, _memory: self.0 });
+        KeyChunk { bytes, ..chunk }
+    }
+}
+
+/// Fields are dropped in this order: the bytes are wiped and freed before their memory is given back.
+struct Held {
+    bytes: Bytes,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use suf_wire::{BatchId, PartyId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_comes_back_with_the_last_reference() {
+        let budget = Budget::new(4 * UNIT_BYTES);
+        let [first, second] = budget.reserve([1, 3 * UNIT_BYTES as usize]).await;
+        assert_eq!(budget.free.available_permits(), 0);
+        let chunk = KeyChunk::new(BatchId([7; 16]), PartyId::P0, 0, Bytes::from_static(b"key"));
+        let held = first.hold(chunk.clone());
+        assert_eq!(held, chunk);
+        let tail = held.bytes.slice(2..);
+        drop((held, second));
+        assert_eq!(budget.free.available_permits(), 3);
+        drop(tail);
+        assert_eq!(budget.free.available_permits(), 4);
+    }
+}

@@ -1,0 +1,201 @@
+//! The dealer's configuration file. Every key is documented where it stands, in `config/dealer.toml`.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use suf_gate::gate::MAX_ELEMS;
+use suf_link::IdentityFiles;
+use suf_wire::limits::MAX_KEY_CHUNK_BYTES;
+
+use crate::Limits;
+
+/// The file, as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address for the parties' requests and their keys.
+    pub listen: SocketAddr,
+    /// Address of the control API.
+    pub control: SocketAddr,
+    /// Certificates.
+    pub identity: IdentityFiles,
+    /// Link profile: a name of `config/links` or a path.
+    #[serde(default = "default_link")]
+    pub link: String,
+    /// Emulate the profile inside the process.
+    #[serde(default)]
+    pub shaped: bool,
+    /// What makes the keys.
+    #[serde(default)]
+    pub backend: BackendChoice,
+    /// Threads that make keys; 0 for one per core.
+    #[serde(default)]
+    pub threads: usize,
+    /// Bound on the keys in memory, in MiB.
+    #[serde(default = "default_memory_mb")]
+    pub memory_mb: u64,
+    /// How long a request waits for the other party's, in seconds.
+    #[serde(default = "default_wait_for_peer_s")]
+    pub wait_for_peer_s: u32,
+    /// Most elements of a batch.
+    #[serde(default = "default_max_elems")]
+    pub max_elems: u64,
+}
+
+/// What makes the keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    /// A GPU where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU, or an error.
+    Cuda,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file is not understood; the message shows the line.
+    #[error("the configuration {path} is wrong: {error}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("the configuration {path} is wrong: {reason}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Which key, and what it may be.
+        reason: String,
+    },
+}
+
+/// Least memory for keys, in MiB: both parties' halves of the largest chunk that the protocol allows.
+const LEAST_MEMORY_MB: u64 = (2 * MAX_KEY_CHUNK_BYTES as u64) >> 20;
+
+/// Most memory for keys, in MiB: 1 TiB, beyond any host.
+const MOST_MEMORY_MB: u64 = 1 << 20;
+
+/// Longest wait for the other party, in seconds: the parties agree on a batch before they ask, so an hour is a defect.
+const MOST_WAIT_S: u32 = 3600;
+
+impl Config {
+    /// Reads and checks `path`. Relative paths in it are taken from its folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key, or a value out of range.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// As [`Config::load`], for the `text` of the file at `path`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
+        let within = |key: &str, value: u64, least: u64, most: u64| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            let reason = format!("{key} = {value}; it is {least} to {most}");
+            Err(ConfigError::Value { path: path.to_owned(), reason })
+        };
+        within("max_elems", config.max_elems, 1, MAX_ELEMS)?;
+        within("memory_mb", config.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
+        within("wait_for_peer_s", config.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
+        config.identity.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// What the dealer allows itself and the parties.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Limits {
+            max_elems: self.max_elems,
+            memory_bytes: self.memory_mb << 20,
+            threads: if self.threads == 0 { cores() } else { self.threads },
+            wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
+        }
+    }
+}
+
+fn default_link() -> String {
+    "loopback".into()
+}
+
+fn default_memory_mb() -> u64 {
+    256
+}
+
+fn default_wait_for_peer_s() -> u32 {
+    30
+}
+
+fn default_max_elems() -> u64 {
+    MAX_ELEMS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        listen = "127.0.0.1:0"
+        control = "127.0.0.1:0"
+        identity = { ca = "ca.pem", cert = "dealer.pem", key = "/keys/dealer.key" }
+    "#;
+
+    fn error(text: &str) -> String {
+        Config::parse(text, Path::new("/etc/suf/dealer.toml")).expect_err("wrong").to_string()
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = Config::parse(GOOD, Path::new("/etc/suf/dealer.toml")).expect("good");
+        assert_eq!(config.identity.ca, Path::new("/etc/suf/ca.pem"));
+        assert_eq!(config.identity.key, Path::new("/keys/dealer.key"));
+        assert!(config.limits().threads >= 1);
+    }
+
+    #[test]
+    fn mistakes_name_the_key() {
+        assert!(error(&format!("port = 1\n{GOOD}")).contains("port"));
+        assert!(error(&format!("memory_mb = 127\n{GOOD}")).contains("memory_mb = 127; it is 128 to"));
+        assert!(error(&format!("max_elems = 0\n{GOOD}")).contains("max_elems = 0"));
+        assert!(error(&format!("wait_for_peer_s = 0\n{GOOD}")).contains("wait_for_peer_s = 0"));
+        assert!(error(&format!("backend = \"gpu\"\n{GOOD}")).contains("gpu"));
+        assert!(error(&GOOD.replace("cert =", "certificate =")).contains("certificate"));
+        assert!(error(&GOOD.replace("listen", "lissen")).contains("lissen"));
+    }
+
+    #[test]
+    fn the_file_that_ships_is_good() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dealer.toml"));
+        let config = Config::load(path).expect("config/dealer.toml is good");
+        assert_eq!(config.limits().max_elems, MAX_ELEMS);
+    }
+}

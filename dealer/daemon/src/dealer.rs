@@ -1,0 +1,301 @@
+//! The dealer: its limits, its callers, and the batches at work.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use suf_deal::{Batch, Entropy};
+use suf_gate::{Backend, Gate, Role, Seed, layout};
+use suf_link::{Channel, Connection, Endpoint, Incoming};
+use suf_wire::{BatchId, DealerMessage, Fault, KeyRequest, PartyId, limits::MAX_KEY_CHUNK_BYTES};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use zeroize::Zeroize;
+
+use crate::{
+    budget::Budget,
+    delivery::Delivery,
+    lobby::{Answer, Entered, Lobby, Partner},
+    record::{Book, Entry},
+    seat::{self, Failure, Seat},
+};
+
+/// Connections of one party at once. It uses one, and two while it replaces a lost one that we still take for alive; more
+/// are a defect. With the link's 64 streams each, both parties together have at most 512 requests, so that the desk's
+/// 1024 places are never full and neither party can take them from the other.
+const CONNECTIONS_PER_PARTY: usize = 4;
+
+/// How long batches may take to tell the parties that the dealer shuts down.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// What a dealer allows itself and the parties.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most elements of a batch.
+    pub max_elems: u64,
+    /// Keys in memory, in bytes: at least both halves of the largest chunk that is asked for.
+    pub memory_bytes: u64,
+    /// Threads that make keys, at least 1.
+    pub threads: usize,
+    /// How long a request waits for the other party's.
+    pub wait_for_peer: Duration,
+}
+
+/// A dealer.
+pub struct Dealer {
+    limits: Limits,
+    backend: Arc<dyn Backend>,
+    budget: Budget,
+    cores: Arc<Semaphore>,
+    lobby: Lobby,
+    book: Book,
+    callers: [AtomicUsize; 2],
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Dealer {
+    /// A dealer that makes keys with `backend`.
+    #[must_use]
+    pub fn new(limits: Limits, backend: Arc<dyn Backend>) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            backend,
+            budget: Budget::new(limits.memory_bytes),
+            cores: Arc::new(Semaphore::new(limits.threads.max(1))),
+            lobby: Lobby::default(),
+            book: Book::default(),
+            callers: Default::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        })
+    }
+
+    /// Serves the parties that call `endpoint`, until [`Dealer::stop`] or until the endpoint is closed.
+    pub async fn serve(self: &Arc<Self>, endpoint: &Endpoint) {
+        loop {
+            let incoming = tokio::select! {
+                incoming = endpoint.incoming() => incoming,
+                () = self.stopping.cancelled() => return,
+            };
+            let Some(incoming) = incoming else { return };
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move { this.serve_caller(incoming).await });
+        }
+    }
+
+    /// Gives all batches up, and returns when the parties have been told or the grace is over.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(grace = ?SHUTDOWN_GRACE, "batches cut: a party did not take its last message in time");
+        }
+    }
+
+    /// What was dealt.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// What makes the keys.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// A thread's worth of computing, in turn.
+    pub(crate) async fn core(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.cores).acquire_owned().await.expect("the cores are never closed")
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    async fn serve_caller(self: &Arc<Self>, incoming: Incoming) {
+        let remote = incoming.remote();
+        let connection = match incoming.establish(&PartyId::BOTH.map(PartyId::role)).await {
+            Ok(connection) => connection,
+            Err(error) => return tracing::warn!(%remote, %error, "a caller was not admitted"),
+        };
+        let party = connection.role().party().expect("only parties are admitted");
+        let callers = &self.callers[party.index()];
+        if callers.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_PER_PARTY {
+            tracing::info!(%party, %remote, "connected");
+            self.serve_connection(party, &connection).await;
+        } else {
+            tracing::warn!(%party, %remote, "refused: it has {CONNECTIONS_PER_PARTY} connections already");
+            connection.close(&format!("{party} has {CONNECTIONS_PER_PARTY} connections already; close one"));
+        }
+        callers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn serve_connection(self: &Arc<Self>, party: PartyId, connection: &Connection) {
+        loop {
+            let channel = tokio::select! {
+                channel = connection.accept() => channel,
+                () = self.stopping.cancelled() => return,
+            };
+            let channel = match channel {
+                Ok(channel) => channel,
+                Err(error) => return tracing::info!(%party, %error, "disconnected"),
+            };
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move { this.serve_channel(party, channel).await });
+        }
+    }
+
+    async fn serve_channel(self: Arc<Self>, party: PartyId, channel: Channel<DealerMessage>) {
+        let mut seat = Seat::new(party, channel);
+        let received = tokio::select! {
+            received = seat.receiver.recv(|_| None) => received,
+            () = self.stopping.cancelled() => return,
+        };
+        let request = match received {
+            Ok(DealerMessage::Request(request)) => request,
+            other => return tracing::warn!(reason = seat::departure(party, other), "no request"),
+        };
+        let batch = request.batch;
+        if let Err(failure) = self.admit(&request, party) {
+            return refuse(seat, batch, &failure).await;
+        }
+        let asked = request.clone();
+        match self.lobby.enter(request, seat) {
+            Entered::First(seat, answer) => {
+                let entry = self.book.open(&asked);
+                if let Err((seat, failure)) = self.deal(batch, seat, answer, &entry).await {
+                    entry.refused(&failure);
+                    refuse(seat, batch, &failure).await;
+                }
+            }
+            Entered::Second => {}
+            Entered::Refused(seat, failure) => refuse(seat, batch, &failure).await,
+        }
+    }
+
+    fn admit(&self, request: &KeyRequest, party: PartyId) -> Result<(), Failure> {
+        if request.party != party {
+            let reason = format!("the request is {}'s, but the certificate says {party}", request.party);
+            return Err(Failure::new(Fault::Caller, reason));
+        }
+        let most = self.limits.max_elems;
+        if request.elems > most {
+            let reason =
+                format!("{} elements asked for; this dealer makes at most {most} (max_elems)", request.elems);
+            return Err(Failure::new(Fault::Caller, reason));
+        }
+        Ok(())
+    }
+
+    /// Waits for the other party, then deals. An error gives the seat back, to be told.
+    async fn deal(
+        self: &Arc<Self>,
+        batch: BatchId,
+        mut seat: Seat,
+        mut answer: oneshot::Receiver<Answer>,
+        entry: &Arc<Entry>,
+    ) -> Result<(), (Seat, Failure)> {
+        let wait = self.limits.wait_for_peer;
+        let first = tokio::select! {
+            answer = &mut answer => Ok(answer),
+            received = seat.receiver.recv(|_| None) => {
+                Err(Failure::new(Fault::Caller, seat::departure(seat.party, received)))
+            }
+            () = tokio::time::sleep(wait) => {
+                let other = seat.party.other();
+                let reason = format!("{other} did not ask for batch {batch} within {wait:?}; is it running?");
+                Err(Failure::new(Fault::Peer, reason))
+            }
+            () = self.stopping.cancelled() => Err(seat::stopping()),
+        };
+        let answer = match first {
+            Ok(answer) => answer,
+            Err(failure) if self.lobby.withdraw(batch) => return Err((seat, failure)),
+            Err(_) => answer.await,
+        };
+        match answer {
+            Ok(Answer::Partner(partner)) => {
+                self.deliver(batch, seat, *partner, entry).await;
+                Ok(())
+            }
+            Ok(Answer::Refused(failure)) => Err((seat, failure)),
+            Err(_) => {
+                let reason = format!("batch {batch} was asked for anew while its first request was leaving");
+                Err((seat, Failure::new(Fault::Caller, reason)))
+            }
+        }
+    }
+
+    async fn deliver(self: &Arc<Self>, batch: BatchId, seat: Seat, partner: Partner, entry: &Arc<Entry>) {
+        let Partner { seat: other, gate, elems, paired } = partner;
+        let seats = if seat.party == PartyId::P0 { [seat, other] } else { [other, seat] };
+        let entropy = self.check(&gate).and_then(|()| entropy());
+        match entropy {
+            Ok(entropy) => {
+                let batch = Batch::new(batch, Arc::new(gate), elems, entropy);
+                Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired).run(seats).await;
+            }
+            Err(failure) => {
+                entry.refused(&failure);
+                let [seat_0, seat_1] = seats;
+                tokio::join!(refuse(seat_0, batch, &failure), refuse(seat_1, batch, &failure));
+            }
+        }
+    }
+
+    /// Whether a full chunk of `gate` fits in a message, and both halves in memory.
+    fn check(&self, gate: &Gate) -> Result<(), Failure> {
+        let bytes = [Role::Seeded, Role::Explicit]
+            .map(|role| gate.key_shape().chunk_bytes(role, layout::CHUNK_ELEMS) as u64);
+        let largest = bytes[0].max(bytes[1]);
+        if largest > MAX_KEY_CHUNK_BYTES as u64 {
+            let reason =
+                format!("a key chunk of this gate has {largest} bytes, the most is {MAX_KEY_CHUNK_BYTES}");
+            return Err(Failure::new(Fault::Caller, reason));
+        }
+        let (pair, most) = (bytes[0] + bytes[1], self.limits.memory_bytes);
+        if pair > most {
+            let reason =
+                format!("a chunk for both parties has {pair} bytes, the dealer's memory_mb allows {most}");
+            return Err(Failure::new(Fault::Dealer, reason));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Dealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dealer")
+            .field("limits", &self.limits)
+            .field("book", &self.book)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn refuse(seat: Seat, batch: BatchId, failure: &Failure) {
+    tracing::warn!(party = %seat.party, %batch, fault = %failure.fault, %failure, "refused");
+    seat.refuse(batch, failure).await;
+}
+
+/// 256 bits of the operating system's entropy for each of the three.
+fn entropy() -> Result<Entropy, Failure> {
+    let seed = || {
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes)
+            .map_err(|_| Failure::new(Fault::Dealer, "the operating system gives the dealer no entropy"))?;
+        let seed = Seed::new(bytes);
+        bytes.zeroize();
+        Ok(seed)
+    };
+    Ok(Entropy { parties: [seed()?, seed()?], dealer: seed()? })
+}

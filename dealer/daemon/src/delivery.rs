@@ -1,0 +1,218 @@
+//! One batch at work: made, shipped, acknowledged, forgotten.
+//!
+//! Four activities run at once and are joined by queues: paying for memory and starting workers, collecting chunks in
+//! order, and one writer for each party. Memory bounds how far the first may run ahead of the last.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use suf_deal::Batch;
+use suf_gate::{BackendError, layout};
+use suf_link::{Receiver, Sender};
+use suf_wire::{DealerMessage, Fault, KeyChunk, PREFIX_BYTES, PartyId};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dealer::Dealer,
+    record::Entry,
+    seat::{self, Failure, PATIENCE, Seat},
+};
+
+/// Bytes of the header's message: length, kind, batch, digest, elements, chunks, seed.
+const HEADER_BYTES: u64 = PREFIX_BYTES as u64 + 92;
+
+/// Bytes of a chunk's message before the key: length, kind, index, tag.
+const CHUNK_HEAD_BYTES: u64 = PREFIX_BYTES as u64 + 20;
+
+/// Bytes of the end's message: length, kind, batch.
+const END_BYTES: u64 = PREFIX_BYTES as u64 + 16;
+
+/// A batch that both parties asked for.
+pub(crate) struct Delivery {
+    dealer: Arc<Dealer>,
+    entry: Arc<Entry>,
+    batch: Arc<Batch>,
+    /// When the second request was here.
+    paired: Instant,
+    /// When the first byte of a container left.
+    shipping: OnceLock<Instant>,
+    /// Set once: the first failure is the cause of the others.
+    failed: OnceLock<Failure>,
+    /// Cancelled with `failed`.
+    over: CancellationToken,
+}
+
+/// One chunk for both parties.
+struct Made {
+    chunks: [KeyChunk; 2],
+    making: Duration,
+    at: Instant,
+}
+
+type Making = JoinHandle<Result<Made, BackendError>>;
+
+impl Delivery {
+    pub(crate) fn new(dealer: Arc<Dealer>, entry: Arc<Entry>, batch: Batch, paired: Instant) -> Self {
+        let over = dealer.stopping().child_token();
+        let batch = Arc::new(batch);
+        Self { dealer, entry, batch, paired, shipping: OnceLock::new(), failed: OnceLock::new(), over }
+    }
+
+    /// Makes the batch and ships it to both parties. When this returns, the dealer has forgotten the seeds.
+    pub(crate) async fn run(self, [seat_0, seat_1]: [Seat; 2]) {
+        let batch = self.batch.id();
+        self.dealer.book().dealing(&self.entry);
+        let (making, made) = mpsc::unbounded_channel();
+        let (to_0, for_0) = mpsc::unbounded_channel();
+        let (to_1, for_1) = mpsc::unbounded_channel();
+        let ((), (), stored_0, stored_1) = tokio::join!(
+            self.make(making),
+            self.collect(made, [to_0, to_1]),
+            self.serve(seat_0, for_0),
+            self.serve(seat_1, for_1),
+        );
+        let outcome = match self.shipping.get() {
+            Some(begun) if stored_0 && stored_1 => Ok(begun.elapsed()),
+            _ => Err(self.cause()),
+        };
+        self.dealer.book().over(&self.entry, &outcome);
+        let view = self.entry.view();
+        match outcome {
+            Ok(_) => {
+                tracing::info!(%batch, elems = view.elements, key_ms = view.key_ms, deal_ms = view.deal_ms,
+                ship_ms = view.ship_ms, bytes_p0 = view.bytes_p0, bytes_p1 = view.bytes_p1, "batch dealt")
+            }
+            Err(failure) => tracing::warn!(%batch, elems = view.elements, %failure, "batch given up"),
+        }
+    }
+
+    /// Starts a worker for each chunk, in order, as memory and cores become free.
+    async fn make(&self, making: mpsc::UnboundedSender<Making>) {
+        let shape = self.batch.gate().key_shape();
+        for index in 0..self.batch.chunks() {
+            let elems = layout::chunk_elems(self.batch.elems(), index);
+            let bytes = [suf_gate::Party::P0, suf_gate::Party::P1]
+                .map(|party| shape.chunk_bytes(party.role(index), elems));
+            let ready = async { (self.dealer.budget().reserve(bytes).await, self.dealer.core().await) };
+            let ([memory_0, memory_1], core) = tokio::select! {
+                ready = ready => ready,
+                () = self.over.cancelled() => return,
+            };
+            let (batch, backend) = (Arc::clone(&self.batch), Arc::clone(self.dealer.backend()));
+            let worker = tokio::task::spawn_blocking(move || {
+                let _until_made = core;
+                let begun = Instant::now();
+                let [for_0, for_1] = batch.chunk(index, &*backend)?;
+                let chunks = [memory_0.hold(for_0), memory_1.hold(for_1)];
+                Ok(Made { chunks, making: begun.elapsed(), at: Instant::now() })
+            });
+            if making.send(worker).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Hands each chunk to both writers, in order.
+    async fn collect(
+        &self,
+        mut making: mpsc::UnboundedReceiver<Making>,
+        writers: [mpsc::UnboundedSender<KeyChunk>; 2],
+    ) {
+        while let Some(worker) = making.recv().await {
+            let made = match worker.await {
+                Ok(Ok(made)) => made,
+                Ok(Err(error)) => return self.fail(Fault::Dealer, format!("making keys: {error}")),
+                Err(error) => return self.fail(Fault::Dealer, format!("bug: making keys: {error}")),
+            };
+            self.entry.made(made.making, made.at.saturating_duration_since(self.paired));
+            for (writer, chunk) in writers.iter().zip(made.chunks) {
+                // An error says that the party is gone, of which its writer tells.
+                let _ = writer.send(chunk);
+            }
+        }
+    }
+
+    /// Ships to one party, until it has stored everything or the batch is over. Whether it has.
+    async fn serve(&self, seat: Seat, chunks: mpsc::UnboundedReceiver<KeyChunk>) -> bool {
+        let Seat { party, mut sender, mut receiver } = seat;
+        let shipped = tokio::select! {
+            shipped = self.ship(party, &mut sender, chunks) => shipped,
+            received = receiver.recv(|_| None) => Err(Some(seat::departure(party, received))),
+        };
+        let stored = match shipped {
+            Ok(()) => self.stored(party, &mut receiver).await,
+            Err(cause) => Err(cause),
+        };
+        match &stored {
+            Ok(()) => {}
+            Err(Some(reason)) => self.fail(Fault::Peer, reason.clone()),
+            Err(None) => {
+                let Failure { fault, reason } = self.cause();
+                let abort = DealerMessage::Abort { batch: self.batch.id(), fault, reason: reason.into() };
+                seat::part(sender, abort).await;
+            }
+        }
+        stored.is_ok()
+    }
+
+    /// Sends header, chunks and end. An error without words says that the batch is over for another reason.
+    async fn ship(
+        &self,
+        party: PartyId,
+        sender: &mut Sender<DealerMessage>,
+        mut chunks: mpsc::UnboundedReceiver<KeyChunk>,
+    ) -> Result<(), Option<String>> {
+        let batch = self.batch.id();
+        let broken = |error| Some(format!("{party} is gone: {error}"));
+        let header = DealerMessage::Header(self.batch.header(party));
+        seat::send(sender, &header).await.map_err(broken)?;
+        self.entry.sent(party, HEADER_BYTES);
+        for _ in 0..self.batch.chunks() {
+            let chunk = tokio::select! {
+                biased;
+                () = self.over.cancelled() => return Err(None),
+                // The queue ends early only when the batch is over.
+                chunk = chunks.recv() => chunk.ok_or(None)?,
+            };
+            self.shipping.get_or_init(Instant::now);
+            let bytes = CHUNK_HEAD_BYTES + chunk.bytes.len() as u64;
+            seat::send(sender, &DealerMessage::Chunk(chunk)).await.map_err(broken)?;
+            self.entry.sent(party, bytes);
+        }
+        seat::send(sender, &DealerMessage::End { batch }).await.map_err(broken)?;
+        self.entry.sent(party, END_BYTES);
+        Ok(())
+    }
+
+    /// Waits until the party has stored everything.
+    async fn stored(
+        &self,
+        party: PartyId,
+        receiver: &mut Receiver<DealerMessage>,
+    ) -> Result<(), Option<String>> {
+        let answer = tokio::select! {
+            answer = timeout(PATIENCE, receiver.recv(|_| None)) => answer,
+            () = self.over.cancelled() => return Err(None),
+        };
+        match answer {
+            Ok(Ok(DealerMessage::Stored { batch })) if batch == self.batch.id() => Ok(()),
+            Ok(received) => Err(Some(seat::departure(party, received))),
+            Err(_) => Err(Some(format!("{party} did not store its keys within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    /// Ends the batch. A party whose own stream failed is told nothing: the stream is broken.
+    fn fail(&self, fault: Fault, reason: String) {
+        // A second failure follows from the first.
+        let _ = self.failed.set(Failure::new(fault, reason));
+        self.over.cancel();
+    }
+
+    /// Why the batch is over. Without a failure of its own, the whole dealer is.
+    fn cause(&self) -> Failure {
+        self.failed.get().cloned().unwrap_or_else(seat::stopping)
+    }
+}

@@ -1,0 +1,212 @@
+//! The book of batches: what the control API shows, and nothing of the keys.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use suf_control::{failure, v1};
+use suf_wire::{Fault, KeyRequest, PartyId};
+
+use crate::seat::Failure;
+
+/// Batches that are remembered, the limit of one reply of the control API. One takes under 1 KiB.
+const REMEMBERED: usize = 1000;
+
+/// The latest batches, and sums over all.
+#[derive(Debug, Default)]
+pub struct Book {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: VecDeque<Arc<Entry>>,
+    totals: Totals,
+}
+
+/// Sums since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Batches that both parties stored.
+    pub batches_dealt: u64,
+    /// Their elements.
+    pub elements_dealt: u64,
+    /// Bytes sent to both parties, those of failed batches included.
+    pub bytes_shipped: u64,
+    /// Batches being dealt now.
+    pub active_batches: u32,
+}
+
+/// One batch.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    view: Mutex<v1::Batch>,
+}
+
+impl Book {
+    /// Opens an entry for a batch that one party has asked for.
+    pub(crate) fn open(&self, request: &KeyRequest) -> Arc<Entry> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let entry = Arc::new(Entry {
+            view: Mutex::new(v1::Batch {
+                batch_id: request.batch.0.to_vec().into(),
+                gate_digest: request.digest.0.to_vec().into(),
+                elements: request.elems,
+                state: v1::BatchState::Waiting.into(),
+                started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+                ..v1::Batch::default()
+            }),
+        });
+        let mut inner = self.lock();
+        if inner.entries.len() == REMEMBERED {
+            inner.entries.pop_front();
+        }
+        inner.entries.push_back(Arc::clone(&entry));
+        entry
+    }
+
+    /// The latest `limit` batches, newest first.
+    #[must_use]
+    pub fn list(&self, limit: usize) -> Vec<v1::Batch> {
+        let inner = self.lock();
+        inner.entries.iter().rev().take(limit).map(|entry| entry.lock().clone()).collect()
+    }
+
+    /// The sums.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.lock().totals
+    }
+
+    /// Both parties have asked.
+    pub(crate) fn dealing(&self, entry: &Entry) {
+        self.lock().totals.active_batches += 1;
+        entry.lock().state = v1::BatchState::Dealing.into();
+    }
+
+    /// The batch that was [`Book::dealing`] is over. Both parties stored it `ship` after its first key byte left, or it
+    /// failed.
+    pub(crate) fn over(&self, entry: &Entry, outcome: &Result<Duration, Failure>) {
+        let view = {
+            let mut view = entry.lock();
+            match outcome {
+                Ok(ship) => {
+                    view.state = v1::BatchState::Stored.into();
+                    view.ship_ms = ms(*ship);
+                }
+                Err(failure) => fail(&mut view, failure, "dealing"),
+            }
+            view.clone()
+        };
+        let totals = &mut self.lock().totals;
+        totals.active_batches -= 1;
+        totals.bytes_shipped += view.bytes_p0 + view.bytes_p1;
+        if outcome.is_ok() {
+            totals.batches_dealt += 1;
+            totals.elements_dealt += view.elements;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder panics")
+    }
+}
+
+impl Entry {
+    /// The batch failed before it was dealt.
+    pub(crate) fn refused(&self, failure: &Failure) {
+        fail(&mut self.lock(), failure, "waiting");
+    }
+
+    /// A chunk is made: it took `making`, `since_request` after the second request.
+    pub(crate) fn made(&self, making: Duration, since_request: Duration) {
+        let mut view = self.lock();
+        view.deal_ms += ms(making);
+        // Chunks are reported in order, but may be made out of order.
+        view.key_ms = view.key_ms.max(ms(since_request));
+    }
+
+    /// `bytes` of the container were sent to `party`.
+    pub(crate) fn sent(&self, party: PartyId, bytes: u64) {
+        let mut view = self.lock();
+        match party {
+            PartyId::P0 => view.bytes_p0 += bytes,
+            PartyId::P1 => view.bytes_p1 += bytes,
+        }
+    }
+
+    /// The entry as it stands.
+    pub(crate) fn view(&self) -> v1::Batch {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, v1::Batch> {
+        self.view.lock().expect("no holder panics")
+    }
+}
+
+fn fail(view: &mut v1::Batch, failure: &Failure, step: &str) {
+    view.state = v1::BatchState::Failed.into();
+    let fault = match failure.fault {
+        Fault::Peer => v1::Fault::Peer,
+        Fault::Dealer => v1::Fault::Dealer,
+        Fault::Device => v1::Fault::Device,
+        Fault::Config => v1::Fault::Config,
+        Fault::Caller => v1::Fault::Caller,
+        Fault::Bug => v1::Fault::Bug,
+    };
+    view.failure = Some(failure::Failure::new(fault, failure.reason.clone()).at_step(step));
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use suf_wire::{BatchId, Digest};
+
+    use super::*;
+
+    fn request(id: u128) -> KeyRequest {
+        let (batch, digest) = (BatchId(id.to_be_bytes()), Digest([1; 32]));
+        KeyRequest { batch, digest, party: PartyId::P0, elems: 9, gate: Default::default() }
+    }
+
+    #[test]
+    fn the_latest_thousand_are_remembered_newest_first() {
+        let book = Book::default();
+        for id in 0..1003 {
+            book.open(&request(id));
+        }
+        let list = book.list(2000);
+        assert_eq!(list.len(), REMEMBERED);
+        assert_eq!(list[0].batch_id[..], 1002u128.to_be_bytes());
+        assert_eq!(list[999].batch_id[..], 3u128.to_be_bytes());
+        assert_eq!(book.list(2).len(), 2);
+    }
+
+    #[test]
+    fn sums_count_what_was_stored_and_all_that_was_sent() {
+        let book = Book::default();
+        for outcome in [Ok(Duration::from_millis(5)), Err(Failure::new(Fault::Peer, "gone"))] {
+            let entry = book.open(&request(1));
+            book.dealing(&entry);
+            assert_eq!(book.totals().active_batches, 1);
+            entry.made(Duration::from_millis(2), Duration::from_millis(4));
+            entry.made(Duration::from_millis(2), Duration::from_millis(3));
+            entry.sent(PartyId::P1, 100);
+            book.over(&entry, &outcome);
+        }
+        let expected = Totals { batches_dealt: 1, elements_dealt: 9, bytes_shipped: 200, active_batches: 0 };
+        assert_eq!(book.totals(), expected);
+        let [failed, stored] = &book.list(2)[..] else { panic!("two entries") };
+        assert_eq!(
+            (stored.state(), stored.deal_ms, stored.key_ms, stored.ship_ms),
+            (v1::BatchState::Stored, 4.0, 4.0, 5.0)
+        );
+        assert_eq!(failed.failure.as_ref().expect("why").fault(), v1::Fault::Peer);
+    }
+}

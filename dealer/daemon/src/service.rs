@@ -1,0 +1,67 @@
+//! The control API of the dealer.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use suf_control::v1;
+use tonic::{Request, Response, Status};
+
+use crate::Dealer;
+
+/// Batches of a reply that asks for no number.
+const DEFAULT_BATCHES: u32 = 100;
+
+/// Most batches of a reply, as the API says.
+const MOST_BATCHES: u32 = 1000;
+
+/// The service over a dealer.
+#[derive(Clone, Debug)]
+pub struct DealerService {
+    dealer: Arc<Dealer>,
+    started: Instant,
+    certificate_expires_unix_s: i64,
+}
+
+impl DealerService {
+    /// A service for `dealer`, whose certificate is good for `days_left` days more.
+    #[must_use]
+    pub fn new(dealer: Arc<Dealer>, days_left: u64) -> Self {
+        const DAY_S: u64 = 86_400;
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let certificate_expires_unix_s = (now_s + days_left * DAY_S).cast_signed();
+        Self { dealer, started: Instant::now(), certificate_expires_unix_s }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::dealer_server::Dealer for DealerService {
+    async fn info(&self, _: Request<v1::InfoRequest>) -> Result<Response<v1::DealerInfo>, Status> {
+        let totals = self.dealer.book().totals();
+        let backend = self.dealer.backend().info();
+        Ok(Response::new(v1::DealerInfo {
+            version: env!("CARGO_PKG_VERSION").into(),
+            wire_version: suf_wire::VERSION.into(),
+            backend: backend.name.into(),
+            hardware: backend.device,
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            batches_dealt: totals.batches_dealt,
+            elements_dealt: totals.elements_dealt,
+            bytes_shipped: totals.bytes_shipped,
+            active_batches: totals.active_batches,
+            certificate_expires_unix_s: self.certificate_expires_unix_s,
+        }))
+    }
+
+    async fn list_batches(
+        &self,
+        request: Request<v1::ListBatchesRequest>,
+    ) -> Result<Response<v1::ListBatchesReply>, Status> {
+        let limit = match request.get_ref().limit {
+            0 => DEFAULT_BATCHES,
+            limit => limit.min(MOST_BATCHES),
+        };
+        Ok(Response::new(v1::ListBatchesReply { batches: self.dealer.book().list(limit as usize) }))
+    }
+}
