@@ -1,4 +1,6 @@
 //! Tests of the whole. The library holds the simulated world; the tests stand in `tests/`.
 
 pub mod inputs;
+pub mod npy;
+pub mod processes;
 pub mod world;

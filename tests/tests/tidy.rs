@@ -22,7 +22,17 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ("suf-server", &["suf-party", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
     (
         "suf-cli",
-        &["suf-control", "suf-gate", "suf-wire", "suf-link", "suf-dealer", "suf-server", "suf-lab", "suf-cpu", "suf-cuda"],
+        &[
+            "suf-control",
+            "suf-gate",
+            "suf-wire",
+            "suf-link",
+            "suf-dealer",
+            "suf-server",
+            "suf-lab",
+            "suf-cpu",
+            "suf-cuda",
+        ],
     ),
     ("suf-tests", &["*"]),
 ];
@@ -85,7 +95,11 @@ fn unsafe_code_stands_in_its_rooms_and_gives_its_reason() {
             if !code.contains("unsafe {") && !code.contains("unsafe impl") {
                 continue;
             }
-            assert!(UNSAFE_ROOMS.iter().any(|room| place.starts_with(room)), "unsafe code in {place}:{}", at + 1);
+            assert!(
+                UNSAFE_ROOMS.iter().any(|room| place.starts_with(room)),
+                "unsafe code in {place}:{}",
+                at + 1
+            );
             let reason = lines[at.saturating_sub(8)..=at].iter().any(|line| line.contains("SAFETY"));
             assert!(reason, "{place}:{} has no SAFETY comment within 8 lines above", at + 1);
         }
@@ -95,7 +109,12 @@ fn unsafe_code_stands_in_its_rooms_and_gives_its_reason() {
 #[test]
 fn files_are_short_and_finished() {
     // Spelled in parts, so that this file does not contain what it forbids.
-    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["unimplemented", "!("].concat()];
+    let marks = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["todo", "!("].concat(),
+        ["unimplemented", "!("].concat(),
+    ];
     for file in sources(root()) {
         let text = read(&file);
         let lines = text.lines().count();
@@ -119,10 +138,18 @@ fn tests_wait_for_events_and_not_for_time() {
 #[test]
 fn dependencies_keep_to_the_allowed_licences_and_bans() {
     let deny: toml::Table = toml::from_str(&read(&root().join("deny.toml"))).expect("deny.toml parses");
-    let allowed: BTreeSet<&str> =
-        deny["licenses"]["allow"].as_array().expect("a list").iter().filter_map(|name| name.as_str()).collect();
-    let banned: BTreeSet<&str> =
-        deny["bans"]["deny"].as_array().expect("a list").iter().filter_map(|entry| entry["crate"].as_str()).collect();
+    let allowed: BTreeSet<&str> = deny["licenses"]["allow"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|name| name.as_str())
+        .collect();
+    let banned: BTreeSet<&str> = deny["bans"]["deny"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|entry| entry["crate"].as_str())
+        .collect();
     let metadata = metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
     for package in metadata["packages"].as_array().expect("packages") {
         let name = text(&package["name"]);

@@ -5,7 +5,9 @@
 use std::{fmt::Write, fs, path::PathBuf, sync::Arc};
 
 use suf_cpu::CpuBackend;
-use suf_gate::{Backend, DealJob, EvalJob, Gate, Input, Party, Seed, catalog, gatefile::GateFile, layout, ring::WIRE};
+use suf_gate::{
+    Backend, DealJob, EvalJob, Gate, Input, Party, Seed, catalog, gatefile::GateFile, layout, ring::WIRE,
+};
 
 /// Elements of each chunk: enough for a plane to end inside a byte.
 const INPUTS: [i64; 3] = [-1, 4095, -70_000];
@@ -39,14 +41,8 @@ fn transcript(gate: &Gate) -> String {
     let mut out = String::new();
     line(&mut out, "gate digest", gate.digest());
     for chunk in [0, 1] {
-        let job = DealJob {
-            gate,
-            batch,
-            chunk,
-            elems: x.len(),
-            party_seeds: &seeds,
-            dealer_seed: &dealer_seed,
-        };
+        let job =
+            DealJob { gate, batch, chunk, elems: x.len(), party_seeds: &seeds, dealer_seed: &dealer_seed };
         let keys = backend.deal(&job).expect("the CPU does not fail");
         let jobs = [Party::P0, Party::P1].map(|party| EvalJob {
             gate: Arc::new(gate.clone()),
@@ -59,7 +55,8 @@ fn transcript(gate: &Gate) -> String {
         for (key, party) in keys.iter().zip(0..) {
             line(&mut out, &format!("chunk {chunk} key of party {party}"), key.expose());
         }
-        let masks = jobs.each_ref().map(|job| backend.wire_mask(job, layout::R_IN).expect("the CPU does not fail"));
+        let masks =
+            jobs.each_ref().map(|job| backend.wire_mask(job, layout::R_IN).expect("the CPU does not fail"));
         let x_hat: Vec<u64> =
             (0..x.len()).map(|i| WIRE.add(WIRE.encode(x[i]), WIRE.add(masks[0][i], masks[1][i]))).collect();
         let mut evals: Vec<_> = jobs
@@ -81,12 +78,19 @@ fn transcript(gate: &Gate) -> String {
             let incoming = [messages[1].clone(), messages[0].clone()];
             for (party, eval) in evals.iter_mut().enumerate() {
                 messages[party] = eval.step(step, &incoming[party]).expect("the CPU does not fail");
-                line(&mut out, &format!("chunk {chunk} step {step} message of party {party}"), &messages[party]);
+                line(
+                    &mut out,
+                    &format!("chunk {chunk} step {step} message of party {party}"),
+                    &messages[party],
+                );
             }
         }
         let last = [messages[1].clone(), messages[0].clone()];
-        let y_hat: Vec<_> =
-            evals.iter_mut().zip(&last).map(|(eval, last)| eval.finish(last).expect("the CPU does not fail")).collect();
+        let y_hat: Vec<_> = evals
+            .iter_mut()
+            .zip(&last)
+            .map(|(eval, last)| eval.finish(last).expect("the CPU does not fail"))
+            .collect();
         assert_eq!(y_hat[0], y_hat[1], "both parties open the same");
         writeln!(out, "chunk {chunk} y_hat: {:x?}", y_hat[0]).expect("a string takes all");
     }

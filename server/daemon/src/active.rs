@@ -235,7 +235,10 @@ impl ActiveRun {
 
     fn burn(&self) -> Event {
         match self.host.ledger().burn(self.entry.plan.batch) {
-            Ok(burnt) => Event::Burnt(burnt),
+            Ok(burnt) => {
+                tracing::info!(run = %self.entry.plan.run, batch = %burnt.id(), "batch burnt");
+                Event::Burnt(burnt)
+            }
             Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
         }
     }

@@ -19,8 +19,9 @@ const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
 /// First and longest pause between two attempts to reach party 0: quick after a restart, quiet through a night.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How long a run waits for the other party to be connected: a restart takes about a second.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a run waits for the other party to be connected. A peer that was killed is noticed after 6 s of silence at the
+/// latest, and called again at once.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the first message of a channel may take.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,191 @@
+//! A dealer and two parties as real processes, with addresses and state that survive a kill.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// The three daemons.
+pub const NAMES: [&str; 3] = ["dealer", "party0", "party1"];
+
+/// Three hosts in one folder.
+pub struct Hosts {
+    program: PathBuf,
+    folder: TempDir,
+    daemons: Vec<Daemon>,
+}
+
+struct Daemon {
+    name: &'static str,
+    child: Child,
+    /// Kept open, so that the daemon can print.
+    _stdout: BufReader<ChildStdout>,
+    ready: serde_json::Value,
+}
+
+impl Hosts {
+    /// Makes certificates and starts all three with `program`, which is `suf`.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[must_use]
+    pub fn start(program: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut hosts = Self { program: program.to_owned(), folder, daemons: Vec::new() };
+        let made = hosts.suf(&["pki", "init", "pki"]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        for name in NAMES {
+            let daemon = hosts.launch(name, &hosts.config(name));
+            hosts.daemons.push(daemon);
+        }
+        hosts
+    }
+
+    /// Runs `suf` with `arguments` in the folder, to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn suf(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("suf starts")
+    }
+
+    /// `suf` with `arguments` in the folder, not started yet.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Options that lead a client to the parties.
+    #[must_use]
+    pub fn as_client(&self) -> [String; 6] {
+        let url = |name: &str| format!("https://{}", self.address(name, "control"));
+        ["--party0", &url("party0"), "--party1", &url("party1"), "--identity", "pki/client.pem"]
+            .map(Into::into)
+    }
+
+    /// Kills a daemon with SIGKILL and waits until it is gone.
+    ///
+    /// # Panics
+    /// When there is no such daemon.
+    pub fn kill(&mut self, name: &str) {
+        let daemon = self.daemon_mut(name);
+        daemon.child.kill().expect("the child is ours");
+        daemon.child.wait().expect("the child is ours");
+    }
+
+    /// Starts a killed daemon again, with the addresses and the state that it had.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart(&mut self, name: &'static str) {
+        let config = self.config(name);
+        let daemon = self.launch(name, &config);
+        *self.daemon_mut(name) = daemon;
+    }
+
+    /// Ends a daemon with SIGTERM; its exit code.
+    ///
+    /// # Panics
+    /// When there is no such daemon.
+    pub fn terminate(&mut self, name: &str) -> Option<i32> {
+        let child = &mut self.daemon_mut(name).child;
+        let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(killed.expect("kill runs").success());
+        child.wait().expect("the child is ours").code()
+    }
+
+    /// Whether a daemon is alive.
+    pub fn is_alive(&mut self, name: &str) -> bool {
+        matches!(self.daemon_mut(name).child.try_wait(), Ok(None))
+    }
+
+    /// The folder of certificates, configurations, state and tensors.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A daemon's log so far.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(format!("{name}.log"))).expect("a log")
+    }
+
+    /// The configuration of a daemon. Ports are chosen by the system at the first start and kept from then on.
+    fn config(&self, name: &str) -> String {
+        let identity =
+            format!("[identity]\nca = \"pki/ca.pem\"\ncert = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n");
+        let own = |field: &str| self.known(name, field).unwrap_or_else(|| "127.0.0.1:0".into());
+        let control = own("control");
+        if name == "dealer" {
+            let listen = own("keys");
+            return format!(
+                "listen = \"{listen}\"\ncontrol = \"{control}\"\nlink = \"loopback\"\n{identity}"
+            );
+        }
+        let (party, peer) = if name == "party0" {
+            (0, format!("listen = \"{}\"", own("peer")))
+        } else {
+            (1, format!("connect = \"{}\"", self.address("party0", "peer")))
+        };
+        format!(
+            "party = {party}\ncontrol = \"{control}\"\ndealer = \"{}\"\nstate_dir = \"state-{name}\"\n\
+             backend = \"cpu\"\npeer = {{ {peer} }}\n{identity}",
+            self.address("dealer", "keys")
+        )
+    }
+
+    fn launch(&self, name: &'static str, config: &str) -> Daemon {
+        let folder = self.folder.path();
+        let file = format!("{name}.toml");
+        fs::write(folder.join(&file), config).expect("the folder is writable");
+        let log = fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{name}.log")));
+        let role = if name == "dealer" { "dealer" } else { "party" };
+        let mut child = self
+            .command(&[role, "--config", &file, "--until-stdin-closes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log.expect("the folder is writable"))
+            .spawn()
+            .expect("suf starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a daemon prints text");
+        let ready = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("{name} says {line:?} ({error}); its log:\n{}", self.log(name)));
+        Daemon { name, child, _stdout: stdout, ready }
+    }
+
+    fn address(&self, name: &str, field: &str) -> String {
+        self.known(name, field).unwrap_or_else(|| panic!("{name} has not told its {field} address"))
+    }
+
+    fn known(&self, name: &str, field: &str) -> Option<String> {
+        let daemon = self.daemons.iter().find(|daemon| daemon.name == name)?;
+        Some(daemon.ready[field].as_str()?.to_owned())
+    }
+
+    fn daemon_mut(&mut self, name: &str) -> &mut Daemon {
+        self.daemons.iter_mut().find(|daemon| daemon.name == name).expect("one of the three")
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for daemon in self.daemons.iter_mut().rev() {
+            // A daemon may be dead already; either way it is gone afterwards.
+            let _ = daemon.child.kill();
+            let _ = daemon.child.wait();
+        }
+    }
+}

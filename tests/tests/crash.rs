@@ -1,0 +1,132 @@
+//! kill -9 of any process at any moment: the next run works, and no batch is consumed twice.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    process::{Child, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
+use suf_tests::{
+    inputs, npy,
+    processes::{Hosts, NAMES},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+/// Elements of a run: more than one chunk, so that a kill can fall between chunks.
+const ELEMS: usize = 150_000;
+
+/// Kills in an ordinary test run; `SUF_CRASHES=500` for a long one.
+const CRASHES: usize = 6;
+
+/// Each party logs a batch the moment it is burnt, before anything that depends on it leaves.
+const BURNT: &str = "batch burnt";
+
+#[test]
+fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
+    let crashes = std::env::var("SUF_CRASHES").map_or(CRASHES, |count| count.parse().expect("a number"));
+    let seed = std::env::var("SUF_CRASH_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    println!("{crashes} kills, SUF_CRASH_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+
+    let file = GateFile::builtin("gelu").expect("built in");
+    let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
+    let mut hosts = Hosts::start(Path::new(PROGRAM));
+    let x = inputs::awkward(&gate, ELEMS, seed);
+    npy::write_i64(&hosts.folder().join("x.npy"), &x);
+
+    let begun = Instant::now();
+    must_work(&hosts, &gate, &x, "before any kill");
+    let usual = begun.elapsed();
+    for crash in 0..crashes {
+        let victim = NAMES[rng.random_range(0..NAMES.len())];
+        let moment = usual.mul_f64(rng.random_range(0.0..1.1));
+        let what = format!("kill {crash}: {victim} after {moment:?} of {usual:?}");
+        let run = eval(&hosts).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("suf starts");
+        let run = End::of(run);
+        let early = run.within(moment);
+        hosts.kill(victim);
+        let output = early.unwrap_or_else(|| run.within(Duration::from_secs(60)).expect("a run ends"));
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 1)), "{what}: {code:?}, {}", String::from_utf8_lossy(&output.stderr));
+        for name in NAMES {
+            assert_eq!(hosts.is_alive(name), name != victim, "{what}: {name}");
+        }
+        hosts.restart(victim);
+        must_work(&hosts, &gate, &x, &what);
+    }
+    for name in ["party0", "party1"] {
+        let log = hosts.log(name);
+        let burnt: Vec<_> = log.lines().filter(|line| line.contains(BURNT)).collect();
+        let batches: HashSet<_> = burnt.iter().map(|line| batch_in(line)).collect();
+        assert!(burnt.len() > crashes, "{name} burnt only {} batches", burnt.len());
+        assert_eq!(batches.len(), burnt.len(), "{name} burnt a batch twice");
+    }
+}
+
+/// The value of the field `batch` of a log line.
+fn batch_in(line: &str) -> String {
+    let (_, rest) = line.split_once("batch=").unwrap_or_else(|| panic!("no batch in {line:?}"));
+    rest.chars().take_while(char::is_ascii_hexdigit).collect()
+}
+
+fn eval(hosts: &Hosts) -> std::process::Command {
+    let mut command = hosts.command(&[
+        "eval",
+        "--protocol",
+        "onehot",
+        "--gate",
+        "gelu",
+        "--inputs",
+        "x.npy",
+        "--outputs",
+        "y.npy",
+    ]);
+    command.args(hosts.as_client());
+    command
+}
+
+fn must_work(hosts: &Hosts, gate: &Gate, x: &[i64], what: &str) {
+    let output = eval(hosts).output().expect("suf starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: the run after it failed: {said}\n{}", logs(hosts));
+    let y = npy::read_i64(&hosts.folder().join("y.npy"));
+    assert_eq!(y.len(), x.len(), "{what}");
+    for (x, y) in x.iter().zip(&y) {
+        assert!(gate.reference(*x).contains(y), "{what}: x = {x} gives {y}");
+    }
+}
+
+fn logs(hosts: &Hosts) -> String {
+    let last = |name: &str| {
+        let log = hosts.log(name);
+        let lines: Vec<_> = log.lines().rev().take(6).collect();
+        format!("{name}:\n  {}\n", lines.into_iter().rev().collect::<Vec<_>>().join("\n  "))
+    };
+    NAMES.map(last).concat()
+}
+
+/// The end of a child, as an event.
+struct End(mpsc::Receiver<Output>);
+
+impl End {
+    fn of(child: Child) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let output = child.wait_with_output().expect("the child is ours");
+            // The test may have failed meanwhile.
+            let _ = sender.send(output);
+        });
+        Self(receiver)
+    }
+
+    /// The output, if the child ends within `limit`.
+    fn within(&self, limit: Duration) -> Option<Output> {
+        self.0.recv_timeout(limit).ok()
+    }
+}
