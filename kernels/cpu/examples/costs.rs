@@ -1,14 +1,14 @@
 //! Prints what each gate costs on one core: nanoseconds per element, as the median over full chunks and in brackets the
 //! least, for the dealer (both parties' keys) and for each step of both roles.
 //!
-//! `cargo run --release -p suf-cpu --example costs`
+//! `cargo run --release -p suf-cpu --example costs [WORD..]`: only gates with all these words in their titles.
 
 use std::{error::Error, sync::Arc, time::Instant};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, CHUNK_ELEMS, ChunkEval, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Role, Seed, Shape,
-    gatefile::GateFile, onehot::Onehot, suf_lut::SufLut,
+    Backend, CHUNK_ELEMS, ChunkEval, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Protocol, Role, Seed,
+    catalog, gatefile::GateFile,
 };
 
 /// Chunks measured for each figure.
@@ -17,30 +17,34 @@ const CHUNKS: usize = 21;
 fn main() -> Result<(), Box<dyn Error>> {
     let backend = CpuBackend::new();
     println!("{}, ns per element", backend.info().device);
+    let words: Vec<String> = std::env::args().skip(1).collect();
     for gate in gates()? {
-        measure(&backend, &Arc::new(gate))?;
+        let title = format!("{} {} ({} B)", gate.name(), gate.protocol(), gate.declared().mean_key_bytes());
+        if words.iter().all(|word| title.contains(word)) {
+            measure(&backend, &title, &Arc::new(gate))?;
+        }
     }
     Ok(())
 }
 
+/// The gates of the comparison: GELU and SiLU under every protocol, in every shape.
 fn gates() -> Result<Vec<Gate>, Box<dyn Error>> {
     let mut gates = Vec::new();
     for name in ["gelu", "silu"] {
         let file = GateFile::builtin(name)?;
-        for (shape, digits) in &file.onehot {
-            let onehot = Onehot::new(file.curve.clone(), digits.clone())?;
-            gates.push(Gate::new(&format!("{name}/onehot/{shape}"), Shape::Onehot(onehot))?);
-        }
-        if let Some(bits) = file.suf_lut_bits {
-            let lut = SufLut::of(&file.activation, bits)?;
-            gates.push(Gate::new(&format!("{name}/suf-lut"), Shape::SufLut(lut))?);
+        for protocol in Protocol::ALL {
+            let shapes = match protocol {
+                Protocol::Onehot => file.onehot.keys().map(|shape| Some(shape.as_str())).collect(),
+                _ => vec![None],
+            };
+            gates.extend(shapes.into_iter().filter_map(|shape| catalog::gate(&file, protocol, shape).ok()));
         }
     }
     Ok(gates)
 }
 
 /// Times of one gate: the dealer's, and of either role the steps and the finish.
-fn measure(backend: &dyn Backend, gate: &Arc<Gate>) -> Result<(), Box<dyn Error>> {
+fn measure(backend: &dyn Backend, title: &str, gate: &Arc<Gate>) -> Result<(), Box<dyn Error>> {
     let party_seeds = [Seed::new([1; 32]), Seed::new([2; 32])];
     let dealer_seed = Seed::new([3; 32]);
     let steps = gate.exchanges().len();
@@ -91,7 +95,7 @@ fn measure(backend: &dyn Backend, gate: &Arc<Gate>) -> Result<(), Box<dyn Error>
             received = sent;
         }
     }
-    println!("{:<24} deal {}", gate.name(), figures(&[per_element(&mut dealing)]));
+    println!("{title:<24} deal {}", figures(&[per_element(&mut dealing)]));
     for (party, steps) in [Party::P0, Party::P1].into_iter().zip(&mut steps_of) {
         let role = match party.role(0) {
             Role::Seeded => "seeded",
@@ -105,7 +109,8 @@ fn measure(backend: &dyn Backend, gate: &Arc<Gate>) -> Result<(), Box<dyn Error>
 }
 
 fn figures(times: &[[f64; 2]]) -> String {
-    let each: Vec<String> = times.iter().map(|[median, least]| format!("{median:6.1} ({least:5.1})")).collect();
+    let each: Vec<String> =
+        times.iter().map(|[median, least]| format!("{median:6.1} ({least:5.1})")).collect();
     each.join(" + ")
 }
 

@@ -2,6 +2,7 @@
 //! run time. It is also what other backends are compared with.
 
 mod backend;
+mod columns;
 mod dpf;
 mod key;
 mod line;

@@ -8,12 +8,25 @@
 use suf_gate::{Curve, Party, layout::FieldId, ring::WIRE};
 use zeroize::Zeroizing;
 
-use crate::key::{KeyWriter, PACKED};
+use crate::{
+    columns,
+    key::{ChunkKey, KeyWriter, PACKED, TILE, tiles},
+    pack,
+    simd::{Kernel, Simd},
+};
 
 /// Ring elements with an opened w: kappa_0, tau_0, tau_1, C_0, C_1, B_01, B_10, B_11.
 const WITH_W: usize = 8;
 /// Ring elements without: kappa_0, s, C_0, C_1, B_1.
 const WITHOUT_W: usize = 5;
+
+/// Ring elements of a tile, an array for each. Without w the last three arrays are not used.
+type Columns = [[u64; TILE]; WITH_W];
+
+/// Number of ring elements.
+fn count(opens_w: bool) -> usize {
+    if opens_w { WITH_W } else { WITHOUT_W }
+}
 
 /// a, the sum of both parties' masks of the entry, modulo 2^k.
 pub(crate) fn entry_masks(key: &mut KeyWriter<'_>, id: FieldId, curve: &Curve) -> Zeroizing<Vec<u16>> {
@@ -25,20 +38,18 @@ pub(crate) fn entry_masks(key: &mut KeyWriter<'_>, id: FieldId, curve: &Curve) -
     Zeroizing::new(pairs.map(sum).collect())
 }
 
-/// What the dealer knows of one element when it makes its ring elements. Numbers are modulo 2^64.
-pub(crate) struct Secrets {
+/// What the dealer knows of a chunk when it makes its ring elements.
+pub(crate) struct Secrets<'a> {
     /// The masks of the wire.
-    pub(crate) r_in: u64,
+    pub(crate) r_in: &'a [u64],
     /// See [`Secrets::r_in`].
-    pub(crate) r_out: u64,
+    pub(crate) r_out: &'a [u64],
     /// a, k bits.
-    pub(crate) entry_mask: u16,
+    pub(crate) entry_masks: &'a [u16],
     /// Whether party 0 holds the 1 at the hot place of the window, 0 or 1.
-    pub(crate) by_p0: u64,
-    /// Mask of w, 0 or 1; not read where w is 1.
-    pub(crate) omega: u64,
-    /// Mask of pos, 0 or 1.
-    pub(crate) rho: u64,
+    pub(crate) by_p0: &'a [u16],
+    /// The masks of w, in bit 0, and of pos, in bit 1. That of w is not read where w is 1.
+    pub(crate) choice_masks: &'a [u16],
 }
 
 /// The dealer's side: the constants of the ring elements.
@@ -64,19 +75,26 @@ impl DealtLine {
     }
 
     /// Shares the ring elements in the field `id`.
-    pub(crate) fn deal(&self, key: &mut KeyWriter<'_>, id: FieldId, secrets: impl Fn(usize) -> Secrets) {
-        let count = if self.opens_w { WITH_W } else { WITHOUT_W };
+    pub(crate) fn deal(&self, key: &mut KeyWriter<'_>, id: FieldId, secrets: &Secrets<'_>) {
+        let (level, count) = (key.level(), count(self.opens_w));
+        let mut columns = Zeroizing::new([[0; TILE]; WITH_W]);
         key.shared(id, |range, shares| {
-            for (i, shares) in range.zip(shares.chunks_exact_mut(count * PACKED)) {
-                subtract(&self.values(&secrets(i))[..count], shares);
-            }
+            columns::split(shares, &mut columns[..count]);
+            let secrets = Secrets {
+                r_in: &secrets.r_in[range.clone()],
+                r_out: &secrets.r_out[range.clone()],
+                entry_masks: &secrets.entry_masks[range.clone()],
+                by_p0: &secrets.by_p0[range.clone()],
+                choice_masks: &secrets.choice_masks[range],
+            };
+            level.dispatch(Subtract { line: self, secrets, columns: &mut columns });
+            columns::join(&columns[..count], shares);
         });
     }
 
-    /// The ring elements; without w the last three are not used. The products with secret bits stand in for selections.
+    /// The ring elements of one element. Numbers are modulo 2^64; products with secret bits stand in for selections.
     #[inline(always)]
-    fn values(&self, secrets: &Secrets) -> [u64; WITH_W] {
-        let Secrets { r_in, r_out, entry_mask, by_p0, omega, rho } = *secrets;
+    fn values(&self, r_in: u64, r_out: u64, mask: u64, by_p0: u64, omega: u64, rho: u64) -> [u64; WITH_W] {
         let sign = (2 * by_p0).wrapping_sub(1);
         // An opened pos of h stands for pos = h xor rho.
         let at = |constants: usize, pos: u64| {
@@ -86,7 +104,6 @@ impl DealtLine {
         let constant = [at(1, rho), at(1, rho ^ 1)];
 
         // D = m' - 2^(k-2) + shift[q].
-        let mask = u64::from(entry_mask);
         let carry = mask >> (self.entry_bits - 1) << self.entry_bits;
         let shift = [carry.wrapping_sub(mask), mask.wrapping_neg()];
         // An opened w of h stands for w = h xor omega.
@@ -105,14 +122,49 @@ impl DealtLine {
     }
 }
 
-/// Turns one side's shares of packed ring elements into the other's.
-fn subtract(values: &[u64], shares: &mut [u8]) {
-    for (share, value) in shares.as_chunks_mut::<PACKED>().0.iter_mut().zip(values) {
-        let mut word = [0; 8];
-        word[..PACKED].copy_from_slice(share);
-        let difference = value.wrapping_sub(u64::from_le_bytes(word));
-        share.copy_from_slice(&difference.to_le_bytes()[..PACKED]);
+/// Turns one side's shares of a tile's ring elements into the other's.
+struct Subtract<'a> {
+    line: &'a DealtLine,
+    secrets: Secrets<'a>,
+    columns: &'a mut Columns,
+}
+
+impl Kernel for Subtract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { line, secrets, columns } = self;
+        let n = secrets.r_in.len().min(TILE);
+        let Secrets { r_in, r_out, entry_masks, by_p0, choice_masks } = secrets;
+        // One length for all: the loop has no other bounds to check.
+        let (r_in, r_out, entry_masks) = (&r_in[..n], &r_out[..n], &entry_masks[..n]);
+        let (by_p0, choice_masks) = (&by_p0[..n], &choice_masks[..n]);
+        for i in 0..n {
+            let (omega, rho) = (choice_masks[i] & 1, choice_masks[i] >> 1 & 1);
+            let values = line.values(
+                r_in[i],
+                r_out[i],
+                entry_masks[i].into(),
+                by_p0[i].into(),
+                omega.into(),
+                rho.into(),
+            );
+            for (column, value) in columns.iter_mut().zip(values) {
+                column[i] = value.wrapping_sub(column[i]);
+            }
+        }
     }
+}
+
+/// What has been opened of a chunk before its last exchange.
+pub(crate) struct Opened<'a> {
+    /// The masked wire.
+    pub(crate) x_hat: &'a [u64],
+    /// m.
+    pub(crate) entries: &'a [u16],
+    /// w, in bit 0, and pos, in bit 1.
+    pub(crate) choices: &'a [u16],
 }
 
 /// A party's side: a linear function of an element's ring elements whose coefficients are public.
@@ -133,26 +185,47 @@ impl OutputLine {
         Self { opens_w, slopes, entry_bits: curve.mask_bits() }
     }
 
-    /// The share of y_hat, modulo 2^64, from an element's ring elements, its opened m, and in `choice` its opened w (bit 0)
-    /// and pos (bit 1).
-    #[inline(always)]
-    pub(crate) fn share(&self, shares: &[u8], x_hat: u64, entry: u16, choice: u16) -> u64 {
-        let element = |i: usize| {
-            let mut word = [0; 8];
-            word[..PACKED].copy_from_slice(&shares[PACKED * i..][..PACKED]);
-            u64::from_le_bytes(word)
-        };
-        let (w, pos) = (usize::from(choice & 1), usize::from(choice >> 1));
-        let quarter = 1u64 << (self.entry_bits - 2);
-        let moved = (u64::from(entry) + quarter) & ((4 * quarter) - 1);
-        let q = (moved / (2 * quarter)) as usize;
+    /// The message: this party's shares of y_hat, made from its shares of the ring elements in the field `id`.
+    pub(crate) fn message(&self, key: &ChunkKey, id: FieldId, opened: &Opened<'_>) -> Vec<u8> {
+        let (level, elems) = (key.level(), opened.x_hat.len());
+        let columns_len = count(self.opens_w);
+        let width = columns_len * PACKED;
+        let field = key.field(id);
+        let mut scratch = Zeroizing::new(Vec::new());
+        let mut columns = Zeroizing::new([[0; TILE]; WITH_W]);
+        let mut outputs = [0; TILE];
+        let mut message = vec![0; elems * PACKED];
+        for range in tiles(elems) {
+            let shares = field.read(range.start * width..range.end * width, &mut scratch);
+            columns::split(shares, &mut columns[..columns_len]);
+            let opened = Opened {
+                x_hat: &opened.x_hat[range.clone()],
+                entries: &opened.entries[range.clone()],
+                choices: &opened.choices[range.clone()],
+            };
+            level.dispatch(Output { line: self, opened, columns: &columns, outputs: &mut outputs });
+            let place = &mut message[range.start * PACKED..range.end * PACKED];
+            pack::pack(WIRE.bits().into(), &outputs[..range.len()], place);
+        }
+        message
+    }
 
-        let kappa_0 = element(0);
-        let kappa = if pos == 0 { kappa_0 } else { self.slopes.wrapping_sub(kappa_0) };
+    /// The share of y_hat, modulo 2^64. The choices are public, but a selection is faster than a branch.
+    #[inline(always)]
+    fn share(&self, shares: [u64; WITH_W], x_hat: u64, entry: u64, w: u64, pos: u64) -> u64 {
+        let quarter = 1u64 << (self.entry_bits - 2);
+        let moved = (entry + quarter) & ((4 * quarter) - 1);
+        let q = moved / (2 * quarter);
+        let select = |bit: u64, [off, on]: [u64; 2]| off ^ bit.wrapping_neg() & (off ^ on);
+
+        let kappa = select(pos, [shares[0], self.slopes.wrapping_sub(shares[0])]);
         // B stands for [w, q] with w = q = 0 left out; without w for [q] with q = 0 left out.
-        let (taus, tau, row) = if self.opens_w { (2, element(1 + w), 2 * w + q) } else { (1, element(1), q) };
-        let c = element(1 + taus + pos);
-        let b = if row == 0 { 0 } else { element(2 + taus + row) };
+        let (tau, c, b) = if self.opens_w {
+            let b = select(w, [select(q, [0, shares[5]]), select(q, [shares[6], shares[7]])]);
+            (select(w, [shares[1], shares[2]]), select(pos, [shares[3], shares[4]]), b)
+        } else {
+            (shares[1], select(pos, [shares[2], shares[3]]), select(q, [0, shares[4]]))
+        };
         kappa
             .wrapping_mul(x_hat)
             .wrapping_add(tau.wrapping_mul(moved.wrapping_sub(quarter)))
@@ -161,17 +234,26 @@ impl OutputLine {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A tile's shares of y_hat.
+struct Output<'a> {
+    line: &'a OutputLine,
+    opened: Opened<'a>,
+    columns: &'a Columns,
+    outputs: &'a mut [u64; TILE],
+}
 
-    #[test]
-    fn ring_values_stay_in_the_ring_when_packed() {
-        let mut shares = [0xFF; PACKED];
-        subtract(&[7], &mut shares);
-        let mut word = [0; 8];
-        word[..PACKED].copy_from_slice(&shares);
-        // 7 - (2^48 - 1) = 8.
-        assert_eq!(WIRE.reduce(u64::from_le_bytes(word)), 8);
+impl Kernel for Output<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { line, opened: Opened { x_hat, entries, choices }, columns, outputs } = self;
+        let n = x_hat.len().min(TILE);
+        let (x_hat, entries, choices) = (&x_hat[..n], &entries[..n], &choices[..n]);
+        for i in 0..n {
+            let shares = std::array::from_fn(|column| columns[column][i]);
+            let (w, pos) = (choices[i] & 1, choices[i] >> 1);
+            outputs[i] = line.share(shares, x_hat[i], entries[i].into(), w.into(), pos.into());
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use zeroize::DefaultIsZeroes;
 
-use crate::simd::{Kernel, Level, Simd, lookup::DigitTable};
+use crate::simd::{Kernel, Level, Simd, wide::lookup::DigitTable};
 
 /// Where the count of the places that the table counts stands in the word of a [`Sums`].
 pub(crate) const COUNTED_AT: u32 = 16;

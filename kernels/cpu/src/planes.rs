@@ -3,6 +3,8 @@
 use zeroize::Zeroizing;
 
 use crate::pack;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::wide;
 
 /// Most planes that fit an element's word.
 pub(crate) const MAX_PLANES: usize = 16;
@@ -12,6 +14,15 @@ pub(crate) fn to_words(planes: &[u8], elems: usize) -> Zeroizing<Vec<u16>> {
     let plane_bytes = elems.div_ceil(8);
     debug_assert!(planes.len().is_multiple_of(plane_bytes) && planes.len() / plane_bytes <= MAX_PLANES);
     let mut words = Zeroizing::new(vec![0; elems]);
+    #[cfg(target_arch = "x86_64")]
+    if wide::planes::to_words(planes, plane_bytes, &mut words) {
+        return words;
+    }
+    to_words_portable(planes, plane_bytes, &mut words);
+    words
+}
+
+fn to_words_portable(planes: &[u8], plane_bytes: usize, words: &mut [u16]) {
     for (group, words) in words.chunks_mut(8).enumerate() {
         let mut halves = [0u64; 2];
         for (i, plane) in planes.chunks_exact(plane_bytes).enumerate() {
@@ -22,7 +33,6 @@ pub(crate) fn to_words(planes: &[u8], elems: usize) -> Zeroizing<Vec<u16>> {
             *word = u16::from_le_bytes([low, high]);
         }
     }
-    words
 }
 
 /// Opens planes: both parties' shares, XORed, as a word per element.
@@ -35,6 +45,14 @@ pub(crate) fn open(mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
 /// The inverse of [`to_words`] for a tile: writes the low bits of `words` to `planes`, of `plane_bytes` bytes each, from
 /// byte `first` of every plane on. Bits of elements beyond the last are zero.
 pub(crate) fn from_words(words: &[u16], planes: &mut [u8], plane_bytes: usize, first: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::planes::from_words(words, planes, plane_bytes, first) {
+        return;
+    }
+    from_words_portable(words, planes, plane_bytes, first);
+}
+
+fn from_words_portable(words: &[u16], planes: &mut [u8], plane_bytes: usize, first: usize) {
     for (group, words) in words.chunks(8).enumerate() {
         let mut halves = [[0u8; 8]; 2];
         for (i, word) in words.iter().enumerate() {
@@ -76,14 +94,20 @@ mod tests {
             let plane_bytes = usize::div_ceil(elems, 8);
             let words: Vec<u16> =
                 (0..elems).map(|i| (i as u16).wrapping_mul(40503) & ((1 << count) - 1)).collect();
-            let mut planes = vec![0xFF; count * plane_bytes];
-            from_words(&words, &mut planes, plane_bytes, 0);
-            for (i, word) in words.iter().enumerate() {
-                for plane in 0..count {
-                    assert_eq!(planes[plane * plane_bytes + i / 8] >> (i % 8) & 1, (word >> plane & 1) as u8);
+            for from_words in [from_words, from_words_portable] {
+                let mut planes = vec![0xFF; count * plane_bytes];
+                from_words(&words, &mut planes, plane_bytes, 0);
+                for (i, word) in words.iter().enumerate() {
+                    for plane in 0..count {
+                        let bit = planes[plane * plane_bytes + i / 8] >> (i % 8) & 1;
+                        assert_eq!(bit, (word >> plane & 1) as u8);
+                    }
                 }
+                assert_eq!(*to_words(&planes, elems), words);
+                let mut again = vec![0; elems];
+                to_words_portable(&planes, plane_bytes, &mut again);
+                assert_eq!(again, words);
             }
-            assert_eq!(*to_words(&planes, elems), words);
         }
     }
 }

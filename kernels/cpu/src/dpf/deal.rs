@@ -28,12 +28,18 @@ pub(crate) fn deal(gate: &Dpf, key: &mut KeyWriter<'_>) {
         key.trees(&super::tree(key.level(), gate), &roots, &alphas, TreeIds { words: SEED_CW, right: None });
     let hot = planes::to_words(&hot, elems);
 
-    DealtLine::new(curve, false).deal(key, RING, |i| Secrets {
-        r_in: r_in[i],
-        r_out: r_out[i],
-        entry_mask: entry_masks[i],
-        by_p0: hot[i].into(),
-        omega: 0,
-        rho: u64::from(sign_masks[i]) ^ r_in[i] >> (curve.shift + tree_bits) & 1,
+    // Bit 1 of a word: w, in bit 0, has no mask.
+    let choice_masks = r_in.iter().zip(sign_masks.iter()).map(|(r, mask)| {
+        let top = (r >> (curve.shift + tree_bits)) as u16 & 1;
+        (mask ^ top) << 1
     });
+    let choice_masks = Zeroizing::new(choice_masks.collect::<Vec<_>>());
+    let secrets = Secrets {
+        r_in: &r_in,
+        r_out: &r_out,
+        entry_masks: &entry_masks,
+        by_p0: &hot,
+        choice_masks: &choice_masks,
+    };
+    DealtLine::new(curve, false).deal(key, RING, &secrets);
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     key::{ChunkKey, TILE, tiles},
-    line::OutputLine,
+    line::{Opened, OutputLine},
     lookup::{Lookup, Sums},
     pack, planes,
     simd::BLOCK_BYTES,
@@ -106,15 +106,17 @@ impl DpfEval {
     fn share_output(&self, incoming: &[u8]) -> Vec<u8> {
         let elems = self.x_hat.len();
         let plane_bytes = elems.div_ceil(8);
+        // w is 1, in bit 0.
         let positive = planes::open(&self.sent[..plane_bytes], &incoming[..plane_bytes], elems);
+        let choices: Vec<u16> = positive.iter().map(|pos| 1 | pos << 1).collect();
         let mut entries = vec![0; elems];
         let bits = self.gate.curve().mask_bits().into();
         pack::unpack_sum(bits, &self.sent[plane_bytes..], &incoming[plane_bytes..], &mut entries);
+        // k <= 16.
+        let entries: Vec<u16> = entries.iter().map(|entry| *entry as u16).collect();
         let line = OutputLine::new(self.gate.curve(), false, self.key.job().party);
-        self.key.segment(WIRE.bits(), [RING], |[shares], i| {
-            // k <= 16.
-            line.share(shares, self.x_hat[i], entries[i] as u16, 1 | positive[i] << 1)
-        })
+        let opened = Opened { x_hat: &self.x_hat, entries: &entries, choices: &choices };
+        line.message(&self.key, RING, &opened)
     }
 }
 

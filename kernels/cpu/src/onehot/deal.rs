@@ -15,6 +15,7 @@ use crate::{
     key::{KeyWriter, TILE},
     line::{self, DealtLine, Secrets},
     planes,
+    simd::{Kernel, Simd},
 };
 
 /// Writes both parties' keys of a chunk.
@@ -30,11 +31,14 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     let digits = Digits::of(gate);
     let level = key.level();
 
-    let mut held = Zeroizing::new(vec![0u64; elems]);
-    let mut window = Zeroizing::new([0u16; TILE]);
+    let mut by_p0 = Zeroizing::new(vec![0; elems]);
+    let mut window = Zeroizing::new([0; TILE]);
+    let explicit_holds = u16::from(key.seeded() == Party::P1);
     key.shared(HOT_WINDOW, |range, shares| {
         digits.window(&shifted[range.clone()], &mut *window);
-        xor_window(shares, &window[..range.len()], &mut held[range]);
+        let (digits, by_p0) = (&window[..range.len()], &mut by_p0[range]);
+        level.dispatch(XorWindow { shares, digits, held: by_p0 });
+        by_p0.iter_mut().for_each(|held| *held ^= explicit_holds);
     });
     let mut upper = Zeroizing::new([0u8; TILE]);
     for (i, bits) in digits.all() {
@@ -49,9 +53,12 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     if let Some((table, masks)) = gate.combine_table() {
         let masks = planes::to_words(&key.dealers(masks, 3 * elems.div_ceil(8)), elems);
         key.shared(table, |range, shares| {
-            for (i, shares) in range.zip(shares.chunks_exact_mut(24)) {
-                xor_combine(shares, bit_masks[i], masks[i]);
-            }
+            level.dispatch(XorTables::<3, _> {
+                shares,
+                rows: &bit_masks[range.clone()],
+                outputs: &masks[range],
+                table: combine_words,
+            });
         });
         for (row, mask) in row_masks.iter_mut().zip(masks.iter()) {
             let window = *row & ((1 << state::LOWER) - 1);
@@ -62,14 +69,12 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
         Some((table, masks)) => {
             let masks = planes::to_words(&key.dealers(masks, 2 * elems.div_ceil(8)), elems);
             let has_lower = gate.lower_digits() > 0;
-            let width = 2 * gate.select_rows() / 8;
             key.shared(table, |range, shares| {
-                for (i, shares) in range.zip(shares.chunks_exact_mut(width)) {
-                    if has_lower {
-                        xor_select(shares, row_masks[i], masks[i]);
-                    } else {
-                        xor_small_select(shares, row_masks[i], masks[i]);
-                    }
+                let (rows, outputs) = (&row_masks[range.clone()], &masks[range]);
+                if has_lower {
+                    level.dispatch(XorTables::<4, _> { shares, rows, outputs, table: select_words });
+                } else {
+                    xor_small_select(shares, rows, outputs);
                 }
             });
             masks
@@ -78,34 +83,80 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
         None => Zeroizing::new(bit_masks.iter().map(|mask| mask << 1).collect()),
     };
 
-    let seeded = key.seeded();
-    let line = DealtLine::new(curve, !gate.digits().is_empty());
-    line.deal(key, gate.ring_elements(), |i| Secrets {
-        r_in: r_in[i],
-        r_out: r_out[i],
-        entry_mask: entry_masks[i],
-        by_p0: match seeded {
-            Party::P0 => held[i],
-            Party::P1 => held[i] ^ 1,
-        },
-        omega: u64::from(choice_masks[i] & 1),
-        rho: u64::from(choice_masks[i] >> 1 & 1),
-    });
+    let secrets = Secrets {
+        r_in: &r_in,
+        r_out: &r_out,
+        entry_masks: &entry_masks,
+        by_p0: &by_p0,
+        choice_masks: &choice_masks,
+    };
+    DealtLine::new(curve, !gate.digits().is_empty()).deal(key, gate.ring_elements(), &secrets);
 }
 
 /// XORs the one-hot vectors of the secret digits into a tile's shares; `held` gets the seeded side's bit at the hot place.
-fn xor_window(shares: &mut [u8], digits: &[u16], held: &mut [u64]) {
-    let bytes = shares.len() / digits.len();
-    for ((share, r), held) in shares.chunks_exact_mut(bytes).zip(digits).zip(held) {
-        let mut under = 0;
-        // Every word is touched alike: which one holds the 1 is a secret.
-        for (i, word) in share.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let share = u64::from_le_bytes(*word);
-            let hot = u64::from(usize::from(r / 64) == i) << (r % 64);
-            under |= share & hot;
-            *word = (share ^ hot).to_le_bytes();
+struct XorWindow<'a> {
+    shares: &'a mut [u8],
+    digits: &'a [u16],
+    held: &'a mut [u16],
+}
+
+impl XorWindow<'_> {
+    #[inline(always)]
+    fn run_words<const WORDS: usize>(self) {
+        let vectors = self.shares.as_chunks_mut::<8>().0.as_chunks_mut::<WORDS>().0;
+        for ((vector, r), held) in vectors.iter_mut().zip(self.digits).zip(self.held) {
+            let (place, bit) = (u64::from(r / 64), 1u64 << (r % 64));
+            let mut under = 0;
+            // Every word is touched alike: which one holds the 1 is a secret.
+            for (i, word) in (0..).zip(vector) {
+                let hot = if place == i { bit } else { 0 };
+                let share = u64::from_le_bytes(*word);
+                under |= share & hot;
+                *word = (share ^ hot).to_le_bytes();
+            }
+            *held = u16::from(under != 0);
         }
-        *held = u64::from(under != 0);
+    }
+}
+
+impl Kernel for XorWindow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        match self.shares.len() / self.digits.len() / 8 {
+            1 => self.run_words::<1>(),
+            2 => self.run_words::<2>(),
+            4 => self.run_words::<4>(),
+            8 => self.run_words::<8>(),
+            16 => self.run_words::<16>(),
+            32 => self.run_words::<32>(),
+            64 => self.run_words::<64>(),
+            _ => unreachable!("a gate's window has 6 to 12 bits"),
+        }
+    }
+}
+
+/// XORs a tile's truth tables of `WORDS` words, permuted by the masks of the rows and hidden by the masks of the outputs,
+/// into its shares. `table` makes them of both masks.
+struct XorTables<'a, const WORDS: usize, F> {
+    shares: &'a mut [u8],
+    rows: &'a [u16],
+    outputs: &'a [u16],
+    table: F,
+}
+
+impl<const WORDS: usize, F: Fn(u16, u16) -> [u64; WORDS]> Kernel for XorTables<'_, WORDS, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let tables = self.shares.as_chunks_mut::<8>().0.as_chunks_mut::<WORDS>().0;
+        for ((shares, rows), outputs) in tables.iter_mut().zip(self.rows).zip(self.outputs) {
+            for (share, word) in shares.iter_mut().zip((self.table)(*rows, *outputs)) {
+                *share = (u64::from_le_bytes(*share) ^ word).to_le_bytes();
+            }
+        }
     }
 }
 
@@ -115,37 +166,37 @@ fn spread(mask: u16, bit: u8) -> u64 {
     u64::from(mask >> bit & 1).wrapping_neg()
 }
 
-/// XORs the combine table, permuted by the masks of the states and hidden by `out`, into an element's share.
-fn xor_combine(shares: &mut [u8], masks: u16, out: u16) {
-    let bit = |i: u8| ROW_BITS[usize::from(i)] ^ spread(masks, state::LOWER + i);
+/// The combine table, permuted by the masks of the states and hidden by `out`.
+#[inline(always)]
+fn combine_words(rows: u16, out: u16) -> [u64; 3] {
+    let bit = |i: u8| ROW_BITS[usize::from(i)] ^ spread(rows, state::LOWER + i);
     let low = LowWords { lt: bit(0), eq: bit(1), q: bit(2) };
     let high = LowWords { lt: bit(3), eq: bit(4), q: bit(5) };
     let LowWords { lt, eq, q } = high.over(low);
-    for (i, (share, word)) in shares.as_chunks_mut::<8>().0.iter_mut().zip([lt, eq, q]).enumerate() {
-        *share = (u64::from_le_bytes(*share) ^ word ^ spread(out, i as u8)).to_le_bytes();
-    }
+    [lt ^ spread(out, 0), eq ^ spread(out, 1), q ^ spread(out, 2)]
 }
 
-/// XORs the table of w and pos with lower digits, 128 rows, likewise.
-fn xor_select(shares: &mut [u8], masks: u16, out: u16) {
-    let bit = |i: u8| ROW_BITS[usize::from(i)] ^ spread(masks, i);
+/// The table of w and pos with lower digits, 128 rows, likewise.
+#[inline(always)]
+fn select_words(rows: u16, out: u16) -> [u64; 4] {
+    let bit = |i: u8| ROW_BITS[usize::from(i)] ^ spread(rows, i);
     let low = LowWords { lt: bit(2), eq: bit(3), q: bit(4) };
     let near = bit(5);
-    let top = spread(masks, 6);
+    let top = spread(rows, 6);
     let [(w_0, pos_0), (w_1, pos_1)] = [top, !top].map(|high| truth::select(bit(0), bit(1), low, near, high));
     let (omega, rho) = (spread(out, 0), spread(out, 1));
-    let words = [w_0 ^ omega, w_1 ^ omega, pos_0 ^ rho, pos_1 ^ rho];
-    for (share, word) in shares.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-        *share = (u64::from_le_bytes(*share) ^ word).to_le_bytes();
-    }
+    [w_0 ^ omega, w_1 ^ omega, pos_0 ^ rho, pos_1 ^ rho]
 }
 
-/// XORs the table of w and pos without lower digits, 16 rows, likewise.
-fn xor_small_select(shares: &mut [u8], masks: u16, out: u16) {
-    let bit = |i: u8| ROW_BITS[usize::from(i)] ^ spread(masks, i);
-    let (w, pos) = truth::select(bit(0), bit(1), LowWords::EMPTY, bit(2), bit(3));
-    let words = [w ^ spread(out, 0), pos ^ spread(out, 1)];
-    for (share, word) in shares.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-        *share = (u16::from_le_bytes(*share) ^ word as u16).to_le_bytes();
+/// XORs the tables of w and pos without lower digits, 16 rows, likewise.
+fn xor_small_select(shares: &mut [u8], rows: &[u16], outputs: &[u16]) {
+    let tables = shares.as_chunks_mut::<2>().0.as_chunks_mut::<2>().0;
+    for ((shares, rows), out) in tables.iter_mut().zip(rows).zip(outputs) {
+        let bit = |i: u8| ROW_BITS[usize::from(i)] ^ spread(*rows, i);
+        let (w, pos) = truth::select(bit(0), bit(1), LowWords::EMPTY, bit(2), bit(3));
+        let words = [w ^ spread(*out, 0), pos ^ spread(*out, 1)];
+        for (share, word) in shares.iter_mut().zip(words) {
+            *share = (u16::from_le_bytes(*share) ^ word as u16).to_le_bytes();
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     key::{ChunkKey, TILE, tiles},
-    line::OutputLine,
+    line::{Opened, OutputLine},
     lookup::Sums,
     pack, planes,
 };
@@ -93,6 +93,7 @@ impl OnehotEval {
         let masks = self.key.field(ENTRY_MASK);
         // P1's share of the entry is negated: where the two vectors agree, the sums cancel.
         let negate = self.key.job().party == Party::P1;
+        let entry_bits = curve.mask_bits();
         let window_bytes = 1 << (curve.window_bits - 3);
         let t_mask = (1u64 << gate.t_bits()) - 1;
 
@@ -134,10 +135,9 @@ impl OnehotEval {
                 let share = if negate { share.wrapping_neg() } else { share };
                 *entry = share.wrapping_add(u16::from_le_bytes(*mask)).into();
             }
-            let bits = curve.mask_bits();
-            let place = range.start * usize::from(bits) / 8;
-            let len = pack::packed_bytes(bits.into(), n);
-            pack::pack(bits.into(), &entries[..n], &mut packed[place..place + len]);
+            let place = range.start * usize::from(entry_bits) / 8;
+            let len = pack::packed_bytes(entry_bits.into(), n);
+            pack::pack(entry_bits.into(), &entries[..n], &mut packed[place..place + len]);
         }
         pack::xor_into(planes, &self.key.field(BIT_MASKS).whole());
         planes::clear_padding(planes, plane_bytes, elems);
@@ -166,7 +166,8 @@ impl OnehotEval {
 
     /// This party's shares of the combined state of two lower digits: a row of its table.
     fn share_combined(&self, table: FieldId) -> Vec<u8> {
-        self.look_up(table, 3, COMBINE_ROWS, |state| usize::from(state >> state::LOWER) % COMBINE_ROWS)
+        const BYTES: usize = 3 * COMBINE_ROWS / 8;
+        self.look_up::<BYTES, 3, COMBINE_ROWS>(table, state::LOWER)
     }
 
     /// Puts the combined state in the place of the two.
@@ -180,36 +181,40 @@ impl OnehotEval {
 
     /// This party's shares of w and pos: a row of its table.
     fn share_choice(&self, table: FieldId) -> Vec<u8> {
-        self.look_up(table, 2, self.gate.select_rows(), usize::from)
+        match self.gate.select_rows() {
+            128 => self.look_up::<32, 2, 128>(table, 0),
+            16 => self.look_up::<4, 2, 16>(table, 0),
+            _ => unreachable!("a table of w and pos has 16 or 128 rows"),
+        }
     }
 
     /// This party's shares of y_hat.
     fn share_output(&self) -> Vec<u8> {
         let line = OutputLine::new(self.gate.curve(), !self.gate.digits().is_empty(), self.key.job().party);
-        self.key.segment(WIRE.bits(), [self.gate.ring_elements()], |[shares], i| {
-            line.share(shares, self.x_hat[i], self.entries[i], self.choices[i])
-        })
+        let opened = Opened { x_hat: &self.x_hat, entries: &self.entries, choices: &self.choices };
+        line.message(&self.key, self.gate.ring_elements(), &opened)
     }
 
-    /// For every element, the row of `rows` bits in each of `outputs` planes of `table` that the public state selects; as
-    /// planes of the message.
-    fn look_up(&self, table: FieldId, outputs: usize, rows: usize, row: impl Fn(u16) -> usize) -> Vec<u8> {
+    /// For every element, the bits of `OUTPUTS` tables of `ROWS` rows, `BYTES` bytes in all, that stand in the row which the
+    /// public state selects, from its bit `at` on; as planes of the message.
+    fn look_up<const BYTES: usize, const OUTPUTS: usize, const ROWS: usize>(
+        &self,
+        table: FieldId,
+        at: u8,
+    ) -> Vec<u8> {
         let elems = self.elems();
         let plane_bytes = elems.div_ceil(8);
-        let mut message = vec![0; outputs * plane_bytes];
+        let mut message = vec![0; OUTPUTS * plane_bytes];
         let table = self.key.field(table);
-        let width = outputs * rows / 8;
         let mut scratch = Zeroizing::new(Vec::new());
         let mut words = Zeroizing::new([0u16; TILE]);
         for range in tiles(elems) {
-            let tables = table.read(range.start * width..range.end * width, &mut scratch);
-            for ((word, table), state) in
-                words.iter_mut().zip(tables.chunks_exact(width)).zip(&self.states[range.clone()])
-            {
-                let row = row(*state);
-                let bit =
-                    |output: usize| u16::from(table[(output * rows + row) / 8] >> (row % 8) & 1) << output;
-                *word = (0..outputs).map(bit).sum();
+            let tables = table.read(range.start * BYTES..range.end * BYTES, &mut scratch);
+            let tables = tables.as_chunks::<BYTES>().0;
+            for ((word, table), state) in words.iter_mut().zip(tables).zip(&self.states[range.clone()]) {
+                let row = usize::from(state >> at) % ROWS;
+                let bit = |output: usize| u16::from(table[output * ROWS / 8 + row / 8] >> (row % 8) & 1);
+                *word = (0..OUTPUTS).fold(0, |word, output| word | bit(output) << output);
             }
             planes::from_words(&words[..range.len()], &mut message, plane_bytes, range.start / 8);
         }

@@ -9,10 +9,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod aesni;
-pub(crate) mod lookup;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vaes;
+pub(crate) mod wide;
 
 use std::{fmt, sync::OnceLock};
 

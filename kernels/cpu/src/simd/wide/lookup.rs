@@ -42,7 +42,7 @@ impl DigitTable {
     /// The table of `entries` of `width` bits; none where the machine or the table's size does not allow it.
     pub(crate) fn new(entries: &[u32], width: u32, least: i32, counted: &[u64]) -> Option<Self> {
         let words = entries.len() / 64;
-        if words > MAX_WORDS || !supported() {
+        if words > MAX_WORDS || !super::supported() {
             return None;
         }
         // The largest b with words * (2^b - 1) < 256.
@@ -73,25 +73,10 @@ impl DigitTable {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn supported() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
 impl DigitTable {
     pub(crate) fn read(&self, _hot: &[u8], _places: &[u16], _out: &mut [Sums]) {
         unreachable!("there is no such table on this machine")
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn supported() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("avx512vpopcntdq")
 }
 
 #[cfg(target_arch = "x86_64")]
