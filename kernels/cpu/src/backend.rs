@@ -11,6 +11,7 @@ use crate::{
     onehot::{self, OnehotEval},
     sigma::{self, SigmaEval},
     simd::Level,
+    suf::{self, SufEval},
     suf_lut::{self, SufLutEval},
 };
 
@@ -55,6 +56,7 @@ impl Backend for CpuBackend {
         match job.gate.shape() {
             Shape::Onehot(gate) => onehot::deal(gate, &mut key),
             Shape::SufLut(gate) => suf_lut::deal(gate, &mut key),
+            Shape::Suf(gate) => suf::deal(gate, &mut key),
             Shape::Sigma(gate) => sigma::deal(gate, &mut key),
             Shape::Dpf(gate) => dpf::deal(gate, &mut key),
         }
@@ -78,6 +80,7 @@ impl StagedKey for Staged {
         let gate = &self.0.job().gate;
         match (gate.shape(), input) {
             (Shape::Sigma(_), Input::Wire(x_hat)) => Ok(Box::new(SigmaEval::new(self.0, x_hat)?)),
+            (Shape::Suf(_), Input::Wire(x_hat)) => Ok(Box::new(SufEval::new(self.0, x_hat)?)),
             (Shape::Dpf(_), Input::Wire(x_hat)) => Ok(Box::new(DpfEval::new(self.0, x_hat)?)),
             (Shape::Onehot(_), Input::Wire(x_hat)) => Ok(Box::new(OnehotEval::new(self.0, x_hat)?)),
             (Shape::SufLut(_), Input::Shares(shares)) => Ok(Box::new(SufLutEval::new(self.0, shares)?)),

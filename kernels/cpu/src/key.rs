@@ -329,6 +329,21 @@ impl<'j> KeyWriter<'j> {
         hot
     }
 
+    /// Shares the bits `planes` of the field `id`, planes of bits.
+    pub(crate) fn shared_planes(&mut self, id: FieldId, mut planes: Zeroizing<Vec<u8>>) {
+        debug_assert_eq!(self.shape().field(id).source, Source::Shared);
+        let seeded = self.seeded();
+        let stream = self.stream(&self.job.party_seeds[seeded.index()], id);
+        if self.shape().delivered(id, Role::Seeded) {
+            let mut share = Zeroizing::new(vec![0; planes.len()]);
+            stream.fill(0, &mut share);
+            self.append(seeded, id, &share);
+        }
+        stream.xor(0, &mut planes);
+        planes::clear_padding(&mut planes, self.job.elems.div_ceil(8), self.job.elems);
+        self.append(seeded.other(), id, &planes);
+    }
+
     fn append(&mut self, party: Party, id: FieldId, bytes: &[u8]) {
         self.check_order(party, id);
         self.keys[party.index()].extend_from_slice(bytes);
@@ -338,7 +353,8 @@ impl<'j> KeyWriter<'j> {
         debug_assert!(
             self.shape()
                 .range(id, party.role(self.job.chunk), self.job.elems)
-                .is_some_and(|range| range.contains(&self.keys[party.index()].len())),
+                .is_some_and(|range| (range.start..range.end.max(range.start + 1))
+                    .contains(&self.keys[party.index()].len())),
             "fields are written in the order of the layout"
         );
     }

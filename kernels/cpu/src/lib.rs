@@ -13,6 +13,7 @@ mod planes;
 pub mod prg;
 mod sigma;
 pub mod simd;
+mod suf;
 mod suf_lut;
 pub mod tree;
 mod tree_lookup;

@@ -1,8 +1,8 @@
 //! Gates by name: from a gate file, a protocol and the name of a shape to a [`Gate`].
 
 use crate::{
-    Gate, GateError, Protocol, Shape, dpf::Dpf, gatefile::GateFile, onehot::Onehot, ring::FRAC, sigma, sigma::Sigma,
-    suf_lut::SufLut,
+    Gate, GateError, Protocol, Shape, dpf::Dpf, gatefile::GateFile, onehot::Onehot, ring::FRAC, sigma,
+    sigma::Sigma, spec::SpecFile, suf::Suf, suf_lut::SufLut,
 };
 
 /// The gate of `file` under `protocol`. `shape` is the name of one of the file's shapes for that protocol; none means the
@@ -40,9 +40,23 @@ pub fn gate(file: &GateFile, protocol: Protocol, shape: Option<&str>) -> Result<
             Shape::Onehot(Onehot::new(file.curve.clone(), digits.clone())?)
         }
         Protocol::Dpf => Shape::Dpf(Dpf::new(file.curve.clone(), file.dpf_domain_bits)?),
-        Protocol::Suf => return Err(missing()),
+        Protocol::Suf => Shape::Suf(Suf::of(&file.curve, file.suf_domain_bits)?),
     };
     Gate::new(file.name(), made)
+}
+
+/// The gate of an operator specification, which protocol `suf` evaluates.
+///
+/// # Errors
+/// When the specification does not compile, or is not in the fixed point of the wire.
+pub fn from_spec_file(file: &SpecFile) -> Result<Gate, GateError> {
+    if file.frac != FRAC {
+        return Err(GateError::Shape(format!(
+            "{}: frac is {}, but inputs and outputs have {FRAC} fractional bits",
+            file.name, file.frac
+        )));
+    }
+    Gate::new(&file.name, Shape::Suf(Suf::new(file.spec.clone())?))
 }
 
 /// Every gate that the built-in files describe, for listings and tests.

@@ -4,8 +4,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    Cost, Curve, KeyShape, Segment, dpf::Dpf, layout::Party, layout::chunk_count, layout::chunk_elems, onehot::Onehot,
-    sigma::Sigma, suf_lut::SufLut,
+    Cost, Curve, KeyShape, Segment, dpf::Dpf, layout::Party, layout::chunk_count, layout::chunk_elems,
+    onehot::Onehot, ring::WIRE, sigma::Sigma, spec::Spec, suf::Suf, suf_lut::SufLut,
 };
 
 /// Longest canonical encoding that is accepted: a table of 2^12 entries of 4 bytes, three times over.
@@ -83,6 +83,8 @@ pub enum Shape {
     Sigma(Sigma),
     /// See [`SufLut`].
     SufLut(SufLut),
+    /// See [`Suf`].
+    Suf(Suf),
     /// See [`Onehot`].
     Onehot(Onehot),
     /// See [`Dpf`].
@@ -124,7 +126,7 @@ impl Gate {
     /// A gate called `name` (1 to 64 printable ASCII characters).
     ///
     /// # Errors
-    /// When the name is not acceptable.
+    /// When the name is not acceptable, or the encoding longer than [`MAX_ENCODED`].
     pub fn new(name: &str, shape: Shape) -> Result<Self, GateError> {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(GateError::Shape("a gate's name has 1 to 64 printable ASCII characters".into()));
@@ -132,11 +134,19 @@ impl Gate {
         let (key_shape, exchanges) = match &shape {
             Shape::Sigma(gate) => (gate.key_shape(), gate.exchanges()),
             Shape::SufLut(gate) => (gate.key_shape(), gate.exchanges()),
+            Shape::Suf(gate) => (gate.key_shape(), gate.exchanges()),
             Shape::Onehot(gate) => (gate.key_shape(), gate.exchanges()),
             Shape::Dpf(gate) => (gate.key_shape(), gate.exchanges()),
         };
         let mut gate = Self { name: name.into(), shape, key_shape, exchanges, digest: [0; 32] };
-        gate.digest = *blake3::hash(&gate.encode()).as_bytes();
+        let encoded = gate.encode();
+        if encoded.len() > MAX_ENCODED {
+            return Err(GateError::Shape(format!(
+                "{} bytes describe the gate, the limit is {MAX_ENCODED}",
+                encoded.len()
+            )));
+        }
+        gate.digest = *blake3::hash(&encoded).as_bytes();
         Ok(gate)
     }
 
@@ -152,6 +162,7 @@ impl Gate {
         match &self.shape {
             Shape::Sigma(_) => Protocol::Sigma,
             Shape::SufLut(_) => Protocol::SufLut,
+            Shape::Suf(_) => Protocol::Suf,
             Shape::Onehot(_) => Protocol::Onehot,
             Shape::Dpf(_) => Protocol::Dpf,
         }
@@ -193,6 +204,7 @@ impl Gate {
         match &self.shape {
             Shape::Sigma(gate) => gate.declared(),
             Shape::SufLut(gate) => gate.declared(),
+            Shape::Suf(gate) => gate.declared(),
             Shape::Onehot(gate) => gate.declared(),
             Shape::Dpf(gate) => gate.declared(),
         }
@@ -224,6 +236,7 @@ impl Gate {
             // The table reads the low bits of anything.
             Shape::SufLut(_) => (-(1 << 47), (1 << 47) - 1),
             Shape::Sigma(gate) => gate.domain(),
+            Shape::Suf(gate) => gate.domain(),
             Shape::Onehot(gate) => gate.domain(),
             Shape::Dpf(gate) => gate.domain(),
         }
@@ -235,8 +248,20 @@ impl Gate {
         match &self.shape {
             Shape::Sigma(gate) => [gate.reference(x); 2],
             Shape::SufLut(gate) => [gate.reference(x); 2],
+            Shape::Suf(gate) => gate.reference(x),
             Shape::Onehot(gate) => gate.curve().reference(x),
             Shape::Dpf(gate) => gate.curve().reference(x),
+        }
+    }
+
+    /// The output whose shares, mod 2^48, are `mine` and `theirs`: what a client does with what both parties return. A
+    /// specification's output shift is taken here, where no mask is left.
+    #[must_use]
+    pub fn output(&self, mine: u64, theirs: u64) -> i64 {
+        let y = WIRE.decode(mine.wrapping_add(theirs));
+        match &self.shape {
+            Shape::Suf(gate) => gate.finish(y),
+            _ => y,
         }
     }
 
@@ -255,6 +280,7 @@ impl Gate {
                 out.push(gate.bits());
                 out.extend(gate.table().iter().flat_map(|entry| entry.to_le_bytes()));
             }
+            Shape::Suf(gate) => out.extend(gate.spec().encode()),
             Shape::Onehot(gate) => {
                 out.push(gate.digits().len() as u8);
                 out.extend(gate.digits());
@@ -296,6 +322,11 @@ impl Gate {
                 let bits = cursor.byte()?;
                 Shape::SufLut(SufLut::new(bits, cursor.table()?)?)
             }
+            Some(Protocol::Suf) => {
+                let spec = Spec::decode(std::mem::take(&mut cursor.0))
+                    .map_err(|_| GateError::Encoding("the specification is damaged"))?;
+                Shape::Suf(Suf::new(spec)?)
+            }
             Some(Protocol::Onehot) => {
                 let digits = usize::from(cursor.byte()?);
                 let digits = cursor.take(digits)?.to_vec();
@@ -305,7 +336,7 @@ impl Gate {
                 let t_bits = cursor.byte()?;
                 Shape::Dpf(Dpf::new(cursor.curve()?, t_bits)?)
             }
-            _ => return Err(GateError::Encoding("unknown protocol")),
+            None => return Err(GateError::Encoding("unknown protocol")),
         };
         let gate = Self::new(name, shape)?;
         if gate.encode() != bytes {

@@ -20,6 +20,7 @@ pub mod ring;
 pub mod secret;
 pub mod sigma;
 pub mod spec;
+pub mod suf;
 pub mod suf_lut;
 
 pub use backend::{Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, StagedKey};

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    Correction, LEAF_BITS, MAX_EXPANDED, MAX_HEIGHT, Rule, Steps, Tree, TreeKeys, Turn, bgi::Bgi, half::HalfTree,
-    load_roots, put_bits,
+    Correction, LEAF_BITS, MAX_EXPANDED, MAX_HEIGHT, Rule, Steps, Tree, TreeKeys, Turn, bgi::Bgi,
+    half::HalfTree, load_roots, put_bits,
 };
 use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
 
@@ -74,7 +74,11 @@ impl Tree {
         self.check(keys, &range);
         assert!((1..=MAX_HEIGHT.min(self.levels)).contains(&height), "the window's height");
         assert_eq!(centres.len(), range.len(), "a centre for each element");
-        assert_eq!(blocks.len(), (range.len() * BLOCK_BYTES) << height, "the window's blocks of each element");
+        assert_eq!(
+            blocks.len(),
+            (range.len() * BLOCK_BYTES) << height,
+            "the window's blocks of each element"
+        );
         assert_eq!(below.len(), range.len().div_ceil(8), "a bit for each element");
         let job = WindowJob { tree: self, keys, range, height, centres, blocks, below };
         match self.rule {

@@ -110,7 +110,7 @@ pub(crate) fn run_chunk(batch: &Batch, levels: [Level; 3], chunk: u32, inputs: &
     }
     let y_hat = [0, 1].map(|i| evals[i].finish(&last[1 - i]).expect("an output"));
     assert_eq!(y_hat[0], y_hat[1], "both parties open the same output");
-    let outputs = y_hat[0].iter().zip(&r_out).map(|(y, r)| WIRE.decode(WIRE.sub(*y, *r))).collect();
+    let outputs = y_hat[0].iter().zip(&r_out).map(|(y, r)| batch.gate.output(*y, WIRE.sub(0, *r))).collect();
     Transcript { messages, outputs }
 }
 
