@@ -1,0 +1,196 @@
+//! A dealer and its two parties in one process, over loopback.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use suf_control::v1::{self, dealer_server::Dealer as _};
+use suf_cpu::CpuBackend;
+use suf_dealer::{Dealer, DealerService, Limits};
+use suf_gate::{
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, Gate, KeyBytes, Protocol, SecretBytes, StagedKey,
+    catalog, gatefile::GateFile,
+};
+use suf_link::{Channel, Connection, Endpoint, Identity, LinkProfile, Pki};
+use suf_wire::{BatchId, DealerMessage, Digest, Fault, Header, KeyChunk, KeyRequest, PartyId, Role};
+
+/// A minute in which no test's other side stays silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A dealer at work.
+pub(crate) struct World {
+    pub(crate) dealer: Arc<Dealer>,
+    endpoint: Arc<Endpoint>,
+    folder: tempfile::TempDir,
+}
+
+/// One party's connection to it.
+pub(crate) struct Caller {
+    pub(crate) connection: Connection,
+    endpoint: Endpoint,
+}
+
+/// What a party received of a batch.
+pub(crate) struct Container {
+    pub(crate) header: Header,
+    pub(crate) chunks: Vec<KeyChunk>,
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits { max_elems: 1 << 20, memory_bytes: 128 << 20, threads: 2, wait_for_peer: PATIENCE }
+}
+
+pub(crate) fn gate(protocol: Protocol) -> Gate {
+    let file = GateFile::builtin("gelu").expect("gelu is built in");
+    catalog::gate(&file, protocol, None).expect("gelu has a default shape")
+}
+
+impl World {
+    pub(crate) fn start(limits: Limits) -> Self {
+        Self::with(limits, Arc::new(CpuBackend::new()))
+    }
+
+    pub(crate) fn with(limits: Limits, backend: Arc<dyn Backend>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Pki::create(folder.path(), &BTreeMap::new()).expect("certificates");
+        let endpoint = Arc::new(bind(&folder, Role::Dealer));
+        let dealer = Dealer::new(limits, backend);
+        let (serving, listener) = (Arc::clone(&dealer), Arc::clone(&endpoint));
+        tokio::spawn(async move { serving.serve(&listener).await });
+        Self { dealer, endpoint, folder }
+    }
+
+    pub(crate) async fn call(&self, role: Role) -> Result<Caller, suf_link::LinkError> {
+        let endpoint = bind(&self.folder, role);
+        let address: SocketAddr = self.endpoint.local_addr().expect("bound");
+        let connection = endpoint.connect(address, Role::Dealer.name(), Role::Dealer).await?;
+        Ok(Caller { connection, endpoint })
+    }
+
+    pub(crate) async fn parties(&self) -> [Caller; 2] {
+        [self.call(Role::Party0).await.expect("admitted"), self.call(Role::Party1).await.expect("admitted")]
+    }
+
+    /// Waits until a first request is at the desk.
+    pub(crate) async fn one_waits(&self) {
+        while self.dealer.book().list(1).first().map(v1::Batch::state) != Some(v1::BatchState::Waiting) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The newest batch, as operators see it, once it is over.
+    pub(crate) async fn newest(&self) -> v1::Batch {
+        let service = DealerService::new(Arc::clone(&self.dealer), 365);
+        loop {
+            let request = tonic::Request::new(v1::ListBatchesRequest { limit: 1 });
+            let reply = service.list_batches(request).await.expect("a list");
+            let batch = reply.into_inner().batches.pop().expect("a batch");
+            if batch.failure.is_some() || batch.state() == v1::BatchState::Stored {
+                return batch;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Caller {
+    /// Asks for `elems` elements of `gate` as `party`.
+    pub(crate) async fn ask(
+        &self,
+        party: PartyId,
+        batch: BatchId,
+        gate: &Gate,
+        elems: u64,
+    ) -> Channel<DealerMessage> {
+        let mut channel = self.connection.open().await.expect("a stream");
+        let digest = Digest(*gate.digest());
+        let request = KeyRequest { batch, digest, party, elems, gate: gate.encode().into() };
+        channel.sender.send(&DealerMessage::Request(request)).await.expect("sent");
+        channel
+    }
+
+    /// Ends the process that this stands for.
+    pub(crate) async fn die(self) {
+        self.connection.close("killed");
+        self.endpoint.close("killed").await;
+    }
+}
+
+/// The next message, where no chunk is due.
+pub(crate) async fn next(channel: &mut Channel<DealerMessage>) -> DealerMessage {
+    let received = tokio::time::timeout(PATIENCE, channel.receiver.recv(|_| None)).await;
+    received.expect("the dealer answers").expect("a message")
+}
+
+/// The fault and reason of a refusal.
+pub(crate) async fn refusal(channel: &mut Channel<DealerMessage>) -> (Fault, String) {
+    match next(channel).await {
+        DealerMessage::Refuse { fault, reason, .. } => (fault, reason.to_string()),
+        other => panic!("{} instead of a refusal", other.name()),
+    }
+}
+
+/// Chunk `index` of a batch of `gate`, or how the batch ended.
+pub(crate) async fn chunk(
+    channel: &mut Channel<DealerMessage>,
+    party: PartyId,
+    gate: &Gate,
+    (elems, index): (u64, u32),
+) -> Result<KeyChunk, (Fault, String)> {
+    let side = [suf_gate::Party::P0, suf_gate::Party::P1][party.index()];
+    let due = gate.key_shape().chunk_bytes(side.role(index), suf_gate::layout::chunk_elems(elems, index));
+    let received = channel.receiver.recv(|head| (head.index == index).then_some(due));
+    match tokio::time::timeout(PATIENCE, received).await.expect("the dealer ships").expect("a message") {
+        DealerMessage::Chunk(chunk) => Ok(chunk),
+        DealerMessage::Abort { fault, reason, .. } => Err((fault, reason.to_string())),
+        other => panic!("{} instead of a chunk", other.name()),
+    }
+}
+
+/// Receives a whole batch, checks it, and acknowledges it.
+pub(crate) async fn receive(
+    mut channel: Channel<DealerMessage>,
+    party: PartyId,
+    batch: BatchId,
+    gate: &Gate,
+    elems: u64,
+) -> Container {
+    let DealerMessage::Header(header) = next(&mut channel).await else { panic!("the header comes first") };
+    assert_eq!((header.batch, header.digest.0, header.elems), (batch, *gate.digest(), elems));
+    let mut chunks = Vec::new();
+    for index in 0..header.chunks {
+        let chunk = chunk(&mut channel, party, gate, (elems, index)).await.expect("a chunk");
+        assert!(chunk.is_intact(batch, party), "{party}, chunk {index}");
+        chunks.push(chunk);
+    }
+    assert_eq!(next(&mut channel).await, DealerMessage::End { batch });
+    channel.sender.send(&DealerMessage::Stored { batch }).await.expect("sent");
+    channel.sender.finish();
+    channel.sender.flushed().await;
+    Container { header, chunks }
+}
+
+/// A backend without a device.
+pub(crate) struct Broken;
+
+impl Backend for Broken {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "broken", device: "none".into() }
+    }
+
+    fn deal(&self, _: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
+        Err(BackendError::Failed("it fell off the bus".into()))
+    }
+
+    fn wire_mask(&self, _: &EvalJob, _: suf_gate::layout::FieldId) -> Result<Vec<u64>, BackendError> {
+        Err(BackendError::Failed("it fell off the bus".into()))
+    }
+
+    fn stage(&self, _: &EvalJob, _: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
+        Err(BackendError::Failed("it fell off the bus".into()))
+    }
+}
+
+fn bind(folder: &tempfile::TempDir, role: Role) -> Endpoint {
+    let identity = Identity::load_from(folder.path(), role.name()).expect("a certificate for every role");
+    let profile = LinkProfile::built_in("loopback").expect("a built-in profile");
+    Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, &profile, false).expect("a socket")
+}
