@@ -231,7 +231,8 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
 
             // The window starts inside the first block; what stands before it there belongs to the block after the last.
             let before = s.below(words);
-            let [first, last] = [nodes[0], nodes[width]].map(|node| batch.leaf(node));
+            // Not by a closure: it would not inherit the instruction set.
+            let (first, last) = (batch.leaf(nodes[0]), batch.leaf(nodes[width]));
             let cyclic = s.xor(first, s.and(s.xor(first, last), before));
             s.store_some(cyclic, blocks, tile * elem_bytes, elem_bytes, count);
             for (i, node) in nodes[..width].iter().enumerate().skip(1) {
