@@ -209,29 +209,34 @@ impl OutputLine {
         }
         message
     }
+}
 
-    /// The share of y_hat, modulo 2^64. The choices are public, but a selection is faster than a branch.
-    #[inline(always)]
-    fn share(&self, shares: [u64; WITH_W], x_hat: u64, entry: u64, w: u64, pos: u64) -> u64 {
-        let quarter = 1u64 << (self.entry_bits - 2);
-        let moved = (entry + quarter) & ((4 * quarter) - 1);
-        let q = moved / (2 * quarter);
-        let select = |bit: u64, [off, on]: [u64; 2]| off ^ bit.wrapping_neg() & (off ^ on);
+/// The share of y_hat, modulo 2^64. The choices are public, but a selection is faster than a branch.
+#[inline(always)]
+fn output<const OPENS_W: bool>(
+    slopes: u64,
+    entry_bits: u8,
+    shares: [u64; WITH_W],
+    [x_hat, entry, w, pos]: [u64; 4],
+) -> u64 {
+    let quarter = 1u64 << (entry_bits - 2);
+    let moved = (entry + quarter) & ((4 * quarter) - 1);
+    let q = moved >> (entry_bits - 1);
+    let select = |bit: u64, [off, on]: [u64; 2]| off ^ bit.wrapping_neg() & (off ^ on);
 
-        let kappa = select(pos, [shares[0], self.slopes.wrapping_sub(shares[0])]);
-        // B stands for [w, q] with w = q = 0 left out; without w for [q] with q = 0 left out.
-        let (tau, c, b) = if self.opens_w {
-            let b = select(w, [select(q, [0, shares[5]]), select(q, [shares[6], shares[7]])]);
-            (select(w, [shares[1], shares[2]]), select(pos, [shares[3], shares[4]]), b)
-        } else {
-            (shares[1], select(pos, [shares[2], shares[3]]), select(q, [0, shares[4]]))
-        };
-        kappa
-            .wrapping_mul(x_hat)
-            .wrapping_add(tau.wrapping_mul(moved.wrapping_sub(quarter)))
-            .wrapping_add(c)
-            .wrapping_add(b)
-    }
+    let kappa = select(pos, [shares[0], slopes.wrapping_sub(shares[0])]);
+    // B stands for [w, q] with w = q = 0 left out; without w for [q] with q = 0 left out.
+    let (tau, c, b) = if OPENS_W {
+        let b = select(w, [select(q, [0, shares[5]]), select(q, [shares[6], shares[7]])]);
+        (select(w, [shares[1], shares[2]]), select(pos, [shares[3], shares[4]]), b)
+    } else {
+        (shares[1], select(pos, [shares[2], shares[3]]), select(q, [0, shares[4]]))
+    };
+    kappa
+        .wrapping_mul(x_hat)
+        .wrapping_add(tau.wrapping_mul(moved.wrapping_sub(quarter)))
+        .wrapping_add(c)
+        .wrapping_add(b)
 }
 
 /// A tile's shares of y_hat.
@@ -242,18 +247,27 @@ struct Output<'a> {
     outputs: &'a mut [u64; TILE],
 }
 
-impl Kernel for Output<'_> {
-    type Output = ();
-
+impl Output<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run_line<const OPENS_W: bool>(self) {
         let Self { line, opened: Opened { x_hat, entries, choices }, columns, outputs } = self;
+        let (slopes, entry_bits) = (line.slopes, line.entry_bits);
         let n = x_hat.len().min(TILE);
         let (x_hat, entries, choices) = (&x_hat[..n], &entries[..n], &choices[..n]);
         for i in 0..n {
             let shares = std::array::from_fn(|column| columns[column][i]);
             let (w, pos) = (choices[i] & 1, choices[i] >> 1);
-            outputs[i] = line.share(shares, x_hat[i], entries[i].into(), w.into(), pos.into());
+            let public = [x_hat[i], entries[i].into(), w.into(), pos.into()];
+            outputs[i] = output::<OPENS_W>(slopes, entry_bits, shares, public);
         }
+    }
+}
+
+impl Kernel for Output<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        if self.line.opens_w { self.run_line::<true>() } else { self.run_line::<false>() }
     }
 }

@@ -32,19 +32,20 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     let level = key.level();
 
     let mut by_p0 = Zeroizing::new(vec![0; elems]);
-    let mut window = Zeroizing::new([0; TILE]);
+    let mut values = Zeroizing::new([0; TILE]);
     let explicit_holds = u16::from(key.seeded() == Party::P1);
     key.shared(HOT_WINDOW, |range, shares| {
-        digits.window(&shifted[range.clone()], &mut *window);
-        let (digits, by_p0) = (&window[..range.len()], &mut by_p0[range]);
-        level.dispatch(XorWindow { shares, digits, held: by_p0 });
+        digits.window(&shifted[range.clone()], &mut *values);
+        let (values, by_p0) = (&values[..range.len()], &mut by_p0[range]);
+        digit::xor_hot(level, curve.window_bits, shares, values, by_p0);
         by_p0.iter_mut().for_each(|held| *held ^= explicit_holds);
     });
-    let mut upper = Zeroizing::new([0u8; TILE]);
+    // Who holds the 1 of the other digits does not matter.
+    let mut held = Zeroizing::new([0; TILE]);
     for (i, bits) in digits.all() {
         key.shared(gate.hot_digit(i), |range, shares| {
-            digits.upper(i, &shifted[range.clone()], &mut *upper);
-            digit::xor_hot(level, bits, shares, &upper[..range.len()]);
+            digits.upper(i, &shifted[range.clone()], &mut *values);
+            digit::xor_hot(level, bits, shares, &values[..range.len()], &mut held[..range.len()]);
         });
     }
 
@@ -91,50 +92,6 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
         choice_masks: &choice_masks,
     };
     DealtLine::new(curve, !gate.digits().is_empty()).deal(key, gate.ring_elements(), &secrets);
-}
-
-/// XORs the one-hot vectors of the secret digits into a tile's shares; `held` gets the seeded side's bit at the hot place.
-struct XorWindow<'a> {
-    shares: &'a mut [u8],
-    digits: &'a [u16],
-    held: &'a mut [u16],
-}
-
-impl XorWindow<'_> {
-    #[inline(always)]
-    fn run_words<const WORDS: usize>(self) {
-        let vectors = self.shares.as_chunks_mut::<8>().0.as_chunks_mut::<WORDS>().0;
-        for ((vector, r), held) in vectors.iter_mut().zip(self.digits).zip(self.held) {
-            let (place, bit) = (u64::from(r / 64), 1u64 << (r % 64));
-            let mut under = 0;
-            // Every word is touched alike: which one holds the 1 is a secret.
-            for (i, word) in (0..).zip(vector) {
-                let hot = if place == i { bit } else { 0 };
-                let share = u64::from_le_bytes(*word);
-                under |= share & hot;
-                *word = (share ^ hot).to_le_bytes();
-            }
-            *held = u16::from(under != 0);
-        }
-    }
-}
-
-impl Kernel for XorWindow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        match self.shares.len() / self.digits.len() / 8 {
-            1 => self.run_words::<1>(),
-            2 => self.run_words::<2>(),
-            4 => self.run_words::<4>(),
-            8 => self.run_words::<8>(),
-            16 => self.run_words::<16>(),
-            32 => self.run_words::<32>(),
-            64 => self.run_words::<64>(),
-            _ => unreachable!("a gate's window has 6 to 12 bits"),
-        }
-    }
 }
 
 /// XORs a tile's truth tables of `WORDS` words, permuted by the masks of the rows and hidden by the masks of the outputs,

@@ -1,5 +1,7 @@
 //! A digit of the mask as a share of its one-hot vector: what a party reads off it, and how the dealer makes it.
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::wide;
 use crate::simd::{Kernel, Level, Simd};
 
 /// Which states of a digit are read.
@@ -18,7 +20,7 @@ pub(super) fn read(
     place: Place,
     bits: u8,
     hot: &[u8],
-    values: &[u8],
+    values: &[u16],
     states: &mut [u16],
     at: u8,
 ) {
@@ -37,7 +39,7 @@ pub(super) fn read(
 struct Read<'a, const BITS: usize> {
     lower: bool,
     hot: &'a [u8],
-    values: &'a [u8],
+    values: &'a [u16],
     states: &'a mut [u16],
     at: u8,
 }
@@ -59,7 +61,7 @@ impl<const BITS: usize> Kernel for Read<'_, BITS> {
 
 /// lt, eq, q in bits 0, 1, 2.
 #[inline(always)]
-fn lower_state<const BITS: usize>(hot: [u64; 2], v: u8) -> u16 {
+fn lower_state<const BITS: usize>(hot: [u64; 2], v: u16) -> u16 {
     let rotated = rotate::<BITS>(hot, v);
     // In the rotated vector, place k stands for r = v + k: v < r without wrap for 1 <= k < 2^BITS - v.
     let size = 1u64 << BITS;
@@ -70,7 +72,7 @@ fn lower_state<const BITS: usize>(hot: [u64; 2], v: u8) -> u16 {
 
 /// near, high in bits 0, 1.
 #[inline(always)]
-fn top_state<const BITS: usize>(hot: [u64; 2], v: u8) -> u16 {
+fn top_state<const BITS: usize>(hot: [u64; 2], v: u16) -> u16 {
     let rotated = rotate::<BITS>(hot, v);
     let one_above = last::<BITS>(rotated);
     // v - r in the upper half: 1 <= r - v <= 2^BITS / 2.
@@ -95,7 +97,7 @@ fn load(hot: &[u8]) -> [u64; 2] {
 
 /// Bit k of the result is bit (k + v) mod 2^BITS. The digit v is public.
 #[inline(always)]
-fn rotate<const BITS: usize>(hot: [u64; 2], v: u8) -> [u64; 2] {
+fn rotate<const BITS: usize>(hot: [u64; 2], v: u16) -> [u64; 2] {
     match BITS {
         7 => {
             let [low, high] = if v & 64 == 0 { hot } else { [hot[1], hot[0]] };
@@ -129,16 +131,22 @@ fn parity(bits: [u64; 2]) -> u16 {
     (bits[0] ^ bits[1]).count_ones() as u16 & 1
 }
 
-/// XORs the one-hot vectors of 2^`bits` bits of the secret digits `values` into a tile's shares.
-pub(super) fn xor_hot(level: Level, bits: u8, shares: &mut [u8], values: &[u8]) {
+/// XORs the one-hot vectors of 2^`bits` bits of the secret digits `values` into a tile's shares, and puts the shares' own
+/// bits at the hot places into `held`.
+pub(super) fn xor_hot(level: Level, bits: u8, shares: &mut [u8], values: &[u16], held: &mut [u16]) {
     debug_assert_eq!(shares.len(), values.len() << (bits - 3));
-    level.dispatch(XorHot { bytes: 1 << (bits - 3), shares, values });
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Vaes && wide::hot::xor_hot(bits, shares, values, held) {
+        return;
+    }
+    level.dispatch(XorHot { bytes: 1 << (bits - 3), shares, values, held });
 }
 
 struct XorHot<'a> {
     bytes: usize,
     shares: &'a mut [u8],
-    values: &'a [u8],
+    values: &'a [u16],
+    held: &'a mut [u16],
 }
 
 impl Kernel for XorHot<'_> {
@@ -146,21 +154,16 @@ impl Kernel for XorHot<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let Self { bytes, shares, values } = self;
-        // Every word of the vector is touched alike: which one holds the 1 is a secret.
-        if bytes.is_multiple_of(8) {
-            for (share, r) in shares.chunks_exact_mut(bytes).zip(values) {
-                for (i, word) in share.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                    let hot = u64::from(usize::from(r / 64) == i) << (r % 64);
-                    *word = (u64::from_le_bytes(*word) ^ hot).to_le_bytes();
-                }
+        let Self { bytes, shares, values, held } = self;
+        for ((vector, r), held) in shares.chunks_exact_mut(bytes).zip(values).zip(held) {
+            let mut under = 0;
+            // Every byte is touched alike: which one holds the 1 is a secret.
+            for (i, byte) in (0..).zip(vector) {
+                let hot = u8::from(r / 8 == i) << (r % 8);
+                under |= *byte & hot;
+                *byte ^= hot;
             }
-        } else {
-            for (share, r) in shares.chunks_exact_mut(bytes).zip(values) {
-                for (i, byte) in share.iter_mut().enumerate() {
-                    *byte ^= u8::from(usize::from(r / 8) == i) << (r % 8);
-                }
-            }
+            *held = u16::from(under != 0);
         }
     }
 }
@@ -178,11 +181,15 @@ mod tests {
                 let size = 1usize << bits;
                 // Every pair of digits, each in a tile of one mask digit.
                 for r in 0..size {
-                    let values: Vec<u8> = (0..size as u8).collect();
+                    let values: Vec<u16> = (0..size as u16).collect();
                     let hot_of = |r: u8| {
                         let mut share: Vec<u8> =
                             (0..size * size / 8).map(|i| (i * 37 + i / 5) as u8).collect();
-                        xor_hot(level, bits, &mut share, &vec![r; size]);
+                        let mut held = vec![0; size];
+                        let before = share.clone();
+                        xor_hot(level, bits, &mut share, &vec![r.into(); size], &mut held);
+                        let bit = |e: usize| before[(e * size + usize::from(r)) / 8] >> (r % 8) & 1;
+                        assert!((0..size).all(|e| held[e] == u16::from(bit(e))));
                         share
                     };
                     let shares =

@@ -98,7 +98,7 @@ impl OnehotEval {
         let t_mask = (1u64 << gate.t_bits()) - 1;
 
         let mut scratch = Zeroizing::new(Vec::new());
-        let (mut t, mut window, mut upper) = ([0u64; TILE], [0u16; TILE], [0u8; TILE]);
+        let (mut t, mut window, mut upper) = ([0u64; TILE], [0u16; TILE], [0u16; TILE]);
         let mut sums = Zeroizing::new([Sums::default(); TILE]);
         let mut states = Zeroizing::new([0u16; TILE]);
         let mut entries = Zeroizing::new([0u64; TILE]);

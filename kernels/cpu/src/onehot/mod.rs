@@ -50,11 +50,11 @@ impl Digits {
     }
 
     /// Digits `i` above the window of the numbers `t`.
-    fn upper(self, i: usize, t: &[u64], out: &mut [u8]) {
+    fn upper(self, i: usize, t: &[u64], out: &mut [u16]) {
         let shift = self.window + self.upper[..i].iter().sum::<u8>();
         let mask = (1 << self.upper[i]) - 1;
         for (out, t) in out.iter_mut().zip(t) {
-            *out = (*t >> shift) as u8 & mask;
+            *out = (*t >> shift) as u16 & mask;
         }
     }
 

@@ -4,6 +4,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod columns;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod hot;
 pub(crate) mod lookup;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod planes;

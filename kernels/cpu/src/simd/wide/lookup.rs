@@ -5,7 +5,10 @@
 #![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, hint::black_box};
+
+#[cfg(target_arch = "x86_64")]
+use zeroize::Zeroizing;
 
 use crate::lookup::Sums;
 #[cfg(target_arch = "x86_64")]
@@ -16,6 +19,10 @@ const MAX_DIGITS: usize = 4;
 
 /// Most words of 64 bits in a vector.
 const MAX_WORDS: usize = 16;
+
+/// Elements whose sums are added up together.
+#[cfg(target_arch = "x86_64")]
+const GROUP: usize = 8;
 
 /// 64 bytes, aligned as a register is.
 #[derive(Clone, Copy)]
@@ -95,6 +102,27 @@ impl DigitTable {
     }
 
     fn read_words<const WORDS: usize>(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
+        let bytes = 8 * WORDS;
+        let (groups, rest) = out.as_chunks_mut::<GROUP>();
+        let whole = groups.len() * GROUP;
+        self.read_groups::<WORDS>(&hot[..whole * bytes], places[..whole].as_chunks().0, groups);
+        if !rest.is_empty() {
+            let mut padded = Zeroizing::new([0; 8 * MAX_WORDS * GROUP]);
+            padded[..rest.len() * bytes].copy_from_slice(&hot[whole * bytes..]);
+            let mut padded_places = [0; GROUP];
+            padded_places[..rest.len()].copy_from_slice(&places[whole..]);
+            let mut sums = [[Sums::default(); GROUP]];
+            self.read_groups::<WORDS>(&padded[..GROUP * bytes], &[padded_places], &mut sums);
+            rest.copy_from_slice(&sums[0][..rest.len()]);
+        }
+    }
+
+    fn read_groups<const WORDS: usize>(
+        &self,
+        hot: &[u8],
+        places: &[[u16; GROUP]],
+        out: &mut [[Sums; GROUP]],
+    ) {
         // SAFETY: a table exists only where `supported` found the instructions.
         unsafe {
             match self.digits {
@@ -112,8 +140,8 @@ impl DigitTable {
 fn read<const WORDS: usize, const DIGITS: usize>(
     table: &DigitTable,
     hot: &[u8],
-    places: &[u16],
-    out: &mut [Sums],
+    places: &[[u16; GROUP]],
+    out: &mut [[Sums; GROUP]],
 ) {
     let mut entries = [[_mm512_setzero_si512(); WORDS]; DIGITS];
     for (lines, digits) in table.entries.chunks_exact(WORDS).zip(&mut entries) {
@@ -125,15 +153,15 @@ fn read<const WORDS: usize, const DIGITS: usize>(
         let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| table.counted[first + i].cast_signed());
         _mm512_setr_epi64(a, b, c, d, e, f, g, h)
     });
-    for ((hot, places), out) in hot.chunks(64 * WORDS).zip(places.chunks(8)).zip(out.chunks_mut(8)) {
-        let mut sums = [_mm512_setzero_si512(); 8];
+    for ((hot, places), out) in hot.chunks_exact(8 * WORDS * GROUP).zip(places).zip(out) {
+        let mut sums = [_mm512_setzero_si512(); GROUP];
         for ((hot, place), sums) in hot.chunks_exact(8 * WORDS).zip(places).zip(&mut sums) {
             *sums = read_one(table, &entries, &counted, hot, *place);
         }
-        let mut words = [0u64; 8];
+        let mut words = [0u64; GROUP];
         // SAFETY: the array is as long as a register.
         unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), add_across(sums)) };
-        out.iter_mut().zip(words).for_each(|(out, word)| *out = Sums::from_word(word));
+        *out = words.map(Sums::from_word);
     }
 }
 
@@ -201,6 +229,8 @@ fn read_one<const WORDS: usize, const DIGITS: usize>(
         }
     }
 
+    // The masks are to come from memory: moving them over the integer registers takes twice as long.
+    let masks = black_box(masks);
     for (i, digits) in entries.iter().enumerate() {
         // Two sums, so that an addition does not wait for the one before. A byte holds the sum of both.
         let mut bytes = [_mm512_setzero_si512(); 2];
