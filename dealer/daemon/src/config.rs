@@ -126,7 +126,12 @@ impl Config {
         within("max_elems", config.max_elems, 1, MAX_ELEMS)?;
         within("memory_mb", config.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         within("wait_for_peer_s", config.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
-        config.identity.resolve(path.parent().unwrap_or(Path::new(".")));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.identity.resolve(folder);
+        // As for `LinkProfile::find`: what has a slash or a dot is a path.
+        if config.link.contains(['/', '.']) {
+            config.link = folder.join(&config.link).display().to_string();
+        }
         Ok(config)
     }
 
@@ -178,7 +183,11 @@ mod tests {
         let config = Config::parse(GOOD, Path::new("/etc/suf/dealer.toml")).expect("good");
         assert_eq!(config.identity.ca, Path::new("/etc/suf/ca.pem"));
         assert_eq!(config.identity.key, Path::new("/keys/dealer.key"));
+        assert_eq!(config.link, "loopback");
         assert!(config.limits().threads >= 1);
+        let text = format!("link = \"links/ours.toml\"\n{GOOD}");
+        let config = Config::parse(&text, Path::new("/etc/suf/dealer.toml")).expect("good");
+        assert_eq!(config.link, "/etc/suf/links/ours.toml");
     }
 
     #[test]
