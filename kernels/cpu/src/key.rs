@@ -9,6 +9,7 @@ use suf_gate::{
 use zeroize::Zeroizing;
 
 use crate::{
+    memory::KeyMemory,
     pack, planes,
     prg::Stream,
     simd::{BLOCK_BYTES, Level},
@@ -194,21 +195,24 @@ pub(crate) struct TreeIds {
 pub(crate) struct KeyWriter<'j> {
     job: &'j DealJob<'j>,
     level: Level,
-    keys: [Vec<u8>; 2],
+    keys: [KeyMemory; 2],
+    /// How much of each key has been written.
+    written: [usize; 2],
 }
 
 impl<'j> KeyWriter<'j> {
-    /// Two empty keys of their final capacity.
+    /// Two keys of their final length.
     pub(crate) fn new(job: &'j DealJob<'j>, level: Level) -> Self {
-        let capacity = |party: Party| job.gate.key_shape().chunk_bytes(party.role(job.chunk), job.elems);
-        let keys = [Party::P0, Party::P1].map(|party| Vec::with_capacity(capacity(party)));
-        Self { job, level, keys }
+        let bytes = |party: Party| job.gate.key_shape().chunk_bytes(party.role(job.chunk), job.elems);
+        let keys = [Party::P0, Party::P1].map(|party| KeyMemory::zeroed(bytes(party)));
+        Self { job, level, keys, written: [0; 2] }
     }
 
     /// The finished keys.
     pub(crate) fn finish(self) -> [SecretBytes; 2] {
-        debug_assert!(self.keys.iter().all(|key| key.len() == key.capacity()), "every field is written once");
-        self.keys.map(SecretBytes::new)
+        let lens = self.keys.each_ref().map(|key| key.as_ref().len());
+        assert_eq!(self.written, lens, "every field is written once");
+        self.keys.map(|key| SecretBytes::from_memory(Box::new(key)))
     }
 
     /// Elements of the chunk.
@@ -308,24 +312,56 @@ impl<'j> KeyWriter<'j> {
         alphas: &[u64],
         ids: TreeIds,
     ) -> Zeroizing<Vec<u8>> {
-        let elems = self.elems();
+        let (elems, shape) = (self.elems(), self.shape());
+        let widths = [tree.word_bytes(), BLOCK_BYTES];
+        let right_width = ids.right.map(|id| shape.field(id).width);
+        let right_len = right_width.map_or(0, |width| width.bytes(elems));
+        let len = elems * (widths[0] + widths[1]) + right_len;
+        let places = [Party::P0, Party::P1].map(|party| self.reserve(party, ids.words, len));
+
+        // In a buffer that stays in the cache: correction words are made level by level, in long strides.
+        let mut words = vec![0; TILE * widths[0]];
+        let mut leaves = vec![0; TILE * widths[1]];
+        let mut right = vec![0; right_width.map_or(0, |width| width.bytes(TILE))];
         let mut hot = Zeroizing::new(vec![0; elems.div_ceil(8)]);
-        let start = self.keys[0].len();
-        let (words_len, leaves_len) = (tree.word_bytes() * elems, BLOCK_BYTES * elems);
-        let right_len = ids.right.map_or(0, |id| self.shape().field(id).width.bytes(elems));
-        self.check_order(Party::P0, ids.words);
-        self.keys[0].resize(start + words_len + leaves_len + right_len, 0);
-        let (words, rest) = self.keys[0][start..].split_at_mut(words_len);
-        let (leaves, right) = rest.split_at_mut(leaves_len);
-        let right = match ids.right.map(|id| self.job.gate.key_shape().field(id).width) {
-            None => RightBits::None,
-            Some(Width::Planes(_)) => RightBits::Planes(right),
-            Some(Width::Bytes(_)) => RightBits::Words(right),
-        };
-        tree.deal([&roots[0], &roots[1]], alphas, DealtTrees { words, right, leaves, hot: &mut hot });
-        self.check_order(Party::P1, ids.words);
-        let [key_0, key_1] = &mut self.keys;
-        key_1.extend_from_slice(&key_0[start..]);
+        for range in tiles(elems) {
+            let n = range.len();
+            let (words, leaves) = (&mut words[..n * widths[0]], &mut leaves[..n * widths[1]]);
+            let right = &mut right[..right_width.map_or(0, |width| width.bytes(n))];
+            let out = DealtTrees {
+                words: &mut *words,
+                right: match right_width {
+                    None => RightBits::None,
+                    Some(Width::Planes(_)) => RightBits::Planes(&mut *right),
+                    Some(Width::Bytes(_)) => RightBits::Words(&mut *right),
+                },
+                leaves: &mut *leaves,
+                hot: &mut hot[range.start / 8..][..n.div_ceil(8)],
+            };
+            let blocks = range.start * BLOCK_BYTES..range.end * BLOCK_BYTES;
+            let roots = [&roots[0][blocks.clone()], &roots[1][blocks]];
+            tree.deal(roots, &alphas[range.clone()], out);
+
+            for (key, place) in self.keys.iter_mut().zip(&places) {
+                let bytes = &mut key.as_mut()[place.clone()];
+                let (all_words, rest) = bytes.split_at_mut(elems * widths[0]);
+                let (all_leaves, all_right) = rest.split_at_mut(elems * widths[1]);
+                all_words[range.start * widths[0]..][..words.len()].copy_from_slice(words);
+                all_leaves[range.start * widths[1]..][..leaves.len()].copy_from_slice(leaves);
+                match right_width {
+                    None => {}
+                    Some(Width::Planes(_)) => {
+                        let planes = all_right.chunks_exact_mut(elems.div_ceil(8));
+                        for (plane, tile) in planes.zip(right.chunks_exact(n.div_ceil(8))) {
+                            plane[range.start / 8..][..tile.len()].copy_from_slice(tile);
+                        }
+                    }
+                    Some(Width::Bytes(width)) => {
+                        all_right[range.start * usize::from(width)..][..right.len()].copy_from_slice(right);
+                    }
+                }
+            }
+        }
         hot
     }
 
@@ -345,18 +381,24 @@ impl<'j> KeyWriter<'j> {
     }
 
     fn append(&mut self, party: Party, id: FieldId, bytes: &[u8]) {
-        self.check_order(party, id);
-        self.keys[party.index()].extend_from_slice(bytes);
+        let place = self.reserve(party, id, bytes.len());
+        self.keys[party.index()].as_mut()[place].copy_from_slice(bytes);
     }
 
-    fn check_order(&self, party: Party, id: FieldId) {
+    /// The next `len` bytes of a party's key, which belong to the field `id` and those after it.
+    fn reserve(&mut self, party: Party, id: FieldId, len: usize) -> Range<usize> {
+        let written = &mut self.written[party.index()];
         debug_assert!(
-            self.shape()
+            self.job
+                .gate
+                .key_shape()
                 .range(id, party.role(self.job.chunk), self.job.elems)
-                .is_some_and(|range| (range.start..range.end.max(range.start + 1))
-                    .contains(&self.keys[party.index()].len())),
+                // A field may be empty.
+                .is_some_and(|range| (range.start..range.end.max(range.start + 1)).contains(written)),
             "fields are written in the order of the layout"
         );
+        *written += len;
+        *written - len..*written
     }
 
     fn shape(&self) -> &'j KeyShape {

@@ -7,6 +7,7 @@ mod dpf;
 mod key;
 mod line;
 mod lookup;
+mod memory;
 mod onehot;
 pub mod pack;
 mod planes;

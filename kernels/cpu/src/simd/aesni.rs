@@ -19,6 +19,13 @@ macro_rules! lanes {
     ]};
 }
 
+/// [`Simd::prefetch`], at every level of this architecture.
+#[inline(always)]
+pub(super) fn prefetch(bytes: &[u8], at: usize) {
+    // SAFETY: a prefetch reads nothing that the program could see, whatever the address, and every x86-64 has it.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
+}
+
 impl AesNi {
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("aes")
@@ -130,6 +137,11 @@ impl Simd for AesNi {
         assert!(first + 7 * stride + BLOCK_BYTES <= bytes.len(), "the group must lie in the buffer");
         // SAFETY: the last lane ends inside the slice by the assertion, and the others start before it.
         unsafe { lanes!(I => _mm_loadu_si128(bytes.as_ptr().add(first + I * stride).cast())) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], at: usize) {
+        prefetch(bytes, at);
     }
 
     #[inline(always)]

@@ -131,6 +131,8 @@ pub(crate) trait Simd: Copy {
 
     /// Lane i from byte `first + i * stride` on.
     fn load(self, bytes: &[u8], first: usize, stride: usize) -> Self::Group;
+    /// Asks for the cache line of byte `at` of `bytes`, or of whatever lies there beyond their end.
+    fn prefetch(self, bytes: &[u8], at: usize);
     /// Lane i to byte `first + i * stride` on.
     fn store(self, a: Self::Group, bytes: &mut [u8], first: usize, stride: usize);
 

@@ -63,6 +63,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, _bytes: &[u8], _at: usize) {}
+
+    #[inline(always)]
     fn store(self, a: [u128; 8], bytes: &mut [u8], first: usize, stride: usize) {
         for (i, block) in a.iter().enumerate() {
             bytes[first + i * stride..][..BLOCK_BYTES].copy_from_slice(&block.to_le_bytes());

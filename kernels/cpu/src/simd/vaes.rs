@@ -157,6 +157,11 @@ impl Simd for Vaes {
     }
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[u8], at: usize) {
+        super::aesni::prefetch(bytes, at);
+    }
+
+    #[inline(always)]
     fn store(self, a: Group, bytes: &mut [u8], first: usize, stride: usize) {
         assert!(first + 31 * stride + BLOCK_BYTES <= bytes.len(), "the group must lie in the buffer");
         // SAFETY: as in `load`.

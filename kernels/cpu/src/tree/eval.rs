@@ -315,6 +315,11 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     fn correction(&self, level: u32) -> Correction<S> {
         let word_bytes = self.tree.word_bytes();
         let at = self.first * word_bytes + level as usize * BLOCK_BYTES;
+        // The next group's words lie further on than strided loads let the processor foresee.
+        let next = (self.first + S::LANES) * word_bytes + level as usize * S::LANES * BLOCK_BYTES;
+        for line in 0..S::LANES * BLOCK_BYTES / LINE_BYTES {
+            self.s.prefetch(self.keys.words, next + line * LINE_BYTES);
+        }
         let right = self.keys.right.get(level, self.first, self.count, self.keys.elems);
         Correction {
             word: self.s.load_some(self.keys.words, at, word_bytes, self.count),
@@ -322,6 +327,9 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
         }
     }
 }
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 
 /// How many of the first `levels` levels the paths to a[i] and b[i] have in common for every i; the last `rest` bits
 /// of a point are below those levels.
