@@ -110,6 +110,12 @@ impl Cluster {
         Ok(control::dealer(connect(&self.dealer.url(), &self.operator, Role::Dealer).await?))
     }
 
+    /// Ends the processes. Better than dropping: our own connections are closed meanwhile, which the processes wait for.
+    pub async fn stop(self) {
+        // The task ends with the processes, and cannot be cancelled.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+
     /// Peak resident memory so far.
     #[must_use]
     pub fn peak_memory(&self) -> PeakMemory {
@@ -125,6 +131,15 @@ impl Cluster {
             .into_iter()
             .find_map(Daemon::death)
             .map_or(error, |death| Error::here(Fault::Bug, death))
+    }
+}
+
+impl Drop for Cluster {
+    /// Tells all to end before any is waited for.
+    fn drop(&mut self) {
+        for daemon in self.parties.iter_mut().chain([&mut self.dealer]) {
+            daemon.tell_to_end();
+        }
     }
 }
 
@@ -182,6 +197,11 @@ impl Daemon {
         }
     }
 
+    /// Closes its standard input, at which it ends cleanly.
+    fn tell_to_end(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     fn url(&self) -> String {
         format!("https://{}", self.ready.control)
     }
@@ -216,9 +236,9 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Ends the process cleanly by closing its standard input, and with SIGKILL if that takes too long.
+    /// Ends the process, with SIGKILL if it takes too long by itself.
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
+        self.tell_to_end();
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let (ended, end) = mpsc::channel();
         let child = &mut self.child;

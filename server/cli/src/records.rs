@@ -362,6 +362,7 @@ fn mean(first: u64, second: u64) -> f64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::Bytes;
     use suf_control::v1::Link;
 
     use super::*;
@@ -448,7 +449,7 @@ pub(crate) mod tests {
         assert!(verdict(|_| ()).is_ok());
         assert!(verdict(|figures| figures.rounds += 1).is_err());
         assert!(verdict(|figures| figures.bits_sent -= 1).is_err());
-        assert!(verdict(|figures| figures.transcript = vec![1]).is_err());
+        assert!(verdict(|figures| figures.transcript = Bytes::from_static(&[1])).is_err());
     }
 
     #[test]

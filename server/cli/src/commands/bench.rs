@@ -232,16 +232,26 @@ async fn measure_link(
 ) -> Result<(), Error> {
     progress.doing(&format!("{}: starting a dealer and two parties", setup.link));
     let mut cluster = Cluster::start(setup)?;
+    let result = measure_all(args, setup, jobs, &cluster, progress, records).await;
+    let result = result.map_err(|error| cluster.explain(error));
+    cluster.stop().await;
+    result
+}
+
+async fn measure_all(
+    args: &Args,
+    setup: &Setup,
+    jobs: &[Job],
+    cluster: &Cluster,
+    progress: &Progress,
+    records: &mut Vec<Record>,
+) -> Result<(), Error> {
     let parties = cluster.connect().await?;
     let mut dealer = cluster.dealer().await?;
     for job in jobs {
-        match measure(args, setup, job, &parties, &mut dealer, &cluster, progress).await {
-            Ok(record) => {
-                progress.line(&tables::line(&record));
-                records.push(record);
-            }
-            Err(error) => return Err(cluster.explain(error)),
-        }
+        let record = measure(args, setup, job, &parties, &mut dealer, cluster, progress).await?;
+        progress.line(&tables::line(&record));
+        records.push(record);
     }
     Ok(())
 }

@@ -168,13 +168,12 @@ fn table(rows: &[Description<'_>], elements: Option<u64>) -> Table {
     table.set_header(header);
     for row in rows {
         let gate = row.gate;
-        let (min, max) = gate.domain();
         let error =
             |pick: fn((f64, f64)) -> f64| row.error.map_or(String::new(), |e| format!("{:.6}", pick(e)));
         let mut cells = vec![
             gate.protocol().to_string(),
             shape_name(gate),
-            format!("{} .. {}", bound(min), bound(max + 1)),
+            domain(gate.domain()),
             format!("{:.3}", gate.declared().mean_key_bytes()),
             gate.declared().bits.to_string(),
             gate.declared().rounds.to_string(),
@@ -261,14 +260,20 @@ fn real(units: i64) -> f64 {
     units as f64 / f64::from(1_u32 << FRAC)
 }
 
-/// A bound of a domain, short: powers of two as such.
-fn bound(units: i64) -> String {
-    let magnitude = units.unsigned_abs();
-    if magnitude.is_power_of_two() && magnitude > 1 << (FRAC + 14) {
-        let sign = if units < 0 { "-" } else { "" };
-        return format!("{sign}2^{}", magnitude.ilog2() - u32::from(FRAC));
+/// A domain, short: by its bound where it is symmetric, and powers of two as such.
+fn domain((min, max): (i64, i64)) -> String {
+    let bound = |units: i64| match units.unsigned_abs() {
+        power if power.is_power_of_two() && power > 1 << (FRAC + 14) => {
+            let sign = if units < 0 { "-" } else { "" };
+            format!("{sign}2^{}", power.ilog2() - u32::from(FRAC))
+        }
+        _ => real(units).to_string(),
+    };
+    if min == -max {
+        format!("|x| < {}", bound(max + 1))
+    } else {
+        format!("{} .. {}", bound(min), bound(max))
     }
-    real(units).to_string()
 }
 
 #[cfg(test)]
@@ -276,10 +281,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_short() {
-        assert_eq!(bound(-(1 << 34)), "-2^22");
-        assert_eq!(bound(8192 << 12), "8192");
-        assert_eq!(bound(-1), "-0.000244140625");
+    fn domains_are_short() {
+        assert_eq!(domain((1 - (1 << 34), (1 << 34) - 1)), "|x| < 2^22");
+        assert_eq!(domain((1 - (8192 << 12), (8192 << 12) - 1)), "|x| < 8192");
+        assert_eq!(domain((-(4 << 12), (4 << 12) - 64)), "-4 .. 3.984375");
     }
 
     #[test]

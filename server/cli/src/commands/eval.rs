@@ -91,9 +91,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         }
         let setup = Setup { link: "loopback".into(), shaped: false, backend: args.backend.clone() };
         let mut cluster = Cluster::start(&setup)?;
-        let parties = cluster.connect().await?;
-        let result = evaluate(args, &file, input, candidates, &parties).await;
-        result.map_err(|error| cluster.explain(error))
+        let result = match cluster.connect().await {
+            Ok(parties) => evaluate(args, &file, input, candidates, &parties).await,
+            Err(error) => Err(error),
+        };
+        let result = result.map_err(|error| cluster.explain(error));
+        cluster.stop().await;
+        result
     })
 }
 
