@@ -1,0 +1,204 @@
+//! A user-mode Linux kernel: for machines whose own kernel has no netem, and for users who are not root.
+//!
+//! It boots in a second on this machine's own files, loads the modules of Debian's package, runs one command as root, and
+//! ends. It has one processor, and a clock read takes it 30 us: delays are exact, rates are good to 200 Mbit/s.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use crate::error::LabError;
+
+/// The kernel, as Debian calls it.
+const KERNEL: &str = "linux.uml";
+/// Its modules.
+const MODULES: &str = "/usr/lib/uml/modules";
+/// Memory of the machine inside. It is taken from the host when it is touched.
+const MEMORY: &str = "mem=2G";
+/// What the kernel is started with, besides its memory and its init: this machine's files, nothing on the screen but what
+/// the command prints. Console 0 is the command's output and console 1 its errors.
+const OPTIONS: [&str; 10] = [
+    "quiet",
+    "loglevel=0",
+    "root=/dev/root",
+    "rootfstype=hostfs",
+    "rootflags=/",
+    "rw",
+    "con=null",
+    "con0=fd:0,fd:1",
+    "con1=null,fd:2",
+    "umid=suf",
+];
+/// Variables that a command inside has from outside, besides those of ours.
+const PASSED: [&str; 4] = ["HOME", "LANG", "PATH", "RUST_LOG"];
+/// Lines of what the kernel says at its end, if it ends badly.
+const LAST_LINES: usize = 3;
+
+/// Whether there is such a kernel on this machine.
+#[must_use]
+pub fn is_installed() -> bool {
+    in_path(KERNEL) && Path::new(MODULES).is_dir()
+}
+
+/// Runs `command` in such a kernel, in this folder and with our environment's `SUF_*`, `RUST_LOG` and `PATH`; its exit
+/// status. What it prints comes out of this process; its standard input is empty. It ends with this process.
+///
+/// # Errors
+/// When something that the kernel needs is not installed, or it ends before the command does.
+pub fn run(command: &[OsString]) -> Result<u8, LabError> {
+    if !is_installed() {
+        return Err(LabError::Missing { command: KERNEL, package: "user-mode-linux" });
+    }
+    if !in_path("modprobe") {
+        return Err(LabError::Missing { command: "modprobe", package: "kmod" });
+    }
+    let folder =
+        tempfile::Builder::new().prefix("suf-uml-").tempdir().map_err(LabError::file(env::temp_dir()))?;
+    let (init, status) = (folder.path().join("init"), folder.path().join("status"));
+    let cwd = env::current_dir().map_err(LabError::file("."))?;
+    fs::write(&init, script(command, &cwd, &status)).map_err(LabError::file(&init))?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o700)).map_err(LabError::file(&init))?;
+    let said = boot(&init, folder.path())?;
+    let result = fs::read_to_string(&status).ok().and_then(|text| text.trim().parse().ok());
+    result.ok_or(LabError::KernelDied(said))
+}
+
+/// Boots with `init` and waits for the end; the last of what was printed.
+fn boot(init: &Path, folder: &Path) -> Result<String, LabError> {
+    let failed = |error: io::Error| LabError::Command { command: KERNEL.into(), problem: error.to_string() };
+    let mut kernel = Command::new(KERNEL)
+        .arg(MEMORY)
+        .args(OPTIONS)
+        .arg(joined("init=", init))
+        .arg(joined("uml_dir=", folder))
+        // Never written to: its end tells the kernel that we are gone.
+        .stdin(Stdio::piped())
+        // Not ours directly, since the kernel makes its consoles non-blocking.
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let (mut out, mut err) =
+        (kernel.stdout.take().expect("it was piped"), kernel.stderr.take().expect("it was piped"));
+    let alive = kernel.stdin.take();
+    let said = thread::scope(|scope| {
+        let errors = scope.spawn(move || copy(&mut err, &mut io::stderr()));
+        let said = copy(&mut out, &mut io::stdout());
+        said + &errors.join().expect("copying does not panic")
+    });
+    kernel.wait().map_err(failed)?;
+    drop(alive);
+    let lines: Vec<_> = said.lines().collect();
+    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].join("; "))
+}
+
+/// Copies until the end, and keeps the end of it.
+fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        // Whoever read our output may be gone; the command inside goes on, as it would outside without SIGPIPE.
+        let _ = to.write_all(&buffer[..length]).and_then(|()| to.flush());
+        kept.extend_from_slice(&buffer[..length]);
+        kept.drain(..kept.len().saturating_sub(buffer.len()));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// The first process inside.
+fn script(command: &[OsString], cwd: &Path, status: &Path) -> Vec<u8> {
+    let mut script = b"#!/bin/sh\nexec </dev/null >/dev/tty0 2>/dev/tty1\n".to_vec();
+    let ours =
+        |name: &OsStr| name.as_bytes().starts_with(b"SUF_") || PASSED.iter().any(|passed| name == *passed);
+    for (name, value) in env::vars_os().filter(|(name, _)| ours(name)) {
+        script.extend_from_slice(b"export ");
+        script.extend_from_slice(name.as_bytes());
+        script.push(b'=');
+        quote(&value, &mut script);
+        script.push(b'\n');
+    }
+    script.extend_from_slice(
+        format!(
+            "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\n\
+             off() {{ sync; poweroff -f >/dev/null 2>&1 || echo o >/proc/sysrq-trigger; }}\n\
+             stty -F /dev/tty0 -opost; stty -F /dev/tty1 -opost\n\
+             mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs run /run\n\
+             (read -r line </dev/tty0; off) &\n\
+             mkdir -p /run/uml/lib/modules\n\
+             ln -s {MODULES}/$(uname -r) /run/uml/lib/modules/\n\
+             modprobe -d /run/uml -a bridge veth sch_netem\n\
+             ip link set lo up\n"
+        )
+        .as_bytes(),
+    );
+    script.extend_from_slice(b"cd ");
+    quote(cwd.as_os_str(), &mut script);
+    script.extend_from_slice(b" &&");
+    for word in command {
+        script.push(b' ');
+        quote(word, &mut script);
+    }
+    script.extend_from_slice(b"\necho $? >");
+    quote(status.as_os_str(), &mut script);
+    // The power goes a moment after it is asked for; were init to end before, the kernel would panic.
+    script.extend_from_slice(b"\noff\nwait\n");
+    script
+}
+
+/// `word` as the shell takes it for one word, whatever it contains.
+fn quote(word: &OsStr, script: &mut Vec<u8>) {
+    script.push(b'\'');
+    for byte in word.as_bytes() {
+        match byte {
+            b'\'' => script.extend_from_slice(b"'\\''"),
+            byte => script.push(*byte),
+        }
+    }
+    script.push(b'\'');
+}
+
+fn joined(option: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(option);
+    option.push(path);
+    option
+}
+
+fn in_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // An ordinary user's PATH may lack the folders of the administrator's commands.
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.into_iter().any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        let run = |word: &str| {
+            let mut script = b"printf %s ".to_vec();
+            quote(OsStr::new(word), &mut script);
+            let output = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&script)).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        for word in ["plain", "two words", "it's", "$HOME `id` \"\\", "a\nb", ""] {
+            assert_eq!(run(word), word);
+        }
+    }
+
+    #[test]
+    fn the_script_is_a_script() {
+        let script =
+            script(&["suf".into(), "lab".into()], Path::new("/tmp/it's here"), Path::new("/tmp/status"));
+        let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+        io::Write::write_all(&mut shell.stdin.take().unwrap(), &script).unwrap();
+        assert!(shell.wait().unwrap().success());
+    }
+}
