@@ -1,6 +1,6 @@
 //! Columns: one number mod 2^64 for each element of a tile. What stands beyond a tile's last element means nothing.
 
-use crate::key::{PACKED, TILE};
+use crate::key::TILE;
 
 /// A tile's numbers.
 pub(super) type Column = [u64; TILE];
@@ -23,27 +23,6 @@ pub(super) fn from_plane(plane: &[u8], out: &mut Column) {
 pub(super) fn xor_into_plane(column: &Column, plane: &mut [u8]) {
     for (column, byte) in column.as_chunks::<8>().0.iter().zip(plane) {
         *byte ^= column.iter().enumerate().fold(0, |byte, (i, v)| byte | ((v & 1) as u8) << i);
-    }
-}
-
-/// Number `i` of each element's packed ring elements, of which there are `count`.
-#[inline(always)]
-pub(super) fn from_packed(packed: &[u8], i: usize, count: usize, out: &mut Column) {
-    for (out, element) in out.iter_mut().zip(packed.chunks_exact(count * PACKED)) {
-        let mut word = [0; 8];
-        word[..PACKED].copy_from_slice(&element[i * PACKED..][..PACKED]);
-        *out = u64::from_le_bytes(word);
-    }
-}
-
-/// Turns number `i` of each element's `count` packed ring elements into `values` less it.
-#[inline(always)]
-pub(super) fn subtract_packed(values: &Column, i: usize, count: usize, packed: &mut [u8]) {
-    for (value, element) in values.iter().zip(packed.chunks_exact_mut(count * PACKED)) {
-        let share = &mut element[i * PACKED..][..PACKED];
-        let mut word = [0; 8];
-        word[..PACKED].copy_from_slice(share);
-        share.copy_from_slice(&value.wrapping_sub(u64::from_le_bytes(word)).to_le_bytes()[..PACKED]);
     }
 }
 
@@ -92,13 +71,5 @@ mod tests {
         let mut back = vec![0; plane.len()];
         xor_into_plane(&column, &mut back);
         assert_eq!(back, plane);
-    }
-
-    #[test]
-    fn packed_elements_are_read_in_place() {
-        let packed: Vec<u8> = (0..2 * PACKED * 3).map(|i| i as u8).collect();
-        let mut column = ZERO;
-        from_packed(&packed, 1, 2, &mut column);
-        assert_eq!(column[2].to_le_bytes(), [30, 31, 32, 33, 34, 35, 0, 0]);
     }
 }

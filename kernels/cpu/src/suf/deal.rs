@@ -2,7 +2,6 @@
 
 use suf_gate::{
     layout::R_IN,
-    ring::WIRE,
     spec::{
         CompiledSpec,
         compile::{Base, Comparison, Element, Gate, Part},
@@ -18,6 +17,7 @@ use super::{
     low, truth,
 };
 use crate::{
+    columns,
     key::{KeyWriter, PACKED, TreeIds},
     pack,
     simd::{Kernel, Simd},
@@ -51,9 +51,12 @@ pub(crate) fn deal(gate: &Suf, key: &mut KeyWriter<'_>) {
     let Some(elements) = spec.field(Part::Elements) else { return };
     let level = key.level();
     let mut tile = Tile::new(spec);
+    let mut columns = Zeroizing::new(vec![ZERO; spec.elements().len()]);
     key.shared(elements, |range, shares| {
         tile.take(spec, &masks, &omegas, &hot, &r_in[range.clone()], range.start);
-        level.dispatch(Subtract { tile: &mut tile, elements: spec.elements(), shares });
+        columns::split(shares, &mut columns);
+        level.dispatch(Subtract { tile: &tile, elements: spec.elements(), columns: &mut columns });
+        columns::join(&columns, shares);
     });
 }
 
@@ -203,15 +206,14 @@ impl Tile {
         if spec.pieces().is_some() {
             plane(&masks.sign, &mut self.sigma);
             self.sigma.iter_mut().for_each(|bit| *bit = 1_u64.wrapping_sub(*bit << 1));
-            let width = self.coefficient_masks.len();
-            let mut theirs = Zeroizing::new(ZERO);
-            let bytes = start * width * PACKED..;
-            for (j, sum) in self.coefficient_masks.iter_mut().enumerate() {
-                column::from_packed(&masks.coefficients[0][bytes.clone()], j, width, sum);
-                column::from_packed(&masks.coefficients[1][bytes.clone()], j, width, &mut theirs);
-                column::add_scaled(sum, &theirs, 1);
-                // The parties open the sum mod 2^48; a product of it with more would be another.
-                sum.iter_mut().for_each(|sum| *sum = WIRE.reduce(*sum));
+            let width = self.coefficient_masks.len() * PACKED;
+            let mut theirs = Zeroizing::new(vec![ZERO; self.coefficient_masks.len()]);
+            let [mine, other] = &masks.coefficients;
+            let bytes = start * width..(start + n) * width;
+            columns::split(&mine[bytes.clone()], &mut self.coefficient_masks);
+            columns::split(&other[bytes], &mut theirs);
+            for (sum, theirs) in self.coefficient_masks.iter_mut().zip(theirs.iter()) {
+                column::add_scaled(sum, theirs, 1);
             }
         }
         self.omegas.iter_mut().zip(omegas).for_each(|(column, omega)| plane(omega, column));
@@ -259,9 +261,9 @@ impl Tile {
 
 /// Turns the seeded side's shares of a tile's ring elements into the explicit side's.
 struct Subtract<'a> {
-    tile: &'a mut Tile,
+    tile: &'a Tile,
     elements: &'a [Element],
-    shares: &'a mut [u8],
+    columns: &'a mut [Column],
 }
 
 impl Kernel for Subtract<'_> {
@@ -270,12 +272,14 @@ impl Kernel for Subtract<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let mut value = Zeroizing::new(ZERO);
-        for (i, element) in self.elements.iter().enumerate() {
+        for (element, share) in self.elements.iter().zip(self.columns) {
             self.tile.base(element.base, &mut value);
             if let Some(gate) = element.gate {
                 column::multiply(&mut value, &self.tile.omegas[gate]);
             }
-            column::subtract_packed(&value, i, self.elements.len(), self.shares);
+            for (share, value) in share.iter_mut().zip(value.iter()) {
+                *share = value.wrapping_sub(*share);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     low,
 };
 use crate::{
+    columns,
     key::{ChunkKey, FieldBytes, PACKED, TILE, tiles},
     lookup::{Lookup, Sums},
     pack,
@@ -389,6 +390,7 @@ struct PieceShares<'k> {
     scratch: Zeroizing<Vec<u8>>,
     count: Zeroizing<Column>,
     active: Zeroizing<Vec<Column>>,
+    masked: Zeroizing<Vec<Column>>,
     ends: Zeroizing<Vec<[u8; PLANE]>>,
 }
 
@@ -403,6 +405,7 @@ impl<'k> PieceShares<'k> {
             scratch: Zeroizing::default(),
             count: Zeroizing::new(ZERO),
             active: Zeroizing::new(vec![ZERO; pieces.degree() + 1]),
+            masked: Zeroizing::new(vec![ZERO; pieces.degree() + 1]),
             ends: Zeroizing::new(vec![[0; PLANE]; pieces.cuts.len() + 2]),
         }
     }
@@ -440,17 +443,13 @@ impl<'k> PieceShares<'k> {
         let width = self.active.len();
         let masks =
             self.masks.read(range.start * width * PACKED..range.end * width * PACKED, &mut self.scratch);
-        let mut message = Zeroizing::new(ZERO);
+        columns::split(masks, &mut self.masked);
         let segments = coefficients.chunks_exact_mut(self.elems * PACKED);
-        for (j, (active, segment)) in self.active.iter().zip(segments).enumerate() {
-            column::from_packed(masks, j, width, &mut message);
+        for ((active, masked), segment) in self.active.iter().zip(self.masked.iter_mut()).zip(segments) {
             let factor = if party == Party::P0 { 1 } else { 1_u64.wrapping_neg() };
-            column::add_scaled(&mut message, active, factor);
-            pack::pack(
-                PACKED as u32 * 8,
-                &message[..n],
-                &mut segment[range.start * PACKED..range.end * PACKED],
-            );
+            column::add_scaled(masked, active, factor);
+            let place = range.start * PACKED..range.end * PACKED;
+            pack::pack(PACKED as u32 * 8, &masked[..n], &mut segment[place]);
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     low,
 };
 use crate::{
+    columns,
     key::{self, ChunkKey, PACKED, tiles},
     pack,
     simd::{Kernel, Simd},
@@ -42,9 +43,7 @@ pub(super) fn share(spec: &CompiledSpec, key: &ChunkKey, x_hat: &[u64], opened: 
         tile.sum[..n].copy_from_slice(&r_out[range.clone()]);
         if let Some(elements) = &elements {
             let packed = elements.read(range.start * width..range.end * width, &mut scratch);
-            for (i, element) in tile.elements.iter_mut().enumerate() {
-                column::from_packed(packed, i, spec.elements().len(), element);
-            }
+            columns::split(packed, &mut tile.elements);
         }
         key.level().dispatch(Evaluate { tile: &mut tile, sums: &sums });
         let place = range.start * PACKED..range.end * PACKED;
