@@ -285,8 +285,18 @@ fn peak_of(status: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+impl Setup {
+    /// The link as the configurations name it: they stand in another folder than the one that the user's path is from.
+    fn link(&self) -> String {
+        match std::path::absolute(&self.link) {
+            Ok(path) if self.link.contains(['/', '.']) => path.display().to_string(),
+            _ => self.link.clone(),
+        }
+    }
+}
+
 fn dealer_config(setup: &Setup) -> String {
-    let Setup { link, shaped, backend } = setup;
+    let (link, Setup { shaped, backend, .. }) = (setup.link(), setup);
     format!(
         "listen = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\nlink = {link:?}\nshaped = {shaped}\n\
          backend = {backend:?}\n{}",
@@ -295,7 +305,7 @@ fn dealer_config(setup: &Setup) -> String {
 }
 
 fn party_config(setup: &Setup, party: PartyId, keys: &str, peer: &str) -> String {
-    let Setup { link, shaped, backend } = setup;
+    let (link, Setup { shaped, backend, .. }) = (setup.link(), setup);
     let verb = if party == PartyId::P0 { "listen" } else { "connect" };
     format!(
         "party = {}\ncontrol = \"127.0.0.1:0\"\npeer = {{ {verb} = {peer:?} }}\ndealer = {keys:?}\n\

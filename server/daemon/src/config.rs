@@ -8,6 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use suf_gate::{Protocol, gate::MAX_ELEMS};
+use suf_link::IdentityFiles;
 use suf_wire::PartyId;
 
 /// The file, as written.
@@ -48,18 +49,6 @@ pub struct Config {
     pub max_run_s: u32,
     #[serde(default = "default_protocols")]
     protocols: Vec<String>,
-}
-
-/// Files of a daemon's identity.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdentityFiles {
-    /// The authority that all three hosts trust.
-    pub ca: PathBuf,
-    /// This daemon's certificate.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 /// Who waits for whom.
@@ -161,9 +150,11 @@ impl Config {
         }
         config.protocols().map_err(wrong)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let IdentityFiles { ca, cert, key } = &mut config.identity;
-        for file in [&mut config.state_dir, ca, cert, key] {
-            *file = folder.join(&*file);
+        config.identity.resolve(folder);
+        config.state_dir = folder.join(&config.state_dir);
+        // As for `LinkProfile::find`: what has a slash or a dot is a path.
+        if config.link.contains(['/', '.']) {
+            config.link = folder.join(&config.link).display().to_string();
         }
         Ok(config)
     }

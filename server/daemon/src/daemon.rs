@@ -9,7 +9,7 @@ use std::{
 };
 
 use suf_control::{authority::RoleOf, server::Control, shutdown, telemetry};
-use suf_link::{Endpoint, Identity, LinkProfile};
+use suf_link::{Endpoint, LinkProfile};
 use suf_party::{Ledger, Policy};
 use tokio::{net::TcpListener, runtime, sync::oneshot};
 
@@ -65,14 +65,8 @@ pub fn run(args: Args) -> ExitCode {
 
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
-    let files = &config.identity;
-    let identity = Identity::load(&files.ca, &files.cert, &files.key)?;
-    identity.expect_role(config.party().role(), &files.cert)?;
-    let profile = match LinkProfile::built_in(&config.link) {
-        Ok(profile) => profile,
-        Err(_) if config.link.contains(['/', '.']) => LinkProfile::load(config.link.as_ref())?,
-        Err(unknown) => return Err(unknown.into()),
-    };
+    let identity = config.identity.load(config.party().role())?;
+    let profile = LinkProfile::find(&config.link)?;
     let backend = backend::choose(config.backend)?;
     if args.check {
         println!("{}: {} is ready to start", args.config.display(), config.party());
