@@ -10,7 +10,7 @@ use crate::{
     key::{self, ChunkKey, KeyWriter},
     onehot::{self, OnehotEval},
     sigma::{self, SigmaEval},
-    simd::Level,
+    simd::{Level, model},
     suf::{self, SufEval},
     suf_lut::{self, SufLutEval},
 };
@@ -47,7 +47,7 @@ impl Default for CpuBackend {
 
 impl Backend for CpuBackend {
     fn info(&self) -> BackendInfo {
-        BackendInfo { name: "cpu", device: format!("{} ({})", std::env::consts::ARCH, self.level) }
+        BackendInfo { name: "cpu", device: format!("{} ({})", model::name(), self.level) }
     }
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {

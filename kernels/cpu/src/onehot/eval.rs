@@ -221,11 +221,9 @@ impl OnehotEval {
         message
     }
 
-    /// The XOR of the first `len` bytes of both parties' messages, as words.
+    /// Opens the planes in the first `len` bytes of both parties' messages.
     fn open_planes(&self, incoming: &[u8], len: usize) -> Vec<u16> {
-        let mut opened = self.sent[..len].to_vec();
-        pack::xor_into(&mut opened, &incoming[..len]);
-        planes::to_words(&opened, self.elems()).to_vec()
+        planes::open(&self.sent[..len], &incoming[..len], self.elems())
     }
 
     fn elems(&self) -> usize {

@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod aesni;
+pub(crate) mod model;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vaes;
