@@ -86,13 +86,15 @@ fn pure_crates_touch_no_clock_file_socket_or_thread() {
 
 #[test]
 fn unsafe_code_stands_in_its_rooms_and_gives_its_reason() {
+    // Spelled in parts, so that this file does not contain what it looks for.
+    let marks = [["unsafe", " {"].concat(), ["unsafe", " impl"].concat()];
     for file in sources(root()) {
         let text = read(&file);
         let place = relative(&file);
         let lines: Vec<_> = text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if !code.contains("unsafe {") && !code.contains("unsafe impl") {
+            if !marks.iter().any(|mark| code.contains(mark)) {
                 continue;
             }
             assert!(
@@ -150,12 +152,23 @@ fn dependencies_keep_to_the_allowed_licences_and_bans() {
         .iter()
         .filter_map(|entry| entry["crate"].as_str())
         .collect();
-    let metadata = metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
-    for package in metadata["packages"].as_array().expect("packages") {
-        let name = text(&package["name"]);
+    // What is built, not all that the lock file knows of.
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}|{l}"])
+        .args(["--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = String::from_utf8(output.stdout).expect("cargo prints text");
+    let packages: BTreeSet<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
+    assert!(packages.len() > 100, "cargo tree lists {} packages", packages.len());
+    for package in packages {
+        let (package, licence) = package.split_once('|').expect("the format has a bar");
+        let name = package.split(' ').next().unwrap_or_default();
         assert!(!banned.contains(name), "{name} is banned by deny.toml");
-        let licence = package["license"].as_str().unwrap_or_else(|| panic!("{name} states no licence"));
-        assert!(satisfied(licence, &allowed), "{name} has licence {licence}, which deny.toml does not allow");
+        let licence = licence.trim_end_matches(" (*)");
+        assert!(satisfied(licence, &allowed), "{name} has licence '{licence}', which deny.toml does not allow");
     }
 }
 

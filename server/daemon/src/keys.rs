@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use suf_gate::{Seed, layout};
-use suf_link::{Connection, Endpoint, LinkError};
+use suf_link::{Connection, Endpoint, LinkError, Receiver, Sender};
 use suf_party::{Event, Failure, Plan};
 use suf_wire::{BatchId, DealerMessage, Fault, Header, KeyChunk, KeyRequest, PartyId, Role};
 use tokio::{sync::Mutex, task::JoinHandle};
@@ -40,17 +40,17 @@ impl DealerLink {
         Self { endpoint, address, connection: Mutex::default() }
     }
 
-    /// The connection, made anew if it is lost.
-    async fn connection(&self) -> Result<Connection, Failure> {
+    /// The connection, made anew if it is lost, and whether it was made just now.
+    async fn connection(&self) -> Result<(Connection, bool), Failure> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| connection.ended().is_none()) {
-            return Ok(connection.clone());
+            return Ok((connection.clone(), false));
         }
         let address = resolve(&self.address).await.map_err(|reason| Failure::new(Fault::Config, reason))?;
         let connection = self.endpoint.connect(address, Role::Dealer.name(), Role::Dealer).await;
         let connection = connection.map_err(from_dealer)?;
         *slot = Some(connection.clone());
-        Ok(connection)
+        Ok((connection, true))
     }
 
     pub(crate) async fn close(&self) {
@@ -69,11 +69,8 @@ pub(crate) async fn fetch(host: &Arc<Host>, active: &Arc<ActiveRun>, request: Ke
 
 async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Seed, Failure> {
     let plan = &active.entry().plan;
-    let connection = host.dealer().connection().await?;
-    let (mut sender, mut receiver) = connection.open::<DealerMessage>().await.map_err(from_dealer)?.split();
-    sender.send(&DealerMessage::Request(request)).await.map_err(from_dealer)?;
-
-    let header = match receiver.recv(|_| None).await.map_err(from_dealer)? {
+    let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
+    let header = match answer {
         DealerMessage::Header(header) => checked(header, plan)?,
         other => return Err(refusal(&other)),
     };
@@ -107,6 +104,31 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
     sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
     sender.finish();
     Ok(Seed::new(*header.seed.expose()))
+}
+
+/// Sends the request and waits for the first answer. A connection that was made for an earlier batch may turn out to be
+/// dead, when the dealer was started anew: then it is asked once more, over a fresh one.
+async fn ask(
+    dealer: &DealerLink,
+    request: KeyRequest,
+) -> Result<(DealerMessage, Sender<DealerMessage>, Receiver<DealerMessage>), Failure> {
+    let request = DealerMessage::Request(request);
+    loop {
+        let (connection, fresh) = dealer.connection().await?;
+        let asked = async {
+            let (mut sender, mut receiver) = connection.open::<DealerMessage>().await?.split();
+            sender.send(&request).await?;
+            Ok((receiver.recv(|_| None).await?, sender, receiver))
+        };
+        match asked.await {
+            Ok(answered) => return Ok(answered),
+            Err(error) if fresh => return Err(from_dealer(error)),
+            Err(error) => {
+                tracing::info!(%error, "the dealer's connection was dead; asking again");
+                connection.close("dead");
+            }
+        }
+    }
 }
 
 /// The header's message: length, kind, batch, digest, elements, chunks, seed.

@@ -84,7 +84,9 @@ impl Endpoint {
             None => LinkKind::Network,
         };
 
-        let mut config = EndpointConfig::default();
+        // The key follows from the identity, so that a process that was killed and started again on its port can tell the
+        // other sides at once that their connections are gone (RFC 9000, section 10.3).
+        let mut config = EndpointConfig::new(Arc::new(identity.reset_key()));
         // quinn sets aside room for 2048 datagrams of this size; the other side is told, and sends none larger.
         config.max_udp_payload_size(udp_payload_bytes).map_err(|error| LinkError::Bug(error.to_string()))?;
         let runtime = Arc::new(TokioRuntime);

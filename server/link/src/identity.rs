@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::hmac;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
@@ -26,6 +27,12 @@ const HTTP2: &[u8] = b"h2";
 
 /// Days before its end from which a certificate is warned about: two weeks are enough to renew it in office hours.
 const WARN_DAYS: u64 = 14;
+
+/// Follows from the private key, and says nothing about it.
+fn reset_key(private: &PrivateKeyDer<'_>) -> hmac::Key {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, private.secret_der());
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, b"suf/v1/stateless-reset").as_ref())
+}
 
 /// The files of a daemon's identity, as its configuration names them.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,6 +73,7 @@ pub struct Identity {
     certified: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
+    reset: hmac::Key,
 }
 
 impl Identity {
@@ -92,6 +100,7 @@ impl Identity {
             .map_err(|problem| wrong(certificate, problem))?;
         check_life(certificate, life)?;
         let private = private_key(key)?;
+        let reset = reset_key(&private);
         let certified = CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 wrong(key, format!("is not the key of {}", certificate.display()))
@@ -99,7 +108,7 @@ impl Identity {
             other => wrong(key, other.to_string()),
         })?;
         let identity =
-            Self { role, ends: life.ends, certified: certified.into(), roots: roots.into(), provider };
+            Self { role, ends: life.ends, certified: certified.into(), roots: roots.into(), provider, reset };
         identity.check_authority(ca, certificate)?;
         Ok(identity)
     }
@@ -128,6 +137,11 @@ impl Identity {
         }
         let problem = format!("is a certificate for {}, but this process is {wanted}", self.role);
         Err(LinkError::Certificate { path: certificate.to_owned(), problem })
+    }
+
+    /// Key of the stateless resets that this identity's endpoints send.
+    pub(crate) fn reset_key(&self) -> hmac::Key {
+        self.reset.clone()
     }
 
     /// Whole days until our certificate ends.
