@@ -12,7 +12,10 @@ use suf_gate::{
 
 fn gates() -> impl Iterator<Item = Arc<Gate>> {
     let file = GateFile::builtin("gelu").expect("gelu is built in");
-    Protocol::ALL.into_iter().filter_map(move |protocol| catalog::gate(&file, protocol, None).ok()).map(Arc::new)
+    Protocol::ALL
+        .into_iter()
+        .filter_map(move |protocol| catalog::gate(&file, protocol, None).ok())
+        .map(Arc::new)
 }
 
 fn seeds() -> [Seed; 2] {
