@@ -85,7 +85,7 @@ impl Device {
     pub(crate) fn stream(&self) -> Result<Stream, BackendError> {
         self.bind()?;
         let raw = stream::create(stream::StreamKind::NonBlocking).map_err(failed("a new stream"))?;
-        Ok(Stream { raw })
+        Ok(Stream { raw, _context: self.context.clone() })
     }
 
     /// Loads a cubin.
@@ -111,6 +111,8 @@ fn driver_version() -> Result<i32, DriverError> {
 /// Work in order on the GPU.
 pub(crate) struct Stream {
     raw: sys::CUstream,
+    // A stream must not outlive its context.
+    _context: Arc<CudaContext>,
 }
 
 // SAFETY: a stream's handle may be used from any thread on which its context is current.

@@ -61,11 +61,17 @@ impl Memory {
 
     /// `len` bytes of the host that the GPU can copy from and to.
     pub(crate) fn pinned(self: &Arc<Self>, len: usize) -> Result<Pinned, BackendError> {
-        let size = len.next_multiple_of(GRAIN);
+        let size = len.max(1).next_multiple_of(GRAIN);
         let idle = self.idle().pinned.get_mut(&size).and_then(Vec::pop);
         let block = match idle {
             Some(block) => block,
-            None => PinnedBlock::new(&self.device, size)?,
+            None => match PinnedBlock::new(&self.device, size) {
+                Err(BackendError::OutOfMemory(_)) => {
+                    self.free_idle();
+                    PinnedBlock::new(&self.device, size)?
+                }
+                other => other?,
+            },
         };
         Ok(Pinned { memory: self.clone(), block: Some(block), len })
     }
@@ -241,10 +247,10 @@ unsafe impl Sync for PinnedBlock {}
 impl PinnedBlock {
     fn new(device: &Arc<Device>, len: usize) -> Result<Self, BackendError> {
         device.bind()?;
-        let out_of_memory = || BackendError::OutOfMemory("memory of the host that the GPU can copy".into());
+        const WHAT: &str = "memory of the host that the GPU can copy";
         // SAFETY: the flags ask for plain page-locked memory.
-        let start = unsafe { result::malloc_host(len, 0) }.map_err(|_| out_of_memory())?;
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(out_of_memory)?;
+        let start = unsafe { result::malloc_host(len, 0) }.map_err(failed(WHAT))?;
+        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| BackendError::OutOfMemory(WHAT.into()))?;
         // SAFETY: the driver gave this many bytes.
         unsafe { start.as_ptr().write_bytes(0, len) };
         Ok(Self { device: device.clone(), start, len })

@@ -1,0 +1,27 @@
+// `suf-lut`: the low bits are opened, and the look-up does the rest. See kernels/gate, suf_lut.rs.
+
+KERNEL suf_lut_deal(const __grid_constant__ Job job) {
+    __shared__ AesTable table;
+    aes_fill(table);
+    Element e(job);
+    deal_lookup_tree(table, job, e, own_element(job, F_R_IN, e.index));
+    if (e.live) deal_lookup_select(job, e.index, own_element(job, F_R_OUT, e.index));
+}
+
+KERNEL suf_lut_low(const __grid_constant__ Job job) {
+    Element e(job);
+    u64 masked = job.input[e.index] + packed_at(job.key[0][F_R_IN], e.index);
+    put_packed<INDEX_BITS>(job, job.out[0], e, masked);
+}
+
+KERNEL suf_lut_sign(const __grid_constant__ Job job) {
+    __shared__ AesTable table;
+    aes_fill(table);
+    Element e(job);
+    share_lookup_sign(table, job, e, opened<INDEX_BITS>(job, 0, e.index));
+}
+
+KERNEL suf_lut_output(const __grid_constant__ Job job) {
+    Element e(job);
+    put_packed<WIRE_BITS>(job, job.out[0], e, lookup_result(job, e.index));
+}

@@ -1,0 +1,40 @@
+//! `dpf` on the GPU.
+
+use suf_gate::{
+    dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
+    layout::{R_IN, R_OUT},
+};
+
+use super::{LINE, LOOKUP, Plan, TREE, define_line};
+use crate::header::Source;
+
+/// The kernels of a gate, and the order in which they run.
+pub(super) fn plan(gate: &Dpf) -> Plan {
+    let curve = gate.curve();
+    let mut source = Source::new();
+    let fields = [
+        ("F_R_IN", R_IN),
+        ("F_R_OUT", R_OUT),
+        ("F_SIGN_MASK", SIGN_MASK),
+        ("F_ENTRY_MASK", ENTRY_MASK),
+        ("F_ROOT", ROOT),
+        ("F_SEED_CW", SEED_CW),
+        ("F_LEAF_CW", LEAF_CW),
+        ("F_RING", RING),
+    ];
+    fields.into_iter().for_each(|(name, id)| source.field(name, id));
+    source.define("SHIFT", curve.shift);
+    source.define("T_BITS", gate.t_bits());
+    source.define("WINDOW_BITS", gate.window_bits());
+    // Seen from the window's first point, place k stands for t = k - 2^(bits - 1).
+    let half = 1i64 << (gate.window_bits() - 1);
+    // A residual fits its mask of 16 bits.
+    let entries: Vec<i32> = (-half..half).map(|t| curve.residual_at(t) as i32).collect();
+    source.lookup("WINDOW", &entries);
+    define_line(&mut source, curve);
+    source.code(TREE);
+    source.code(LOOKUP);
+    source.code(LINE);
+    source.code(include_str!("../../cu/dpf.cu"));
+    Plan { source, deal: vec!["dpf_deal"], steps: vec!["dpf_window", "dpf_output"], dealer_streams: Vec::new() }
+}

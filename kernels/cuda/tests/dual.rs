@@ -1,0 +1,189 @@
+//! The GPU against the CPU, byte for byte: keys, masks, messages and outputs of every built-in gate.
+//!
+//! On a machine without a GPU the test says that it was skipped; with `SUF_REQUIRE_GPU` set it fails instead.
+
+use std::{env, sync::Arc};
+
+use suf_cpu::CpuBackend;
+use suf_cuda::CudaBackend;
+use suf_gate::{
+    Backend, BackendError, DealJob, EvalJob, Gate, Input, Party, SecretBytes, Seed, Shape, catalog,
+    curve::Curve,
+    gatefile::GateFile,
+    layout::{R_IN, R_OUT},
+    onehot::Onehot,
+    ring::WIRE,
+};
+
+/// One element, less than a byte of a plane, several warps with a part, a full chunk.
+const SIZES: [usize; 4] = [1, 9, 1001, 65536];
+
+fn gpu() -> Option<CudaBackend> {
+    match CudaBackend::new(0) {
+        Ok(gpu) => Some(gpu),
+        Err(reason) if env::var_os("SUF_REQUIRE_GPU").is_some() => panic!("a GPU is required: {reason}"),
+        Err(reason) => {
+            eprintln!("SKIPPED, nothing was compared: {reason}");
+            None
+        }
+    }
+}
+
+struct Batch {
+    gate: Arc<Gate>,
+    seeds: [Seed; 2],
+    dealer_seed: Seed,
+    chunk: u32,
+    elems: usize,
+}
+
+impl Batch {
+    fn new(gate: &Gate, chunk: u32, elems: usize) -> Self {
+        let seed = |who: u8| Seed::new(*blake3::hash(&[who, chunk as u8, elems as u8]).as_bytes());
+        Self { gate: Arc::new(gate.clone()), seeds: [seed(0), seed(1)], dealer_seed: seed(2), chunk, elems }
+    }
+
+    fn deal(&self, backend: &dyn Backend) -> [SecretBytes; 2] {
+        let job = DealJob {
+            gate: &self.gate,
+            batch: [7; 16],
+            chunk: self.chunk,
+            elems: self.elems,
+            party_seeds: &self.seeds,
+            dealer_seed: &self.dealer_seed,
+        };
+        backend.deal(&job).unwrap_or_else(|error| panic!("{}: {error}", self.what()))
+    }
+
+    fn job(&self, party: Party) -> EvalJob {
+        EvalJob {
+            gate: self.gate.clone(),
+            batch: [7; 16],
+            chunk: self.chunk,
+            elems: self.elems,
+            party,
+            seed: self.seeds[party.index()].clone(),
+        }
+    }
+
+    fn what(&self) -> String {
+        let Self { gate, chunk, elems, .. } = self;
+        format!("{} {} {:?}, chunk {chunk}, {elems} elements", gate.protocol(), gate.name(), gate.declared())
+    }
+
+    /// Inputs over the whole domain, half of them near zero; and the masked wire or the shares of them.
+    fn inputs(&self, masks: [&[u64]; 2]) -> [Input; 2] {
+        let (low, high) = self.gate.domain();
+        let span = high.abs_diff(low) + 1;
+        let x = (0..self.elems as u64).map(|i| {
+            let noise = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let noise = (noise ^ noise >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let noise = noise ^ noise >> 32;
+            let range = if i % 2 == 0 { span } else { span.min(1 << 16) };
+            WIRE.encode((noise % range).cast_signed() + if i % 2 == 0 { low } else { low.max(-(1 << 15)) })
+        });
+        if self.gate.takes_shares() {
+            let (mine, theirs) = x.map(|x| (x.rotate_left(17) & WIRE.mask(), WIRE.sub(x, x.rotate_left(17)))).unzip();
+            [Input::Shares(mine), Input::Shares(theirs)]
+        } else {
+            let masks = masks[0].iter().zip(masks[1]).map(|(a, b)| WIRE.add(*a, *b));
+            let wire: Vec<u64> = x.zip(masks).map(|(x, r)| WIRE.add(x, r)).collect();
+            [Input::Wire(wire.clone()), Input::Wire(wire)]
+        }
+    }
+}
+
+fn assert_bytes(mine: &[u8], theirs: &[u8], what: &str) {
+    assert_eq!(mine.len(), theirs.len(), "{what}: length");
+    let apart = mine.iter().zip(theirs).filter(|(a, b)| a != b).count();
+    if let Some(at) = mine.iter().zip(theirs).position(|(a, b)| a != b) {
+        panic!("{what}: {apart} of {} bytes differ, the first at {at}: CPU {:#04x}, GPU {:#04x}", mine.len(), mine[at], theirs[at]);
+    }
+}
+
+/// Deals on both, evaluates both parties on both, in step.
+fn compare(gpu: &CudaBackend, batch: &Batch) {
+    let what = batch.what();
+    let cpu = CpuBackend::new();
+    let (keys, gpu_keys) = (batch.deal(&cpu), batch.deal(gpu));
+    for (party, (mine, theirs)) in keys.iter().zip(&gpu_keys).enumerate() {
+        assert_bytes(mine.expose(), theirs.expose(), &format!("{what}: key of party {party}"));
+    }
+    let masks = [Party::P0, Party::P1].map(|party| {
+        for field in [R_IN, R_OUT] {
+            let on = |backend: &dyn Backend| backend.wire_mask(&batch.job(party), field).expect("a mask");
+            assert_eq!(on(&cpu), on(gpu), "{what}: mask");
+        }
+        cpu.wire_mask(&batch.job(party), R_IN).expect("a mask")
+    });
+
+    let inputs = batch.inputs([&masks[0], &masks[1]]);
+    let start = |backend: &dyn Backend, keys: [SecretBytes; 2]| {
+        let mut inputs = inputs.iter();
+        let mut keys = keys.into_iter();
+        [Party::P0, Party::P1].map(|party| {
+            let (key, input) = (keys.next().expect("two keys"), inputs.next().expect("two inputs"));
+            let staged = backend.stage(&batch.job(party), key.into()).expect("the key fits");
+            staged.begin(input.clone()).expect("the input fits")
+        })
+    };
+    let (mut on_cpu, mut on_gpu) = (start(&cpu, keys), start(gpu, gpu_keys));
+    let mut last = [Vec::new(), Vec::new()];
+    for step in 0..batch.gate.exchanges().len() {
+        let mut sent = [Vec::new(), Vec::new()];
+        for party in 0..2 {
+            let mine = on_cpu[party].step(step, &last[1 - party]).expect("a step on the CPU");
+            let theirs = on_gpu[party].step(step, &last[1 - party]).expect("a step on the GPU");
+            assert_bytes(&mine, &theirs, &format!("{what}: exchange {step} of party {party}"));
+            sent[party] = mine;
+        }
+        last = sent;
+    }
+    for party in 0..2 {
+        let mine = on_cpu[party].finish(&last[1 - party]).expect("an output of the CPU");
+        assert!(mine == on_gpu[party].finish(&last[1 - party]).expect("an output of the GPU"), "{what}: output");
+    }
+}
+
+#[test]
+fn every_builtin_gate_agrees() {
+    let Some(gpu) = gpu() else { return };
+    let mut compared = 0;
+    for gate in catalog::builtin().filter(|gate| gate.protocol() != suf_gate::Protocol::Suf) {
+        for (chunk, elems) in SIZES.into_iter().flat_map(|elems| [(0, elems), (1, elems)]) {
+            compare(&gpu, &Batch::new(&gate, chunk, elems));
+            compared += 1;
+        }
+    }
+    println!("{compared} chunks of {} agree with the CPU", gpu.info().device);
+}
+
+/// Windows from the narrowest to the widest, entries of either sign, and digits of every width.
+#[test]
+fn unusual_shapes_agree() {
+    let Some(gpu) = gpu() else { return };
+    let gelu = GateFile::builtin("gelu").expect("a built-in gate").curve;
+    for (bits, digits) in [(6, &[6u8, 6] as &[u8]), (7, &[3, 4, 5]), (8, &[5, 3]), (11, &[6]), (12, &[7, 7, 7])] {
+        let residual = (0..1i32 << bits).map(|i| i * 37 % 801 - 400).collect();
+        let curve = Curve { window_bits: bits, residual, ..gelu.clone() };
+        let onehot = Onehot::new(curve.clone(), digits.to_vec()).expect("a shape");
+        let dpf = suf_gate::dpf::Dpf::new(curve, 30).expect("a shape");
+        for shape in [Shape::Onehot(onehot), Shape::Dpf(dpf)] {
+            let gate = Gate::new("unusual", shape).expect("a gate");
+            compare(&gpu, &Batch::new(&gate, 0, 1001));
+        }
+    }
+}
+
+#[test]
+fn misuse_is_an_error() -> Result<(), BackendError> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let gate = catalog::builtin().next().expect("there are gates");
+    let batch = Batch::new(&gate, 0, 9);
+    assert!(matches!(gpu.stage(&batch.job(Party::P0), SecretBytes::zeroed(3).into()), Err(BackendError::Misuse(_))));
+    let [key, _] = batch.deal(&gpu);
+    let staged = gpu.stage(&batch.job(Party::P0), key.into())?;
+    assert!(matches!(staged.begin(Input::Wire(vec![0; 8])), Err(BackendError::Misuse(_))));
+    assert!(matches!(CudaBackend::new(99), Err(BackendError::Unavailable(_))));
+    Ok(())
+}
