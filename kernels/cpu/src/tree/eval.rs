@@ -57,7 +57,7 @@ impl Tree {
 
     /// The leaves round public centres v: 2^`height` blocks that hold the points v - 2^(`height` + 6) to
     /// v + 2^(`height` + 6) - 1, cyclically: the first stands at bit v mod 128, and the last v mod 128 ones stand before
-    /// it. Also the shares of 1[alpha < v], as [`Tree::compare`] has them.
+    /// it. Also shares of 1[alpha < v]: those of [`Tree::compare`] in a half-tree, others of the same bits in a BGI tree.
     ///
     /// # Panics
     /// If `height` is not in 1..=min([`MAX_HEIGHT`], levels), `range` does not start at a multiple of 8, or a length
