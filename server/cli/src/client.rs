@@ -16,7 +16,6 @@ use suf_control::{
 use suf_gate::{
     CHUNK_ELEMS, Gate,
     layout::{chunk_count, chunk_elems},
-    ring::WIRE,
 };
 use suf_link::Identity;
 use suf_wire::{BatchId, PartyId, Role, RunId};
@@ -119,7 +118,7 @@ impl Parties {
         let request = start_request(gate, tensor.elements(), run, deadline);
         let started = self.party(PartyId::P0).start_run(request).await;
         started.map_err(|status| Error::call("party 0", status))?;
-        self.join(run, tensor, sink).await
+        self.join(gate, run, tensor, sink).await
     }
 
     /// Feeds a run that was started by somebody else, and hands the outputs to `sink`.
@@ -146,11 +145,17 @@ impl Parties {
                 tensor.elements()
             )));
         }
-        self.join(run, tensor, sink).await
+        self.join(gate, run, tensor, sink).await
     }
 
-    async fn join(&self, run: RunId, tensor: &Arc<Tensor>, sink: &mut impl Sink) -> Result<Outcome, Error> {
-        match self.feed_and_fetch(run, tensor, sink).await {
+    async fn join(
+        &self,
+        gate: &Gate,
+        run: RunId,
+        tensor: &Arc<Tensor>,
+        sink: &mut impl Sink,
+    ) -> Result<Outcome, Error> {
+        match self.feed_and_fetch(gate, run, tensor, sink).await {
             Ok(outcome) => Ok(outcome),
             Err(error) => Err(self.explain(run, error).await),
         }
@@ -158,6 +163,7 @@ impl Parties {
 
     async fn feed_and_fetch(
         &self,
+        gate: &Gate,
         run: RunId,
         tensor: &Arc<Tensor>,
         sink: &mut impl Sink,
@@ -168,7 +174,7 @@ impl Parties {
             self.submit(PartyId::P0, run, tensor, &seed),
             self.submit(PartyId::P1, run, tensor, &seed)
         )?;
-        self.fetch(run, tensor.elements(), sink).await?;
+        self.fetch(gate, run, tensor.elements(), sink).await?;
         let (first, second) = tokio::try_join!(self.done(PartyId::P0, run), self.done(PartyId::P1, run))?;
         let batch = BatchId(first.batch_id[..].try_into().map_err(|_| malformed("its batch id"))?);
         let figures = |run: v1::Run| run.figures.ok_or_else(|| malformed("a finished run without figures"));
@@ -225,7 +231,7 @@ impl Parties {
     }
 
     /// Adds the output shares of both parties as they arrive.
-    async fn fetch(&self, run: RunId, elements: u64, sink: &mut impl Sink) -> Result<(), Error> {
+    async fn fetch(&self, gate: &Gate, run: RunId, elements: u64, sink: &mut impl Sink) -> Result<(), Error> {
         let (mut first, mut second) = tokio::try_join!(
             OutputShares::open(self.party(PartyId::P0), PartyId::P0, run, elements),
             OutputShares::open(self.party(PartyId::P1), PartyId::P1, run, elements)
@@ -233,8 +239,7 @@ impl Parties {
         for chunk in 0..chunk_count(elements) {
             let elems = chunk_elems(elements, chunk);
             let (mine, theirs) = tokio::try_join!(first.next(elems), second.next(elems))?;
-            let values: Vec<_> =
-                mine.iter().zip(&theirs).map(|(a, b)| WIRE.decode(a.wrapping_add(*b))).collect();
+            let values: Vec<_> = mine.iter().zip(&theirs).map(|(a, b)| gate.output(*a, *b)).collect();
             sink.take(chunk, &values);
         }
         tokio::try_join!(first.end(), second.end())?;
@@ -419,6 +424,8 @@ fn remaining_share(seed: &[u8; 32], chunk: u32, values: &[i64]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use suf_gate::ring::WIRE;
+
     use super::*;
 
     fn unpacked(bytes: &[u8]) -> Vec<u64> {
