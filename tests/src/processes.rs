@@ -34,12 +34,22 @@ impl Hosts {
     /// When one does not start.
     #[must_use]
     pub fn start(program: &Path) -> Self {
+        Self::start_with(program, |_, config| config)
+    }
+
+    /// As [`Hosts::start`], with each configuration changed by `change`, which is given the daemon's name.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[must_use]
+    pub fn start_with(program: &Path, change: impl Fn(&str, String) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut hosts = Self { program: program.to_owned(), folder, daemons: Vec::new() };
         let made = hosts.suf(&["pki", "init", "pki"]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         for name in NAMES {
-            let daemon = hosts.launch(name, &hosts.config(name));
+            let config = change(name, hosts.config(name));
+            let daemon = hosts.launch(name, &config);
             hosts.daemons.push(daemon);
         }
         hosts

@@ -154,7 +154,16 @@ fn dependencies_keep_to_the_allowed_licences_and_bans() {
         .collect();
     // What is built, not all that the lock file knows of.
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}|{l}"])
+        .args([
+            "tree",
+            "--workspace",
+            "--edges",
+            "normal,build,dev",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}|{l}",
+        ])
         .args(["--offline", "--locked"])
         .current_dir(root())
         .output()
@@ -168,7 +177,10 @@ fn dependencies_keep_to_the_allowed_licences_and_bans() {
         let name = package.split(' ').next().unwrap_or_default();
         assert!(!banned.contains(name), "{name} is banned by deny.toml");
         let licence = licence.trim_end_matches(" (*)");
-        assert!(satisfied(licence, &allowed), "{name} has licence '{licence}', which deny.toml does not allow");
+        assert!(
+            satisfied(licence, &allowed),
+            "{name} has licence '{licence}', which deny.toml does not allow"
+        );
     }
 }
 
