@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -22,6 +22,8 @@ pub struct Hosts {
 struct Daemon {
     name: &'static str,
     child: Child,
+    /// Kept open, so that the daemon lives.
+    _stdin: Option<ChildStdin>,
     /// Kept open, so that the daemon can print.
     _stdout: BufReader<ChildStdout>,
     ready: serde_json::Value,
@@ -173,7 +175,7 @@ impl Hosts {
         stdout.read_line(&mut line).expect("a daemon prints text");
         let ready = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("{name} says {line:?} ({error}); its log:\n{}", self.log(name)));
-        Daemon { name, child, _stdout: stdout, ready }
+        Daemon { name, _stdin: child.stdin.take(), child, _stdout: stdout, ready }
     }
 
     fn address(&self, name: &str, field: &str) -> String {
