@@ -11,6 +11,7 @@ mod deal;
 mod eval;
 mod first;
 mod last;
+mod trees;
 mod truth;
 
 pub(crate) use deal::deal;

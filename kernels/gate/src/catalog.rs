@@ -76,3 +76,35 @@ pub fn builtin() -> impl Iterator<Item = Gate> {
             .collect::<Vec<_>>()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::WIRE;
+
+    fn quadratic() -> SpecFile {
+        let text = include_str!("../../../config/specs/hard-swish-quadratic.toml");
+        SpecFile::parse("hard-swish-quadratic.toml", text).expect("a specification")
+    }
+
+    #[test]
+    fn a_specification_file_is_a_gate_whose_client_drops_the_low_bits() {
+        let gate = from_spec_file(&quadratic()).expect("a gate");
+        assert_eq!((gate.name(), gate.protocol()), ("hard-swish-quadratic", Protocol::Suf));
+        assert_eq!(Gate::decode(&gate.encode()).expect("its own encoding"), gate);
+        let x = 1 << 12;
+        let Shape::Suf(suf) = gate.shape() else { panic!("not a suf gate") };
+        let [y, _] = suf.spec().reference(x);
+        let share = 0x1234_5678_9ABC;
+        let output = gate.output(share, WIRE.sub(WIRE.encode(y), share));
+        assert_eq!(gate.reference(x), [output; 2]);
+        // 1 * 4 / 6, up to the coefficients' rounding.
+        assert!((output as f64 / 4096.0 - 2.0 / 3.0).abs() < 1e-3, "{output}");
+    }
+
+    #[test]
+    fn another_fixed_point_is_refused() {
+        let error = from_spec_file(&SpecFile { frac: 10, ..quadratic() }).expect_err("10 fractional bits");
+        assert!(error.to_string().contains("frac is 10"), "{error}");
+    }
+}
