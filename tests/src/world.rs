@@ -1,20 +1,21 @@
 //! Dealer and both parties in one thread, in virtual time, from one seed: no sockets, no clock, no files.
 //!
 //! Messages travel as the bytes of the wire, with random delays that keep the order within a direction; computing, burning
-//! and dealing take random times too. Two worlds of one seed do exactly the same.
+//! and dealing take random times too. Two worlds of one seed do exactly the same. With [`Faults`], messages are lost,
+//! changed, cut, doubled, overtaken and held up, processes crash, disks fail and keys are damaged; what was burnt and what was
+//! sent is remembered across the runs of a world, so that a key used twice is seen.
 
 use std::{
     cell::RefCell,
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashSet},
-    convert::Infallible,
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
-use suf_deal::{Batch, Desk, Entropy, Standing};
+use suf_deal::{Batch, Desk, Entropy, KeyChunk, Standing};
 use suf_gate::{Gate, KeyBytes, Seed, layout};
 use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Plan, Policy, Run, Summary};
 use suf_wire::{
@@ -23,6 +24,50 @@ use suf_wire::{
 
 /// Longest delay of anything, in virtual microseconds.
 const LONGEST_US: u64 = 5_000;
+
+/// Virtual microseconds after which a run is given up.
+const DEADLINE_US: u64 = 1_000_000;
+
+/// How often what goes wrong: each is a probability, per message, per event or per run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A message is lost, and the connection with it.
+    pub lose: f64,
+    /// One byte of a message is changed.
+    pub change: f64,
+    /// A message is cut short.
+    pub cut: f64,
+    /// A message arrives twice.
+    pub double: f64,
+    /// A message overtakes others.
+    pub overtake: f64,
+    /// A message is held up beyond the deadline.
+    pub hold: f64,
+    /// A party crashes, at each of its events.
+    pub crash: f64,
+    /// The ledger's disk fails.
+    pub disk: f64,
+    /// A byte of a key chunk is changed on its way.
+    pub damage: f64,
+    /// The dealer does not answer.
+    pub silence: f64,
+}
+
+impl Faults {
+    /// Everything goes wrong now and then.
+    pub const ALL: Self = Self {
+        lose: 0.01,
+        change: 0.01,
+        cut: 0.01,
+        double: 0.01,
+        overtake: 0.02,
+        hold: 0.01,
+        crash: 0.01,
+        disk: 0.03,
+        damage: 0.03,
+        silence: 0.03,
+    };
+}
 
 /// What both parties ended with.
 #[derive(Debug)]
@@ -45,8 +90,16 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     nodes: [Node; 2],
+    logs: [VirtualLog; 2],
     desk: Desk,
     backend: CpuBackend,
+    faults: Faults,
+    /// In which run each party first sent something that depends on a batch.
+    spent: HashMap<(PartyId, BatchId), RunId>,
+    /// Every exchange that each party sent.
+    said: HashSet<(PartyId, RunId, u8, u32)>,
+    /// Breaches of the rule of one-time keys, in words.
+    breaches: Vec<String>,
 }
 
 enum Happening {
@@ -62,14 +115,14 @@ enum Happening {
 struct Node {
     run: Option<Run>,
     end: Option<Result<Summary, Failure>>,
-    ledger: Option<Ledger<VirtualLog>>,
     keys: Vec<Option<Bytes>>,
     output: BTreeMap<u32, Vec<u64>>,
     sent: Vec<DataFrame>,
     counted: Counted,
     transcript: Option<Transcript>,
-    /// Arrivals in this direction are never overtaken.
+    /// Arrivals in this direction are not overtaken, unless a fault says so.
     last_arrival_us: u64,
+    crashed: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -79,22 +132,43 @@ struct Counted {
     rounds: u8,
 }
 
-/// A log on a disk that never fails.
+/// A log on a disk that survives crashes, and fails when it is told to.
 #[derive(Default)]
-struct VirtualLog(RefCell<HashSet<BatchId>>);
+struct VirtualLog {
+    burnt: RefCell<HashSet<BatchId>>,
+    fails: RefCell<bool>,
+}
 
-impl BurnLog for VirtualLog {
-    type Error = Infallible;
+/// A full or broken disk.
+#[derive(Debug)]
+struct DiskFailure;
 
-    fn record(&self, batch: BatchId) -> Result<bool, Infallible> {
-        Ok(self.0.borrow_mut().insert(batch))
+impl std::fmt::Display for DiskFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the virtual disk fails")
+    }
+}
+
+impl std::error::Error for DiskFailure {}
+
+impl BurnLog for &VirtualLog {
+    type Error = DiskFailure;
+
+    fn record(&self, batch: BatchId) -> Result<bool, DiskFailure> {
+        if *self.fails.borrow() { Err(DiskFailure) } else { Ok(self.burnt.borrow_mut().insert(batch)) }
     }
 }
 
 impl World {
-    /// A world in which `seed` decides every delay and every secret.
+    /// A world without faults, in which `seed` decides every delay and every secret.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with_faults(seed, Faults::default())
+    }
+
+    /// A world in which `seed` also decides what goes wrong.
+    #[must_use]
+    pub fn with_faults(seed: u64, faults: Faults) -> Self {
         Self {
             rng: StdRng::seed_from_u64(seed),
             now_us: 0,
@@ -102,29 +176,65 @@ impl World {
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             nodes: Default::default(),
+            logs: Default::default(),
             desk: Desk::default(),
             backend: CpuBackend::new(),
+            faults,
+            spent: HashMap::new(),
+            said: HashSet::new(),
+            breaches: Vec::new(),
         }
     }
 
-    /// Runs `gate` on the given shares; party 0 proposes.
+    /// What goes wrong from now on.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
+    /// A batch id nobody has used.
+    pub fn fresh_batch(&mut self) -> BatchId {
+        BatchId(self.rng.random())
+    }
+
+    /// Breaches of the rule of one-time keys so far; there must be none.
+    #[must_use]
+    pub fn breaches(&self) -> &[String] {
+        &self.breaches
+    }
+
+    /// Whether `party` has burnt `batch`.
+    #[must_use]
+    pub fn has_burnt(&self, party: PartyId, batch: BatchId) -> bool {
+        self.logs[party.index()].burnt.borrow().contains(&batch)
+    }
+
+    /// Runs `gate` on the given shares with the keys of `batch`; party 0 proposes.
     ///
     /// # Panics
-    /// When the world comes to rest before both parties ended.
-    pub fn run(mut self, gate: Gate, shares: [Vec<u64>; 2]) -> Outcome {
+    /// When the world comes to rest before both parties ended: a hang.
+    pub fn run(&mut self, gate: Gate, batch: BatchId, shares: [Vec<u64>; 2]) -> Outcome {
+        let begun_us = self.now_us;
         let plan = Plan {
             run: RunId(self.rng.random()),
-            batch: BatchId(self.rng.random()),
+            batch,
             elems: shares[0].len() as u64,
             gate: Arc::new(gate),
             deadline_ms: 1,
             me: PartyId::P0,
         };
-        for (node, me) in self.nodes.iter_mut().zip(PartyId::BOTH) {
-            node.transcript = Some(Transcript::new(plan.run, plan.digest()));
-            node.ledger = Some(Ledger::new(VirtualLog::default()));
-            node.run = (me == plan.me).then(|| Run::propose(plan.clone()));
+        for log in &self.logs {
+            let fails = self.rng.random_bool(self.faults.disk);
+            *log.fails.borrow_mut() = fails;
         }
+        for me in PartyId::BOTH {
+            self.nodes[me.index()] = Node {
+                transcript: Some(Transcript::new(plan.run, plan.digest())),
+                run: (me == plan.me).then(|| Run::propose(plan.clone())),
+                last_arrival_us: self.now_us,
+                ..Node::default()
+            };
+        }
+        self.limit(PartyId::P0);
         for (me, shares) in PartyId::BOTH.into_iter().zip(&shares) {
             for (chunk, shares) in shares.chunks(layout::CHUNK_ELEMS).enumerate() {
                 let event = Event::Input { chunk: chunk as u32, shares: shares.to_vec() };
@@ -141,19 +251,55 @@ impl World {
                 Happening::Request(request) => self.deal(request),
             }
         }
-        let elapsed_us = self.now_us;
-        let [first, second] = self.nodes;
+        self.desk = Desk::default();
+        let elapsed_us = self.now_us - begun_us;
+        let [first, second] = std::mem::take(&mut self.nodes);
         let sent = [first.sent, second.sent];
+        let ends = [(first.end, first.run), (second.end, second.run)].map(|(end, run)| match (end, run) {
+            (Some(end), _) => end,
+            (None, Some(run)) => panic!("a run hangs while {:?}", run.phase()),
+            (None, None) => Err(Failure::new(Fault::Peer, "never heard of the run")),
+        });
         let outputs = [first.output, second.output].map(|output| output.into_values().flatten().collect());
-        let ends = [first.end, second.end].map(|end| end.expect("the world rested before a party ended"));
         Outcome { ends, outputs, sent, elapsed_us }
     }
 
+    /// The run that `me` has now ends by its deadline.
+    fn limit(&mut self, me: PartyId) {
+        let late = Failure::new(Fault::Peer, "the deadline passed");
+        self.at(self.now_us + DEADLINE_US, Happening::Local(me, Event::Failed(late)));
+    }
+
     fn feed(&mut self, me: PartyId, event: Event) {
+        if self.nodes[me.index()].run.is_some() && self.rng.random_bool(self.faults.crash) {
+            self.crash(me);
+            return;
+        }
         if let Some(run) = &mut self.nodes[me.index()].run {
             run.handle(event);
         }
         self.drain(me);
+    }
+
+    /// The process dies: everything but the disk is lost, and the other side hears of it.
+    fn crash(&mut self, me: PartyId) {
+        let node = &mut self.nodes[me.index()];
+        if node.end.is_none() {
+            node.end = Some(Err(Failure::new(Fault::Device, "the process crashed")));
+        }
+        node.run = None;
+        node.crashed = true;
+        self.disconnect(me.other());
+    }
+
+    /// `me` learns that the connection is lost.
+    fn disconnect(&mut self, me: PartyId) {
+        let lost = Failure::new(Fault::Peer, "connection lost");
+        // What arrived before is handled before.
+        let due = self.nodes[me.index()].last_arrival_us.max(self.now_us) + 1;
+        if self.nodes[me.index()].run.as_ref().is_some_and(Run::awaits_peer) {
+            self.at(due, Happening::Local(me, Event::Failed(lost)));
+        }
     }
 
     fn drain(&mut self, me: PartyId) {
@@ -171,26 +317,22 @@ impl World {
                         frame.depth = after.next().expect("no gate is that deep");
                         node.count(me, &frame, true);
                         node.sent.push(frame.clone());
+                        self.witness(me, &frame);
                         PeerMessage::Frame(frame)
                     }
                     other => other,
                 };
-                let encoded = suf_wire::Message::encode(&message).expect("own messages encode");
-                let bytes = [encoded.head, encoded.payload].concat().into();
-                let peer = me.other();
-                let delay = self.delay();
-                let due = (self.now_us + delay).max(self.nodes[peer.index()].last_arrival_us + 1);
-                self.nodes[peer.index()].last_arrival_us = due;
-                self.at(due, Happening::Arrival(peer, bytes));
+                self.send(me.other(), &message);
             }
             Action::RequestKeys(request) => {
-                let delay = self.delay();
-                self.at(self.now_us + delay, Happening::Request(request));
+                if !self.rng.random_bool(self.faults.silence) {
+                    let delay = self.delay();
+                    self.at(self.now_us + delay, Happening::Request(request));
+                }
             }
             Action::Burn => {
                 let batch = node.run.as_ref().expect("it acts").plan().batch;
-                let burnt = node.ledger.as_ref().expect("there from the start").burn(batch);
-                let event = match burnt {
+                let event = match Ledger::new(&self.logs[me.index()]).burn(batch) {
                     Ok(burnt) => Event::Burnt(burnt),
                     Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
                 };
@@ -218,24 +360,90 @@ impl World {
         }
     }
 
+    /// Puts a message on its way, or lets happen to it what happens to messages.
+    fn send(&mut self, to: PartyId, message: &PeerMessage) {
+        let encoded = suf_wire::Message::encode(message).expect("own messages encode");
+        let mut bytes = [encoded.head, encoded.payload].concat();
+        let Faults { lose, change, cut, double, overtake, hold, .. } = self.faults;
+        if self.rng.random_bool(lose) {
+            self.disconnect(to);
+            self.disconnect(to.other());
+            return;
+        }
+        if self.rng.random_bool(change) {
+            let at = self.rng.random_range(0..bytes.len());
+            bytes[at] ^= 1 << self.rng.random_range(0..8);
+        }
+        if self.rng.random_bool(cut) {
+            bytes.truncate(self.rng.random_range(0..bytes.len()));
+        }
+        let bytes = Bytes::from(bytes);
+        let held = if self.rng.random_bool(hold) { 2 * DEADLINE_US } else { 0 };
+        let mut due = self.now_us + self.delay() + held;
+        if !self.rng.random_bool(overtake) {
+            due = due.max(self.nodes[to.index()].last_arrival_us + 1);
+            self.nodes[to.index()].last_arrival_us = due;
+        }
+        if self.rng.random_bool(double) {
+            self.at(due + 1, Happening::Arrival(to, bytes.clone()));
+        }
+        self.at(due, Happening::Arrival(to, bytes));
+    }
+
+    /// Holds what is sent against all that was sent before.
+    fn witness(&mut self, me: PartyId, frame: &DataFrame) {
+        let plan = self.nodes[me.index()].run.as_ref().expect("it sends").plan();
+        let (run, batch) = (plan.run, plan.batch);
+        if !self.has_burnt(me, batch) {
+            self.breaches.push(format!("{me} sent a frame before batch {batch} was burnt"));
+        }
+        if *self.spent.entry((me, batch)).or_insert(run) != run {
+            self.breaches.push(format!("{me} used batch {batch} in two runs"));
+        }
+        if !self.said.insert((me, run, frame.step, frame.chunk)) {
+            self.breaches.push(format!("{me} sent step {} of chunk {} twice", frame.step, frame.chunk));
+        }
+    }
+
     fn arrive(&mut self, me: PartyId, bytes: &[u8]) {
         let node = &mut self.nodes[me.index()];
+        if node.crashed {
+            return;
+        }
         let run = node.run.as_ref();
         let message = decode_frame::<PeerMessage>(bytes, |head| {
             run.and_then(|run| run.expected_frame(head.step, head.chunk).ok())
         });
-        let message = message.expect("an undisturbed world carries messages whole and in order");
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                // As the link does: a bad message ends the connection.
+                self.feed(me, Event::Failed(Failure::new(Fault::Peer, error.to_string())));
+                self.disconnect(me.other());
+                return;
+            }
+        };
         match (message, &node.run) {
             (PeerMessage::Propose(propose), None) => {
                 let policy = Policy {
                     max_elems: suf_gate::gate::MAX_ELEMS,
                     protocols: suf_gate::Protocol::ALL.into(),
                 };
-                let plan = policy.admit(&propose, me).expect("the policy takes everything");
-                node.run = Some(Run::accept(plan));
-                self.drain(me);
+                match policy.admit(&propose, me) {
+                    Ok(plan) => {
+                        node.run = Some(Run::accept(plan));
+                        self.limit(me);
+                        self.drain(me);
+                    }
+                    Err(failure) => {
+                        let (fault, reason) = (failure.fault, failure.wire_reason());
+                        node.end = Some(Err(failure));
+                        self.send(me.other(), &PeerMessage::Refuse { run: propose.run, fault, reason });
+                    }
+                }
             }
-            (message, _) => {
+            (_, None) => {}
+            (message, Some(_)) => {
                 if let PeerMessage::Frame(frame) = &message {
                     node.count(me.other(), frame, false);
                 }
@@ -245,24 +453,48 @@ impl World {
     }
 
     fn deal(&mut self, request: KeyRequest) {
-        let batch = request.batch;
-        let Standing::Agreed { gate, elems } = self.desk.request(request).expect("both ask for the same")
-        else {
-            return;
+        let id = request.batch;
+        let (gate, elems) = match self.desk.request(request) {
+            Ok(Standing::Agreed { gate, elems }) => (*gate, elems),
+            Ok(Standing::Waiting) => return,
+            Err(refusal) => {
+                for me in PartyId::BOTH {
+                    let event = Event::Failed(Failure::new(Fault::Peer, refusal.to_string()));
+                    self.local(me, event);
+                }
+                return;
+            }
         };
         let mut seed = || Seed::new(self.rng.random());
         let entropy = Entropy { parties: [seed(), seed()], dealer: seed() };
-        let batch = Batch::new(batch, Arc::new(*gate), elems, entropy);
+        let batch = Batch::new(id, Arc::new(gate), elems, entropy);
+        let mut intact = [true; 2];
         for index in 0..batch.chunks() {
             let pair = batch.chunk(index, &self.backend).expect("the CPU does not fail");
-            for (node, chunk) in self.nodes.iter_mut().zip(pair) {
-                node.keys.push(Some(chunk.bytes));
+            for (chunk, me) in pair.into_iter().zip(PartyId::BOTH) {
+                let chunk = self.ship(chunk);
+                intact[me.index()] &= chunk.is_intact(id, me);
+                self.nodes[me.index()].keys.push(Some(chunk.bytes));
             }
         }
         for me in PartyId::BOTH {
-            let seed = Seed::new(*batch.header(me).seed.expose());
-            self.local(me, Event::KeysStored(seed));
+            let event = if intact[me.index()] {
+                Event::KeysStored(Seed::new(*batch.header(me).seed.expose()))
+            } else {
+                Event::Failed(Failure::new(Fault::Dealer, "the integrity tag of a key chunk does not fit"))
+            };
+            self.local(me, event);
         }
+    }
+
+    fn ship(&mut self, mut chunk: KeyChunk) -> KeyChunk {
+        if !chunk.bytes.is_empty() && self.rng.random_bool(self.faults.damage) {
+            let mut bytes = chunk.bytes.to_vec();
+            let at = self.rng.random_range(0..bytes.len());
+            bytes[at] ^= 1;
+            chunk.bytes = bytes.into();
+        }
+        chunk
     }
 
     fn local(&mut self, me: PartyId, event: Event) {

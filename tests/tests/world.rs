@@ -9,7 +9,10 @@ const SIZES: [usize; 4] = [1, 9, 1001, 65537];
 fn check(gate: &Gate, elems: usize, seed: u64) {
     let what = format!("{} {} with {elems} elements, seed {seed}", gate.protocol(), gate.name());
     let x = inputs::awkward(gate, elems, seed);
-    let outcome = World::new(seed).run(gate.clone(), inputs::share(&x, seed));
+    let mut world = World::new(seed);
+    let batch = world.fresh_batch();
+    let outcome = world.run(gate.clone(), batch, inputs::share(&x, seed));
+    assert_eq!(world.breaches(), [""; 0], "{what}");
     for end in &outcome.ends {
         let summary = end.as_ref().unwrap_or_else(|failure| panic!("{what}: {failure}"));
         assert_eq!(summary.measured.rounds, gate.declared().rounds, "{what}");
@@ -48,7 +51,11 @@ fn more_chunks_than_the_window_holds() {
 fn a_seed_decides_everything() {
     let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
     let x = inputs::awkward(&gate, 1001, 1);
-    let run = |seed| World::new(seed).run(gate.clone(), inputs::share(&x, 1));
+    let run = |seed| {
+        let mut world = World::new(seed);
+        let batch = world.fresh_batch();
+        world.run(gate.clone(), batch, inputs::share(&x, 1))
+    };
     let (first, again, other) = (run(1), run(1), run(2));
     assert_eq!(first.outputs, again.outputs);
     assert_eq!(first.elapsed_us, again.elapsed_us);
