@@ -15,9 +15,9 @@ use suf_gate::{
 };
 
 use crate::{
-    driver::{Device, Kernel, Module},
+    driver::{self, Device, Kernel, Module},
     eval::Staged,
-    gates::Plan,
+    gates::{Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
     layout::{self, Job, Layout, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
     memory::{Memory, Slot},
@@ -50,8 +50,8 @@ pub(crate) struct Shared {
 pub(crate) struct Kernels {
     /// Keeps the functions' code.
     _module: Module,
-    pub(crate) deal: Vec<Kernel>,
-    pub(crate) steps: Vec<Kernel>,
+    pub(crate) deal: Vec<(Kernel, Task)>,
+    pub(crate) steps: Vec<(Kernel, Task)>,
     pub(crate) dealer_streams: Vec<(FieldId, usize)>,
 }
 
@@ -68,6 +68,14 @@ impl CudaBackend {
         let memory = Arc::new(Memory::new(device.clone()));
         let shared = Shared { device, memory, compiler, base, streams, gates: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens GPU number `index` modulo how many there are: who counts differently gets different GPUs, as far as they go.
+    ///
+    /// # Errors
+    /// As [`CudaBackend::new`].
+    pub fn spread(index: usize) -> Result<Self, BackendError> {
+        Self::new(index % Device::count()?.max(1))
     }
 
     /// What chunks in work share, for measurements.
@@ -109,7 +117,7 @@ impl Backend for CudaBackend {
         let stream = Stream { key: eval_key(job, field), to: at, bytes };
         self.shared.put_streams(&mut slot, &[stream])?;
         slot.upload(0, 0, TABLE_BYTES)?;
-        self.shared.expand(&slot, &[bytes])?;
+        self.shared.expand(&slot, slot.stream(), &[bytes])?;
         slot.download(at, at, bytes)?;
         slot.stream().wait()?;
         let packed = slot.pinned.bytes()[at..at + bytes].chunks_exact(PACKED);
@@ -135,7 +143,9 @@ impl Shared {
         // Two threads may both compile; one result is kept.
         let plan = Plan::of(gate)?;
         let module = self.device.load(&self.compiler.cached(plan.source.text(), self.device.sm)?)?;
-        let load = |names: &[&str]| names.iter().map(|name| module.kernel(name)).collect::<Result<Vec<_>, _>>();
+        let load = |tasks: &[Task]| {
+            tasks.iter().map(|task| Ok((module.kernel(task.name)?, *task))).collect::<Result<Vec<_>, BackendError>>()
+        };
         let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
         let kernels = Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module };
         Ok(place.get_or_init(|| Arc::new(kernels)).clone())
@@ -164,8 +174,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Expands the streams of the given lengths, whose table stands at the slot's start.
-    pub(crate) fn expand(&self, slot: &Slot, lengths: &[usize]) -> Result<(), BackendError> {
+    /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.
+    pub(crate) fn expand(&self, slot: &Slot, on: &driver::Stream, lengths: &[usize]) -> Result<(), BackendError> {
         #[repr(C)]
         struct Streams {
             table: u64,
@@ -180,17 +190,18 @@ impl Shared {
         let job = Streams { table: slot.at(0), count: lengths.len() as u32, tiles };
         let blocks = tiles.min(STREAM_BLOCKS * self.device.processors);
         // SAFETY: the structure is the kernel's; the table was written by put_streams, and its addresses lie in the slot.
-        unsafe { slot.stream().launch(self.streams, blocks, STREAM_THREADS, &job) }
+        unsafe { on.launch(self.streams, blocks, STREAM_THREADS, &job) }
     }
 
-    /// Starts a kernel with a thread for each element.
-    ///
-    /// # Safety
-    /// The job's addresses lie in the slot, with room for what the gate's layout says.
-    pub(crate) unsafe fn start(&self, slot: &Slot, kernel: Kernel, job: &Job) -> Result<(), BackendError> {
-        // SAFETY: `Job` is the parameter of all these kernels; the rest is the caller's promise.
-        unsafe { slot.stream().launch(kernel, job.elems.div_ceil(THREADS), THREADS, job) }
-    }
+}
+
+/// Queues a kernel with a thread for each element.
+///
+/// # Safety
+/// The job's addresses lie in a slot that is used in the order of this stream, with room for what the gate's layout says.
+pub(crate) unsafe fn start(on: &driver::Stream, kernel: Kernel, job: &Job) -> Result<(), BackendError> {
+    // SAFETY: `Job` is the parameter of all these kernels; the rest is the caller's promise.
+    unsafe { on.launch(kernel, job.elems.div_ceil(THREADS), THREADS, job) }
 }
 
 /// Cipher blocks of a stream of `bytes` bytes. A chunk's field is below 2^32 bytes.
@@ -294,32 +305,29 @@ impl Dealing {
         })
     }
 
-    /// Queues the expansion of the streams.
-    pub(crate) fn expand(&self) -> Result<(), BackendError> {
-        self.shared.expand(&self.slot, &self.lengths)
-    }
-
-    /// Queues the gate's kernels.
-    pub(crate) fn combine(&self) -> Result<(), BackendError> {
-        for kernel in &self.kernels.deal {
-            // SAFETY: prepare laid out every field that the gate's key has.
-            unsafe { self.shared.start(&self.slot, *kernel, &self.job) }?;
-        }
-        Ok(())
-    }
-
-    /// Queues all of it.
+    /// Queues the making of the chunk.
     pub(crate) fn run(&self) -> Result<(), BackendError> {
-        self.expand()?;
-        self.combine()
+        self.expand(self.slot.stream())?;
+        (0..self.kernels.deal.len()).try_for_each(|i| self.combine(i, self.slot.stream()))
     }
 
-    /// The chunk's slot, for measurements.
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.slot
+    /// Queues the expansion of the streams.
+    pub(crate) fn expand(&self, on: &driver::Stream) -> Result<(), BackendError> {
+        self.shared.expand(&self.slot, on, &self.lengths)
     }
 
-    /// Bytes that are expanded from streams, for measurements.
+    /// Queues the gate's kernel `i`.
+    pub(crate) fn combine(&self, i: usize, on: &driver::Stream) -> Result<(), BackendError> {
+        // SAFETY: prepare laid out every field that the gate's key has.
+        unsafe { start(on, self.kernels.deal[i].0, &self.job) }
+    }
+
+    /// Waits until the upload and everything queued on the chunk's own stream is done.
+    pub(crate) fn wait(&self) -> Result<(), BackendError> {
+        self.slot.stream().wait()
+    }
+
+    /// Bytes that are expanded from streams.
     pub(crate) fn stream_bytes(&self) -> usize {
         self.lengths.iter().sum()
     }

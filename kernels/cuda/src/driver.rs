@@ -38,9 +38,9 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens GPU number `ordinal`. Nothing of the driver is touched before it is known to be there.
-    pub(crate) fn open(ordinal: usize) -> Result<Self, BackendError> {
-        let unavailable = |what: String| BackendError::Unavailable(what);
+    /// How many GPUs there are. Nothing of the driver is touched before it is known to be there.
+    pub(crate) fn count() -> Result<usize, BackendError> {
+        let unavailable = BackendError::Unavailable;
         // SAFETY: loads a library by name and drops it again; the driver's initialisers have no precondition.
         if !unsafe { sys::is_culib_present() } {
             return Err(unavailable("no NVIDIA driver is installed (libcuda.so is not found)".into()));
@@ -54,9 +54,17 @@ impl Device {
             )));
         }
         let count = result::device::get_count().map_err(|error| unavailable(error.to_string()))?;
-        if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Opens GPU number `ordinal`.
+    pub(crate) fn open(ordinal: usize) -> Result<Self, BackendError> {
+        let unavailable = BackendError::Unavailable;
+        let count = Self::count()?;
+        if ordinal >= count {
             return Err(unavailable(format!("GPU {ordinal} is asked for, {count} are there")));
         }
+        let driver = driver_version().map_err(|error| unavailable(error.to_string()))?;
         let context = CudaContext::new(ordinal).map_err(|error| unavailable(error.to_string()))?;
         let attribute = |attribute| {
             context.attribute(attribute).map(i32::unsigned_abs).map_err(|error| unavailable(error.to_string()))
@@ -143,6 +151,15 @@ impl Stream {
     pub(crate) unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<(), BackendError> {
         // SAFETY: by the caller's promise.
         unsafe { result::memcpy_dtoh_async(to, from, self.raw) }.map_err(failed("a copy from the GPU"))
+    }
+
+    /// Copies within the GPU's memory.
+    ///
+    /// # Safety
+    /// `len` bytes at both addresses are the caller's and do not overlap.
+    pub(crate) unsafe fn copy(&self, from: u64, to: u64, len: usize) -> Result<(), BackendError> {
+        // SAFETY: by the caller's promise.
+        unsafe { result::memcpy_dtod_async(to, from, len, self.raw) }.map_err(failed("a copy within the GPU"))
     }
 
     /// Zeroes device memory.

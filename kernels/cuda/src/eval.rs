@@ -9,7 +9,8 @@ use suf_gate::{
 
 use crate::{
     backend::{self, Kernels, Shared},
-    layout::{self, Job, Layout, SEGMENTS, STATES, Stream, TABLE_BYTES},
+    driver::Stream,
+    layout::{self, Job, Layout, SEGMENTS, STATES, TABLE_BYTES},
     memory::Slot,
 };
 
@@ -96,7 +97,7 @@ impl Staged {
                     let wanted = !is_mask || backend::wants_input_mask(gate, place.id);
                     if wanted && shape.field(place.id).source != Source::Dealer {
                         let key = backend::eval_key(eval, place.id);
-                        streams.push(Stream { key, to: place.at, bytes: place.bytes });
+                        streams.push(layout::Stream { key, to: place.at, bytes: place.bytes });
                     }
                 }
             }
@@ -104,22 +105,32 @@ impl Staged {
         shared.put_streams(&mut slot, &streams)?;
         let lengths = streams.iter().map(|stream| stream.bytes).collect();
         let staged = Self { shared, kernels, eval: eval.clone(), slot, job, rooms, key_end, lengths };
-        staged.upload()?;
-        staged.expand()?;
+        staged.upload(staged.slot.stream())?;
+        staged.expand(staged.slot.stream())?;
         Ok(staged)
     }
 
     /// Queues the upload of the key.
-    pub(crate) fn upload(&self) -> Result<(), BackendError> {
-        self.slot.upload(0, 0, self.key_end)
+    pub(crate) fn upload(&self, on: &Stream) -> Result<(), BackendError> {
+        self.slot.upload_on(on, 0, 0, self.key_end)
     }
 
     /// Queues the expansion of what was not delivered.
-    pub(crate) fn expand(&self) -> Result<(), BackendError> {
-        self.shared.expand(&self.slot, &self.lengths)
+    pub(crate) fn expand(&self, on: &Stream) -> Result<(), BackendError> {
+        self.shared.expand(&self.slot, on, &self.lengths)
     }
 
-    /// Bytes of the upload, and bytes that are expanded, for measurements.
+    /// Waits until everything queued on the chunk's own stream is done.
+    pub(crate) fn wait(&self) -> Result<(), BackendError> {
+        self.slot.stream().wait()
+    }
+
+    /// Elements of the chunk.
+    pub(crate) fn elems(&self) -> usize {
+        self.eval.elems
+    }
+
+    /// Bytes of the upload, and bytes that are expanded.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         (self.key_end - TABLE_BYTES, self.lengths.iter().sum())
     }
@@ -158,9 +169,31 @@ pub(crate) struct Eval {
 }
 
 impl Eval {
-    /// Queues the kernel of exchange `step`, on messages that are on the GPU.
-    pub(crate) fn compute(&mut self, step: usize) -> Result<(), BackendError> {
-        let Staged { shared, kernels, slot, rooms, eval, job, .. } = &mut self.chunk;
+    /// Waits until everything queued on the chunk's own stream is done.
+    pub(crate) fn wait(&self) -> Result<(), BackendError> {
+        self.chunk.wait()
+    }
+
+    /// Queues the kernel of exchange `step` on the chunk's own stream.
+    fn compute(&mut self, step: usize) -> Result<(), BackendError> {
+        self.address(step);
+        self.launch(step, self.chunk.slot.stream())
+    }
+
+    /// Queues on `on` the kernel of exchange `step`, or the opening of the last, on messages that are on the GPU.
+    pub(crate) fn launch(&self, step: usize, on: &Stream) -> Result<(), BackendError> {
+        let Staged { shared, kernels, job, .. } = &self.chunk;
+        let kernel = match kernels.steps.get(step) {
+            Some((kernel, _)) => *kernel,
+            None => shared.opening()?,
+        };
+        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new.
+        unsafe { backend::start(on, kernel, job) }
+    }
+
+    /// Points the job at the messages of exchange `step` and of the one before.
+    pub(crate) fn address(&mut self, step: usize) {
+        let Staged { slot, rooms, eval, job, .. } = &mut self.chunk;
         let (gate, elems) = (&eval.gate, eval.elems);
         let addresses = |segments: &[Segment], at: usize| {
             let mut list = [0; SEGMENTS];
@@ -174,20 +207,9 @@ impl Eval {
             job.mine = addresses(segments, rooms.messages[before % 2]);
             job.theirs = addresses(segments, rooms.incoming);
         }
-        let kernel = match gate.exchanges().get(step) {
-            Some(segments) => {
-                job.out = addresses(segments, rooms.messages[step % 2]);
-                kernels.steps[step]
-            }
-            None => shared.opening()?,
-        };
-        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new.
-        unsafe { shared.start(slot, kernel, job) }
-    }
-
-    /// The chunk's slot, for measurements.
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.chunk.slot
+        if let Some(segments) = gate.exchanges().get(step) {
+            job.out = addresses(segments, rooms.messages[step % 2]);
+        }
     }
 
     /// Copies the peer's message of the exchange before `step` to the GPU.

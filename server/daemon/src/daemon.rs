@@ -67,7 +67,7 @@ fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(config.party().role())?;
     let profile = LinkProfile::find(&config.link)?;
-    let backend = backend::choose(config.backend)?;
+    let backend = backend::choose(config.backend, config.party())?;
     if args.check {
         println!("{}: {} is ready to start", args.config.display(), config.party());
         return Ok(());

@@ -3,9 +3,11 @@
 use suf_gate::{
     dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
     layout::{R_IN, R_OUT},
+    lookup::LEAF_BITS,
+    ring::WIRE,
 };
 
-use super::{LINE, LOOKUP, Plan, TREE, define_line};
+use super::{LINE, LOOKUP, Plan, TREE, Task, WORD, define_line, message};
 use crate::header::Source;
 
 /// The kernels of a gate, and the order in which they run.
@@ -36,5 +38,16 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
     source.code(LOOKUP);
     source.code(LINE);
     source.code(include_str!("../../cu/dpf.cu"));
-    Plan { source, deal: vec!["dpf_deal"], steps: vec!["dpf_window", "dpf_output"], dealer_streams: Vec::new() }
+    let shape = gate.key_shape();
+    let own = [R_IN, R_OUT, SIGN_MASK, ENTRY_MASK, ROOT];
+    let dealt = [&own[..], &own, &[SEED_CW, LEAF_CW, RING, RING]].concat();
+    let levels = u32::from(gate.levels());
+    // One path, and the whole of the trees that hold the window.
+    let blocks = 1 << (gate.window_bits() - LEAF_BITS);
+    let deal = vec![Task::new("dpf_deal", &shape, &dealt, 0.0).with_aes(2 * levels + 2)];
+    let first = message(1 + curve.mask_bits());
+    let window = Task::new("dpf_window", &shape, &[ROOT, SEED_CW, LEAF_CW, SIGN_MASK, ENTRY_MASK], WORD + first);
+    let ring = 4.0 * message(WIRE.bits());
+    let output = Task::new("dpf_output", &shape, &[], 2.0 * first + ring + WORD + message(WIRE.bits()));
+    Plan { source, deal, steps: vec![window.with_aes(levels + 2 * blocks), output], dealer_streams: Vec::new() }
 }

@@ -5,7 +5,7 @@ mod onehot;
 mod sigma;
 mod suf_lut;
 
-use suf_gate::{BackendError, Curve, Gate, Shape, layout::FieldId, lookup::LookupIds, ring::WIRE};
+use suf_gate::{BackendError, Curve, Gate, KeyShape, Shape, layout::FieldId, lookup::{LEAF_BITS, LookupIds}, ring::WIRE};
 
 use crate::header::Source;
 
@@ -18,12 +18,49 @@ pub(crate) struct Plan {
     /// The source of all of them.
     pub(crate) source: Source,
     /// Those that make a chunk's keys, after its streams are expanded.
-    pub(crate) deal: Vec<&'static str>,
+    pub(crate) deal: Vec<Task>,
     /// The one of each exchange.
-    pub(crate) steps: Vec<&'static str>,
+    pub(crate) steps: Vec<Task>,
     /// Streams of the dealer besides those of its own fields: the field, and the bytes of an element.
     pub(crate) dealer_streams: Vec<(FieldId, usize)>,
 }
+
+/// A kernel and, for one element, the least that it has to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task {
+    /// The kernel.
+    pub(crate) name: &'static str,
+    /// Bytes read and written in the GPU's memory.
+    pub(crate) bytes: f64,
+    /// Calls of the cipher.
+    pub(crate) aes: f64,
+}
+
+impl Task {
+    /// A kernel that reads or writes each of `fields` once, and `other` bytes besides.
+    fn new(name: &'static str, shape: &KeyShape, fields: &[FieldId], other: f64) -> Self {
+        let bits: u32 = fields.iter().map(|id| shape.field(*id).width.bits()).sum();
+        Self { name, bytes: f64::from(bits) / 8.0 + other, aes: 0.0 }
+    }
+
+    /// The same with `calls` of the cipher.
+    fn with_aes(self, calls: u32) -> Self {
+        Self { aes: calls.into(), ..self }
+    }
+}
+
+/// Bytes of the opened value of `bits` bits: both parties' messages are read.
+fn opening(bits: u8) -> f64 {
+    2.0 * f64::from(bits) / 8.0
+}
+
+/// Bytes of a number of `bits` bits in a message.
+fn message(bits: u8) -> f64 {
+    f64::from(bits) / 8.0
+}
+
+/// Bytes of a number that is kept between exchanges, or of an input.
+const WORD: f64 = 8.0;
 
 impl Plan {
     /// Of `gate`.
@@ -66,6 +103,20 @@ fn define_tree_lookup(source: &mut Source, ids: LookupIds, bits: u8, table: &[i3
     source.lookup("LOOKUP", &entries);
     source.code(LOOKUP);
     source.code(include_str!("../../cu/tree_lookup.cuh"));
+}
+
+/// The kernels of a look-up's second and third message.
+fn lookup_tasks(sign: &'static str, shape: &KeyShape, ids: LookupIds, bits: u8) -> [Task; 2] {
+    let blocks = 1u32 << (bits - LEAF_BITS);
+    let read = [ids.root, ids.seed_cw, ids.leaf_cw, ids.right_bits, ids.sign_mask];
+    // Both children of every inner node, and every leaf block.
+    let sign = Task::new(sign, shape, &read, opening(bits) + WORD + message(1)).with_aes(3 * blocks - 2);
+    [sign, Task::new("lookup_value", shape, &[], opening(1) + 3.0 * WORD + message(WIRE.bits()))]
+}
+
+/// Calls of the cipher that dealing a look-up's tree takes: both children of both parties at every level.
+fn dealt_aes(bits: u8) -> u32 {
+    4 * u32::from(bits - LEAF_BITS) + 2
 }
 
 #[cfg(test)]
