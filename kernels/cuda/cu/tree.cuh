@@ -2,6 +2,9 @@
 // bit. Points of evaluation are public, alpha is secret: what depends on it is selected by masks.
 
 #define LEAF_BITS 7
+// The points and levels of a gate's tree at TREE_BITS bits, if it has one.
+#define TREE_MASK ((1ULL << TREE_BITS) - 1)
+#define TREE_LEVELS (TREE_BITS - LEAF_BITS)
 
 // All ones if a node's control bit is set.
 __device__ inline u32 control(uint4 node) { return 0u - (node.x & 1); }

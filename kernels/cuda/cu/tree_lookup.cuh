@@ -38,41 +38,9 @@ __device__ inline void deal_lookup_select(const Job& job, u32 e, u64 offset) {
 
 // Looks the table up at the opened index and shares the sign.
 __device__ inline void share_lookup_sign(const AesTable& table, const Job& job, Element e, u32 index) {
-    constexpr int WORDS = 1 << (INDEX_BITS - 5);
     Corrections<LOOKUP_LEVELS> cw = {job.key[0][F_SEED_CW], job.key[0][F_LEAF_CW], job.key[0][F_RIGHT_BITS], nullptr, 0, e.index};
-    uint4 node[1 << LOOKUP_LEVELS];
-    node[0] = load_root(job.key[0][F_ROOT], e.index, job.party);
-    expand<Bgi, LOOKUP_LEVELS>(table, cw, node, 0);
-    u32 word[WORDS];
-    constexpr int GROUP = LOOKUP_LEVELS == 1 ? 2 : 4;
-#pragma unroll
-    for (int first = 0; first < 1 << LOOKUP_LEVELS; first += GROUP) {
-        uint4 leaf[GROUP];
-#pragma unroll
-        for (int i = 0; i < GROUP; i++) leaf[i] = node[first + i];
-        cw.template leaves<Bgi, GROUP>(table, leaf);
-#pragma unroll
-        for (int i = 0; i < GROUP; i++) {
-            u32* out = word + 4 * (first + i);
-            out[0] = leaf[i].x, out[1] = leaf[i].y, out[2] = leaf[i].z, out[3] = leaf[i].w;
-        }
-    }
-    // The index is public: so is how far the vector turns.
-#pragma unroll
-    for (int step = WORDS / 2; step > 0; step /= 2) {
-        bool turn = (index / 32 & step) != 0;
-        u32 turned[WORDS];
-#pragma unroll
-        for (int i = 0; i < WORDS; i++) turned[i] = turn ? word[(i + step) % WORDS] : word[i];
-#pragma unroll
-        for (int i = 0; i < WORDS; i++) word[i] = turned[i];
-    }
-    Sums sums;
-#pragma unroll
-    for (int i = 0; i < WORDS; i++) {
-        u32 rotated = __funnelshift_r(word[i], word[(i + 1) % WORDS], index % 32);
-        read_word<WORDS, LOOKUP_PLANES>(sums, LOOKUP, i, rotated);
-    }
+    uint4 root = load_root(job.key[0][F_ROOT], e.index, job.party);
+    Sums sums = read_whole<Bgi, LOOKUP_LEVELS, LOOKUP_PLANES>(table, cw, root, index, LOOKUP);
     u64 entry = entries(sums, LOOKUP_LEAST);
     // P1's share is negated: where the leaves agree, the sums cancel.
     if (e.live) job.state[S_ENTRY][e.index] = job.party ? 0 - entry : entry;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use suf_gate::{
-    Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, SecretBytes, Seed,
+    Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, Protocol, SecretBytes, Seed,
     Source, StagedKey,
-    layout::{FieldId, R_IN},
+    layout::{FieldId, R_IN, R_OUT},
     prg::StreamDomain,
     ring::WIRE,
 };
@@ -349,7 +349,11 @@ impl Dealing {
     }
 }
 
-/// Whether the gate's evaluation needs this party's share of the input's mask.
-pub(crate) fn wants_input_mask(gate: &Gate, id: FieldId) -> bool {
-    id == R_IN && gate.takes_shares()
+/// Whether the gate's evaluation needs this party's share of the wire's mask `id`.
+pub(crate) fn wants_mask(gate: &Gate, id: FieldId) -> bool {
+    match gate.protocol() {
+        Protocol::SufLut => id == R_IN,
+        Protocol::Suf => id == R_IN || id == R_OUT,
+        Protocol::Sigma | Protocol::Onehot | Protocol::Dpf => false,
+    }
 }

@@ -94,7 +94,7 @@ impl Staged {
                 }
                 None => {
                     let is_mask = place.id == R_IN || place.id == R_OUT;
-                    let wanted = !is_mask || backend::wants_input_mask(gate, place.id);
+                    let wanted = !is_mask || backend::wants_mask(gate, place.id);
                     if wanted && shape.field(place.id).source != Source::Dealer {
                         let key = backend::eval_key(eval, place.id);
                         streams.push(layout::Stream { key, to: place.at, bytes: place.bytes });

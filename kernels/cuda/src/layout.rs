@@ -8,16 +8,16 @@ use std::ops::Range;
 use suf_gate::{Gate, KeyShape, Party, Role, Segment, Source, layout::FieldId};
 
 /// Most fields of a gate, the wire's masks included.
-pub(crate) const FIELDS: usize = 24;
+pub(crate) const FIELDS: usize = 32;
 
 /// Most numbers per element that an evaluation keeps from one exchange to the next.
-pub(crate) const STATES: usize = 6;
+pub(crate) const STATES: usize = 8;
 
 /// Most segments of a message.
-pub(crate) const SEGMENTS: usize = 16;
+pub(crate) const SEGMENTS: usize = 32;
 
-/// Most streams that a chunk is expanded from: two parties' and the dealer's of every field.
-pub(crate) const MAX_STREAMS: usize = 3 * FIELDS;
+/// Most streams that a chunk is expanded from: their round keys fit a block's shared memory beside the cipher's table.
+pub(crate) const MAX_STREAMS: usize = 64;
 
 /// Alignment of everything on the GPU: a block of the cipher, and the widest access.
 pub(crate) const ALIGN: usize = 16;

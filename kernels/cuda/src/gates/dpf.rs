@@ -7,7 +7,7 @@ use suf_gate::{
     ring::WIRE,
 };
 
-use super::{LINE, LOOKUP, Plan, TREE, Task, WORD, define_line, message};
+use super::{LINE, LOOKUP, Plan, TREE, Task, WINDOW, WORD, define_line, message};
 use crate::header::Source;
 
 /// The kernels of a gate, and the order in which they run.
@@ -26,7 +26,7 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
     ];
     fields.into_iter().for_each(|(name, id)| source.field(name, id));
     source.define("SHIFT", curve.shift);
-    source.define("T_BITS", gate.t_bits());
+    source.define("TREE_BITS", gate.t_bits() - 1);
     source.define("WINDOW_BITS", gate.window_bits());
     // Seen from the window's first point, place k stands for t = k - 2^(bits - 1).
     let half = 1i64 << (gate.window_bits() - 1);
@@ -36,6 +36,7 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
     define_line(&mut source, curve);
     source.code(TREE);
     source.code(LOOKUP);
+    source.code(WINDOW);
     source.code(LINE);
     source.code(include_str!("../../cu/dpf.cu"));
     let shape = gate.key_shape();

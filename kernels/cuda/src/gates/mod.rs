@@ -3,14 +3,20 @@
 mod dpf;
 mod onehot;
 mod sigma;
+mod suf;
 mod suf_lut;
 
 use suf_gate::{BackendError, Curve, Gate, KeyShape, Shape, layout::FieldId, lookup::{LEAF_BITS, LookupIds}, ring::WIRE};
 
-use crate::header::Source;
+use crate::{
+    header::Source,
+    layout::{FIELDS, SEGMENTS},
+};
 
 const TREE: &str = include_str!("../../cu/tree.cuh");
 const LOOKUP: &str = include_str!("../../cu/lookup.cuh");
+const WHOLE: &str = include_str!("../../cu/whole.cuh");
+const WINDOW: &str = include_str!("../../cu/window.cuh");
 const LINE: &str = include_str!("../../cu/line.cuh");
 
 /// A gate's kernels.
@@ -65,12 +71,19 @@ const WORD: f64 = 8.0;
 impl Plan {
     /// Of `gate`.
     pub(crate) fn of(gate: &Gate) -> Result<Self, BackendError> {
+        let segments = gate.exchanges().iter().map(Vec::len).max().unwrap_or(0);
+        if gate.key_shape().fields().len() > FIELDS || segments > SEGMENTS {
+            return Err(BackendError::Unavailable(format!(
+                "{} needs more than the {FIELDS} key fields or {SEGMENTS} opened values that a GPU's kernels take",
+                gate.name()
+            )));
+        }
         match gate.shape() {
             Shape::Sigma(gate) => Ok(sigma::plan(gate)),
             Shape::SufLut(gate) => Ok(suf_lut::plan(gate)),
             Shape::Onehot(gate) => Ok(onehot::plan(gate)),
             Shape::Dpf(gate) => Ok(dpf::plan(gate)),
-            _ => Err(BackendError::Unavailable(format!("{} has no kernels for a GPU", gate.protocol()))),
+            Shape::Suf(gate) => suf::plan(gate),
         }
     }
 }
@@ -102,6 +115,7 @@ fn define_tree_lookup(source: &mut Source, ids: LookupIds, bits: u8, table: &[i3
     let entries: Vec<i32> = (0..table.len()).map(|place| table[(table.len() - place) % table.len()]).collect();
     source.lookup("LOOKUP", &entries);
     source.code(LOOKUP);
+    source.code(WHOLE);
     source.code(include_str!("../../cu/tree_lookup.cuh"));
 }
 
