@@ -35,6 +35,8 @@ const OPTIONS: [&str; 10] = [
     "con1=null,fd:2",
     "umid=suf",
 ];
+/// The variable by which a process knows that it is inside.
+const INSIDE: &str = "SUF_LAB_KERNEL";
 /// Variables that a command inside has from outside, besides those of ours.
 const PASSED: [&str; 4] = ["HOME", "LANG", "PATH", "RUST_LOG"];
 /// Lines of what the kernel says at its end, if it ends badly.
@@ -44,6 +46,12 @@ const LAST_LINES: usize = 3;
 #[must_use]
 pub fn is_installed() -> bool {
     in_path(KERNEL) && Path::new(MODULES).is_dir()
+}
+
+/// Whether this process runs in such a kernel, started by [`run`].
+#[must_use]
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
 }
 
 /// Runs `command` in such a kernel, in this folder and with our environment's `SUF_*`, `RUST_LOG` and `PATH`; its exit
@@ -125,7 +133,7 @@ fn script(command: &[OsString], cwd: &Path, status: &Path) -> Vec<u8> {
     }
     script.extend_from_slice(
         format!(
-            "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\n\
+            "export {INSIDE}=uml PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\n\
              off() {{ sync; poweroff -f >/dev/null 2>&1 || echo o >/proc/sysrq-trigger; }}\n\
              stty -F /dev/tty0 -opost; stty -F /dev/tty1 -opost\n\
              mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs run /run\n\

@@ -5,15 +5,17 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use suf_control::{client as control, v1::Fault};
+use suf_lab::{Host, Lab, Network};
 use suf_link::{Identity, Pki};
 use suf_wire::{PartyId, Role};
 use tempfile::TempDir;
@@ -42,6 +44,46 @@ pub struct Setup {
     pub shaped: bool,
     /// "auto", "cpu" or "cuda".
     pub backend: String,
+    /// Where they run.
+    pub placement: Placement,
+}
+
+/// Where the three processes run.
+#[derive(Debug, Clone, Default)]
+pub enum Placement {
+    /// On this machine's loopback interface.
+    #[default]
+    Loopback,
+    /// Each on its host of a lab; this process is on the client's.
+    Lab(Arc<Lab>),
+}
+
+impl Placement {
+    /// An address of `host` on `network`, with a port of the system's choice.
+    fn address(&self, host: Host, network: Network) -> SocketAddr {
+        let address = match self {
+            Self::Loopback => Ipv4Addr::LOCALHOST,
+            Self::Lab(_) => host.address(network),
+        };
+        (address, 0).into()
+    }
+
+    /// A command that will run on `host`.
+    fn command(&self, host: Host, program: &Path) -> Command {
+        match self {
+            Self::Loopback => Command::new(program),
+            Self::Lab(lab) => lab.command(host, program),
+        }
+    }
+
+    /// The addresses that the certificates are good for, besides each role's own name; none: those of loopback.
+    fn addresses(&self) -> BTreeMap<Role, Vec<String>> {
+        let Self::Lab(_) = self else { return BTreeMap::new() };
+        let roles =
+            [(Role::Dealer, Host::Dealer), (Role::Party0, Host::Party0), (Role::Party1, Host::Party1)];
+        let all = |host: Host| Network::ALL.map(|network| host.address(network).to_string()).to_vec();
+        roles.into_iter().map(|(role, host)| (role, all(host))).collect()
+    }
 }
 
 /// The three processes and a client's and an operator's identity for them.
@@ -75,7 +117,7 @@ impl Cluster {
             .tempdir()
             .map_err(|error| Error::here(Fault::Device, format!("no temporary folder: {error}")))?;
         let path = folder.path();
-        Pki::create(&path.join("pki"), &BTreeMap::new())
+        Pki::create(&path.join("pki"), &setup.placement.addresses())
             .map_err(|error| Error::here(Fault::Device, error.to_string()))?;
         let identity = |role: Role| {
             Identity::load_from(&path.join("pki"), role.name())
@@ -83,11 +125,13 @@ impl Cluster {
         };
         let (client, operator) = (identity(Role::Client)?, identity(Role::Operator)?);
 
-        let dealer = Daemon::start(path, "dealer", &dealer_config(setup))?;
+        let start = |host, config: &str| Daemon::start(path, &setup.placement, host, config);
+        let dealer = start(Host::Dealer, &dealer_config(setup))?;
         let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
-        let first = Daemon::start(path, "party0", &party_config(setup, PartyId::P0, &keys, "127.0.0.1:0"))?;
+        let listen = setup.placement.address(Host::Party0, Network::Peer).to_string();
+        let first = start(Host::Party0, &party_config(setup, PartyId::P0, &keys, &listen))?;
         let peer = first.ready.peer.clone().ok_or_else(|| first.not_ready("no peer address"))?;
-        let second = Daemon::start(path, "party1", &party_config(setup, PartyId::P1, &keys, &peer))?;
+        let second = start(Host::Party1, &party_config(setup, PartyId::P1, &keys, &peer))?;
         Ok(Self { parties: [first, second], dealer, client, operator, _folder: folder })
     }
 
@@ -162,7 +206,8 @@ struct Ready {
 
 impl Daemon {
     /// Starts `suf dealer` or `suf party` with `config`, and waits for its line.
-    fn start(folder: &Path, name: &'static str, config: &str) -> Result<Self, Error> {
+    fn start(folder: &Path, placement: &Placement, host: Host, config: &str) -> Result<Self, Error> {
+        let name = host.name();
         let config_path = folder.join(format!("{name}.toml"));
         let log = folder.join(format!("{name}.log"));
         let written = File::create(&config_path).and_then(|mut file| file.write_all(config.as_bytes()));
@@ -170,9 +215,10 @@ impl Daemon {
         let log_file = File::create(&log).map_err(|error| Error::write(&log, error))?;
         let program = std::env::current_exe()
             .map_err(|error| Error::here(Fault::Device, format!("this program's path: {error}")))?;
-        let command = if name == "dealer" { "dealer" } else { "party" };
+        let command = if host == Host::Dealer { "dealer" } else { "party" };
         // The child ends when its standard input does, hence with this process, however that ends.
-        let mut child = Command::new(program)
+        let mut child = placement
+            .command(host, &program)
             .args([command, "--config"])
             .arg(&config_path)
             .arg("--until-stdin-closes")
@@ -287,28 +333,36 @@ fn peak_of(status: &str) -> u64 {
 
 impl Setup {
     /// The link as the configurations name it: they stand in another folder than the one that the user's path is from.
-    fn link(&self) -> String {
-        match std::path::absolute(&self.link) {
-            Ok(path) if self.link.contains(['/', '.']) => path.display().to_string(),
-            _ => self.link.clone(),
+    fn link(&self, host: Host) -> String {
+        let link = match &self.placement {
+            Placement::Lab(lab) if host == Host::Dealer => &lab.plan().dealer.name,
+            _ => &self.link,
+        };
+        match std::path::absolute(link) {
+            Ok(path) if link.contains(['/', '.']) => path.display().to_string(),
+            _ => link.clone(),
         }
     }
 }
 
 fn dealer_config(setup: &Setup) -> String {
-    let (link, Setup { shaped, backend, .. }) = (setup.link(), setup);
+    let (link, Setup { shaped, backend, placement, .. }) = (setup.link(Host::Dealer), setup);
+    let [keys, control] =
+        [Network::Keys, Network::Control].map(|network| placement.address(Host::Dealer, network));
     format!(
-        "listen = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\nlink = {link:?}\nshaped = {shaped}\n\
+        "listen = \"{keys}\"\ncontrol = \"{control}\"\nlink = {link:?}\nshaped = {shaped}\n\
          backend = {backend:?}\n{}",
         identity_config("dealer")
     )
 }
 
 fn party_config(setup: &Setup, party: PartyId, keys: &str, peer: &str) -> String {
-    let (link, Setup { shaped, backend, .. }) = (setup.link(), setup);
+    let host = if party == PartyId::P0 { Host::Party0 } else { Host::Party1 };
+    let (link, Setup { shaped, backend, placement, .. }) = (setup.link(host), setup);
+    let control = placement.address(host, Network::Control);
     let verb = if party == PartyId::P0 { "listen" } else { "connect" };
     format!(
-        "party = {}\ncontrol = \"127.0.0.1:0\"\npeer = {{ {verb} = {peer:?} }}\ndealer = {keys:?}\n\
+        "party = {}\ncontrol = \"{control}\"\npeer = {{ {verb} = {peer:?} }}\ndealer = {keys:?}\n\
          state_dir = \"{party}\"\nlink = {link:?}\nshaped = {shaped}\nbackend = {backend:?}\n{}",
         party.index(),
         identity_config(party.role().name())
@@ -331,7 +385,12 @@ mod tests {
 
     #[test]
     fn configs_are_toml_with_paths_beside_them() {
-        let setup = Setup { link: "loopback".into(), shaped: false, backend: "cpu".into() };
+        let setup = Setup {
+            link: "loopback".into(),
+            shaped: false,
+            backend: "cpu".into(),
+            placement: Placement::Loopback,
+        };
         let dealer: toml::Table = dealer_config(&setup).parse().unwrap();
         assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));
         let party: toml::Table =

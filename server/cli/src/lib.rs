@@ -21,5 +21,6 @@ pub mod report;
 mod runtime;
 mod tables;
 pub mod tensor;
+pub mod witness;
 
 pub use commands::main;

@@ -398,7 +398,7 @@ pub(crate) mod tests {
             bits_received: 69_000,
             rounds: 3,
             declared_rounds: 3,
-            link: Some(Link { kind: "loopback".into(), rtt_ms: 0.1, rate_bps: 0.0 }),
+            link: Some(Link { kind: "loopback".into(), rtt_ms: 0.1, ..Link::default() }),
             ..Figures::default()
         }
     }

@@ -100,6 +100,7 @@ impl Host {
             kind: self.parts.link_kind.to_string(),
             rtt_ms: 0.0,
             rate_bps: self.parts.profile.rate_bps as f64,
+            ..v1::Link::default()
         }
     }
 
@@ -107,7 +108,15 @@ impl Host {
     #[must_use]
     pub fn peer_link(&self) -> Option<v1::Link> {
         let connection = self.peer.now()?;
-        Some(v1::Link { rtt_ms: crate::timing::ms(connection.rtt()), ..self.link_description() })
+        let moved = connection.udp_stats();
+        Some(v1::Link {
+            rtt_ms: crate::timing::ms(connection.rtt()),
+            bytes_sent: moved.bytes_sent,
+            bytes_received: moved.bytes_received,
+            datagrams_sent: moved.datagrams_sent,
+            datagrams_received: moved.datagrams_received,
+            ..self.link_description()
+        })
     }
 
     /// When this party's certificate ends, to the day.

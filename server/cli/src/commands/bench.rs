@@ -4,19 +4,21 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use suf_control::v1::{Batch, BatchState, Fault, ListBatchesRequest, RunState, dealer_client::DealerClient};
 use suf_gate::{Gate, Protocol, gatefile::GateFile};
-use suf_link::LinkProfile;
+use suf_lab::Lab;
+use suf_link::{LinkKind, LinkProfile};
 use suf_wire::BatchId;
 use tonic::transport::Channel;
 
 use super::progress::Progress;
 use crate::{
     client::{Parties, Sink},
-    cluster::{Cluster, Setup},
+    cluster::{Cluster, Placement, Setup},
     error::Error,
     exports, gates, models, npy, provenance,
     records::{self, Record, Row, Sample},
     report, runtime, tables,
     tensor::{Accuracy, Tensor},
+    witness::Witness,
 };
 
 /// Name of the link that is not shaped.
@@ -58,8 +60,9 @@ pub(crate) struct Args {
     /// Measured runs of each row.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental, or a path.
-    #[arg(long, value_delimiter = ',', default_value = LOOPBACK)]
+    /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental, or a path [default:
+    /// loopback; within `suf lab`, its link].
+    #[arg(long, value_delimiter = ',')]
     links: Vec<String>,
     /// What computes.
     #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"])]
@@ -206,7 +209,18 @@ fn rows(args: &Args, input: Option<&npy::Array>) -> Result<Vec<Size>, Error> {
 
 /// The links by name, each with what the processes are told.
 fn links(args: &Args) -> Result<Vec<Setup>, Error> {
-    args.links
+    let lab = Lab::of_environment().map_err(|error| Error::lab(&error))?;
+    if let Some(lab) = lab {
+        if !args.links.is_empty() {
+            return Err(Error::usage("a lab has one link, its own: leave --links out"));
+        }
+        let link = lab.plan().peer.name.clone();
+        let placement = Placement::Lab(Arc::new(lab));
+        return Ok(vec![Setup { link, shaped: false, backend: args.backend.clone(), placement }]);
+    }
+    let default = [LOOPBACK.to_owned()];
+    let named = if args.links.is_empty() { &default[..] } else { &args.links };
+    named
         .iter()
         .map(|link| {
             let path = fs::canonicalize(link).ok().filter(|_| link.contains(['/', '.']));
@@ -218,7 +232,7 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
             // The processes run in another folder.
             let link = path.map_or_else(|| link.clone(), |path| path.display().to_string());
             let shaped = link != LOOPBACK;
-            Ok(Setup { link, shaped, backend: args.backend.clone() })
+            Ok(Setup { link, shaped, backend: args.backend.clone(), placement: Placement::Loopback })
         })
         .collect()
 }
@@ -248,10 +262,19 @@ async fn measure_all(
 ) -> Result<(), Error> {
     let parties = cluster.connect().await?;
     let mut dealer = cluster.dealer().await?;
+    let before = match &setup.placement {
+        Placement::Lab(lab) => Some((lab, Witness::read(lab, &parties).await?)),
+        Placement::Loopback => None,
+    };
     for job in jobs {
         let record = measure(args, setup, job, &parties, &mut dealer, cluster, progress).await?;
         progress.line(&tables::line(&record));
         records.push(record);
+    }
+    if let Some((lab, before)) = before {
+        for line in Witness::read(lab, &parties).await?.agree(&before)? {
+            progress.line(&line);
+        }
     }
     Ok(())
 }
@@ -293,7 +316,12 @@ async fn measure(
         gate: &job.gate,
         tensor: &job.tensor,
     };
-    Ok(Record::new(row, &samples, &accuracy, cluster.peak_memory(), load))
+    let mut record = Record::new(row, &samples, &accuracy, cluster.peak_memory(), load);
+    if let Placement::Lab(_) = setup.placement {
+        // The parties see a network; only who shaped it knows.
+        record.link_kind = LinkKind::Netem.to_string();
+    }
+    Ok(record)
 }
 
 /// What the dealer measured for a batch.

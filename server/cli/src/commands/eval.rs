@@ -14,7 +14,7 @@ use super::{
 use crate::{
     choose::Measured,
     client::{Outcome, Parties, Sink},
-    cluster::{Cluster, Setup},
+    cluster::{Cluster, Placement, Setup},
     error::Error,
     gates, npy,
     npy::Array,
@@ -89,7 +89,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             let parties = Parties::connect([&urls[0], &urls[1]], &args.identity.load()?).await?;
             return evaluate(args, &file, input, candidates, &parties).await;
         }
-        let setup = Setup { link: "loopback".into(), shaped: false, backend: args.backend.clone() };
+        let setup = Setup {
+            link: "loopback".into(),
+            shaped: false,
+            backend: args.backend.clone(),
+            placement: Placement::Loopback,
+        };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect().await {
             Ok(parties) => evaluate(args, &file, input, candidates, &parties).await,

@@ -3,11 +3,13 @@
 mod bench;
 mod describe;
 mod eval;
+mod lab;
 mod pki;
 mod progress;
 mod remote;
 mod report;
 mod runs;
+mod slope;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,7 @@ enum Command {
     #[command(subcommand)]
     Pki(pki::Command),
     Report(report::Args),
+    Lab(lab::Args),
     /// Run the dealer: it makes one-time keys for the two parties.
     Dealer {
         #[command(flatten)]
@@ -89,6 +92,10 @@ pub fn main() -> ExitCode {
         Command::Cancel(args) => runs::cancel(&args),
         Command::Pki(command) => pki::run(&command),
         Command::Report(args) => report::run(&args),
+        Command::Lab(args) => match lab::run(&args) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Command::Dealer { args, life } => return life.bound(|| suf_dealer::run(args)),
         Command::Party { args, life } => return life.bound(|| suf_server::run(args)),
         Command::Completions { shell } => {

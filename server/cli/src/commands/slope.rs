@@ -1,0 +1,193 @@
+//! `suf lab slope`: rounds as a slope.
+//!
+//! With parties that start up to one delay apart, one of them sees a message early and the other late, and their times
+//! differ by up to two delays; the mean of both is rounds * delay + what does not depend on it, whoever starts first.
+
+use std::{io::Write, sync::Arc};
+
+use serde::Serialize;
+use suf_control::v1::{Fault, RunState};
+use suf_gate::Gate;
+use suf_lab::{Host, Lab, LabPlan, Line, NamedProfile};
+use suf_link::LinkProfile;
+
+use super::{lab::SlopeArgs, progress::Progress};
+use crate::{
+    client::{Parties, Sink},
+    cluster::{Cluster, Placement, Setup},
+    error::Error,
+    gates, runtime,
+    tensor::Tensor,
+};
+
+/// The slope may be off by this share.
+const TOLERANCE: f64 = 0.02;
+/// A rate that every kernel carries, and that short messages do not notice.
+const RATE_BPS: u64 = 100_000_000;
+
+/// One protocol's line.
+#[derive(Debug, Serialize)]
+struct Slope {
+    protocol: &'static str,
+    gate: String,
+    elements: u64,
+    declared_rounds: u32,
+    /// Causal depth, as measured at the link.
+    measured_rounds: u32,
+    /// Milliseconds of evaluation for each millisecond of delay.
+    #[serde(flatten)]
+    line: Line,
+    /// Delay of one direction and evaluation (mean of both parties, least of the repeats), in milliseconds.
+    points: Vec<(f64, f64)>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
+    let gates = gates(args)?;
+    // The daemons read the slowest profile: its windows suffice for all.
+    let slowest = args.delays_ms.iter().copied().fold(0.0, f64::max);
+    let file = tempfile::Builder::new().suffix(".toml").tempfile();
+    let mut file = file.map_err(|error| Error::here(Fault::Device, format!("no temporary file: {error}")))?;
+    let text = toml::to_string(&profile(slowest)).map_err(Error::usage)?;
+    file.write_all(text.as_bytes()).map_err(|error| Error::write(file.path(), error))?;
+    let slowest = NamedProfile::find(&file.path().display().to_string()).map_err(Error::usage)?;
+
+    let failed = |error: suf_lab::LabError| Error::lab(&error);
+    let mut lab = Lab::up(LabPlan::uniform(slowest.clone())).map_err(failed)?;
+    lab.enter(Host::Client).map_err(failed)?;
+    let slopes = runtime::block_on(async {
+        let setup = Setup {
+            link: slowest.name,
+            shaped: false,
+            backend: "cpu".into(),
+            placement: Placement::Lab(Arc::new(Lab::join(lab.name()).map_err(failed)?)),
+        };
+        let mut cluster = Cluster::start(&setup)?;
+        let result = measure(args, &gates, &mut lab, &cluster).await;
+        let result = result.map_err(|error| cluster.explain(error));
+        cluster.stop().await;
+        result
+    })?;
+    print(args, &slopes)
+}
+
+fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {
+    let mut delays = args.delays_ms.clone();
+    delays.sort_by(f64::total_cmp);
+    delays.dedup();
+    if delays.len() < 3 {
+        return Err(Error::usage(
+            "give at least three different --delays-ms: two points are always on a line",
+        ));
+    }
+    let file = gates::file(&args.gate)?;
+    if args.protocols.is_empty() {
+        return Ok(gates::available(&file, None));
+    }
+    args.protocols.iter().map(|protocol| gates::gate(&file, *protocol, None)).collect()
+}
+
+/// A link of that delay whose queue holds two round trips.
+fn profile(delay_ms: f64) -> LinkProfile {
+    let mtu = 1500;
+    let round_trip_packets = RATE_BPS as f64 / 8.0 * 2.0 * delay_ms / 1e3 / f64::from(mtu);
+    LinkProfile {
+        rate_bps: RATE_BPS,
+        delay_ms,
+        limit_packets: 1000 + 2 * round_trip_packets.ceil() as u32,
+        mtu,
+        jitter_ms: 0.0,
+        loss: 0.0,
+        pacing: true,
+    }
+}
+
+async fn measure(
+    args: &SlopeArgs,
+    gates: &[Gate],
+    lab: &mut Lab,
+    cluster: &Cluster,
+) -> Result<Vec<Slope>, Error> {
+    let parties = cluster.connect().await?;
+    let progress = Progress::new((gates.len() * args.delays_ms.len()) as u64);
+    let mut points = vec![Vec::new(); gates.len()];
+    let mut rounds = vec![0; gates.len()];
+    for delay_ms in &args.delays_ms {
+        let named = NamedProfile { name: format!("{delay_ms} ms"), profile: profile(*delay_ms) };
+        lab.reshape(LabPlan::uniform(named)).map_err(|error| Error::lab(&error))?;
+        for (index, gate) in gates.iter().enumerate() {
+            progress.doing(&format!("{} at {delay_ms} ms", gate.protocol()));
+            let (depth, eval_ms) = least(args, gate, &parties).await?;
+            rounds[index] = depth;
+            points[index].push((*delay_ms, eval_ms));
+            progress.step();
+        }
+    }
+    drop(progress);
+    let slope = |(gate, (points, measured_rounds)): (&Gate, (Vec<_>, u32))| Slope {
+        protocol: gate.protocol().name(),
+        gate: gate.name().to_owned(),
+        elements: args.elements,
+        declared_rounds: gate.declared().rounds.into(),
+        measured_rounds,
+        line: Line::fit(&points).expect("there are three delays"),
+        points,
+    };
+    Ok(gates.iter().zip(points.into_iter().zip(rounds)).map(slope).collect())
+}
+
+/// Causal depth, and the least of the repeats' evaluation times. One more run goes before them: QUIC learns the new delay.
+async fn least(args: &SlopeArgs, gate: &Gate, parties: &Parties) -> Result<(u32, f64), Error> {
+    let tensor = Arc::new(Tensor::Synthetic { elements: args.elements, domain: gate.domain() });
+    let mut least = f64::INFINITY;
+    let mut rounds = 0;
+    for number in 0..=args.repeats {
+        let outcome = parties.evaluate(gate, &tensor, None, &mut Unread).await?;
+        let [first, second] = outcome.figures;
+        rounds = first.rounds.max(second.rounds);
+        if number > 0 {
+            least = least.min(f64::midpoint(first.eval_ms, second.eval_ms));
+        }
+    }
+    Ok((rounds, least))
+}
+
+fn print(args: &SlopeArgs, slopes: &[Slope]) -> Result<(), Error> {
+    if args.json {
+        super::print_json(&slopes)?;
+    } else {
+        for slope in slopes {
+            let Slope { protocol, gate, declared_rounds, measured_rounds, line, .. } = slope;
+            println!(
+                "{protocol} {gate}: {declared_rounds} rounds declared, {measured_rounds} by causal depth, {:.3} by slope \
+                 (and {:.2} ms without any delay; no point is farther than {:.2} ms from the line)",
+                line.slope, line.intercept, line.residual
+            );
+        }
+    }
+    let wrong = slopes.iter().find(|slope| !slope.agrees());
+    wrong.map_or(Ok(()), |slope| {
+        let what = format!(
+            "{} has {} rounds by its declaration, {} by causal depth, and {:.3} by slope",
+            slope.protocol, slope.declared_rounds, slope.measured_rounds, slope.line.slope
+        );
+        Err(Error::here(Fault::Bug, what))
+    })
+}
+
+impl Slope {
+    fn agrees(&self) -> bool {
+        let declared = f64::from(self.declared_rounds);
+        self.measured_rounds == self.declared_rounds
+            && (self.line.slope - declared).abs() <= TOLERANCE * declared
+    }
+}
+
+/// Outputs are judged by `bench` and `eval`.
+struct Unread;
+
+impl Sink for Unread {
+    fn take(&mut self, _: u32, _: &[i64]) {}
+
+    fn state(&mut self, _: RunState) {}
+}
