@@ -342,6 +342,7 @@ impl World {
                 let key = node.keys[chunk as usize].take().expect("a key is loaded once");
                 self.local(me, Event::Key { chunk, key: KeyBytes::new(key) });
             }
+            Action::Align => self.local(me, Event::Aligned),
             Action::Compute(work) => {
                 let event = work.run(&self.backend).map_or_else(Event::Failed, Event::Done);
                 self.local(me, event);

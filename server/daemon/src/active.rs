@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
+    time::{Duration, Instant},
 };
 
 use suf_control::v1;
@@ -27,6 +28,9 @@ use crate::{
     workers,
 };
 
+/// What the runtime's timer may be late by.
+const TIMER_TICK: Duration = Duration::from_millis(2);
+
 /// A run at work.
 #[derive(Debug)]
 pub struct ActiveRun {
@@ -45,7 +49,7 @@ struct Inner {
     container: Received,
     output: Vec<Vec<u64>>,
     /// Moved over the connection before the first exchange.
-    traffic_before: Traffic,
+    traffic_before: Option<Traffic>,
     link: LinkFigures,
     cancelled: bool,
 }
@@ -85,7 +89,7 @@ impl ActiveRun {
                 keys: None,
                 container: Received::default(),
                 output: vec![Vec::new(); chunks],
-                traffic_before: Traffic::default(),
+                traffic_before: None,
                 link: LinkFigures::default(),
                 cancelled: false,
             }),
@@ -180,7 +184,7 @@ impl ActiveRun {
         let transcript = transcript.lock().expect("no holder panics").digest();
         let mut inner = self.lock();
         inner.link = LinkFigures {
-            traffic: connection.udp_stats().since(inner.traffic_before),
+            traffic: connection.udp_stats().since(inner.traffic_before.unwrap_or_default()),
             rtt_ms: crate::timing::ms(connection.rtt()),
         };
         drop(inner);
@@ -220,6 +224,7 @@ impl ActiveRun {
                 self.host.runtime().spawn_blocking(move || this.feed(this.burn()));
             }
             Action::LoadKey(chunk) => return self.load_key(inner, chunk),
+            Action::Align => self.align(inner),
             Action::Compute(work) => self.compute(work),
             Action::Output { chunk, shares } => inner.output[chunk as usize] = shares,
             Action::Enter(phase) => self.enter(inner, phase),
@@ -272,6 +277,25 @@ impl ActiveRun {
         });
     }
 
+    /// Lets half a round trip pass. The peer sends nothing before it hears that this party is ready, which is on its way
+    /// only now: what moves from here on is the gate's.
+    fn align(self: &Arc<Self>, inner: &mut Inner) {
+        let Some(connection) = self.connection.get() else { return };
+        inner.traffic_before = Some(connection.udp_stats());
+        let begin = Instant::now() + connection.path().min_rtt / 2;
+        let this = Arc::clone(self);
+        self.host.evaluation().spawn(async move {
+            // The runtime's timer ticks in milliseconds; the rest of the way is watched.
+            if let Some(nearly) = begin.checked_sub(TIMER_TICK).filter(|nearly| *nearly > Instant::now()) {
+                tokio::time::sleep_until(nearly.into()).await;
+            }
+            while Instant::now() < begin {
+                tokio::task::yield_now().await;
+            }
+            this.feed(Event::Aligned);
+        });
+    }
+
     fn enter(&self, inner: &mut Inner, phase: Phase) {
         inner.timing.enter(phase);
         let state = match phase {
@@ -284,7 +308,7 @@ impl ActiveRun {
             Phase::Ended => return,
         };
         if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
-            inner.traffic_before = connection.udp_stats();
+            inner.traffic_before.get_or_insert_with(|| connection.udp_stats());
         }
         self.entry.view.send_modify(|view| view.state = state.into());
     }

@@ -28,6 +28,8 @@ pub enum Event {
         /// Its bytes.
         key: KeyBytes,
     },
+    /// Half a round trip has passed since [`Action::Align`].
+    Aligned,
     /// Work is done.
     Done(Done),
     /// The link's meter, read after the last exchange.
@@ -49,6 +51,8 @@ pub enum Action {
     LoadKey(u32),
     /// Compute, on any thread; report with [`Event::Done`], or [`Event::Failed`].
     Compute(Work),
+    /// Wait until the peer has had the time to hear that this party is ready; report with [`Event::Aligned`].
+    Align,
     /// A chunk's output shares, for the client.
     Output {
         /// Which chunk.

@@ -155,6 +155,11 @@ impl Run {
             Event::Input { chunk, shares } => self.on_input(chunk, shares),
             Event::Burnt(burnt) => self.on_burnt(burnt),
             Event::Key { chunk, key } => self.on_key(chunk, key),
+            Event::Aligned if self.is_loaded() && self.peer_ready => {
+                self.begin_evaluation();
+                Ok(())
+            }
+            Event::Aligned => Err(Failure::new(Fault::Bug, format!("aligned while {:?}", self.phase))),
             Event::Done(done) => self.on_done(done),
             Event::Measured(measured) => self.on_measured(measured),
             Event::Failed(failure) => Err(failure),
@@ -176,7 +181,9 @@ impl Run {
             }
             PeerMessage::Ready { run } if run == self.plan.run && !self.peer_ready => {
                 self.peer_ready = true;
-                self.begin_when_ready();
+                if self.is_loaded() {
+                    self.begin_evaluation();
+                }
                 Ok(())
             }
             PeerMessage::Frame(frame) => self.on_frame(frame),
@@ -406,21 +413,27 @@ impl Run {
         }
     }
 
-    /// Says that x_hat and the keys of the first window are in place.
+    /// Says that x_hat and the keys of the first window are in place. If the peer said so before, it will learn of it half
+    /// a round trip from now: this party waits as long, so that both begin at one time. Neither ends later for it, and the
+    /// time of the gate is the time of its rounds, not of who happened to be ready first.
     fn ready_when_loaded(&mut self) {
-        if self.phase == Phase::AwaitingPeer && self.staged >= self.first_window() {
+        if self.is_loaded() {
             self.send(PeerMessage::Ready { run: self.plan.run }, Causal::START);
-            self.begin_when_ready();
+            if self.peer_ready {
+                self.actions.push_back(Action::Align);
+            }
         }
     }
 
-    fn begin_when_ready(&mut self) {
-        if self.phase == Phase::AwaitingPeer && self.staged >= self.first_window() && self.peer_ready {
-            self.enter(Phase::Evaluating);
-            for chunk in 0..self.first_window() {
-                self.begin(chunk);
-            }
+    fn begin_evaluation(&mut self) {
+        self.enter(Phase::Evaluating);
+        for chunk in 0..self.first_window() {
+            self.begin(chunk);
         }
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.phase == Phase::AwaitingPeer && self.staged >= self.first_window()
     }
 
     fn begin(&mut self, chunk: u32) {

@@ -1,0 +1,130 @@
+//! Every configuration file that ships is parsed, and the README's commands are the program's.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use suf_gate::{gatefile::GateFile, spec::SpecFile};
+use suf_link::LinkProfile;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+#[test]
+fn every_file_in_config_is_parsed_by_its_reader() {
+    let config = root().join("config");
+    let mut parsed = 0;
+    for path in files(&config) {
+        let text = read(&path);
+        let place = path.strip_prefix(&config).expect("within config").display().to_string();
+        let name = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        match place.as_str() {
+            "dealer.toml" => {
+                suf_dealer::Config::parse(&text, &path).expect("dealer.toml");
+            }
+            "party0.toml" | "party1.toml" => {
+                let party = suf_server::Config::parse(&text, &path).expect("a party's file");
+                assert_eq!(party.party().role().name(), name);
+            }
+            "models.toml" => assert_eq!(
+                suf_cli::models::all().keys().map(String::as_str).collect::<BTreeSet<_>>(),
+                toml::from_str::<toml::Table>(&text)
+                    .expect("models.toml")
+                    .keys()
+                    .map(String::as_str)
+                    .collect()
+            ),
+            _ if place.starts_with("links/") => {
+                LinkProfile::parse(&place, &text).expect("a link profile");
+                assert!(
+                    LinkProfile::BUILT_IN.iter().any(|(known, _)| *known == name),
+                    "{place} does not ship"
+                );
+            }
+            _ if place.starts_with("gates/") => {
+                let gate = GateFile::parse(&place, &text).expect("a gate file");
+                assert_eq!(gate.name(), name);
+                assert!(GateFile::builtin_names().any(|known| known == name), "{place} does not ship");
+            }
+            _ if place.starts_with("specs/") => {
+                SpecFile::parse(&place, &text).expect("an operator specification");
+            }
+            other => panic!("config/{other} has no reader"),
+        }
+        parsed += 1;
+    }
+    assert!(parsed > 15, "{parsed} files");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_in_every_kind_of_file() {
+    let strange = |path: &str| format!("colour = \"blue\"\n{}", read(&root().join("config").join(path)));
+    let path = Path::new("strange.toml");
+    let errors = [
+        suf_dealer::Config::parse(&strange("dealer.toml"), path).expect_err("unknown key").to_string(),
+        suf_server::Config::parse(&strange("party0.toml"), path).expect_err("unknown key").to_string(),
+        LinkProfile::parse("strange", &strange("links/lan.toml")).expect_err("unknown key").to_string(),
+        GateFile::parse("strange", &strange("gates/gelu.toml")).expect_err("unknown key").to_string(),
+        SpecFile::parse("strange", &strange("specs/hard-swish-quadratic.toml"))
+            .expect_err("unknown key")
+            .to_string(),
+    ];
+    for error in errors {
+        assert!(error.contains("colour"), "{error}");
+    }
+}
+
+#[test]
+fn the_readmes_commands_are_known_to_the_program() {
+    let readme = read(&root().join("README.md"));
+    let mut tried = 0;
+    for line in readme.lines() {
+        let command = line.split('#').next().unwrap_or_default().trim();
+        let Some(arguments) = command
+            .strip_prefix("cargo run --release --bin suf -- ")
+            .or_else(|| command.strip_prefix("suf "))
+        else {
+            continue;
+        };
+        let arguments: Vec<_> = arguments.split_whitespace().collect();
+        // --help parses the subcommand and its position; options are checked against the help text.
+        let words = arguments.iter().take_while(|word| !word.starts_with('-'));
+        let output = Command::new(PROGRAM).args(words).arg("--help").output().expect("suf starts");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for option in arguments.iter().filter(|word| word.starts_with("--")) {
+            assert!(text.contains(option), "{command}: the program has no {option}");
+        }
+        tried += 1;
+    }
+    assert!(tried >= 3, "the README has {tried} commands");
+}
+
+#[test]
+fn describing_a_gate_needs_nothing_running() {
+    let output = Command::new(PROGRAM).args(["describe", "gelu"]).output().expect("suf starts");
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["onehot", "sigma", "dpf", "suf-lut", "575.375", "92.125"] {
+        assert!(text.contains(word), "'{word}' is missing in:\n{text}");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests stand in the root")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
