@@ -12,7 +12,7 @@ use crate::{
     memory::KeyMemory,
     pack, planes,
     prg::Stream,
-    simd::{BLOCK_BYTES, Level},
+    simd::{self, BLOCK_BYTES, Level},
     tree::{DealtTrees, RightBits, Tree},
 };
 
@@ -22,6 +22,9 @@ pub(crate) const TILE: usize = 256;
 
 /// Bytes of a ring element in a message and in the fields that pack it.
 pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
+
+const OUT_OF_TURN: BackendError =
+    BackendError::Misuse("a message out of turn or of another length than the gate's");
 
 /// The element ranges of a chunk, tile by tile.
 pub(crate) fn tiles(elems: usize) -> impl Iterator<Item = Range<usize>> {
@@ -57,6 +60,12 @@ impl ChunkKey {
 
     /// Checks that `incoming` and this party's own last message, `sent`, are those of the exchange before `step`.
     pub(crate) fn check_turn(&self, step: usize, sent: &[u8], incoming: &[u8]) -> Result<(), BackendError> {
+        let expected = self.check_incoming(step, incoming)?;
+        if sent.len() == expected { Ok(()) } else { Err(OUT_OF_TURN) }
+    }
+
+    /// Checks that `incoming` is the peer's message of the exchange before `step`, and returns its length.
+    pub(crate) fn check_incoming(&self, step: usize, incoming: &[u8]) -> Result<usize, BackendError> {
         let gate = &self.job.gate;
         let expected = match step {
             0 => 0,
@@ -65,11 +74,7 @@ impl ChunkKey {
             }
             _ => gate.message_bytes(step - 1, self.job.elems),
         };
-        if sent.len() == expected && incoming.len() == expected {
-            Ok(())
-        } else {
-            Err(BackendError::Misuse("a message out of turn or of another length than the gate's"))
-        }
+        if incoming.len() == expected { Ok(expected) } else { Err(OUT_OF_TURN) }
     }
 
     /// Field `id`, delivered or expanded from this party's seed.
@@ -119,7 +124,7 @@ impl ChunkKey {
 
     /// XORs this party's mask `id` into planes of a message, and zeroes what lies beyond the last element.
     pub(crate) fn mask_planes(&self, id: FieldId, message: &mut [u8]) {
-        pack::xor_into(message, &self.field(id).whole());
+        self.field(id).xor_into(message);
         planes::clear_padding(message, self.job.elems.div_ceil(8), self.job.elems);
     }
 }
@@ -141,12 +146,25 @@ impl FieldBytes<'_> {
     /// The bytes `range`, which starts at a multiple of 16; `scratch` holds them if they have to be made.
     pub(crate) fn read<'a>(&'a self, range: Range<usize>, scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] {
         match self {
-            Self::Delivered(bytes) => &bytes[range],
+            Self::Delivered(bytes) => {
+                // The next tile is read when this one has been worked on.
+                let next = range.end..bytes.len().min(range.end + range.len());
+                simd::prefetch(&bytes[next]);
+                &bytes[range]
+            }
             Self::Expanded { stream, .. } => {
                 scratch.resize(range.len(), 0);
                 stream.fill(range.start, scratch);
                 scratch
             }
+        }
+    }
+
+    /// XORs all bytes into `data`.
+    pub(crate) fn xor_into(&self, data: &mut [u8]) {
+        match self {
+            Self::Delivered(bytes) => pack::xor_into(data, bytes),
+            Self::Expanded { stream, .. } => stream.xor(0, data),
         }
     }
 
@@ -180,6 +198,53 @@ pub(crate) fn unpack_elements(packed: &[u8]) -> Vec<u64> {
 fn eval_stream(job: &EvalJob, level: Level, id: FieldId) -> Stream {
     let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
     Stream::at(level, domain.key(&job.seed, id))
+}
+
+/// An uncorrelated field at the dealer: both parties' streams.
+pub(crate) struct OwnSums {
+    streams: [Stream; 2],
+    width: usize,
+    /// Room for a tile of each.
+    tiles: Zeroizing<Vec<u8>>,
+}
+
+impl OwnSums {
+    /// The sums of packed ring elements.
+    pub(crate) fn elements(&mut self, range: Range<usize>, sums: &mut [u64]) {
+        let [mine, theirs] = self.expand(range);
+        pack::unpack_sum(WIRE.bits().into(), mine, theirs, sums);
+    }
+
+    /// The sums of numbers of two bytes, modulo 2^`bits`.
+    pub(crate) fn words(&mut self, bits: u8, range: Range<usize>, sums: &mut [u16]) {
+        let [mine, theirs] = self.expand(range).map(|bytes| bytes.as_chunks::<2>().0);
+        let mask = u16::MAX >> (16 - bits);
+        for ((sum, mine), theirs) in sums.iter_mut().zip(mine).zip(theirs) {
+            *sum = u16::from_le_bytes(*mine).wrapping_add(u16::from_le_bytes(*theirs)) & mask;
+        }
+    }
+
+    fn expand(&mut self, range: Range<usize>) -> [&[u8]; 2] {
+        let (offset, len) = (range.start * self.width, range.len() * self.width);
+        let (mine, theirs) = self.tiles.split_at_mut(TILE * self.width);
+        let mut expanded = [&mut mine[..len], &mut theirs[..len]];
+        for (stream, bytes) in self.streams.iter().zip(&mut expanded) {
+            stream.fill(offset, bytes);
+        }
+        expanded.map(|bytes| &*bytes)
+    }
+}
+
+/// A shared field in the making.
+pub(crate) struct SharedField {
+    /// The seeded side's.
+    stream: Stream,
+    /// Bytes of an element.
+    width: usize,
+    /// Where the field starts in the seeded side's key, if that is delivered.
+    seeded_at: Option<usize>,
+    /// Where it starts in the explicit side's.
+    explicit_at: usize,
 }
 
 /// Where a tree's common fields stand: one after another.
@@ -253,12 +318,25 @@ impl<'j> KeyWriter<'j> {
         sum
     }
 
-    /// Sum of both parties' streams of the uncorrelated packed ring elements `id`.
-    pub(crate) fn own_elements(&mut self, id: FieldId) -> Zeroizing<Vec<u64>> {
-        let [bytes_0, bytes_1] = self.own(id);
-        let mut sum = Zeroizing::new(vec![0; self.job.elems]);
-        pack::unpack_sum(WIRE.bits().into(), &bytes_0, &bytes_1, &mut sum);
-        sum
+    /// Sum of both parties' streams of the uncorrelated packed ring elements `id`, which nobody receives.
+    pub(crate) fn own_elements(&self, id: FieldId) -> Zeroizing<Vec<u64>> {
+        let mut sums = Zeroizing::new(vec![0; self.job.elems]);
+        let mut own = self.own_sums(id);
+        for range in tiles(self.job.elems) {
+            own.elements(range.clone(), &mut sums[range]);
+        }
+        sums
+    }
+
+    /// Sums of both parties' streams of the uncorrelated field `id`, which nobody receives, tile by tile.
+    pub(crate) fn own_sums(&self, id: FieldId) -> OwnSums {
+        let (shape, width) = (self.shape(), self.shape().field(id).width.bytes(1));
+        debug_assert!([Role::Seeded, Role::Explicit].iter().all(|role| !shape.delivered(id, *role)));
+        OwnSums {
+            streams: self.job.party_seeds.each_ref().map(|seed| self.stream(seed, id)),
+            width,
+            tiles: Zeroizing::new(vec![0; 2 * TILE * width]),
+        }
     }
 
     /// The first `len` bytes of the dealer's stream of field `id`.
@@ -271,20 +349,40 @@ impl<'j> KeyWriter<'j> {
     /// Shares the field `id`. For each tile, `subtract` gets the element range and the seeded side's share and turns it
     /// into the explicit side's.
     pub(crate) fn shared(&mut self, id: FieldId, mut subtract: impl FnMut(Range<usize>, &mut [u8])) {
-        debug_assert_eq!(self.shape().field(id).source, Source::Shared);
-        let seeded = self.seeded();
-        let stream = self.stream(&self.job.party_seeds[seeded.index()], id);
-        let width = self.shape().field(id).width.bytes(1);
-        let mut tile = Zeroizing::new(vec![0; TILE * width]);
+        let field = self.shared_field(id);
         for range in tiles(self.job.elems) {
-            let tile = &mut tile[..range.len() * width];
-            stream.fill(range.start * width, tile);
-            if self.shape().delivered(id, Role::Seeded) {
-                self.append(seeded, id, tile);
-            }
-            subtract(range, tile);
-            self.append(seeded.other(), id, tile);
+            subtract(range.clone(), self.seeded_tile(&field, range));
         }
+    }
+
+    /// The next field of the layout, shared, to be written tile by tile.
+    pub(crate) fn shared_field(&mut self, id: FieldId) -> SharedField {
+        debug_assert_eq!(self.shape().field(id).source, Source::Shared);
+        let (seeded, width) = (self.seeded(), self.shape().field(id).width);
+        let len = width.bytes(self.job.elems);
+        SharedField {
+            stream: self.stream(&self.job.party_seeds[seeded.index()], id),
+            width: width.bytes(1),
+            seeded_at: self.shape().delivered(id, Role::Seeded).then(|| self.reserve(seeded, id, len).start),
+            explicit_at: self.reserve(seeded.other(), id, len).start,
+        }
+    }
+
+    /// A tile of the explicit side's share, which so far is the seeded side's.
+    pub(crate) fn seeded_tile(&mut self, field: &SharedField, range: Range<usize>) -> &mut [u8] {
+        let seeded = self.seeded();
+        let (offset, len) = (range.start * field.width, range.len() * field.width);
+        let [key_0, key_1] = &mut self.keys;
+        let (seeded_key, explicit_key) = match seeded {
+            Party::P0 => (key_0, key_1),
+            Party::P1 => (key_1, key_0),
+        };
+        let tile = &mut explicit_key.as_mut()[field.explicit_at + offset..][..len];
+        field.stream.fill(offset, tile);
+        if let Some(at) = field.seeded_at {
+            seeded_key.as_mut()[at + offset..][..len].copy_from_slice(tile);
+        }
+        tile
     }
 
     /// Shares the field `id` of ring elements in whole words: for each element, those of `values`.

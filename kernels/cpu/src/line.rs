@@ -12,7 +12,7 @@ use crate::{
     columns,
     key::{ChunkKey, KeyWriter, PACKED, TILE, tiles},
     pack,
-    simd::{Kernel, Simd},
+    simd::{Kernel, Level, Simd},
 };
 
 /// Ring elements with an opened w: kappa_0, tau_0, tau_1, C_0, C_1, B_01, B_10, B_11.
@@ -20,8 +20,14 @@ const WITH_W: usize = 8;
 /// Ring elements without: kappa_0, s, C_0, C_1, B_1.
 const WITHOUT_W: usize = 5;
 
-/// Ring elements of a tile, an array for each. Without w the last three arrays are not used.
-type Columns = [[u64; TILE]; WITH_W];
+/// Ring elements of a tile, an array for each, wiped when dropped. Without w the last three arrays are not used.
+pub(crate) struct Columns(Zeroizing<[[u64; TILE]; WITH_W]>);
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self(Zeroizing::new([[0; TILE]; WITH_W]))
+    }
+}
 
 /// Number of ring elements.
 fn count(opens_w: bool) -> usize {
@@ -29,16 +35,16 @@ fn count(opens_w: bool) -> usize {
 }
 
 /// a, the sum of both parties' masks of the entry, modulo 2^k.
-pub(crate) fn entry_masks(key: &mut KeyWriter<'_>, id: FieldId, curve: &Curve) -> Zeroizing<Vec<u16>> {
-    let [bytes_0, bytes_1] = key.own(id);
-    let k_mask = u16::MAX >> (16 - curve.mask_bits());
-    let pairs = bytes_0.as_chunks::<2>().0.iter().zip(bytes_1.as_chunks::<2>().0);
-    let sum =
-        |(a, b): (&[u8; 2], &[u8; 2])| u16::from_le_bytes(*a).wrapping_add(u16::from_le_bytes(*b)) & k_mask;
-    Zeroizing::new(pairs.map(sum).collect())
+pub(crate) fn entry_masks(key: &KeyWriter<'_>, id: FieldId, curve: &Curve) -> Zeroizing<Vec<u16>> {
+    let mut masks = Zeroizing::new(vec![0; key.elems()]);
+    let mut own = key.own_sums(id);
+    for range in tiles(key.elems()) {
+        own.words(curve.mask_bits(), range.clone(), &mut masks[range]);
+    }
+    masks
 }
 
-/// What the dealer knows of a chunk when it makes its ring elements.
+/// What the dealer knows of a chunk, or of a tile of it, when it makes its ring elements.
 pub(crate) struct Secrets<'a> {
     /// The masks of the wire.
     pub(crate) r_in: &'a [u64],
@@ -76,10 +82,9 @@ impl DealtLine {
 
     /// Shares the ring elements in the field `id`.
     pub(crate) fn deal(&self, key: &mut KeyWriter<'_>, id: FieldId, secrets: &Secrets<'_>) {
-        let (level, count) = (key.level(), count(self.opens_w));
-        let mut columns = Zeroizing::new([[0; TILE]; WITH_W]);
+        let level = key.level();
+        let mut columns = Columns::default();
         key.shared(id, |range, shares| {
-            columns::split(shares, &mut columns[..count]);
             let secrets = Secrets {
                 r_in: &secrets.r_in[range.clone()],
                 r_out: &secrets.r_out[range.clone()],
@@ -87,9 +92,22 @@ impl DealtLine {
                 by_p0: &secrets.by_p0[range.clone()],
                 choice_masks: &secrets.choice_masks[range],
             };
-            level.dispatch(Subtract { line: self, secrets, columns: &mut columns });
-            columns::join(&columns[..count], shares);
+            self.subtract(level, secrets, &mut columns, shares);
         });
+    }
+
+    /// Turns one side's shares of a tile's ring elements into the other's.
+    pub(crate) fn subtract(
+        &self,
+        level: Level,
+        secrets: Secrets<'_>,
+        columns: &mut Columns,
+        shares: &mut [u8],
+    ) {
+        let count = count(self.opens_w);
+        columns::split(shares, &mut columns.0[..count]);
+        level.dispatch(Subtract { line: self, secrets, columns: &mut columns.0 });
+        columns::join(&columns.0[..count], shares);
     }
 
     /// The ring elements of one element. Numbers are modulo 2^64; products with secret bits stand in for selections.
@@ -122,11 +140,11 @@ impl DealtLine {
     }
 }
 
-/// Turns one side's shares of a tile's ring elements into the other's.
+/// Subtracts a tile's shares from its ring elements.
 struct Subtract<'a> {
     line: &'a DealtLine,
     secrets: Secrets<'a>,
-    columns: &'a mut Columns,
+    columns: &'a mut [[u64; TILE]; WITH_W],
 }
 
 impl Kernel for Subtract<'_> {
@@ -159,12 +177,27 @@ impl Kernel for Subtract<'_> {
 
 /// What has been opened of a chunk before its last exchange.
 pub(crate) struct Opened<'a> {
-    /// The masked wire.
-    pub(crate) x_hat: &'a [u64],
+    /// The masked wire; what is made of it takes its place.
+    pub(crate) wire: &'a mut [u64],
     /// m.
     pub(crate) entries: &'a [u16],
     /// w, in bit 0, and pos, in bit 1.
     pub(crate) choices: &'a [u16],
+}
+
+/// Opens the masked entries m: both parties' segments of `bits` bits, at most 16, added up.
+pub(crate) fn open_entries(bits: u8, mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
+    let mut entries = vec![0; elems];
+    let mut wide = [0; TILE];
+    for range in tiles(elems) {
+        let bytes = pack::packed_bytes(bits.into(), range.start)..pack::packed_bytes(bits.into(), range.end);
+        let wide = &mut wide[..range.len()];
+        pack::unpack_sum(bits.into(), &mine[bytes.clone()], &theirs[bytes], wide);
+        for (entry, wide) in entries[range].iter_mut().zip(wide) {
+            *entry = *wide as u16;
+        }
+    }
+    entries
 }
 
 /// A party's side: a linear function of an element's ring elements whose coefficients are public.
@@ -185,27 +218,27 @@ impl OutputLine {
         Self { opens_w, slopes, entry_bits: curve.mask_bits() }
     }
 
-    /// The message: this party's shares of y_hat, made from its shares of the ring elements in the field `id`.
-    pub(crate) fn message(&self, key: &ChunkKey, id: FieldId, opened: &Opened<'_>) -> Vec<u8> {
-        let (level, elems) = (key.level(), opened.x_hat.len());
+    /// The message: this party's shares of y_hat, made from its shares of the ring elements in the field `id`. They also
+    /// take the place of the wire.
+    pub(crate) fn message(&self, key: &ChunkKey, id: FieldId, opened: Opened<'_>) -> Vec<u8> {
+        let (level, elems) = (key.level(), opened.wire.len());
         let columns_len = count(self.opens_w);
         let width = columns_len * PACKED;
         let field = key.field(id);
         let mut scratch = Zeroizing::new(Vec::new());
-        let mut columns = Zeroizing::new([[0; TILE]; WITH_W]);
-        let mut outputs = [0; TILE];
+        let mut columns = Columns::default();
         let mut message = vec![0; elems * PACKED];
         for range in tiles(elems) {
             let shares = field.read(range.start * width..range.end * width, &mut scratch);
-            columns::split(shares, &mut columns[..columns_len]);
+            columns::split(shares, &mut columns.0[..columns_len]);
+            let wire = &mut opened.wire[range.clone()];
             let opened = Opened {
-                x_hat: &opened.x_hat[range.clone()],
+                wire: &mut *wire,
                 entries: &opened.entries[range.clone()],
                 choices: &opened.choices[range.clone()],
             };
-            level.dispatch(Output { line: self, opened, columns: &columns, outputs: &mut outputs });
-            let place = &mut message[range.start * PACKED..range.end * PACKED];
-            pack::pack(WIRE.bits().into(), &outputs[..range.len()], place);
+            level.dispatch(Output { line: self, opened, columns: &columns.0 });
+            pack::pack(WIRE.bits().into(), wire, &mut message[range.start * PACKED..range.end * PACKED]);
         }
         message
     }
@@ -239,26 +272,25 @@ fn output<const OPENS_W: bool>(
         .wrapping_add(b)
 }
 
-/// A tile's shares of y_hat.
+/// Makes a tile's shares of y_hat.
 struct Output<'a> {
     line: &'a OutputLine,
     opened: Opened<'a>,
-    columns: &'a Columns,
-    outputs: &'a mut [u64; TILE],
+    columns: &'a [[u64; TILE]; WITH_W],
 }
 
 impl Output<'_> {
     #[inline(always)]
     fn run_line<const OPENS_W: bool>(self) {
-        let Self { line, opened: Opened { x_hat, entries, choices }, columns, outputs } = self;
+        let Self { line, opened: Opened { wire, entries, choices }, columns } = self;
         let (slopes, entry_bits) = (line.slopes, line.entry_bits);
-        let n = x_hat.len().min(TILE);
-        let (x_hat, entries, choices) = (&x_hat[..n], &entries[..n], &choices[..n]);
+        let n = wire.len().min(TILE);
+        let (wire, entries, choices) = (&mut wire[..n], &entries[..n], &choices[..n]);
         for i in 0..n {
             let shares = std::array::from_fn(|column| columns[column][i]);
             let (w, pos) = (choices[i] & 1, choices[i] >> 1);
-            let public = [x_hat[i], entries[i].into(), w.into(), pos.into()];
-            outputs[i] = output::<OPENS_W>(slopes, entry_bits, shares, public);
+            let public = [wire[i], entries[i].into(), w.into(), pos.into()];
+            wire[i] = output::<OPENS_W>(slopes, entry_bits, shares, public) & WIRE.mask();
         }
     }
 }

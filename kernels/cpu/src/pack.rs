@@ -61,6 +61,15 @@ pub fn unpack_sum(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u64]) {
     by_width!(width, unpack_two(mine, theirs, values));
 }
 
+/// Opens additive shares of which this party has kept its own unpacked: adds the segment's to them mod 2^`width`.
+///
+/// # Panics
+/// If `width` is not in 1..=48 or `packed` has not [`packed_bytes`] bytes.
+pub fn add_unpacked(width: u32, packed: &[u8], values: &mut [u64]) {
+    assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
+    by_width!(width, unpack_onto(packed, values));
+}
+
 /// XORs `other` into `data`.
 ///
 /// # Panics
@@ -100,35 +109,43 @@ fn pack_group<const W: usize>(group: &[u64; GROUP]) -> [u8; MAX_WIDTH as usize] 
 }
 
 fn unpack_one<const W: usize>(packed: &[u8], values: &mut [u64]) {
-    unpack_wide::<W, 1>([packed], values);
+    unpack_wide::<W, 1, false>([packed], values);
+}
+
+fn unpack_onto<const W: usize>(packed: &[u8], values: &mut [u64]) {
+    unpack_wide::<W, 1, true>([packed], values);
 }
 
 fn unpack_two<const W: usize>(mine: &[u8], theirs: &[u8], values: &mut [u64]) {
-    unpack_wide::<W, 2>([mine, theirs], values);
+    unpack_wide::<W, 2, false>([mine, theirs], values);
 }
 
-/// The sums mod 2^W of the values in `N` segments.
-fn unpack_wide<const W: usize, const N: usize>(segments: [&[u8]; N], values: &mut [u64]) {
+/// The sums mod 2^W of the values in `N` segments, and with `ONTO` of what is there.
+fn unpack_wide<const W: usize, const N: usize, const ONTO: bool>(segments: [&[u8]; N], values: &mut [u64]) {
     // Groups that can be read in whole words without passing the segment's end.
     let inner = (segments[0].len().saturating_sub(PADDED) / W).min(values.len() / GROUP);
     let (head, tail) = values.split_at_mut(inner * GROUP);
     for (i, group) in head.chunks_exact_mut(GROUP).enumerate() {
-        unpack_group::<W, N>(segments.map(|segment| array(&segment[i * W..][..PADDED])), group);
+        unpack_group::<W, N, ONTO>(segments.map(|segment| array(&segment[i * W..][..PADDED])), group);
     }
     for (i, group) in tail.chunks_mut(GROUP).enumerate() {
         let from = segments.map(|segment| padded(&segment[(inner + i) * W..]));
         let mut whole = [0; GROUP];
-        unpack_group::<W, N>(from.each_ref(), &mut whole);
+        whole[..group.len()].copy_from_slice(group);
+        unpack_group::<W, N, ONTO>(from.each_ref(), &mut whole);
         group.copy_from_slice(&whole[..group.len()]);
     }
 }
 
 #[inline(always)]
-fn unpack_group<const W: usize, const N: usize>(from: [&[u8; PADDED]; N], group: &mut [u64]) {
+fn unpack_group<const W: usize, const N: usize, const ONTO: bool>(
+    from: [&[u8; PADDED]; N],
+    group: &mut [u64],
+) {
     let group: &mut [u64; GROUP] = group.try_into().expect("a group has eight values");
     for (i, value) in group.iter_mut().enumerate() {
         let (byte, shift) = (i * W / 8, i * W % 8);
-        let mut sum = 0u64;
+        let mut sum = if ONTO { *value } else { 0 };
         for bytes in from {
             // At most 48 + 7 bits: one word holds them.
             sum = sum.wrapping_add(u64::from_le_bytes(*array(&bytes[byte..byte + 8])) >> shift);
@@ -207,6 +224,9 @@ mod tests {
             let mut sums = vec![0; a.len()];
             unpack_sum(width, &segments[0], &segments[1], &mut sums);
             assert!((0..a.len()).all(|i| sums[i] == a[i].wrapping_add(b[i]) & mask), "{width} bits");
+            let mut onto = a.clone();
+            add_unpacked(width, &segments[1], &mut onto);
+            assert!(onto == sums, "{width} bits, onto the other share");
         }
     }
 

@@ -39,7 +39,8 @@ fn to_words_portable(planes: &[u8], plane_bytes: usize, words: &mut [u16]) {
 pub(crate) fn open(mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
     let mut opened = mine.to_vec();
     pack::xor_into(&mut opened, theirs);
-    to_words(&opened, elems).to_vec()
+    // Opened: no longer a secret to wipe.
+    std::mem::take(&mut *to_words(&opened, elems))
 }
 
 /// The inverse of [`to_words`] for a tile: writes the low bits of `words` to `planes`, of `plane_bytes` bytes each, from

@@ -1,5 +1,7 @@
 //! One party's evaluation of `dpf`.
 
+use std::mem;
+
 use suf_gate::{
     BackendError, ChunkEval, Party, Shape,
     dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
@@ -10,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     key::{ChunkKey, TILE, tiles},
-    line::{Opened, OutputLine},
+    line::{self, Opened, OutputLine},
     lookup::{Lookup, Sums},
     pack, planes,
     simd::BLOCK_BYTES,
@@ -21,7 +23,9 @@ use crate::{
 pub(crate) struct DpfEval {
     key: ChunkKey,
     gate: Dpf,
-    x_hat: Vec<u64>,
+    /// The masked wire until the last exchange, from then on this party's shares of y_hat.
+    wire: Vec<u64>,
+    output_shared: bool,
     /// This party's message of the exchange before.
     sent: Vec<u8>,
 }
@@ -36,12 +40,12 @@ impl DpfEval {
             return Err(BackendError::Misuse("an input of another length than the chunk's"));
         }
         let gate = gate.clone();
-        Ok(Self { key, gate, x_hat, sent: Vec::new() })
+        Ok(Self { key, gate, wire: x_hat, output_shared: false, sent: Vec::new() })
     }
 
     /// Shares pos and m.
     fn share_window(&self) -> Vec<u8> {
-        let (elems, curve, party) = (self.x_hat.len(), self.gate.curve(), self.key.job().party);
+        let (elems, curve, party) = (self.wire.len(), self.gate.curve(), self.key.job().party);
         let tree = super::tree(self.key.level(), &self.gate);
         let [roots, words, leaves] = [ROOT, SEED_CW, LEAF_CW].map(|id| self.key.field(id));
         let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch] =
@@ -74,7 +78,7 @@ impl DpfEval {
         for range in tiles(elems) {
             let n = range.len();
             let mut tops = [0u8; TILE / 8];
-            for (e, x_hat) in self.x_hat[range.clone()].iter().enumerate() {
+            for (e, x_hat) in self.wire[range.clone()].iter().enumerate() {
                 let v = x_hat >> curve.shift;
                 tops[e / 8] |= ((v >> tree_bits & 1) as u8 & first) << (e % 8);
                 centres[e] = !v & ((1 << tree_bits) - 1);
@@ -103,20 +107,17 @@ impl DpfEval {
     }
 
     /// Opens pos and m, and shares y_hat.
-    fn share_output(&self, incoming: &[u8]) -> Vec<u8> {
-        let elems = self.x_hat.len();
+    fn share_output(&mut self, incoming: &[u8]) -> Vec<u8> {
+        let elems = self.wire.len();
         let plane_bytes = elems.div_ceil(8);
         // w is 1, in bit 0.
         let positive = planes::open(&self.sent[..plane_bytes], &incoming[..plane_bytes], elems);
         let choices: Vec<u16> = positive.iter().map(|pos| 1 | pos << 1).collect();
-        let mut entries = vec![0; elems];
-        let bits = self.gate.curve().mask_bits().into();
-        pack::unpack_sum(bits, &self.sent[plane_bytes..], &incoming[plane_bytes..], &mut entries);
-        // k <= 16.
-        let entries: Vec<u16> = entries.iter().map(|entry| *entry as u16).collect();
+        let bits = self.gate.curve().mask_bits();
+        let entries = line::open_entries(bits, &self.sent[plane_bytes..], &incoming[plane_bytes..], elems);
         let line = OutputLine::new(self.gate.curve(), false, self.key.job().party);
-        let opened = Opened { x_hat: &self.x_hat, entries: &entries, choices: &choices };
-        line.message(&self.key, RING, &opened)
+        let opened = Opened { wire: &mut self.wire, entries: &entries, choices: &choices };
+        line.message(&self.key, RING, opened)
     }
 }
 
@@ -124,18 +125,30 @@ impl ChunkEval for DpfEval {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
         self.key.check_turn(step, &self.sent, incoming)?;
         let message = match step {
-            0 => self.share_window(),
-            1 => self.share_output(incoming),
+            0 => {
+                let message = self.share_window();
+                self.sent.clone_from(&message);
+                message
+            }
+            1 => {
+                let message = self.share_output(incoming);
+                // Kept unpacked in the place of the wire.
+                self.output_shared = true;
+                self.sent = Vec::new();
+                message
+            }
             _ => return Err(BackendError::Misuse("a step that the gate does not have")),
         };
-        self.sent.clone_from(&message);
         Ok(message)
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.key.check_turn(2, &self.sent, incoming)?;
-        let mut outputs = vec![0; self.x_hat.len()];
-        pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
+        self.key.check_incoming(2, incoming)?;
+        if !mem::take(&mut self.output_shared) {
+            return Err(BackendError::Misuse("the last exchange has not taken place"));
+        }
+        let mut outputs = mem::take(&mut self.wire);
+        pack::add_unpacked(WIRE.bits().into(), incoming, &mut outputs);
         Ok(outputs)
     }
 }

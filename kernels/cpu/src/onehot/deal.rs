@@ -2,97 +2,154 @@
 
 use suf_gate::{
     Party,
-    layout::{R_IN, R_OUT},
+    layout::{FieldId, R_IN, R_OUT},
     onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, Onehot},
 };
-use zeroize::Zeroizing;
+use zeroize::{DefaultIsZeroes, Zeroizing};
 
 use super::{
     Digits, digit, state,
     truth::{self, LowWords, ROW_BITS},
 };
 use crate::{
-    key::{KeyWriter, TILE},
-    line::{self, DealtLine, Secrets},
+    key::{KeyWriter, SharedField, TILE, tiles},
+    line::{Columns, DealtLine, Secrets},
     planes,
     simd::{Kernel, Simd},
 };
 
 /// Writes both parties' keys of a chunk.
 pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
-    let (curve, elems) = (gate.curve(), key.elems());
-    let r_in = key.own_elements(R_IN);
-    let r_out = key.own_elements(R_OUT);
+    let (curve, elems, level) = (gate.curve(), key.elems(), key.level());
+    let (mut r_in, mut r_out) = (key.own_sums(R_IN), key.own_sums(R_OUT));
+    let mut entry_masks = key.own_sums(ENTRY_MASK);
     let bit_masks = planes::to_words(&key.own_planes(BIT_MASKS), elems);
-    let entry_masks = line::entry_masks(key, ENTRY_MASK, curve);
-
-    let t_mask = (1u64 << gate.t_bits()) - 1;
-    let shifted = Zeroizing::new(r_in.iter().map(|r| r >> curve.shift & t_mask).collect::<Vec<_>>());
     let digits = Digits::of(gate);
-    let level = key.level();
-
-    let mut by_p0 = Zeroizing::new(vec![0; elems]);
-    let mut values = Zeroizing::new([0; TILE]);
+    let t_mask = (1u64 << gate.t_bits()) - 1;
     let explicit_holds = u16::from(key.seeded() == Party::P1);
-    key.shared(HOT_WINDOW, |range, shares| {
-        digits.window(&shifted[range.clone()], &mut *values);
-        let (values, by_p0) = (&values[..range.len()], &mut by_p0[range]);
-        digit::xor_hot(level, curve.window_bits, shares, values, by_p0);
-        by_p0.iter_mut().for_each(|held| *held ^= explicit_holds);
-    });
-    // Who holds the 1 of the other digits does not matter.
-    let mut held = Zeroizing::new([0; TILE]);
-    for (i, bits) in digits.all() {
-        key.shared(gate.hot_digit(i), |range, shares| {
-            digits.upper(i, &shifted[range.clone()], &mut *values);
-            digit::xor_hot(level, bits, shares, &values[..range.len()], &mut held[..range.len()]);
-        });
-    }
+    let line = DealtLine::new(curve, !gate.digits().is_empty());
 
-    // Masks of the rows that the select table is looked up at.
-    let mut row_masks = bit_masks.clone();
-    if let Some((table, masks)) = gate.combine_table() {
-        let masks = planes::to_words(&key.dealers(masks, 3 * elems.div_ceil(8)), elems);
-        key.shared(table, |range, shares| {
-            level.dispatch(XorTables::<3, _> {
-                shares,
-                rows: &bit_masks[range.clone()],
-                outputs: &masks[range],
-                table: combine_words,
-            });
-        });
-        for (row, mask) in row_masks.iter_mut().zip(masks.iter()) {
-            let window = *row & ((1 << state::LOWER) - 1);
-            *row = window | mask << state::LOWER | *row >> state::top(2) << state::top(1);
+    // In the order of the layout.
+    let hot_window = key.shared_field(HOT_WINDOW);
+    let hot_digits: Vec<_> =
+        digits.all().map(|(i, bits)| (bits, key.shared_field(gate.hot_digit(i)))).collect();
+    let combine = gate.combine_table().map(|(table, masks)| Table::new(key, table, masks, 3));
+    let select = gate.select_table().map(|(table, masks)| Table::new(key, table, masks, 2));
+    let ring = key.shared_field(gate.ring_elements());
+
+    let mut tile = Zeroizing::new(Tile::default());
+    let mut columns = Columns::default();
+    for range in tiles(elems) {
+        let n = range.len();
+        let Tile { r_in: wire, r_out: out, t, values, entries, by_p0, held, rows, choices } = &mut *tile;
+        r_in.elements(range.clone(), &mut wire[..n]);
+        r_out.elements(range.clone(), &mut out[..n]);
+        entry_masks.words(curve.mask_bits(), range.clone(), &mut entries[..n]);
+        for (t, r) in t.iter_mut().zip(&wire[..n]) {
+            *t = r >> curve.shift & t_mask;
         }
-    }
-    let choice_masks = match gate.select_table() {
-        Some((table, masks)) => {
-            let masks = planes::to_words(&key.dealers(masks, 2 * elems.div_ceil(8)), elems);
-            let has_lower = gate.lower_digits() > 0;
-            key.shared(table, |range, shares| {
-                let (rows, outputs) = (&row_masks[range.clone()], &masks[range]);
-                if has_lower {
+
+        digits.window(&t[..n], values);
+        let shares = key.seeded_tile(&hot_window, range.clone());
+        digit::xor_hot(level, curve.window_bits, shares, &values[..n], &mut by_p0[..n]);
+        by_p0.iter_mut().for_each(|held| *held ^= explicit_holds);
+        for (i, (bits, field)) in hot_digits.iter().enumerate() {
+            digits.upper(i, &t[..n], values);
+            let shares = key.seeded_tile(field, range.clone());
+            // Who holds the 1 of these digits does not matter.
+            digit::xor_hot(level, *bits, shares, &values[..n], &mut held[..n]);
+        }
+
+        // Masks of the rows that the select table is looked up at.
+        rows[..n].copy_from_slice(&bit_masks[range.clone()]);
+        if let Some(Table { field, masks }) = &combine {
+            let shares = key.seeded_tile(field, range.clone());
+            let (states, outputs) = (&rows[..n], &masks[range.clone()]);
+            level.dispatch(XorTables::<3, _> { shares, rows: states, outputs, table: combine_words });
+            for (row, mask) in rows.iter_mut().zip(outputs) {
+                let window = *row & ((1 << state::LOWER) - 1);
+                *row = window | mask << state::LOWER | *row >> state::top(2) << state::top(1);
+            }
+        }
+        match &select {
+            Some(Table { field, masks }) => {
+                let shares = key.seeded_tile(field, range.clone());
+                let (rows, outputs) = (&rows[..n], &masks[range.clone()]);
+                if gate.lower_digits() > 0 {
                     level.dispatch(XorTables::<4, _> { shares, rows, outputs, table: select_words });
                 } else {
                     xor_small_select(shares, rows, outputs);
                 }
-            });
-            masks
+                choices[..n].copy_from_slice(outputs);
+            }
+            // Without digits w is 1 in the clear, and the only mask is that of p.
+            None => choices.iter_mut().zip(&rows[..n]).for_each(|(choice, p)| *choice = p << 1),
         }
-        // Without digits w is 1 in the clear, and the only mask is that of p.
-        None => Zeroizing::new(bit_masks.iter().map(|mask| mask << 1).collect()),
-    };
 
-    let secrets = Secrets {
-        r_in: &r_in,
-        r_out: &r_out,
-        entry_masks: &entry_masks,
-        by_p0: &by_p0,
-        choice_masks: &choice_masks,
-    };
-    DealtLine::new(curve, !gate.digits().is_empty()).deal(key, gate.ring_elements(), &secrets);
+        let secrets = Secrets {
+            r_in: &wire[..n],
+            r_out: &out[..n],
+            entry_masks: &entries[..n],
+            by_p0: &by_p0[..n],
+            choice_masks: &choices[..n],
+        };
+        line.subtract(level, secrets, &mut columns, key.seeded_tile(&ring, range));
+    }
 }
+
+/// A field of truth tables, and the masks of their outputs, a word for each element.
+struct Table {
+    field: SharedField,
+    masks: Zeroizing<Vec<u16>>,
+}
+
+impl Table {
+    fn new(key: &mut KeyWriter<'_>, field: FieldId, masks: FieldId, outputs: usize) -> Self {
+        let elems = key.elems();
+        let masks = key.dealers(masks, outputs * elems.div_ceil(8));
+        Self { field: key.shared_field(field), masks: planes::to_words(&masks, elems) }
+    }
+}
+
+/// What the dealer knows of a tile's elements.
+#[derive(Clone, Copy)]
+struct Tile {
+    r_in: [u64; TILE],
+    r_out: [u64; TILE],
+    /// The shifted mask, t's bits.
+    t: [u64; TILE],
+    /// A digit of it.
+    values: [u16; TILE],
+    /// The masks a.
+    entries: [u16; TILE],
+    /// Whether party 0 holds the 1 of the window's vector.
+    by_p0: [u16; TILE],
+    /// The same of a digit's vector and of the seeded side.
+    held: [u16; TILE],
+    /// The masks of the rows of the select table.
+    rows: [u16; TILE],
+    /// The masks of w and pos.
+    choices: [u16; TILE],
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        let (elements, words) = ([0; TILE], [0; TILE]);
+        Self {
+            r_in: elements,
+            r_out: elements,
+            t: elements,
+            values: words,
+            entries: words,
+            by_p0: words,
+            held: words,
+            rows: words,
+            choices: words,
+        }
+    }
+}
+
+impl DefaultIsZeroes for Tile {}
 
 /// XORs a tile's truth tables of `WORDS` words, permuted by the masks of the rows and hidden by the masks of the outputs,
 /// into its shares. `table` makes them of both masks.

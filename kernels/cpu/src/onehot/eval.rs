@@ -1,5 +1,7 @@
 //! One party's evaluation of `onehot`.
 
+use std::mem;
+
 use suf_gate::{
     BackendError, ChunkEval, Party, Shape,
     layout::FieldId,
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     key::{ChunkKey, TILE, tiles},
-    line::{Opened, OutputLine},
+    line::{self, Opened, OutputLine},
     lookup::Sums,
     pack, planes,
 };
@@ -24,7 +26,9 @@ use crate::{
 pub(crate) struct OnehotEval {
     key: ChunkKey,
     gate: Onehot,
-    x_hat: Vec<u64>,
+    /// The masked wire until the last exchange, from then on this party's shares of y_hat.
+    wire: Vec<u64>,
+    output_shared: bool,
     phases: Vec<Phase>,
     /// This party's message of the exchange before.
     sent: Vec<u8>,
@@ -67,7 +71,8 @@ impl OnehotEval {
         Ok(Self {
             key,
             gate,
-            x_hat,
+            wire: x_hat,
+            output_shared: false,
             phases,
             sent: Vec::new(),
             states: none(),
@@ -105,7 +110,7 @@ impl OnehotEval {
         for range in tiles(elems) {
             let n = range.len();
             let centre = 1 << (curve.window_bits - 1);
-            for (t, x_hat) in t.iter_mut().zip(&self.x_hat[range.clone()]) {
+            for (t, x_hat) in t.iter_mut().zip(&self.wire[range.clone()]) {
                 *t = ((x_hat >> curve.shift) + centre) & t_mask;
             }
             digits.window(&t[..n], &mut window);
@@ -139,8 +144,7 @@ impl OnehotEval {
             let len = pack::packed_bytes(entry_bits.into(), n);
             pack::pack(entry_bits.into(), &entries[..n], &mut packed[place..place + len]);
         }
-        pack::xor_into(planes, &self.key.field(BIT_MASKS).whole());
-        planes::clear_padding(planes, plane_bytes, elems);
+        self.key.mask_planes(BIT_MASKS, planes);
         message
     }
 
@@ -149,15 +153,8 @@ impl OnehotEval {
         let elems = self.elems();
         let planes_len = usize::from(self.gate.bit_planes()) * elems.div_ceil(8);
         self.states = self.open_planes(incoming, planes_len);
-        let mut entries = vec![0; elems];
-        pack::unpack_sum(
-            self.gate.curve().mask_bits().into(),
-            &self.sent[planes_len..],
-            &incoming[planes_len..],
-            &mut entries,
-        );
-        // k <= 16.
-        self.entries = entries.into_iter().map(|entry| entry as u16).collect();
+        let bits = self.gate.curve().mask_bits();
+        self.entries = line::open_entries(bits, &self.sent[planes_len..], &incoming[planes_len..], elems);
         if self.gate.digits().is_empty() {
             // w is 1, and p is pos.
             self.choices = self.states.iter().map(|p| 1 | p << 1).collect();
@@ -189,10 +186,10 @@ impl OnehotEval {
     }
 
     /// This party's shares of y_hat.
-    fn share_output(&self) -> Vec<u8> {
+    fn share_output(&mut self) -> Vec<u8> {
         let line = OutputLine::new(self.gate.curve(), !self.gate.digits().is_empty(), self.key.job().party);
-        let opened = Opened { x_hat: &self.x_hat, entries: &self.entries, choices: &self.choices };
-        line.message(&self.key, self.gate.ring_elements(), &opened)
+        let opened = Opened { wire: &mut self.wire, entries: &self.entries, choices: &self.choices };
+        line.message(&self.key, self.gate.ring_elements(), opened)
     }
 
     /// For every element, the bits of `OUTPUTS` tables of `ROWS` rows, `BYTES` bytes in all, that stand in the row which the
@@ -249,14 +246,23 @@ impl ChunkEval for OnehotEval {
             (Phase::Output, ..) => self.share_output(),
             _ => self.share_states(),
         };
-        self.sent.clone_from(&message);
+        if phase == Phase::Output {
+            // Kept unpacked in the place of the wire.
+            self.output_shared = true;
+            self.sent = Vec::new();
+        } else {
+            self.sent.clone_from(&message);
+        }
         Ok(message)
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.key.check_turn(self.phases.len(), &self.sent, incoming)?;
-        let mut outputs = vec![0; self.elems()];
-        pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
+        self.key.check_incoming(self.phases.len(), incoming)?;
+        if !mem::take(&mut self.output_shared) {
+            return Err(BackendError::Misuse("the last exchange has not taken place"));
+        }
+        let mut outputs = mem::take(&mut self.wire);
+        pack::add_unpacked(WIRE.bits().into(), incoming, &mut outputs);
         Ok(outputs)
     }
 }

@@ -1,7 +1,7 @@
 //! The inner product of [`crate::lookup`] on 512-bit registers.
 //!
 //! The entries are cut into digits, a byte each; 64 bits of a vector are a mask under which the digits of 64 places are
-//! added up in the bytes of a register. A digit has as many bits as can be summed over the whole vector in a byte.
+//! added up in the bytes of a register. A digit has as many bits as allow sums over four such registers in a byte.
 #![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
 
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +17,13 @@ use crate::lookup::{COUNTED_AT, ENTRIES_AT};
 /// Most digits of an entry.
 const MAX_DIGITS: usize = 4;
 
+/// Bits of a digit.
+const DIGIT_BITS: u32 = 6;
+
+/// Words of a vector whose digits are added up in the bytes of one register.
+#[cfg(target_arch = "x86_64")]
+const SUMMED: usize = (u8::MAX >> DIGIT_BITS) as usize + 1;
+
 /// Most words of 64 bits in a vector.
 const MAX_WORDS: usize = 16;
 
@@ -29,14 +36,24 @@ const GROUP: usize = 8;
 #[repr(align(64))]
 struct Line([u8; 64]);
 
+/// Numbers of the eight words from word i on; a permutation takes them modulo the words that there are.
+#[cfg(target_arch = "x86_64")]
+static FROM: [Line; MAX_WORDS] = {
+    let mut lines = [Line([0; 64]); MAX_WORDS];
+    let mut i = 0;
+    while i < 8 * MAX_WORDS {
+        lines[i / 8].0[i % 8 * 8] = (i / 8 + i % 8) as u8;
+        i += 1;
+    }
+    lines
+};
+
 /// A table whose entries are cut into digits.
 pub(crate) struct DigitTable {
     /// Words of 64 bits in a vector.
     words: usize,
     /// Digits of an entry.
     digits: usize,
-    /// Bits of a digit.
-    digit_bits: u32,
     /// What is added for every bit of a vector, besides the entry.
     least: i32,
     /// For each digit, the lowest first, those of all places.
@@ -52,23 +69,20 @@ impl DigitTable {
         if words > MAX_WORDS || !super::supported() {
             return None;
         }
-        // The largest b with words * (2^b - 1) < 256.
-        let digit_bits = (255 / words as u32 + 1).ilog2();
-        let digits = width.div_ceil(digit_bits).max(1) as usize;
+        let digits = width.div_ceil(DIGIT_BITS).max(1) as usize;
         if digits > MAX_DIGITS {
             return None;
         }
         let line = |digit: usize, word: usize| {
             let places = &entries[64 * word..];
-            let shift = digit_bits * digit as u32;
-            Line(std::array::from_fn(|i| (places[i] >> shift) as u8 & ((1u32 << digit_bits) - 1) as u8))
+            let shift = DIGIT_BITS * digit as u32;
+            Line(std::array::from_fn(|i| (places[i] >> shift) as u8 & ((1 << DIGIT_BITS) - 1)))
         };
         let mut counted_words = [0; MAX_WORDS];
         counted_words[..words].copy_from_slice(counted);
         Some(Self {
             words,
             digits,
-            digit_bits,
             least,
             entries: (0..digits)
                 .flat_map(|digit| (0..words).map(move |word| (digit, word)))
@@ -153,10 +167,18 @@ fn read<const WORDS: usize, const DIGITS: usize>(
         let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| table.counted[first + i].cast_signed());
         _mm512_setr_epi64(a, b, c, d, e, f, g, h)
     });
+    let mut rotated = Zeroizing::new([[0u64; MAX_WORDS]; GROUP]);
     for ((hot, places), out) in hot.chunks_exact(8 * WORDS * GROUP).zip(places).zip(out) {
         let mut sums = [_mm512_setzero_si512(); GROUP];
-        for ((hot, place), sums) in hot.chunks_exact(8 * WORDS).zip(places).zip(&mut sums) {
-            *sums = read_one(table, &entries, &counted, hot, *place);
+        let vectors = hot.chunks_exact(8 * WORDS).zip(places);
+        for (((hot, place), rotated), sums) in vectors.zip(&mut *rotated).zip(&mut sums) {
+            *sums = counts::<WORDS>(table, &counted, hot, *place, rotated);
+        }
+        // The masks are to come from memory: moving them over the integer registers takes twice as long.
+        let masks = black_box(&mut rotated);
+        for (masks, sums) in masks.iter().zip(&mut sums) {
+            let entries = add_entries(&entries, masks.first_chunk().expect("at most as many words"));
+            *sums = _mm512_add_epi64(*sums, _mm512_slli_epi64::<ENTRIES_AT>(entries));
         }
         let mut words = [0u64; GROUP];
         // SAFETY: the array is as long as a register.
@@ -165,35 +187,28 @@ fn read<const WORDS: usize, const DIGITS: usize>(
     }
 }
 
-/// Eight parts of one element's [`Sums`].
+/// Rotates a vector down by the place; eight parts of the counts in its [`Sums`], and what every bit adds to the entries.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
-fn read_one<const WORDS: usize, const DIGITS: usize>(
+fn counts<const WORDS: usize>(
     table: &DigitTable,
-    entries: &[[__m512i; WORDS]; DIGITS],
     counted: &[__m512i; 2],
     hot: &[u8],
     place: u16,
+    out: &mut [u64; MAX_WORDS],
 ) -> __m512i {
-    let lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
     let by = _mm512_set1_epi64(place.into());
-    // From these two on, in turn: a word of the rotated vector is made of two neighbours.
-    let near = _mm512_add_epi64(lanes, _mm512_srli_epi64::<6>(by));
-    let next = _mm512_add_epi64(near, _mm512_set1_epi64(1));
+    // From these on, in turn: a word of the rotated vector is made of two neighbours.
+    let near = load(&FROM[usize::from(place / 64) % MAX_WORDS].0);
 
     // The vector, and the same rotated down by the place; as often as fits eight words.
     let (vector, rotated) = if WORDS == 16 {
         let [low, high] = [load(&hot[..64]), load(&hot[64..])];
-        let rotate = |near: __m512i, next: __m512i| {
-            let [near, next] = [near, next].map(|index| _mm512_permutex2var_epi64(low, index, high));
-            _mm512_shrdv_epi64(near, next, by)
-        };
-        let eight = _mm512_set1_epi64(8);
-        (
-            [low, high],
-            [rotate(near, next), rotate(_mm512_add_epi64(near, eight), _mm512_add_epi64(next, eight))],
-        )
+        let far = _mm512_add_epi64(near, _mm512_set1_epi64(8));
+        let [first, second] = [near, far].map(|index| _mm512_permutex2var_epi64(low, index, high));
+        let next = [_mm512_alignr_epi64::<1>(second, first), _mm512_alignr_epi64::<1>(first, second)];
+        ([low, high], [_mm512_shrdv_epi64(first, next[0], by), _mm512_shrdv_epi64(second, next[1], by)])
     } else {
         let word = |i: usize| i64::from_le_bytes(hot.as_chunks::<8>().0[i % WORDS]);
         let vector = if WORDS == 8 {
@@ -201,22 +216,28 @@ fn read_one<const WORDS: usize, const DIGITS: usize>(
         } else {
             _mm512_setr_epi64(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7))
         };
-        let [near, next] = [near, next].map(|index| _mm512_permutexvar_epi64(index, vector));
+        let near = _mm512_permutexvar_epi64(near, vector);
+        let next = _mm512_alignr_epi64::<1>(near, near);
         ([vector; 2], [_mm512_shrdv_epi64(near, next, by); 2])
     };
 
-    let mut masks = [0u64; MAX_WORDS];
     let mut sums = _mm512_setzero_si512();
     for half in 0..WORDS.div_ceil(8) {
         // SAFETY: both halves of the array are as long as a register.
-        unsafe { _mm512_storeu_si512(masks.as_mut_ptr().add(8 * half).cast(), rotated[half]) };
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(8 * half).cast(), rotated[half]) };
         // Lane i has the places from 64 i on: all above those of lanes before the place's own.
-        let first = 8 * half as i64;
-        let below = _mm512_sub_epi64(
-            _mm512_add_epi64(by, _mm512_set1_epi64(1 - 64 * first)),
-            _mm512_slli_epi64::<6>(lanes),
+        let first = 512 * half as i64 - 1;
+        let starts = _mm512_setr_epi64(
+            first,
+            first + 64,
+            first + 128,
+            first + 192,
+            first + 256,
+            first + 320,
+            first + 384,
+            first + 448,
         );
-        let below = _mm512_max_epi64(below, _mm512_setzero_si512());
+        let below = _mm512_max_epi64(_mm512_sub_epi64(by, starts), _mm512_setzero_si512());
         let valid = if WORDS < 8 { (1u8 << WORDS) - 1 } else { !0 };
         let above = _mm512_maskz_sllv_epi64(valid, _mm512_set1_epi64(-1), below);
         let above = _mm512_popcnt_epi64(_mm512_and_si512(vector[half], above));
@@ -228,21 +249,35 @@ fn read_one<const WORDS: usize, const DIGITS: usize>(
             sums = _mm512_add_epi64(sums, _mm512_slli_epi64::<ENTRIES_AT>(least));
         }
     }
-
-    // The masks are to come from memory: moving them over the integer registers takes twice as long.
-    let masks = black_box(masks);
-    for (i, digits) in entries.iter().enumerate() {
-        // Two sums, so that an addition does not wait for the one before. A byte holds the sum of both.
-        let mut bytes = [_mm512_setzero_si512(); 2];
-        for (word, digits) in digits.iter().enumerate() {
-            bytes[word % 2] = _mm512_mask_add_epi8(bytes[word % 2], masks[word], bytes[word % 2], *digits);
-        }
-        let bytes = _mm512_add_epi8(bytes[0], bytes[1]);
-        let digits = _mm512_sad_epu8(bytes, _mm512_setzero_si512());
-        let at = _mm_cvtsi32_si128((ENTRIES_AT + table.digit_bits * i as u32).cast_signed());
-        sums = _mm512_add_epi64(sums, _mm512_sll_epi64(digits, at));
-    }
     sums
+}
+
+/// Eight parts of the sum of the entries under the bits of `masks`.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_entries<const WORDS: usize, const DIGITS: usize>(
+    entries: &[[__m512i; WORDS]; DIGITS],
+    masks: &[u64; WORDS],
+) -> __m512i {
+    let zero = _mm512_setzero_si512();
+    let mut sums = [zero; DIGITS];
+    for first in (0..WORDS).step_by(SUMMED) {
+        let mut bytes = [zero; DIGITS];
+        for word in first..WORDS.min(first + SUMMED) {
+            for (bytes, digits) in bytes.iter_mut().zip(entries) {
+                *bytes = _mm512_mask_add_epi8(*bytes, masks[word], *bytes, digits[word]);
+            }
+        }
+        for (sum, bytes) in sums.iter_mut().zip(bytes) {
+            *sum = _mm512_add_epi64(*sum, _mm512_sad_epu8(bytes, zero));
+        }
+    }
+    let mut entries = zero;
+    for sum in sums.into_iter().rev() {
+        entries = _mm512_add_epi64(_mm512_slli_epi64::<DIGIT_BITS>(entries), sum);
+    }
+    entries
 }
 
 /// Lane i of the result is the sum of the lanes of `sums[i]`.
