@@ -12,7 +12,7 @@ use crate::{
     memory::KeyMemory,
     pack, planes,
     prg::Stream,
-    simd::{self, BLOCK_BYTES, Level},
+    simd::{BLOCK_BYTES, Level},
     tree::{DealtTrees, RightBits, Tree},
 };
 
@@ -146,12 +146,7 @@ impl FieldBytes<'_> {
     /// The bytes `range`, which starts at a multiple of 16; `scratch` holds them if they have to be made.
     pub(crate) fn read<'a>(&'a self, range: Range<usize>, scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] {
         match self {
-            Self::Delivered(bytes) => {
-                // The next tile is read when this one has been worked on.
-                let next = range.end..bytes.len().min(range.end + range.len());
-                simd::prefetch(&bytes[next]);
-                &bytes[range]
-            }
+            Self::Delivered(bytes) => &bytes[range],
             Self::Expanded { stream, .. } => {
                 scratch.resize(range.len(), 0);
                 stream.fill(range.start, scratch);

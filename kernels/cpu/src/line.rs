@@ -20,6 +20,9 @@ const WITH_W: usize = 8;
 /// Ring elements without: kappa_0, s, C_0, C_1, B_1.
 const WITHOUT_W: usize = 5;
 
+/// The bits of an element of the wire.
+const MASK: u64 = WIRE.mask();
+
 /// Ring elements of a tile, an array for each, wiped when dropped. Without w the last three arrays are not used.
 pub(crate) struct Columns(Zeroizing<[[u64; TILE]; WITH_W]>);
 
@@ -290,7 +293,7 @@ impl Output<'_> {
             let shares = std::array::from_fn(|column| columns[column][i]);
             let (w, pos) = (choices[i] & 1, choices[i] >> 1);
             let public = [wire[i], entries[i].into(), w.into(), pos.into()];
-            wire[i] = output::<OPENS_W>(slopes, entry_bits, shares, public) & WIRE.mask();
+            wire[i] = output::<OPENS_W>(slopes, entry_bits, shares, public) & MASK;
         }
     }
 }

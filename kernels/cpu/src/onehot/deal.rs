@@ -3,12 +3,12 @@
 use suf_gate::{
     Party,
     layout::{FieldId, R_IN, R_OUT},
-    onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, Onehot},
+    onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, MAX_DIGITS, Onehot},
 };
 use zeroize::{DefaultIsZeroes, Zeroizing};
 
 use super::{
-    Digits, digit, state,
+    Digits, Split, digit, state,
     truth::{self, LowWords, ROW_BITS},
 };
 use crate::{
@@ -25,7 +25,6 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     let mut entry_masks = key.own_sums(ENTRY_MASK);
     let bit_masks = planes::to_words(&key.own_planes(BIT_MASKS), elems);
     let digits = Digits::of(gate);
-    let t_mask = (1u64 << gate.t_bits()) - 1;
     let explicit_holds = u16::from(key.seeded() == Party::P1);
     let line = DealtLine::new(curve, !gate.digits().is_empty());
 
@@ -41,23 +40,20 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     let mut columns = Columns::default();
     for range in tiles(elems) {
         let n = range.len();
-        let Tile { r_in: wire, r_out: out, t, values, entries, by_p0, held, rows, choices } = &mut *tile;
+        let Tile { r_in: wire, r_out: out, values, entries, by_p0, held, rows, choices } = &mut *tile;
         r_in.elements(range.clone(), &mut wire[..n]);
         r_out.elements(range.clone(), &mut out[..n]);
         entry_masks.words(curve.mask_bits(), range.clone(), &mut entries[..n]);
-        for (t, r) in t.iter_mut().zip(&wire[..n]) {
-            *t = r >> curve.shift & t_mask;
-        }
+        digits.split(level, &wire[..n], curve.shift, 0, values);
+        let [window, upper @ ..] = &*values;
 
-        digits.window(&t[..n], values);
         let shares = key.seeded_tile(&hot_window, range.clone());
-        digit::xor_hot(level, curve.window_bits, shares, &values[..n], &mut by_p0[..n]);
+        digit::xor_hot(level, curve.window_bits, shares, &window[..n], &mut by_p0[..n]);
         by_p0.iter_mut().for_each(|held| *held ^= explicit_holds);
-        for (i, (bits, field)) in hot_digits.iter().enumerate() {
-            digits.upper(i, &t[..n], values);
+        for ((bits, field), upper) in hot_digits.iter().zip(upper) {
             let shares = key.seeded_tile(field, range.clone());
             // Who holds the 1 of these digits does not matter.
-            digit::xor_hot(level, *bits, shares, &values[..n], &mut held[..n]);
+            digit::xor_hot(level, *bits, shares, &upper[..n], &mut held[..n]);
         }
 
         // Masks of the rows that the select table is looked up at.
@@ -116,15 +112,13 @@ impl Table {
 struct Tile {
     r_in: [u64; TILE],
     r_out: [u64; TILE],
-    /// The shifted mask, t's bits.
-    t: [u64; TILE],
-    /// A digit of it.
-    values: [u16; TILE],
+    /// The digits of the shifted mask.
+    values: Split,
     /// The masks a.
     entries: [u16; TILE],
     /// Whether party 0 holds the 1 of the window's vector.
     by_p0: [u16; TILE],
-    /// The same of a digit's vector and of the seeded side.
+    /// The same of another digit's vector.
     held: [u16; TILE],
     /// The masks of the rows of the select table.
     rows: [u16; TILE],
@@ -138,8 +132,7 @@ impl Default for Tile {
         Self {
             r_in: elements,
             r_out: elements,
-            t: elements,
-            values: words,
+            values: [words; 1 + MAX_DIGITS],
             entries: words,
             by_p0: words,
             held: words,

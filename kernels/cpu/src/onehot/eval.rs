@@ -5,7 +5,7 @@ use std::mem;
 use suf_gate::{
     BackendError, ChunkEval, Party, Shape,
     layout::FieldId,
-    onehot::{BIT_MASKS, COMBINE_ROWS, ENTRY_MASK, HOT_WINDOW, Onehot},
+    onehot::{BIT_MASKS, COMBINE_ROWS, ENTRY_MASK, HOT_WINDOW, MAX_DIGITS, Onehot},
     ring::WIRE,
 };
 use zeroize::Zeroizing;
@@ -20,6 +20,7 @@ use crate::{
     line::{self, Opened, OutputLine},
     lookup::Sums,
     pack, planes,
+    simd::{Kernel, Simd},
 };
 
 /// A chunk in evaluation. What it holds besides the key has been opened, or goes to the peer.
@@ -100,49 +101,45 @@ impl OnehotEval {
         let negate = self.key.job().party == Party::P1;
         let entry_bits = curve.mask_bits();
         let window_bytes = 1 << (curve.window_bits - 3);
-        let t_mask = (1u64 << gate.t_bits()) - 1;
+        let centre = 1 << (curve.window_bits - 1);
+        let level = self.key.level();
 
         let mut scratch = Zeroizing::new(Vec::new());
-        let (mut t, mut window, mut upper) = ([0u64; TILE], [0u16; TILE], [0u16; TILE]);
+        let mut values = [[0; TILE]; 1 + MAX_DIGITS];
         let mut sums = Zeroizing::new([Sums::default(); TILE]);
         let mut states = Zeroizing::new([0u16; TILE]);
         let mut entries = Zeroizing::new([0u64; TILE]);
         for range in tiles(elems) {
             let n = range.len();
-            let centre = 1 << (curve.window_bits - 1);
-            for (t, x_hat) in t.iter_mut().zip(&self.wire[range.clone()]) {
-                *t = ((x_hat >> curve.shift) + centre) & t_mask;
-            }
-            digits.window(&t[..n], &mut window);
+            digits.split(level, &self.wire[range.clone()], curve.shift, centre, &mut values);
+            let [window, upper @ ..] = &values;
             let hot = hot_window.read(range.start * window_bytes..range.end * window_bytes, &mut scratch);
-            table.read(self.key.level(), hot, &window[..n], &mut sums[..n]);
-            for (state, sums) in states.iter_mut().zip(&*sums) {
-                *state = sums.above() & 1 | (sums.counted() & 1) << 1;
-            }
+            table.read(level, hot, &window[..n], &mut sums[..n]);
+            let masks = masks.read(2 * range.start..2 * range.end, &mut scratch).as_chunks().0;
+            let (states, entries) = (&mut states[..n], &mut entries[..n]);
+            level.dispatch(Window {
+                sums: &sums[..n],
+                masks,
+                negate,
+                states: &mut *states,
+                entries: &mut *entries,
+            });
             let mut at = state::LOWER;
-            for (i, (bits, hot)) in hot_digits.iter().enumerate() {
-                digits.upper(i, &t[..n], &mut upper);
+            for (i, ((bits, hot), upper)) in hot_digits.iter().zip(upper).enumerate() {
                 let bytes = 1 << (bits - 3);
                 let hot = hot.read(range.start * bytes..range.end * bytes, &mut scratch);
                 let place = if i < gate.lower_digits() { Place::Lower } else { Place::Top };
-                digit::read(self.key.level(), place, *bits, hot, &upper[..n], &mut states[..n], at);
+                digit::read(level, place, *bits, hot, &upper[..n], states, at);
                 at += state::LOWER_BITS;
             }
             if gate.digits().is_empty() {
                 // p alone.
                 states.iter_mut().for_each(|state| *state >>= 1);
             }
-            planes::from_words(&states[..n], planes, plane_bytes, range.start / 8);
-
-            let masks = masks.read(2 * range.start..2 * range.end, &mut scratch);
-            for ((entry, sums), mask) in entries.iter_mut().zip(&*sums).zip(masks.as_chunks::<2>().0) {
-                let share = sums.entries() as u16;
-                let share = if negate { share.wrapping_neg() } else { share };
-                *entry = share.wrapping_add(u16::from_le_bytes(*mask)).into();
-            }
+            planes::from_words(states, planes, plane_bytes, range.start / 8);
             let place = range.start * usize::from(entry_bits) / 8;
             let len = pack::packed_bytes(entry_bits.into(), n);
-            pack::pack(entry_bits.into(), &entries[..n], &mut packed[place..place + len]);
+            pack::pack(entry_bits.into(), entries, &mut packed[place..place + len]);
         }
         self.key.mask_planes(BIT_MASKS, planes);
         message
@@ -225,6 +222,33 @@ impl OnehotEval {
 
     fn elems(&self) -> usize {
         self.key.job().elems
+    }
+}
+
+/// What a tile's window vectors say: c, p, and this party's share of m.
+struct Window<'a> {
+    sums: &'a [Sums],
+    /// This party's masks of the entries.
+    masks: &'a [[u8; 2]],
+    negate: bool,
+    states: &'a mut [u16],
+    entries: &'a mut [u64],
+}
+
+impl Kernel for Window<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { sums, masks, negate, states, entries } = self;
+        for (state, sums) in states.iter_mut().zip(sums) {
+            *state = sums.above() & 1 | (sums.counted() & 1) << 1;
+        }
+        for ((entry, sums), mask) in entries.iter_mut().zip(sums).zip(masks) {
+            let share = sums.entries() as u16;
+            let share = if negate { share.wrapping_neg() } else { share };
+            *entry = share.wrapping_add(u16::from_le_bytes(*mask)).into();
+        }
     }
 }
 

@@ -10,7 +10,11 @@ use suf_gate::{
     onehot::{MAX_DIGITS, Onehot},
 };
 
-use crate::lookup::Lookup;
+use crate::{
+    key::TILE,
+    lookup::Lookup,
+    simd::{Kernel, Level, Simd},
+};
 
 pub(crate) use deal::deal;
 pub(crate) use eval::OnehotEval;
@@ -41,26 +45,44 @@ impl Digits {
         Self { window: gate.curve().window_bits, upper, count: gate.digits().len() }
     }
 
-    /// The window digits of the numbers `t`.
-    fn window(self, t: &[u64], out: &mut [u16]) {
-        let mask = (1 << self.window) - 1;
-        for (out, t) in out.iter_mut().zip(t) {
-            *out = *t as u16 & mask;
-        }
-    }
-
-    /// Digits `i` above the window of the numbers `t`.
-    fn upper(self, i: usize, t: &[u64], out: &mut [u16]) {
-        let shift = self.window + self.upper[..i].iter().sum::<u8>();
-        let mask = (1 << self.upper[i]) - 1;
-        for (out, t) in out.iter_mut().zip(t) {
-            *out = (*t >> shift) as u16 & mask;
-        }
+    /// The digits of a tile's `numbers`, shifted down by `shift` and moved up by `offset`.
+    fn split(self, level: Level, numbers: &[u64], shift: u8, offset: u64, out: &mut Split) {
+        level.dispatch(SplitTile { digits: self, numbers, shift, offset, out });
     }
 
     /// Bits and number of the digits above the window, lowest first.
     fn all(self) -> impl Iterator<Item = (usize, u8)> {
         (0..self.count).map(move |i| (i, self.upper[i]))
+    }
+}
+
+/// A tile's digits: those of the window, then the others, lowest first.
+type Split = [[u16; TILE]; 1 + MAX_DIGITS];
+
+struct SplitTile<'a> {
+    digits: Digits,
+    numbers: &'a [u64],
+    shift: u8,
+    offset: u64,
+    out: &'a mut Split,
+}
+
+impl Kernel for SplitTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { digits, numbers, shift, offset, out } = self;
+        let numbers = &numbers[..numbers.len().min(TILE)];
+        let mut from = 0;
+        let widths = std::iter::once(digits.window).chain(digits.upper).take(1 + digits.count);
+        for (out, bits) in out.iter_mut().zip(widths) {
+            let mask = (1 << bits) - 1;
+            for (out, number) in out.iter_mut().zip(numbers) {
+                *out = (((number >> shift) + offset) >> from) as u16 & mask;
+            }
+            from += bits;
+        }
     }
 }
 

@@ -27,10 +27,6 @@ pub const BLOCK_BYTES: usize = 16;
 /// The most lanes any level has; buffers for an incomplete group are this long.
 pub(crate) const MAX_LANES: usize = 32;
 
-/// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE_BYTES: usize = 64;
-
 const LACKS: &str = "a forced level must be one that the machine has";
 
 /// Which instructions do the work.
@@ -205,16 +201,6 @@ fn load_tail<S: Simd>(s: S, bytes: &[u8], first: usize, stride: usize, count: us
         lane.copy_from_slice(&bytes[first + i * stride..][..BLOCK_BYTES]);
     }
     s.load(&*lanes, 0, BLOCK_BYTES)
-}
-
-/// Asks for the cache lines of `bytes`, which are read soon.
-pub(crate) fn prefetch(bytes: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..bytes.len()).step_by(LINE_BYTES) {
-        aesni::prefetch(bytes, line);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
 }
 
 /// An expanded AES-128 key, bound to the level that uses it. Wiped when dropped.

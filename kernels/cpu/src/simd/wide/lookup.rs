@@ -284,22 +284,24 @@ fn add_entries<const WORDS: usize, const DIGITS: usize>(
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_across(sums: [__m512i; 8]) -> __m512i {
-    let [a, b, c, d] = [0, 2, 4, 6].map(|i| {
-        let (x, y) = (sums[i], sums[i + 1]);
-        _mm512_add_epi64(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y))
-    });
-    // Blocks of two sums: of a, b, a, b, ... and of c, d, c, d, ...
-    let [ab, cd] = [(a, b), (c, d)].map(|(x, y)| {
-        _mm512_add_epi64(
-            _mm512_shuffle_i64x2::<0b10_00_10_00>(x, y),
-            _mm512_shuffle_i64x2::<0b11_01_11_01>(x, y),
-        )
-    });
-    _mm512_add_epi64(
-        _mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd),
-        _mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd),
-    )
+fn add_across([a, b, c, d, e, f, g, h]: [__m512i; 8]) -> __m512i {
+    add_blocks(add_blocks(add_pairs(a, b), add_pairs(c, d)), add_blocks(add_pairs(e, f), add_pairs(g, h)))
+}
+
+/// In each block of two lanes the sums of `a`'s block and of `b`'s.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
+}
+
+/// Sums of neighbouring blocks, those of `a` before those of `b`.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_blocks(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi64(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b))
 }
 
 #[cfg(target_arch = "x86_64")]
