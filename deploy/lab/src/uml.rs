@@ -141,7 +141,10 @@ fn script(command: &[OsString], cwd: &Path, status: &Path) -> Vec<u8> {
              mkdir -p /run/uml/lib/modules\n\
              ln -s {MODULES}/$(uname -r) /run/uml/lib/modules/\n\
              modprobe -d /run/uml -a bridge veth sch_netem\n\
-             ip link set lo up\n"
+             ip link set lo up\n\
+             mkfifo /run/uml/out /run/uml/err\n\
+             cat /run/uml/out & out=$!\n\
+             cat /run/uml/err >&2 & err=$!\n"
         )
         .as_bytes(),
     );
@@ -152,10 +155,11 @@ fn script(command: &[OsString], cwd: &Path, status: &Path) -> Vec<u8> {
         script.push(b' ');
         quote(word, &mut script);
     }
-    script.extend_from_slice(b"\necho $? >");
+    // Through pipes, so that the command does not take a console for somebody's terminal.
+    script.extend_from_slice(b" >/run/uml/out 2>/run/uml/err\necho $? >");
     quote(status.as_os_str(), &mut script);
     // The power goes a moment after it is asked for; were init to end before, the kernel would panic.
-    script.extend_from_slice(b"\noff\nwait\n");
+    script.extend_from_slice(b"\nwait $out $err\noff\nwait\n");
     script
 }
 
