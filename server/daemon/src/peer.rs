@@ -161,7 +161,10 @@ async fn answer(
     let propose = match first.map_err(from_peer)? {
         PeerMessage::Propose(propose) => propose,
         other => {
-            return Err(Failure::new(Fault::Peer, format!("{} stands where a proposal is due", other.name())));
+            return Err(Failure::new(
+                Fault::Peer,
+                format!("{} stands where a proposal is due", other.name()),
+            ));
         }
     };
     let admitted = host.policy().admit(&propose, me).and_then(|plan| {
