@@ -17,8 +17,9 @@ struct Range {
     // The window's blocks lie under neighbouring nodes of the level TOP, from that of `start` on.
     __device__ u64 top(u32 i) const { return (start + ((u64)i << (LEAF_BITS + WHOLE))) & TREE_MASK; }
 
-    // The bits in which the first and the last node's paths differ.
-    __device__ u64 apart() const { return start ^ top(1u << (HEIGHT - WHOLE)); }
+    // The bits in which the paths to the nodes differ: those of the first and the last, unless these are the same after
+    // a whole turn.
+    __device__ u64 apart() const { return HEIGHT < TREE_LEVELS ? start ^ top(1u << (HEIGHT - WHOLE)) : TREE_MASK; }
 };
 
 // Four words of the leaves from bit `place` of block `a` on; block `b` follows.

@@ -33,7 +33,12 @@ fn run() -> Result<(), BackendError> {
     let asked: Vec<u64> = env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     for gate in catalog::builtin().filter(|gate| matches!(gate.name(), "gelu" | "silu")) {
         for elems in if asked.is_empty() { &ELEMS[..] } else { &asked[..] } {
-            let title = format!("{} {} {} bits/direction, {elems} elements", gate.protocol(), gate.name(), gate.declared().bits);
+            let title = format!(
+                "{} {} {} bits/direction, {elems} elements",
+                gate.protocol(),
+                gate.name(),
+                gate.declared().bits
+            );
             let times = match gpu.measure(&gate, *elems, REPEATS) {
                 Ok(times) => times,
                 Err(error) => {
@@ -66,5 +71,11 @@ fn print(time: &KernelTime, rates: Rates) {
     } else {
         format!("{:.0} %", 100.0 * bound_ms / time.median_ms)
     };
-    println!("  {:<24} {:>9.4} {:>9.2} {:>9.2} {share:>7}", time.kernel, time.median_ms, time.bytes / 1e6, time.aes / 1e6);
+    println!(
+        "  {:<24} {:>9.4} {:>9.2} {:>9.2} {share:>7}",
+        time.kernel,
+        time.median_ms,
+        time.bytes / 1e6,
+        time.aes / 1e6
+    );
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use suf_gate::{
-    Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, Protocol, SecretBytes, Seed,
-    Source, StagedKey,
+    Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, Protocol,
+    SecretBytes, Seed, Source, StagedKey,
     layout::{FieldId, R_IN, R_OUT},
     prg::StreamDomain,
     ring::WIRE,
@@ -135,8 +135,13 @@ impl Shared {
     /// The kernels of `gate`, compiled and loaded when it is first seen.
     pub(crate) fn kernels(&self, gate: &Gate) -> Result<Arc<Kernels>, BackendError> {
         // A map of finished entries stays whole whatever a panicking thread was doing.
-        let place =
-            self.gates.lock().unwrap_or_else(PoisonError::into_inner).entry(*gate.digest()).or_default().clone();
+        let place = self
+            .gates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(*gate.digest())
+            .or_default()
+            .clone();
         if let Some(kernels) = place.get() {
             return Ok(kernels.clone());
         }
@@ -144,7 +149,10 @@ impl Shared {
         let plan = Plan::of(gate)?;
         let module = self.device.load(&self.compiler.cached(plan.source.text(), self.device.sm)?)?;
         let load = |tasks: &[Task]| {
-            tasks.iter().map(|task| Ok((module.kernel(task.name)?, *task))).collect::<Result<Vec<_>, BackendError>>()
+            tasks
+                .iter()
+                .map(|task| Ok((module.kernel(task.name)?, *task)))
+                .collect::<Result<Vec<_>, BackendError>>()
         };
         let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
         let kernels = Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module };
@@ -175,7 +183,12 @@ impl Shared {
     }
 
     /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.
-    pub(crate) fn expand(&self, slot: &Slot, on: &driver::Stream, lengths: &[usize]) -> Result<(), BackendError> {
+    pub(crate) fn expand(
+        &self,
+        slot: &Slot,
+        on: &driver::Stream,
+        lengths: &[usize],
+    ) -> Result<(), BackendError> {
         #[repr(C)]
         struct Streams {
             table: u64,
@@ -192,7 +205,6 @@ impl Shared {
         // SAFETY: the structure is the kernel's; the table was written by put_streams, and its addresses lie in the slot.
         unsafe { on.launch(self.streams, blocks, STREAM_THREADS, &job) }
     }
-
 }
 
 /// Queues a kernel with a thread for each element.
@@ -246,7 +258,11 @@ impl Dealing {
         let shape = job.gate.key_shape();
         let seeded = layout::seeded(job.chunk);
         let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
-        let stream = |seed: &Seed, id: FieldId, to: usize, bytes: usize| Stream { key: domain.key(seed, id), to, bytes };
+        let stream = |seed: &Seed, id: FieldId, to: usize, bytes: usize| Stream {
+            key: domain.key(seed, id),
+            to,
+            bytes,
+        };
 
         let mut layout = Layout::from(TABLE_BYTES);
         let mut addresses = Job {
@@ -268,11 +284,21 @@ impl Dealing {
                 addresses.key[party.index()][index] = place.at as u64;
                 match shape.field(place.id).source {
                     Source::Own => {
-                        streams.push(stream(&job.party_seeds[party.index()], place.id, place.at, place.bytes));
+                        streams.push(stream(
+                            &job.party_seeds[party.index()],
+                            place.id,
+                            place.at,
+                            place.bytes,
+                        ));
                     }
                     // Both sides start as the seeded side's.
                     Source::Shared => {
-                        streams.push(stream(&job.party_seeds[seeded.index()], place.id, place.at, place.bytes));
+                        streams.push(stream(
+                            &job.party_seeds[seeded.index()],
+                            place.id,
+                            place.at,
+                            place.bytes,
+                        ));
                     }
                     Source::Common | Source::Dealer => {}
                 }
@@ -340,7 +366,8 @@ impl Dealing {
         for (key, runs) in [&mut key_0, &mut key_1].into_iter().zip(&self.runs) {
             for (at, range) in runs {
                 // SAFETY: the keys are not touched before the wait below, whatever fails.
-                copied = copied.and(unsafe { self.slot.download_to(*at, &mut key.bytes_mut()[range.clone()]) });
+                copied =
+                    copied.and(unsafe { self.slot.download_to(*at, &mut key.bytes_mut()[range.clone()]) });
             }
         }
         let done = self.slot.stream().wait();

@@ -46,7 +46,8 @@ impl Device {
             return Err(unavailable("no NVIDIA driver is installed (libcuda.so is not found)".into()));
         }
         result::init().map_err(|error| unavailable(format!("the driver does not start: {error}")))?;
-        let driver = driver_version().map_err(|error| unavailable(format!("the driver's version: {error}")))?;
+        let driver =
+            driver_version().map_err(|error| unavailable(format!("the driver's version: {error}")))?;
         if driver < MIN_DRIVER {
             return Err(unavailable(format!(
                 "the driver supports CUDA {}, 12.8 is the oldest that is used; install a newer driver",
@@ -67,7 +68,10 @@ impl Device {
         let driver = driver_version().map_err(|error| unavailable(error.to_string()))?;
         let context = CudaContext::new(ordinal).map_err(|error| unavailable(error.to_string()))?;
         let attribute = |attribute| {
-            context.attribute(attribute).map(i32::unsigned_abs).map_err(|error| unavailable(error.to_string()))
+            context
+                .attribute(attribute)
+                .map(i32::unsigned_abs)
+                .map_err(|error| unavailable(error.to_string()))
         };
         Ok(Self {
             name: context.name().map_err(|error| unavailable(error.to_string()))?,
@@ -100,7 +104,8 @@ impl Device {
     pub(crate) fn load(&self, cubin: &[u8]) -> Result<Module, BackendError> {
         self.bind()?;
         // SAFETY: the image is a whole cubin, as NVRTC made it for this GPU, and outlives the call.
-        let raw = unsafe { result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
+        let raw =
+            unsafe { result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
         Ok(Module { raw })
     }
 }
@@ -246,7 +251,8 @@ unsafe impl Sync for Module {}
 impl Module {
     /// The kernel called `name`.
     pub(crate) fn kernel(&self, name: &str) -> Result<Kernel, BackendError> {
-        let symbol = CString::new(name).map_err(|_| BackendError::Misuse("a kernel's name with a zero byte"))?;
+        let symbol =
+            CString::new(name).map_err(|_| BackendError::Misuse("a kernel's name with a zero byte"))?;
         // SAFETY: the module is loaded and stays so.
         let raw = unsafe { result::module::get_function(self.raw, symbol) }
             .map_err(|error| BackendError::Failed(format!("kernel {name}: {error}")))?;

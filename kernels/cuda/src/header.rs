@@ -65,7 +65,8 @@ impl Source {
         if list.is_empty() {
             list.push("0".into());
         }
-        let _ = writeln!(self.text, "__constant__ {element} {name}[{}] = {{{}}};", list.len(), list.join(","));
+        let _ =
+            writeln!(self.text, "__constant__ {element} {name}[{}] = {{{}}};", list.len(), list.join(","));
     }
 
     /// The table of a look-up by one-hot vectors, `name`_PLANES planes of `name`_WORDS words: by how much each entry
@@ -73,7 +74,8 @@ impl Source {
     pub(crate) fn lookup(&mut self, name: &str, entries: &[i32]) {
         let least = entries.iter().copied().min().unwrap_or(0);
         let excess = |place: usize| entries[place].abs_diff(least);
-        let width = (0..entries.len()).map(|place| u32::BITS - excess(place).leading_zeros()).max().unwrap_or(0);
+        let width =
+            (0..entries.len()).map(|place| u32::BITS - excess(place).leading_zeros()).max().unwrap_or(0);
         let words = entries.len() / 32;
         let word = |plane: u32, word: usize| {
             (0..32).fold(0, |bits, i| bits | (excess(32 * word + i) >> plane & 1) << i)
@@ -98,10 +100,14 @@ impl Source {
 
 /// The S-box, from its definition (FIPS 197, section 5.1.1): inversion in GF(2^8), then an affine map.
 fn sbox() -> [u8; 256] {
-    let multiply = |a: u8, b: u8| (0..8).fold((0u8, a), |(sum, a), i| {
-        let sum = if b >> i & 1 == 1 { sum ^ a } else { sum };
-        (sum, a << 1 ^ if a >> 7 == 1 { 0x1B } else { 0 })
-    }).0;
+    let multiply = |a: u8, b: u8| {
+        (0..8)
+            .fold((0u8, a), |(sum, a), i| {
+                let sum = if b >> i & 1 == 1 { sum ^ a } else { sum };
+                (sum, a << 1 ^ if a >> 7 == 1 { 0x1B } else { 0 })
+            })
+            .0
+    };
     std::array::from_fn(|x| {
         let x = x as u8;
         // x^254 = 1/x, and 0 for 0.
@@ -119,8 +125,7 @@ fn t0() -> Vec<u32> {
 /// The round keys of a public key.
 fn expand(key: [u8; 16]) -> Vec<u32> {
     let sbox = sbox();
-    let mut words: Vec<u32> =
-        key.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    let mut words: Vec<u32> = key.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
     let mut constant = 1u8;
     for i in 4..44 {
         let mut word = words[i - 1];
@@ -144,7 +149,8 @@ mod tests {
         let sbox = sbox();
         assert_eq!(sbox[..4], [0x63, 0x7C, 0x77, 0x7B]);
         assert_eq!((sbox[0x53], sbox[0xFF]), (0xED, 0x16));
-        let key = [0x2B, 0x7E, 0x15, 0x16, 0x28, 0xAE, 0xD2, 0xA6, 0xAB, 0xF7, 0x15, 0x88, 0x09, 0xCF, 0x4F, 0x3C];
+        let key =
+            [0x2B, 0x7E, 0x15, 0x16, 0x28, 0xAE, 0xD2, 0xA6, 0xAB, 0xF7, 0x15, 0x88, 0x09, 0xCF, 0x4F, 0x3C];
         let words = expand(key);
         assert_eq!(words[4].to_le_bytes(), [0xA0, 0xFA, 0xFE, 0x17]);
         assert_eq!(words[43].to_le_bytes(), [0xB6, 0x63, 0x0C, 0xA6]);

@@ -108,7 +108,13 @@ impl Layout {
     }
 
     /// Places for the fields of one party: those delivered first, in the key's order, then the rest that it can expand.
-    pub(crate) fn fields(&mut self, shape: &KeyShape, role: Role, elems: usize, seeded_too: bool) -> Vec<Place> {
+    pub(crate) fn fields(
+        &mut self,
+        shape: &KeyShape,
+        role: Role,
+        elems: usize,
+        seeded_too: bool,
+    ) -> Vec<Place> {
         let mut places = Vec::with_capacity(shape.fields().len());
         for delivered in [true, false] {
             for (index, field) in shape.fields().iter().enumerate() {
@@ -120,7 +126,12 @@ impl Layout {
                 };
                 if shape.delivered(id, role) == delivered && (delivered || wanted) {
                     let bytes = field.width.bytes(elems);
-                    places.push(Place { id, at: self.take(bytes), bytes, packed: shape.range(id, role, elems) });
+                    places.push(Place {
+                        id,
+                        at: self.take(bytes),
+                        bytes,
+                        packed: shape.range(id, role, elems),
+                    });
                 }
             }
         }

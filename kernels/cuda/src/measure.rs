@@ -76,7 +76,10 @@ impl CudaBackend {
         let clock = Clock { stream: shared.device.stream()?, repeats };
 
         let chunks = 0..chunk_count(elems);
-        let dealings = chunks.clone().map(|chunk| Dealing::prepare(shared, &job(chunk))).collect::<Result<Vec<_>, _>>()?;
+        let dealings = chunks
+            .clone()
+            .map(|chunk| Dealing::prepare(shared, &job(chunk)))
+            .collect::<Result<Vec<_>, _>>()?;
         dealings.iter().try_for_each(Dealing::wait)?;
         let kernels = shared.kernels(&gate)?;
         let stream_bytes: usize = dealings.iter().map(Dealing::stream_bytes).sum();
@@ -131,13 +134,20 @@ impl CudaBackend {
             staged.iter().map(Staged::bytes).fold((0, 0), |sum, (up, own)| (sum.0 + up, sum.1 + own));
         let upload = || staged.iter().try_for_each(|staged| staged.upload(&clock.stream));
         let stage = vec![
-            KernelTime { kernel: "upload", median_ms: clock.median_ms(upload)?, bytes: uploaded as f64, aes: 0.0 },
+            KernelTime {
+                kernel: "upload",
+                median_ms: clock.median_ms(upload)?,
+                bytes: uploaded as f64,
+                aes: 0.0,
+            },
             clock.streams(expanded, || staged.iter().try_for_each(|staged| staged.expand(&clock.stream)))?,
         ];
 
         let input = |staged: Staged| {
             // Any public input will do: times do not depend on it.
-            let words = (0..staged.elems() as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) & WIRE.mask()).collect();
+            let words = (0..staged.elems() as u64)
+                .map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) & WIRE.mask())
+                .collect();
             staged.evaluate(&if gate.takes_shares() { Input::Shares(words) } else { Input::Wire(words) })
         };
         let mut evals = staged.into_iter().map(input).collect::<Result<Vec<_>, _>>()?;
@@ -145,7 +155,8 @@ impl CudaBackend {
         let mut eval = Vec::new();
         for step in 0..=kernels.steps.len() {
             evals.iter_mut().for_each(|eval| eval.address(step));
-            let median_ms = clock.median_ms(|| evals.iter().try_for_each(|eval| eval.launch(step, &clock.stream)))?;
+            let median_ms =
+                clock.median_ms(|| evals.iter().try_for_each(|eval| eval.launch(step, &clock.stream)))?;
             let (kernel, bytes, aes) = match kernels.steps.get(step) {
                 Some((_, task)) => (task.name, task.bytes, task.aes),
                 // Two packed elements read, a word written.
@@ -186,7 +197,11 @@ struct Clock {
 
 impl Clock {
     /// The expansion of `bytes` bytes of streams.
-    fn streams(&self, bytes: usize, run: impl Fn() -> Result<(), BackendError>) -> Result<KernelTime, BackendError> {
+    fn streams(
+        &self,
+        bytes: usize,
+        run: impl Fn() -> Result<(), BackendError>,
+    ) -> Result<KernelTime, BackendError> {
         let aes = bytes.div_ceil(ALIGN) as f64;
         Ok(KernelTime { kernel: "streams", median_ms: self.median_ms(run)?, bytes: bytes as f64, aes })
     }

@@ -117,7 +117,13 @@ impl Slot {
     }
 
     /// The same on another stream, which is waited for before the slot's own is used again.
-    pub(crate) fn upload_on(&self, on: &Stream, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
+    pub(crate) fn upload_on(
+        &self,
+        on: &Stream,
+        from: usize,
+        to: usize,
+        len: usize,
+    ) -> Result<(), BackendError> {
         self.check(to, len);
         // SAFETY: the place lies in the slot, whose memory is used in the order of one stream; the pinned bytes belong
         // to the slot too, and are written again only after a wait.

@@ -59,9 +59,9 @@ impl Compiler {
         }
         let mut version = (0, 0);
         // SAFETY: writes two integers to the addresses given.
-        unsafe { sys::nvrtcVersion(&raw mut version.0, &raw mut version.1) }
-            .result()
-            .map_err(|error| BackendError::Unavailable(format!("NVRTC does not tell its version: {error}")))?;
+        unsafe { sys::nvrtcVersion(&raw mut version.0, &raw mut version.1) }.result().map_err(|error| {
+            BackendError::Unavailable(format!("NVRTC does not tell its version: {error}"))
+        })?;
         Ok(Self { version })
     }
 
@@ -83,7 +83,8 @@ impl Compiler {
         let outcome = unsafe { result::compile_program(program.0, &options(sm)) };
         // SAFETY: as above.
         let log = unsafe { result::get_program_log(program.0) }.map_err(failed)?;
-        let log = String::from_utf8_lossy(&log.iter().map(|byte| *byte as u8).collect::<Vec<_>>()).into_owned();
+        let log =
+            String::from_utf8_lossy(&log.iter().map(|byte| *byte as u8).collect::<Vec<_>>()).into_owned();
         if outcome.is_err() {
             return Err(BackendError::Failed(format!("kernels do not compile for sm_{sm}:\n{log}")));
         }
@@ -132,11 +133,7 @@ impl Drop for Program {
 }
 
 fn options(sm: u32) -> [String; 3] {
-    [
-        format!("--gpu-architecture=sm_{sm}"),
-        "--std=c++17".into(),
-        "--ptxas-options=-v".into(),
-    ]
+    [format!("--gpu-architecture=sm_{sm}"), "--std=c++17".into(), "--ptxas-options=-v".into()]
 }
 
 /// Loads the libraries of [`NVRTC_DIR`], so that the loader finds them by name from then on.
@@ -186,7 +183,8 @@ fn usage(log: &str) -> Vec<Usage> {
             let kernel = rest.split('\'').next().unwrap_or_default().to_owned();
             all.push(Usage { kernel, registers: 0, spill_bytes: 0 });
         } else if let Some(last) = all.last_mut() {
-            last.spill_bytes += number_before(line, " bytes spill stores") + number_before(line, " bytes spill loads");
+            last.spill_bytes +=
+                number_before(line, " bytes spill stores") + number_before(line, " bytes spill loads");
             last.registers += number_before(line, " registers");
         }
     }

@@ -2,6 +2,11 @@
 //!
 //! On a machine without a GPU the test says that it was skipped; with `SUF_REQUIRE_GPU` set it fails instead.
 
+// Shared with the CPU's tests, which use all of it.
+#[allow(dead_code)]
+#[path = "../../cpu/tests/specs/mod.rs"]
+mod specs;
+
 use std::{env, sync::Arc};
 
 use suf_cpu::CpuBackend;
@@ -71,19 +76,16 @@ impl Batch {
         format!("{} {} {:?}, chunk {chunk}, {elems} elements", gate.protocol(), gate.name(), gate.declared())
     }
 
-    /// Inputs over the whole domain, half of them near zero; and the masked wire or the shares of them.
+    /// The masked wire, or both parties' shares, of the inputs.
     fn inputs(&self, masks: [&[u64]; 2]) -> [Input; 2] {
-        let (low, high) = self.gate.domain();
-        let span = high.abs_diff(low) + 1;
-        let x = (0..self.elems as u64).map(|i| {
-            let noise = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let noise = (noise ^ noise >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let noise = noise ^ noise >> 32;
-            let range = if i % 2 == 0 { span } else { span.min(1 << 16) };
-            WIRE.encode((noise % range).cast_signed() + if i % 2 == 0 { low } else { low.max(-(1 << 15)) })
-        });
+        let x = match self.gate.shape() {
+            Shape::Suf(gate) => specs::inputs(gate.spec(), &mut specs::Random(self.elems as u64), self.elems),
+            _ => self.spread_inputs(),
+        };
+        let x = x.into_iter().map(|x| WIRE.encode(x));
         if self.gate.takes_shares() {
-            let (mine, theirs) = x.map(|x| (x.rotate_left(17) & WIRE.mask(), WIRE.sub(x, x.rotate_left(17)))).unzip();
+            let (mine, theirs) =
+                x.map(|x| (x.rotate_left(17) & WIRE.mask(), WIRE.sub(x, x.rotate_left(17)))).unzip();
             [Input::Shares(mine), Input::Shares(theirs)]
         } else {
             let masks = masks[0].iter().zip(masks[1]).map(|(a, b)| WIRE.add(*a, *b));
@@ -91,13 +93,32 @@ impl Batch {
             [Input::Wire(wire.clone()), Input::Wire(wire)]
         }
     }
+
+    /// Inputs over the whole domain, half of them near zero.
+    fn spread_inputs(&self) -> Vec<i64> {
+        let (low, high) = self.gate.domain();
+        let span = high.abs_diff(low) + 1;
+        let number = |i: u64| {
+            let noise = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let noise = (noise ^ noise >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let noise = noise ^ noise >> 32;
+            let range = if i % 2 == 0 { span } else { span.min(1 << 16) };
+            (noise % range).cast_signed() + if i % 2 == 0 { low } else { low.max(-(1 << 15)) }
+        };
+        (0..self.elems as u64).map(number).collect()
+    }
 }
 
 fn assert_bytes(mine: &[u8], theirs: &[u8], what: &str) {
     assert_eq!(mine.len(), theirs.len(), "{what}: length");
     let apart = mine.iter().zip(theirs).filter(|(a, b)| a != b).count();
     if let Some(at) = mine.iter().zip(theirs).position(|(a, b)| a != b) {
-        panic!("{what}: {apart} of {} bytes differ, the first at {at}: CPU {:#04x}, GPU {:#04x}", mine.len(), mine[at], theirs[at]);
+        panic!(
+            "{what}: {apart} of {} bytes differ, the first at {at}: CPU {:#04x}, GPU {:#04x}",
+            mine.len(),
+            mine[at],
+            theirs[at]
+        );
     }
 }
 
@@ -141,7 +162,10 @@ fn compare(gpu: &CudaBackend, batch: &Batch) {
     }
     for party in 0..2 {
         let mine = on_cpu[party].finish(&last[1 - party]).expect("an output of the CPU");
-        assert!(mine == on_gpu[party].finish(&last[1 - party]).expect("an output of the GPU"), "{what}: output");
+        assert!(
+            mine == on_gpu[party].finish(&last[1 - party]).expect("an output of the GPU"),
+            "{what}: output"
+        );
     }
 }
 
@@ -163,7 +187,9 @@ fn every_builtin_gate_agrees() {
 fn unusual_shapes_agree() {
     let Some(gpu) = gpu() else { return };
     let gelu = GateFile::builtin("gelu").expect("a built-in gate").curve;
-    for (bits, digits) in [(6, &[6u8, 6] as &[u8]), (7, &[3, 4, 5]), (8, &[5, 3]), (11, &[6]), (12, &[7, 7, 7])] {
+    for (bits, digits) in
+        [(6, &[6u8, 6] as &[u8]), (7, &[3, 4, 5]), (8, &[5, 3]), (11, &[6]), (12, &[7, 7, 7])]
+    {
         let residual = (0..1i32 << bits).map(|i| i * 37 % 801 - 400).collect();
         let curve = Curve { window_bits: bits, residual, ..gelu.clone() };
         let onehot = Onehot::new(curve.clone(), digits.to_vec()).expect("a shape");
@@ -175,12 +201,26 @@ fn unusual_shapes_agree() {
     }
 }
 
+/// Random specifications: helpers of many comparisons, pieces, tables and terms of every kind.
+#[test]
+fn specifications_agree() {
+    let Some(gpu) = gpu() else { return };
+    for seed in 0..16 {
+        let gate = specs::gate(specs::random(&mut specs::Random(seed)));
+        println!("specification {seed}: {:?}", gate.declared());
+        compare(&gpu, &Batch::new(&gate, seed as u32 % 2, 1001));
+    }
+}
+
 #[test]
 fn misuse_is_an_error() -> Result<(), BackendError> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let gate = catalog::builtin().next().expect("there are gates");
     let batch = Batch::new(&gate, 0, 9);
-    assert!(matches!(gpu.stage(&batch.job(Party::P0), SecretBytes::zeroed(3).into()), Err(BackendError::Misuse(_))));
+    assert!(matches!(
+        gpu.stage(&batch.job(Party::P0), SecretBytes::zeroed(3).into()),
+        Err(BackendError::Misuse(_))
+    ));
     let [key, _] = batch.deal(&gpu);
     let staged = gpu.stage(&batch.job(Party::P0), key.into())?;
     assert!(matches!(staged.begin(Input::Wire(vec![0; 8])), Err(BackendError::Misuse(_))));

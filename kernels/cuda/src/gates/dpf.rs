@@ -47,8 +47,14 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
     let blocks = 1 << (gate.window_bits() - LEAF_BITS);
     let deal = vec![Task::new("dpf_deal", &shape, &dealt, 0.0).with_aes(2 * levels + 2)];
     let first = message(1 + curve.mask_bits());
-    let window = Task::new("dpf_window", &shape, &[ROOT, SEED_CW, LEAF_CW, SIGN_MASK, ENTRY_MASK], WORD + first);
+    let window =
+        Task::new("dpf_window", &shape, &[ROOT, SEED_CW, LEAF_CW, SIGN_MASK, ENTRY_MASK], WORD + first);
     let ring = 4.0 * message(WIRE.bits());
     let output = Task::new("dpf_output", &shape, &[], 2.0 * first + ring + WORD + message(WIRE.bits()));
-    Plan { source, deal, steps: vec![window.with_aes(levels + 2 * blocks), output], dealer_streams: Vec::new() }
+    Plan {
+        source,
+        deal,
+        steps: vec![window.with_aes(levels + 2 * blocks), output],
+        dealer_streams: Vec::new(),
+    }
 }

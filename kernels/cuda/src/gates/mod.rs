@@ -6,7 +6,12 @@ mod sigma;
 mod suf;
 mod suf_lut;
 
-use suf_gate::{BackendError, Curve, Gate, KeyShape, Shape, layout::FieldId, lookup::{LEAF_BITS, LookupIds}, ring::WIRE};
+use suf_gate::{
+    BackendError, Curve, Gate, KeyShape, Shape,
+    layout::FieldId,
+    lookup::{LEAF_BITS, LookupIds},
+    ring::WIRE,
+};
 
 use crate::{
     header::Source,
@@ -112,7 +117,8 @@ fn define_tree_lookup(source: &mut Source, ids: LookupIds, bits: u8, table: &[i3
     fields.into_iter().for_each(|(name, id)| source.field(name, id));
     source.define("INDEX_BITS", bits);
     // Hot at r, seen from v = i + r: the entry for k = r - v is that of i = -k.
-    let entries: Vec<i32> = (0..table.len()).map(|place| table[(table.len() - place) % table.len()]).collect();
+    let entries: Vec<i32> =
+        (0..table.len()).map(|place| table[(table.len() - place) % table.len()]).collect();
     source.lookup("LOOKUP", &entries);
     source.code(LOOKUP);
     source.code(WHOLE);
@@ -150,14 +156,18 @@ mod tests {
         let mut sources = vec![("base".to_owned(), base_source())];
         for gate in catalog::builtin() {
             if let Ok(plan) = Plan::of(&gate) {
-                sources.push((format!("{} {} {:?}", gate.protocol(), gate.name(), gate.declared()), plan.source));
+                sources.push((
+                    format!("{} {} {:?}", gate.protocol(), gate.name(), gate.declared()),
+                    plan.source,
+                ));
             }
         }
         // One architecture for every gate; the others for the gates of the published comparison.
         for (name, source) in &sources {
             let published = ["base", "gelu", "silu"].iter().any(|part| name.contains(part));
             for sm in if published { &[80, 90, 100][..] } else { &[90] } {
-                let compiled = compiler.compile(source.text(), *sm).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let compiled =
+                    compiler.compile(source.text(), *sm).unwrap_or_else(|error| panic!("{name}: {error}"));
                 for usage in compiled.usage {
                     println!("{name}, sm_{sm}: {usage:?}");
                     assert_eq!(usage.spill_bytes, 0, "{name}, sm_{sm}: {usage:?}");

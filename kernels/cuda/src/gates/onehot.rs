@@ -47,14 +47,17 @@ pub(super) fn plan(gate: &Onehot) -> Plan {
     let shape = gate.key_shape();
     let hot: Vec<_> = (0..gate.digits().len()).map(|i| gate.hot_digit(i)).chain([HOT_WINDOW]).collect();
     let own = [R_IN, R_OUT, BIT_MASKS, ENTRY_MASK];
-    let tables: Vec<_> = [gate.combine_table(), gate.select_table()].into_iter().flatten().map(|(id, _)| id).collect();
+    let tables: Vec<_> =
+        [gate.combine_table(), gate.select_table()].into_iter().flatten().map(|(id, _)| id).collect();
     let shared: Vec<_> = hot.iter().chain(&tables).chain([&gate.ring_elements()]).copied().collect();
     // Both parties' own fields are read; the shared ones are read and written.
     let dealt = [&own[..], &own, &shared, &shared].concat();
     let states = message(gate.bit_planes() as u8 + curve.mask_bits());
     let read = [&hot[..], &own[2..]].concat();
     let mut steps = vec![Task::new("onehot_states", &shape, &read, WORD + states)];
-    steps.extend(gate.combine_table().map(|_| Task::new("onehot_combine", &shape, &[], 2.0 * states + 2.0 * WORD)));
+    steps.extend(
+        gate.combine_table().map(|_| Task::new("onehot_combine", &shape, &[], 2.0 * states + 2.0 * WORD)),
+    );
     steps.extend(gate.select_table().map(|_| Task::new("onehot_choice", &shape, &[], 2.0 * states + WORD)));
     let ring = 4.0 * message(WIRE.bits());
     steps.push(Task::new("onehot_output", &shape, &[], ring + 2.0 * WORD + message(WIRE.bits())));

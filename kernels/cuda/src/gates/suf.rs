@@ -28,7 +28,8 @@ const MAX_WHOLE: u8 = 3;
 pub(super) fn plan(gate: &Suf) -> Result<Plan, BackendError> {
     let spec = gate.compiled();
     let points = Points::new(spec);
-    let bits = [spec.comparisons().len(), points.thresholds.len(), points.bounds.len() + 1, spec.gates().len()];
+    let bits =
+        [spec.comparisons().len(), points.thresholds.len(), points.bounds.len() + 1, spec.gates().len()];
     if bits.into_iter().any(|count| count > MAX_BITS) {
         return Err(BackendError::Unavailable(format!(
             "the specification has more than the {MAX_BITS} comparisons or helpers that a GPU's kernels take"
@@ -86,9 +87,8 @@ impl Points {
         });
         let tree_bits = spec.domain_bits() - 1;
         let whole_tree = dpf::levels(tree_bits) <= MAX_WHOLE;
-        let window = spec.table().map(|table| {
-            if whole_tree { (tree_bits, 0) } else { window(table, &thresholds) }
-        });
+        let window =
+            spec.table().map(|table| if whole_tree { (tree_bits, 0) } else { window(table, &thresholds) });
         if let Some((_, centre)) = window.filter(|_| !whole_tree) {
             thresholds.push(centre);
         }
@@ -182,7 +182,8 @@ fn define_shape(source: &mut Source, spec: &CompiledSpec, points: &Points) {
     source.define("DEGREE", spec.pieces().map_or(0, |pieces| pieces.degree()));
     let cuts = spec.pieces().into_iter().flat_map(|pieces| &pieces.cuts).map(|cut| points.threshold(*cut));
     source.words("CUT", "u32", cuts);
-    let coefficients: Vec<i64> = spec.pieces().into_iter().flat_map(|pieces| pieces.polynomials.concat()).collect();
+    let coefficients: Vec<i64> =
+        spec.pieces().into_iter().flat_map(|pieces| pieces.polynomials.concat()).collect();
     source.words("COEFFICIENT", "u64", wide(&coefficients));
 }
 
@@ -190,9 +191,14 @@ fn define_shape(source: &mut Source, spec: &CompiledSpec, points: &Points) {
 fn window_entries(table: &TableLookup, whole_tree: bool, bits: u8, centre: i64) -> Vec<i32> {
     let (size, half) = (1_i64 << bits, 1_i64 << (bits - 1));
     let index = |place: i64| {
-        if whole_tree { (-place - table.start).rem_euclid(size) } else { centre + half - 1 - place - table.start }
+        if whole_tree {
+            (-place - table.start).rem_euclid(size)
+        } else {
+            centre + half - 1 - place - table.start
+        }
     };
-    let value = |index: i64| usize::try_from(index).ok().and_then(|i| table.values.get(i)).copied().unwrap_or(0);
+    let value =
+        |index: i64| usize::try_from(index).ok().and_then(|i| table.values.get(i)).copied().unwrap_or(0);
     (0..size).map(|place| value(index(place))).collect()
 }
 
@@ -201,12 +207,19 @@ fn deal_helpers(spec: &CompiledSpec) -> String {
     let mut code = String::new();
     for (g, gate) in spec.gates().iter().enumerate() {
         if let Gate::Helper { truth, .. } = gate {
-            let words = truth.chunks(32).map(|rows| rows.iter().rev().fold(0_u32, |word, row| word << 1 | u32::from(*row)));
+            let words = truth
+                .chunks(32)
+                .map(|rows| rows.iter().rev().fold(0_u32, |word, row| word << 1 | u32::from(*row)));
             let words: Vec<String> = words.map(|word| format!("{word:#x}u")).collect();
-            line(&mut code, format_args!("__constant__ u32 TRUTH_{g}[{}] = {{{}}};", words.len(), words.join(",")));
+            line(
+                &mut code,
+                format_args!("__constant__ u32 TRUTH_{g}[{}] = {{{}}};", words.len(), words.join(",")),
+            );
         }
     }
-    code.push_str("__device__ inline u64 deal_helpers(const Job& job, Element e, u64 masks) {\n    u64 omegas = 0;\n");
+    code.push_str(
+        "__device__ inline u64 deal_helpers(const Job& job, Element e, u64 masks) {\n    u64 omegas = 0;\n",
+    );
     let mut helpers = 0;
     for (g, gate) in spec.gates().iter().enumerate() {
         match gate {
@@ -217,8 +230,16 @@ fn deal_helpers(spec: &CompiledSpec) -> String {
                 let field = spec.field(Part::HelperTable(g)).expect("a helper has its table").0;
                 let masks = bits_of("masks", inputs);
                 let count = inputs.len();
-                line(&mut code, format_args!("    {{\n        u32 omega = key_bit(job, job.dealer[F_HELPER_MASKS], {helpers}, e.index);"));
-                line(&mut code, format_args!("        deal_helper<{count}>(job, {field}, e, TRUTH_{g}, {masks}, omega);"));
+                line(
+                    &mut code,
+                    format_args!(
+                        "    {{\n        u32 omega = key_bit(job, job.dealer[F_HELPER_MASKS], {helpers}, e.index);"
+                    ),
+                );
+                line(
+                    &mut code,
+                    format_args!("        deal_helper<{count}>(job, {field}, e, TRUTH_{g}, {masks}, omega);"),
+                );
                 line(&mut code, format_args!("        omegas |= (u64)omega << {g};\n    }}"));
                 helpers += 1;
             }
@@ -230,7 +251,9 @@ fn deal_helpers(spec: &CompiledSpec) -> String {
 
 /// `deal_elements`: turns the seeded side's shares of the ring elements into the explicit side's.
 fn deal_elements(spec: &CompiledSpec) -> String {
-    let mut code = "__device__ inline void deal_elements(const Job& job, u32 e, u64 r_in, u32 by_p0, u64 omegas) {\n".to_owned();
+    let mut code =
+        "__device__ inline void deal_elements(const Job& job, u32 e, u64 r_in, u32 by_p0, u64 omegas) {\n"
+            .to_owned();
     code.push_str("    u64 power[4] = {1, 0 - r_in, r_in * r_in, 0 - r_in * r_in * r_in};\n");
     if spec.table().is_some() {
         code.push_str(
@@ -255,7 +278,8 @@ fn deal_elements(spec: &CompiledSpec) -> String {
             Base::PiecePower(k) => format!("sigma * power[{k}]"),
             Base::PieceConstant(e) => {
                 let e = usize::from(*e);
-                let terms = (e..=degree).map(|j| format!("{}ULL * mask[{j}] * power[{}]", binomial(j, e), j - e));
+                let terms =
+                    (e..=degree).map(|j| format!("{}ULL * mask[{j}] * power[{}]", binomial(j, e), j - e));
                 format!("sigma * ({})", terms.collect::<Vec<_>>().join(" + "))
             }
         };
@@ -278,7 +302,9 @@ fn helper_rows(spec: &CompiledSpec) -> String {
         let row = bits_of("opened", inputs);
         line(
             &mut code,
-            format_args!("    put_message_bit(job, job.out[{helper}], e, key_bit(job, job.key[0][{field}], {row}, e.index));"),
+            format_args!(
+                "    put_message_bit(job, job.out[{helper}], e, key_bit(job, job.key[0][{field}], {row}, e.index));"
+            ),
         );
     }
     code.push_str("}\n");
