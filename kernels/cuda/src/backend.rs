@@ -43,8 +43,11 @@ pub(crate) struct Shared {
     // Never unloaded: kernels are started from every thread.
     base: Module,
     streams: Kernel,
-    gates: Mutex<HashMap<[u8; 32], Arc<OnceLock<Arc<Kernels>>>>>,
+    gates: Mutex<HashMap<[u8; 32], Loading>>,
 }
+
+/// A gate's kernels, being loaded by the first who needs them.
+type Loading = Arc<OnceLock<Arc<Kernels>>>;
 
 /// A gate's kernels, loaded.
 pub(crate) struct Kernels {

@@ -268,8 +268,11 @@ impl ChunkEval for Eval {
     }
 }
 
+/// Where a segment stands in pinned memory, and where in the packed message.
+type Place = (Range<usize>, Range<usize>);
+
 /// A message's segments: in pinned memory from `start` on, and in the packed message. And the bytes they span there.
-fn places(segments: &[Segment], elems: usize, start: usize) -> (Vec<(Range<usize>, Range<usize>)>, usize) {
+fn places(segments: &[Segment], elems: usize, start: usize) -> (Vec<Place>, usize) {
     let mut layout = Layout::from(start);
     let mut end = 0;
     let pairs = layout.segments(segments, elems).into_iter().map(|place| {
