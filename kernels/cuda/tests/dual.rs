@@ -102,8 +102,8 @@ impl Batch {
             let noise = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let noise = (noise ^ noise >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             let noise = noise ^ noise >> 32;
-            let range = if i % 2 == 0 { span } else { span.min(1 << 16) };
-            (noise % range).cast_signed() + if i % 2 == 0 { low } else { low.max(-(1 << 15)) }
+            let range = if i.is_multiple_of(2) { span } else { span.min(1 << 16) };
+            (noise % range).cast_signed() + if i.is_multiple_of(2) { low } else { low.max(-(1 << 15)) }
         };
         (0..self.elems as u64).map(number).collect()
     }

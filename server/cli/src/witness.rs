@@ -1,5 +1,7 @@
 //! The kernel's counters as a witness of our own: what `tc` counted between the parties against what they say they moved.
 
+use std::time::{Duration, Instant};
+
 use suf_control::v1::{Fault, InfoRequest, Link};
 use suf_lab::{Counters, Host, Lab, LabError, Network};
 use suf_wire::PartyId;
@@ -14,6 +16,12 @@ const TOLERANCE: f64 = 0.01;
 
 /// Or by this many bytes: the few packets that are under way while one counter is read and the other not yet.
 const UNDER_WAY_BYTES: f64 = 6000.0;
+
+/// How long the parties may take to find each other after their start: many round trips of the longest links.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often a party is asked meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Both counters of both directions at one moment.
 #[derive(Debug, Clone)]
@@ -33,10 +41,7 @@ impl Witness {
     /// When a party or `tc` does not answer, or the parties are not connected.
     pub async fn read(lab: &Lab, parties: &Parties) -> Result<Self, Error> {
         let reading = async |party: PartyId| {
-            let info = parties.party(party).info(InfoRequest {}).await;
-            let info =
-                info.map_err(|status| Error::call(&format!("party {}", party.index()), status))?.into_inner();
-            let link = info.peer.ok_or_else(|| Error::here(Fault::Peer, "the parties are not connected"))?;
+            let link = connected(parties, party).await?;
             let sent = lab.counters(host(party), Network::Peer).map_err(|error| Error::lab(&error))?;
             Ok::<_, Error>(Reading { sent, link })
         };
@@ -83,6 +88,20 @@ impl Error {
             _ => Self::here(Fault::Device, error.to_string()),
         }
     }
+}
+
+/// The link of `party` to the other, once it is up.
+async fn connected(parties: &Parties, party: PartyId) -> Result<Link, Error> {
+    let started = Instant::now();
+    while started.elapsed() < CONNECT_TIMEOUT {
+        let info = parties.party(party).info(InfoRequest {}).await;
+        let info = info.map_err(|status| Error::call(&format!("party {}", party.index()), status))?;
+        if let Some(link) = info.into_inner().peer {
+            return Ok(link);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    Err(Error::here(Fault::Peer, format!("the parties are not connected after {CONNECT_TIMEOUT:?}")))
 }
 
 fn host(party: PartyId) -> Host {
