@@ -76,7 +76,7 @@ pub(crate) struct SlopeArgs {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) elements: u64,
     /// Delays of one direction, in milliseconds.
-    #[arg(long, value_delimiter = ',', default_value = "10,20,30,40")]
+    #[arg(long, value_delimiter = ',', default_value = "10,30,50,70")]
     pub(crate) delays_ms: Vec<f64>,
     /// Runs at each delay; the fastest counts, since a busy machine only ever adds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]

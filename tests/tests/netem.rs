@@ -1,0 +1,102 @@
+//! The gates on links that the kernel shapes: rounds as a slope, and our byte counts against those of `tc`. Inside a
+//! user-mode kernel where this machine's own has no netem; where there is neither, a test says so and passes.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use suf_lab::{check_kernel, uml};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+/// 10 ms each way and 100 Mbit/s: what the slowest kernel carries.
+const PROFILE: &str = "rate_bps = 100_000_000\ndelay_ms = 10.0\nlimit_packets = 2000\nmtu = 1500\n";
+
+/// One lab at a time: a kernel that has to share its processor measures that.
+static QUIET: Mutex<()> = Mutex::new(());
+
+#[test]
+fn bytes_on_the_wire_agree_with_the_kernels_own_count() {
+    if !there_is_a_lab() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("link.toml"), PROFILE).expect("writable");
+    let output = suf(
+        folder.path(),
+        &[
+            "lab",
+            "./link.toml",
+            "--",
+            PROGRAM,
+            "bench",
+            "--protocols",
+            "onehot,sigma",
+            "--gate",
+            "gelu",
+            "--elements",
+            "20000",
+            "--repeats",
+            "2",
+            "--out",
+            "results",
+            "--json",
+        ],
+    );
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    // `bench` fails when a direction is more than 1 % off; here it must have looked.
+    let compared: Vec<_> = log.lines().filter(|line| line.contains("tc counted")).collect();
+    assert_eq!(compared.len(), 2, "{log}");
+    eprintln!("{}", compared.join("\n"));
+    for record in json(&output).as_array().expect("records") {
+        let number = |key: &str| record[key].as_f64().unwrap_or_else(|| panic!("{key} in {record}"));
+        assert_eq!(record["link_kind"], "netem");
+        assert_eq!(number("wrong"), 0.0);
+        assert_eq!(number("eval_rounds"), number("declared_rounds"));
+        assert!(number("rtt_ms") >= 20.0 && number("eval_ms") >= 10.0 * number("declared_rounds"));
+        // Both directions' payload went over the wire within these bytes.
+        assert!(number("wire_bytes") >= number("eval_bytes"), "{record}");
+    }
+}
+
+#[test]
+fn rounds_are_the_slope_of_time_over_delay() {
+    if !there_is_a_lab() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // It fails by itself when declaration, causal depth and slope differ, the slope by more than 2 %.
+    let output = suf(folder.path(), &["lab", "slope", "--protocols", "onehot,sigma", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let slopes = json(&output);
+    assert_eq!(slopes.as_array().map(Vec::len), Some(2));
+    for slope in slopes.as_array().into_iter().flatten() {
+        eprintln!("{} {}: {} rounds by slope", slope["protocol"], slope["gate"], slope["slope"]);
+    }
+}
+
+fn there_is_a_lab() -> bool {
+    match check_kernel() {
+        Ok(()) => true,
+        Err(_) if uml::is_installed() => true,
+        Err(why) => {
+            eprintln!("SKIPPED, nothing was measured over netem: {why}");
+            false
+        }
+    }
+}
+
+fn suf(folder: &Path, arguments: &[&str]) -> Output {
+    let _quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
+    Command::new(PROGRAM).args(arguments).current_dir(folder).output().expect("suf starts")
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
