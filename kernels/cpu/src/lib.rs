@@ -3,6 +3,7 @@
 
 mod backend;
 mod columns;
+pub mod costs;
 mod dpf;
 mod key;
 mod line;
