@@ -49,8 +49,7 @@ struct Inner {
     container: Received,
     output: Vec<Vec<u64>>,
     /// Moved over the connection before the first exchange.
-    traffic_before: Option<Traffic>,
-    link: LinkFigures,
+    traffic_before: Traffic,
     cancelled: bool,
 }
 
@@ -60,13 +59,6 @@ pub(crate) enum Outgoing {
     Send(PeerMessage, Causal),
     Measure,
     Close,
-}
-
-/// Read at the link when the last exchange was sent and received.
-#[derive(Clone, Copy, Debug, Default)]
-struct LinkFigures {
-    traffic: Traffic,
-    rtt_ms: f64,
 }
 
 /// The two ends of a run's queue and its place in the registry.
@@ -89,8 +81,7 @@ impl ActiveRun {
                 keys: None,
                 container: Received::default(),
                 output: vec![Vec::new(); chunks],
-                traffic_before: None,
-                link: LinkFigures::default(),
+                traffic_before: Traffic::default(),
                 cancelled: false,
             }),
             connection: OnceLock::new(),
@@ -128,7 +119,7 @@ impl ActiveRun {
     ) {
         let plan = &self.entry.plan;
         let transcript = Arc::new(Mutex::new(Transcript::new(plan.run, plan.digest())));
-        let connection = self.connection.get_or_init(|| connection);
+        self.connection.get_or_init(|| connection);
         let writer = async {
             while let Some(next) = outgoing.recv().await {
                 let sent = match next {
@@ -139,7 +130,7 @@ impl ActiveRun {
                     }
                     Outgoing::Send(message, _) => sender.send(&message).await,
                     Outgoing::Measure => {
-                        self.measured(connection, &meter, &transcript);
+                        self.measured(&meter, &transcript);
                         Ok(())
                     }
                     Outgoing::Close => break,
@@ -179,15 +170,9 @@ impl ActiveRun {
         });
     }
 
-    fn measured(self: &Arc<Self>, connection: &Connection, meter: &Meter, transcript: &Mutex<Transcript>) {
+    fn measured(self: &Arc<Self>, meter: &Meter, transcript: &Mutex<Transcript>) {
         let counts = meter.gate();
         let transcript = transcript.lock().expect("no holder panics").digest();
-        let mut inner = self.lock();
-        inner.link = LinkFigures {
-            traffic: connection.udp_stats().since(inner.traffic_before.unwrap_or_default()),
-            rtt_ms: crate::timing::ms(connection.rtt()),
-        };
-        drop(inner);
         self.feed(Event::Measured(Measured {
             rounds: counts.rounds,
             bits_sent: counts.bits_sent,
@@ -211,7 +196,13 @@ impl ActiveRun {
     /// Carries out one action; an event where its outcome is there at once.
     fn act(self: &Arc<Self>, inner: &mut Inner, action: Action) -> Option<Event> {
         match action {
-            Action::Send(message, after) => self.queue(Outgoing::Send(message, after)),
+            Action::Send(message, after) => {
+                if let (PeerMessage::Ready { .. }, Some(connection)) = (&message, self.connection.get()) {
+                    // The peer sends no exchange before it hears of this.
+                    inner.traffic_before = connection.udp_stats();
+                }
+                self.queue(Outgoing::Send(message, after));
+            }
             Action::Measure => self.queue(Outgoing::Measure),
             Action::RequestKeys(request) => {
                 let this = Arc::clone(self);
@@ -224,7 +215,7 @@ impl ActiveRun {
                 self.host.runtime().spawn_blocking(move || this.feed(this.burn()));
             }
             Action::LoadKey(chunk) => return self.load_key(inner, chunk),
-            Action::Align => self.align(inner),
+            Action::Align => self.align(),
             Action::Compute(work) => self.compute(work),
             Action::Output { chunk, shares } => inner.output[chunk as usize] = shares,
             Action::Enter(phase) => self.enter(inner, phase),
@@ -277,11 +268,9 @@ impl ActiveRun {
         });
     }
 
-    /// Lets half a round trip pass. The peer sends nothing before it hears that this party is ready, which is on its way
-    /// only now: what moves from here on is the gate's.
-    fn align(self: &Arc<Self>, inner: &mut Inner) {
+    /// Lets half a round trip pass: the peer begins when it hears that this party is ready, which is on its way now.
+    fn align(self: &Arc<Self>) {
         let Some(connection) = self.connection.get() else { return };
-        inner.traffic_before = Some(connection.udp_stats());
         let begin = Instant::now() + connection.path().min_rtt / 2;
         let this = Arc::clone(self);
         self.host.evaluation().spawn(async move {
@@ -308,7 +297,9 @@ impl ActiveRun {
             Phase::Ended => return,
         };
         if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
-            inner.traffic_before.get_or_insert_with(|| connection.udp_stats());
+            // The peer is ready, hence has the opening of x_hat, and no exchange has been sent.
+            let Traffic { bytes_sent, datagrams_sent, .. } = connection.udp_stats();
+            inner.traffic_before = Traffic { bytes_sent, datagrams_sent, ..inner.traffic_before };
         }
         self.entry.view.send_modify(|view| view.state = state.into());
     }
@@ -345,7 +336,10 @@ impl ActiveRun {
         let backend = self.host.backend_info();
         let eval_ms = inner.timing.eval_ms();
         let comp_ms = inner.timing.comp_ms().min(eval_ms);
-        let link = inner.link;
+        // The peer has finished: it has every frame of this party, and this party every one of the peer.
+        let (traffic, rtt_ms) = self.connection.get().map_or_else(Default::default, |connection| {
+            (connection.udp_stats().since(inner.traffic_before), crate::timing::ms(connection.rtt()))
+        });
         let declared = plan.gate.declared();
         v1::Figures {
             key_bytes: summary.key_bytes,
@@ -360,12 +354,12 @@ impl ActiveRun {
             comm_ms: eval_ms - comp_ms,
             bits_sent: summary.measured.bits_sent,
             bits_received: summary.measured.bits_received,
-            wire_bytes_sent: link.traffic.bytes_sent,
-            wire_bytes_received: link.traffic.bytes_received,
+            wire_bytes_sent: traffic.bytes_sent,
+            wire_bytes_received: traffic.bytes_received,
             rounds: summary.measured.rounds.into(),
             declared_rounds: declared.rounds.into(),
             declared_bits: plan.gate.batch_message_bits(plan.elems),
-            link: Some(v1::Link { rtt_ms: link.rtt_ms, ..self.host.link_description() }),
+            link: Some(v1::Link { rtt_ms, ..self.host.link_description() }),
             backend: backend.name.into(),
             hardware: backend.device,
             version: env!("CARGO_PKG_VERSION").into(),

@@ -16,9 +16,9 @@ use crate::{active::ActiveRun, ledger::unix_ms};
 /// Ended runs that are remembered: a list of them is under 500 KB.
 const REMEMBERED: usize = 1000;
 
-/// Ended runs whose output share is kept for fetching: with 10^8 elements each they hold 6.4 GB, and a client fetches
-/// right after the run.
-const OUTPUTS_KEPT: usize = 8;
+/// Elements of output shares that are kept for fetching, 8 bytes each. The newest run's share is kept whatever its size: a
+/// client fetches right after the run.
+const OUTPUT_ELEMS_KEPT: u64 = 1 << 22;
 
 /// Runs at work at once: each of the usual models holds some 100 MB of keys.
 const ACTIVE: usize = 64;
@@ -97,7 +97,7 @@ impl Registry {
         *entry.output() = output;
         let mut inner = self.lock();
         inner.with_output.push_back(entry.plan.run);
-        while inner.with_output.len() > OUTPUTS_KEPT {
+        while inner.with_output.len() > 1 && inner.output_elems() > OUTPUT_ELEMS_KEPT {
             let oldest = inner.with_output.pop_front();
             if let Some(entry) = oldest.and_then(|id| inner.runs.get(&id)) {
                 entry.output().clear();
@@ -111,6 +111,10 @@ impl Registry {
 }
 
 impl Inner {
+    fn output_elems(&self) -> u64 {
+        self.with_output.iter().filter_map(|id| self.runs.get(id)).map(|entry| entry.plan.elems).sum()
+    }
+
     fn forget(&mut self) {
         while self.order.len() > REMEMBERED {
             let Some(at) = self.order.iter().position(|id| self.runs[id].has_ended()) else { return };
