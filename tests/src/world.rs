@@ -9,6 +9,7 @@ use std::{
     cell::RefCell,
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
+    ops::Range,
     sync::Arc,
 };
 
@@ -16,10 +17,11 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
 use suf_deal::{Batch, Desk, Entropy, KeyChunk, Standing};
-use suf_gate::{Gate, KeyBytes, Seed, layout};
+use suf_gate::{Gate, KeyBytes, Party, Seed, layout};
 use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Plan, Policy, Run, Summary};
 use suf_wire::{
-    BatchId, DataFrame, Fault, KeyRequest, PartyId, PeerMessage, RunId, Transcript, decode_frame,
+    BatchId, CommonParts, DataFrame, Digest, Fault, KeyRequest, PartyId, PeerMessage, RunId, Transcript,
+    decode_frame,
 };
 
 /// Longest delay of anything, in virtual microseconds.
@@ -51,6 +53,8 @@ pub struct Faults {
     pub damage: f64,
     /// The dealer does not answer.
     pub silence: f64,
+    /// The dealer gives the parties unequal public parts, under good tags; per batch, of gates that have public parts.
+    pub unequal: f64,
 }
 
 impl Faults {
@@ -66,6 +70,7 @@ impl Faults {
         disk: 0.03,
         damage: 0.03,
         silence: 0.03,
+        unequal: 0.03,
     };
 }
 
@@ -80,6 +85,8 @@ pub struct Outcome {
     pub sent: [Vec<DataFrame>; 2],
     /// Virtual microseconds until the end.
     pub elapsed_us: u64,
+    /// Whether the dealer gave the parties unequal public parts.
+    pub unequal: bool,
 }
 
 /// The simulated world.
@@ -98,6 +105,8 @@ pub struct World {
     spent: HashMap<(PartyId, BatchId), RunId>,
     /// Every exchange that each party sent.
     said: HashSet<(PartyId, RunId, u8, u32)>,
+    /// Whether the dealer of this run gave unequal public parts.
+    unequal: bool,
     /// Breaches of the rule of one-time keys, in words.
     breaches: Vec<String>,
 }
@@ -182,6 +191,7 @@ impl World {
             faults,
             spent: HashMap::new(),
             said: HashSet::new(),
+            unequal: false,
             breaches: Vec::new(),
         }
     }
@@ -261,7 +271,7 @@ impl World {
             (None, None) => Err(Failure::new(Fault::Peer, "never heard of the run")),
         });
         let outputs = [first.output, second.output].map(|output| output.into_values().flatten().collect());
-        Outcome { ends, outputs, sent, elapsed_us }
+        Outcome { ends, outputs, sent, elapsed_us, unequal: std::mem::take(&mut self.unequal) }
     }
 
     /// The run that `me` has now ends by its deadline.
@@ -470,22 +480,48 @@ impl World {
         let entropy = Entropy { parties: [seed(), seed()], dealer: seed() };
         let batch = Batch::new(id, Arc::new(gate), elems, entropy);
         let mut intact = [true; 2];
+        let mut common =
+            PartyId::BOTH.map(|_| CommonParts::new(id, Digest(*batch.gate().digest()), batch.elems()));
+        let unequal = self.rng.random_bool(self.faults.unequal);
         for index in 0..batch.chunks() {
-            let pair = batch.chunk(index, &self.backend).expect("the CPU does not fail");
+            let mut pair = batch.chunk(index, &self.backend).expect("the CPU does not fail");
+            if unequal && index + 1 == batch.chunks() {
+                self.make_unequal(&batch, &mut pair);
+            }
             for (chunk, me) in pair.into_iter().zip(PartyId::BOTH) {
                 let chunk = self.ship(chunk);
                 intact[me.index()] &= chunk.is_intact(id, me);
+                let ranges = common_ranges(&batch, index, me);
+                common[me.index()].absorb(index, ranges.iter().map(|range| &chunk.bytes[range.clone()]));
                 self.nodes[me.index()].keys.push(Some(chunk.bytes));
             }
         }
         for me in PartyId::BOTH {
             let event = if intact[me.index()] {
-                Event::KeysStored(Seed::new(*batch.header(me).seed.expose()))
+                Event::KeysStored {
+                    seed: Seed::new(*batch.header(me).seed.expose()),
+                    common: common[me.index()].digest(),
+                }
             } else {
                 Event::Failed(Failure::new(Fault::Dealer, "the integrity tag of a key chunk does not fit"))
             };
             self.local(me, event);
         }
+    }
+
+    /// Changes a bit of the public parts of one party's chunk and tags it anew, as a lying dealer would.
+    fn make_unequal(&mut self, batch: &Batch, pair: &mut [KeyChunk; 2]) {
+        let victim = PartyId::BOTH[self.rng.random_range(0..2)];
+        let KeyChunk { index, bytes, .. } = pair[victim.index()].clone();
+        let ranges = common_ranges(batch, index, victim);
+        if ranges.is_empty() {
+            return;
+        }
+        let range = ranges[self.rng.random_range(0..ranges.len())].clone();
+        let mut bytes = bytes.to_vec();
+        bytes[self.rng.random_range(range)] ^= 1 << self.rng.random_range(0..8);
+        pair[victim.index()] = KeyChunk::new(batch.id(), victim, index, bytes.into());
+        self.unequal = true;
     }
 
     fn ship(&mut self, mut chunk: KeyChunk) -> KeyChunk {
@@ -516,6 +552,13 @@ impl World {
     fn delay(&mut self) -> u64 {
         self.rng.random_range(0..LONGEST_US)
     }
+}
+
+/// Where the public parts stand in `party`'s chunk `index`.
+fn common_ranges(batch: &Batch, index: u32, party: PartyId) -> Vec<Range<usize>> {
+    let party = [Party::P0, Party::P1][party.index()];
+    let elems = layout::chunk_elems(batch.elems(), index);
+    batch.gate().key_shape().common_ranges(party.role(index), elems).collect()
 }
 
 impl Node {

@@ -19,6 +19,7 @@ struct Tally {
     done: u64,
     failed: u64,
     split: u64,
+    unequal: u64,
 }
 
 #[test]
@@ -39,14 +40,18 @@ fn nothing_that_goes_wrong_reveals_or_corrupts() {
         tally.done += lived.done;
         tally.failed += lived.failed;
         tally.split += lived.split;
+        tally.unequal += lived.unequal;
     }
     println!(
-        "{count} seeds: {} runs done, {} failed, {} known to one party only",
-        tally.done, tally.failed, tally.split
+        "{count} seeds: {} runs done, {} failed, {} known to one party only; {} batches with unequal public parts",
+        tally.done, tally.failed, tally.split, tally.unequal
     );
     if count > 100 {
         // Faults that never strike, or always, test nothing.
-        assert!(tally.done > count / 10 && tally.failed > count / 10, "the faults are out of balance");
+        assert!(
+            tally.done > count / 10 && tally.failed > count / 10 && tally.unequal > 0,
+            "the faults are out of balance"
+        );
     }
 }
 
@@ -83,6 +88,10 @@ fn live(seed: u64, gates: &[Gate]) -> Tally {
 fn attempt(world: &mut World, gate: &Gate, batch: suf_wire::BatchId, x: &[i64], tally: &mut Tally) -> bool {
     let outcome = world.run(gate.clone(), batch, inputs::share(x, 1));
     assert_eq!(world.breaches(), [""; 0]);
+    if outcome.unequal {
+        assert!(outcome.ends.iter().all(Result::is_err), "unequal keys passed unseen");
+        tally.unequal += 1;
+    }
     match &outcome.ends {
         [Ok(first), Ok(second)] => {
             assert_eq!(first.measured.transcript, second.measured.transcript);

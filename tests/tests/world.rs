@@ -1,7 +1,11 @@
 //! A whole run, dealer and both parties, in virtual time.
 
-use suf_gate::{Gate, catalog};
-use suf_tests::{inputs, world::World};
+use suf_gate::{Gate, Protocol, catalog};
+use suf_tests::{
+    inputs,
+    world::{Faults, World},
+};
+use suf_wire::{DataFrame, Fault};
 
 /// Every gate, at sizes that are not round.
 const SIZES: [usize; 4] = [1, 9, 1001, 65537];
@@ -45,6 +49,35 @@ fn more_chunks_than_the_window_holds() {
     let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
     let elems = (suf_party::WINDOW as usize + 3) * suf_gate::CHUNK_ELEMS + 5;
     check(&gate, elems, 1);
+}
+
+#[test]
+fn a_dealer_that_gives_unequal_public_parts_is_named_before_the_first_exchange() {
+    let mut caught = 0;
+    for gate in catalog::builtin().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
+        for seed in 0..20 {
+            let what = format!("{} {}, seed {seed}", gate.protocol(), gate.name());
+            let mut world = World::with_faults(seed, Faults { unequal: 1.0, ..Faults::default() });
+            let x = inputs::awkward(&gate, 9, seed);
+            let batch = world.fresh_batch();
+            let outcome = world.run(gate.clone(), batch, inputs::share(&x, seed));
+            // Only onehot has no part that both parties hold in equal bytes.
+            assert_eq!(outcome.unequal, gate.protocol() != Protocol::Onehot, "{what}");
+            if !outcome.unequal {
+                assert!(outcome.ends.iter().all(Result::is_ok), "{what}");
+                continue;
+            }
+            for end in &outcome.ends {
+                let failure = end.as_ref().expect_err(&what);
+                assert_eq!(failure.fault, Fault::Dealer, "{what}: {failure}");
+                assert!(failure.reason.contains("unequal public parts"), "{what}: {failure}");
+            }
+            let exchanges = outcome.sent.iter().flatten().filter(|frame| frame.step != DataFrame::OPEN);
+            assert_eq!(exchanges.count(), 0, "{what}");
+            caught += 1;
+        }
+    }
+    assert!(caught >= 100, "only {caught} runs had unequal keys");
 }
 
 #[test]

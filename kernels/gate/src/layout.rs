@@ -182,6 +182,14 @@ impl KeyShape {
         Some(start..start + self.bytes_of(id, role, elems))
     }
 
+    /// Where the fields that both parties hold in equal bytes stand in the chunk of `elems` elements of a party of role
+    /// `role`: one range for each field, in the order of their ids.
+    pub fn common_ranges(&self, role: Role, elems: usize) -> impl Iterator<Item = Range<usize>> + use<'_> {
+        self.ids()
+            .filter(|id| self.field(*id).source == Source::Common)
+            .filter_map(move |id| self.range(id, role, elems))
+    }
+
     /// Bytes of a whole chunk for a party of role `role`.
     #[must_use]
     pub fn chunk_bytes(&self, role: Role, elems: usize) -> usize {
@@ -263,6 +271,18 @@ mod tests {
         assert_eq!(shape.chunk_bytes(Role::Explicit, 9), 16 * 9 + 3 * 2);
         assert_eq!(shape.range(FieldId(3), Role::Explicit, 9), Some(144..150));
         assert_eq!(shape.range(FieldId(3), Role::Seeded, 9), None);
+    }
+
+    #[test]
+    fn common_fields_have_equal_lengths_in_both_roles() {
+        let fields = [
+            Field::new("first", Source::Common, Width::Bytes(16)),
+            Field::new("shared", Source::Shared, Width::Planes(3)),
+            Field::new("second", Source::Common, Width::Planes(1)),
+        ];
+        let shape = KeyShape::new(false, fields);
+        assert!(shape.common_ranges(Role::Explicit, 9).eq([0..144, 150..152]));
+        assert!(shape.common_ranges(Role::Seeded, 9).eq([0..144, 144..146]));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod common;
 mod dealer;
 mod frame;
 mod id;
@@ -23,6 +24,7 @@ mod tag;
 mod transcript;
 
 pub use codec::{Cursor, Decode, Encode, WireError};
+pub use common::CommonParts;
 pub use dealer::{DealerMessage, Header, KeyChunk, KeyChunkHead, KeyRequest};
 pub use frame::{Encoded, Message, PREFIX_BYTES, Prefix, decode_frame};
 pub use id::{BatchId, Causal, Digest, Fault, PartyId, Reason, Role, RunId};
@@ -33,4 +35,4 @@ pub use tag::Tag;
 pub use transcript::Transcript;
 
 /// Version of everything in this crate; both sides must speak the same one. History: `proto/WIRE.md`.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

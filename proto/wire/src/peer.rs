@@ -177,6 +177,8 @@ pub enum PeerMessage {
     Ready {
         /// The run.
         run: RunId,
+        /// See [`crate::CommonParts`].
+        common: [u8; 32],
     },
     /// One party's part of one exchange.
     Frame(DataFrame),
@@ -229,7 +231,7 @@ impl Message for PeerMessage {
             kind::PROPOSE => (80, 80 + MAX_GATE_BYTES),
             kind::ACCEPT => (72, 72),
             kind::REFUSE | kind::ABORT => (19, 19 + MAX_REASON_BYTES),
-            kind::READY => (16, 16),
+            kind::READY => (48, 48),
             kind::FRAME => (DataHead::BYTES + 1, DataHead::BYTES + MAX_DATA_BYTES),
             kind::FINISHED => (65, 65),
             value => return Err(WireError::Unknown { field: "kind", value: value.into() }),
@@ -251,7 +253,9 @@ impl Message for PeerMessage {
                 let (run, fault, reason) = ending(cursor_ref)?;
                 Self::Refuse { run, fault, reason }
             }
-            kind::READY => Self::Ready { run: RunId::decode(cursor_ref)? },
+            kind::READY => {
+                Self::Ready { run: RunId::decode(cursor_ref)?, common: cursor_ref.array("common")? }
+            }
             kind::FINISHED => Self::Finished(Finished::decode(cursor_ref)?),
             kind::ABORT => {
                 let (run, fault, reason) = ending(cursor_ref)?;
@@ -323,7 +327,11 @@ impl PeerMessage {
                 fault.encode(out)?;
                 reason.encode(out)
             }
-            Self::Ready { run } => run.encode(out),
+            Self::Ready { run, common } => {
+                run.encode(out)?;
+                out.extend_from_slice(common);
+                Ok(())
+            }
             Self::Finished(finished) => finished.encode(out),
             Self::Frame(_) => unreachable!("`Message::encode` handles frames itself"),
         }

@@ -68,7 +68,8 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         ending().prop_map(|(run, fault, reason)| PeerMessage::Refuse { run: RunId(run), fault, reason });
     let abort =
         ending().prop_map(|(run, fault, reason)| PeerMessage::Abort { run: RunId(run), fault, reason });
-    let ready = id().prop_map(|run| PeerMessage::Ready { run: RunId(run) });
+    let ready =
+        (id(), any::<[u8; 32]>()).prop_map(|(run, common)| PeerMessage::Ready { run: RunId(run), common });
     let frame = (any::<u8>(), 1..=254u8, 0..MAX_CHUNKS, prop::collection::vec(any::<u8>(), 1..300)).prop_map(
         |(step, rounds, chunk, payload)| {
             let bits = payload.len() as u64 * 8 - 3;

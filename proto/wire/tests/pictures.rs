@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use suf_wire::{
-    Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyChunk,
-    KeyRequest, Message, PartyId, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag, VERSION,
+    Accept, BatchId, Causal, CommonParts, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello,
+    KeyChunk, KeyRequest, Message, PartyId, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag, VERSION,
     decode_frame,
 };
 
@@ -37,13 +37,13 @@ fn assert_picture<M: Message + PartialEq + std::fmt::Debug>(message: &M, picture
 
 #[test]
 fn hello() {
-    assert_eq!(VERSION, 1);
+    assert_eq!(VERSION, 2);
     assert_picture(
         &PeerMessage::Hello(Hello { version: VERSION, role: Role::Party1, software: "suf 0.1.0".into() }),
         &[
             ("0f000000", "length: 15"),
             ("01", "kind: Hello"),
-            ("0100", "version"),
+            ("0200", "version"),
             ("02", "role: party 1"),
             ("0900", "length of software"),
             ("737566 20 302e312e30", "software"),
@@ -121,8 +121,13 @@ fn refuse_and_abort() {
 #[test]
 fn ready() {
     assert_picture(
-        &PeerMessage::Ready { run: RUN },
-        &[("11000000", "length: 17"), ("05", "kind: Ready"), (RUN_HEX, "run")],
+        &PeerMessage::Ready { run: RUN, common: [0x77; 32] },
+        &[
+            ("31000000", "length: 49"),
+            ("05", "kind: Ready"),
+            (RUN_HEX, "run"),
+            ("7777777777777777 7777777777777777 7777777777777777 7777777777777777", "common"),
+        ],
     );
 }
 
@@ -267,6 +272,19 @@ fn end_and_stored() {
         &DealerMessage::Stored { batch: BATCH },
         &[("11000000", "length: 17"), ("46", "kind: Stored"), (BATCH_HEX, "batch")],
     );
+}
+
+#[test]
+fn hash_of_the_common_parts() {
+    let mut common = CommonParts::new(BATCH, DIGEST, 3);
+    common.absorb(0, [&b"seed"[..], b"leaf"]);
+    let mut input = b"suf/v1/common-parts".to_vec();
+    input.extend([0x22; 16]);
+    input.extend([0x33; 32]);
+    input.extend([3, 0, 0, 0, 0, 0, 0, 0]);
+    input.extend([0; 4]);
+    input.extend(b"\x04\0\0\0\0\0\0\0seed\x04\0\0\0\0\0\0\0leaf");
+    assert_eq!(common.digest(), *blake3::hash(&input).as_bytes());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use suf_gate::{Seed, layout};
 use suf_link::{Connection, Endpoint, LinkError, Receiver, Sender};
 use suf_party::{Event, Failure, Plan};
-use suf_wire::{BatchId, DealerMessage, Fault, Header, KeyChunk, KeyRequest, PartyId, Role};
+use suf_wire::{CommonParts, DealerMessage, Fault, Header, KeyChunk, KeyRequest, Role};
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
@@ -62,12 +62,12 @@ impl DealerLink {
 pub(crate) async fn fetch(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest) {
     let event = tokio::select! {
         () = active.over().cancelled() => return,
-        fetched = receive(host, active, request) => fetched.map_or_else(Event::Failed, Event::KeysStored),
+        fetched = receive(host, active, request) => fetched.unwrap_or_else(Event::Failed),
     };
     active.feed(event);
 }
 
-async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Seed, Failure> {
+async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Event, Failure> {
     let plan = &active.entry().plan;
     let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
     let header = match answer {
@@ -81,17 +81,20 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
 
     let shape = plan.gate.key_shape();
     let due = |chunk| shape.chunk_bytes(plan.party().role(chunk), layout::chunk_elems(plan.elems, chunk));
-    let mut pending: Option<JoinHandle<Result<(), Failure>>> = None;
+    let mut common = CommonParts::new(plan.batch, plan.digest(), plan.elems);
+    let mut pending: Option<JoinHandle<Result<CommonParts, Failure>>> = None;
     for index in 0..header.chunks {
         let message =
             receiver.recv(|head| (head.index == index).then(|| due(index))).await.map_err(from_dealer)?;
         let DealerMessage::Chunk(chunk) = message else { return Err(refusal(&message)) };
-        settle(pending.take()).await?;
-        // One chunk is checked and stored while the next is on its way.
-        let (store, batch, me) = (Arc::clone(&store), plan.batch, plan.me);
-        pending = Some(tokio::task::spawn_blocking(move || keep(&store, batch, me, chunk)));
+        let before = settle(pending.take()).await?.unwrap_or_else(|| common.clone());
+        // One chunk is checked, hashed and stored while the next is on its way.
+        let (store, plan) = (Arc::clone(&store), plan.clone());
+        pending = Some(tokio::task::spawn_blocking(move || keep(&store, &plan, chunk, before)));
     }
-    settle(pending).await?;
+    if let Some(all) = settle(pending).await? {
+        common = all;
+    }
     match receiver.recv(|_| None).await.map_err(from_dealer)? {
         DealerMessage::End { batch } if batch == plan.batch => {}
         other => return Err(refusal(&other)),
@@ -103,7 +106,7 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
     active.keep_keys(store, received);
     sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
     sender.finish();
-    Ok(Seed::new(*header.seed.expose()))
+    Ok(Event::KeysStored { seed: Seed::new(*header.seed.expose()), common: common.digest() })
 }
 
 /// Sends the request and waits for the first answer. A connection that was made for an earlier batch may turn out to be
@@ -151,21 +154,30 @@ fn checked(header: Header, plan: &Plan) -> Result<Header, Failure> {
     Ok(header)
 }
 
-fn keep(store: &BatchStore, batch: BatchId, me: PartyId, chunk: KeyChunk) -> Result<(), Failure> {
-    if !chunk.is_intact(batch, me) {
+/// Checks, hashes and stores one chunk; `common` is the hash of those before it.
+fn keep(
+    store: &BatchStore,
+    plan: &Plan,
+    chunk: KeyChunk,
+    mut common: CommonParts,
+) -> Result<CommonParts, Failure> {
+    if !chunk.is_intact(plan.batch, plan.me) {
         let reason = format!("the integrity tag of key chunk {} does not fit", chunk.index);
         return Err(Failure::new(Fault::Dealer, reason));
     }
-    store.put(chunk.index, chunk.bytes).map_err(|error| Failure::new(Fault::Device, error.to_string()))
+    let (role, elems) = (plan.party().role(chunk.index), layout::chunk_elems(plan.elems, chunk.index));
+    let ranges = plan.gate.key_shape().common_ranges(role, elems);
+    common.absorb(chunk.index, ranges.map(|range| &chunk.bytes[range]));
+    let stored = store.put(chunk.index, chunk.bytes);
+    stored.map_err(|error| Failure::new(Fault::Device, error.to_string()))?;
+    Ok(common)
 }
 
-async fn settle(pending: Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
-    match pending {
-        Some(handle) => handle
-            .await
-            .unwrap_or_else(|error| Err(Failure::new(Fault::Bug, format!("storing a key: {error}")))),
-        None => Ok(()),
-    }
+async fn settle<T>(pending: Option<JoinHandle<Result<T, Failure>>>) -> Result<Option<T>, Failure> {
+    let Some(handle) = pending else { return Ok(None) };
+    let settled =
+        handle.await.unwrap_or_else(|error| Err(Failure::new(Fault::Bug, format!("storing a key: {error}"))));
+    settled.map(Some)
 }
 
 fn refusal(message: &DealerMessage) -> Failure {

@@ -10,8 +10,13 @@ use crate::{BurntBatch, Done, Failure, Work};
 pub enum Event {
     /// A message of the peer, in the order it was sent.
     Peer(PeerMessage),
-    /// The batch's keys are stored and checked; this is the seed of this party.
-    KeysStored(Seed),
+    /// The batch's keys are stored and checked.
+    KeysStored {
+        /// The seed of this party.
+        seed: Seed,
+        /// The hash of what both parties' keys have in common, see [`suf_wire::CommonParts`].
+        common: [u8; 32],
+    },
     /// The client's shares of one chunk.
     Input {
         /// Which chunk.

@@ -26,6 +26,8 @@ pub struct Run {
     actions: VecDeque<Action>,
     chunks: Vec<Chunk>,
     seed: Option<Seed>,
+    /// Hash of the common parts of this party's keys.
+    common: Option<[u8; 32]>,
     burnt: Option<BurntBatch>,
     inputs: u32,
     opened: u32,
@@ -36,7 +38,8 @@ pub struct Run {
     lowest_open: u32,
     /// Lowest chunk of which not all messages of the peer are here.
     lowest_receiving: u32,
-    peer_ready: bool,
+    /// Hash of the common parts of the peer's keys: it is ready.
+    peer_ready: Option<[u8; 32]>,
     measured: Option<Measured>,
     peer_finished: Option<Finished>,
 }
@@ -129,6 +132,7 @@ impl Run {
             actions: VecDeque::new(),
             chunks: (0..chunks).map(|_| Chunk::default()).collect(),
             seed: None,
+            common: None,
             burnt: None,
             inputs: 0,
             opened: 0,
@@ -136,7 +140,7 @@ impl Run {
             unmasked: 0,
             lowest_open: 0,
             lowest_receiving: 0,
-            peer_ready: false,
+            peer_ready: None,
             measured: None,
             peer_finished: None,
             plan,
@@ -146,8 +150,10 @@ impl Run {
     fn try_handle(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Peer(message) => self.on_peer(message),
-            Event::KeysStored(seed) => {
+            Event::KeysStored { seed, common } => {
                 self.seed = Some(seed);
+                self.common = Some(common);
+                self.compare_common_parts()?;
                 self.enter(Phase::AwaitingInput);
                 self.burn_when_complete();
                 Ok(())
@@ -155,7 +161,7 @@ impl Run {
             Event::Input { chunk, shares } => self.on_input(chunk, shares),
             Event::Burnt(burnt) => self.on_burnt(burnt),
             Event::Key { chunk, key } => self.on_key(chunk, key),
-            Event::Aligned if self.is_loaded() && self.peer_ready => {
+            Event::Aligned if self.is_loaded() && self.peer_ready.is_some() => {
                 self.begin_evaluation();
                 Ok(())
             }
@@ -179,8 +185,9 @@ impl Run {
             PeerMessage::Refuse { run, fault, reason } if self.initiator && run == self.plan.run => {
                 Err(Failure::new(fault, format!("the peer refused the run: {}", reason.as_str())))
             }
-            PeerMessage::Ready { run } if run == self.plan.run && !self.peer_ready => {
-                self.peer_ready = true;
+            PeerMessage::Ready { run, common } if run == self.plan.run && self.peer_ready.is_none() => {
+                self.peer_ready = Some(common);
+                self.compare_common_parts()?;
                 if self.is_loaded() {
                     self.begin_evaluation();
                 }
@@ -418,10 +425,26 @@ impl Run {
     /// time of the gate is the time of its rounds, not of who happened to be ready first.
     fn ready_when_loaded(&mut self) {
         if self.is_loaded() {
-            self.send(PeerMessage::Ready { run: self.plan.run }, Causal::START);
-            if self.peer_ready {
+            let common = self.common.expect("what is loaded was stored");
+            self.send(PeerMessage::Ready { run: self.plan.run, common }, Causal::START);
+            if self.peer_ready.is_some() {
                 self.actions.push_back(Action::Align);
             }
+        }
+    }
+
+    /// As soon as both hashes are here, hence before the first exchange: the peer's comes with its readiness, this party's own
+    /// with its keys.
+    fn compare_common_parts(&self) -> Result<(), Failure> {
+        match (self.common, self.peer_ready) {
+            (Some(ours), Some(theirs)) if ours != theirs => Err(Failure::new(
+                Fault::Dealer,
+                format!(
+                    "the dealer gave the parties unequal public parts of the keys of batch {}",
+                    self.plan.batch
+                ),
+            )),
+            _ => Ok(()),
         }
     }
 
