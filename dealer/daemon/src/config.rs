@@ -39,6 +39,9 @@ pub struct Config {
     /// Bound on the keys in memory, in MiB.
     #[serde(default = "default_memory_mb")]
     pub memory_mb: u64,
+    /// Keep memory from being swapped out.
+    #[serde(default = "default_lock_memory")]
+    pub lock_memory: bool,
     /// How long a request waits for the other party's, in seconds.
     #[serde(default = "default_wait_for_peer_s")]
     pub wait_for_peer_s: u32,
@@ -158,6 +161,10 @@ fn default_memory_mb() -> u64 {
 
 fn default_wait_for_peer_s() -> u32 {
     30
+}
+
+fn default_lock_memory() -> bool {
+    true
 }
 
 fn default_max_elems() -> u64 {

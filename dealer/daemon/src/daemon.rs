@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use suf_control::{authority::RoleOf, server::Control, shutdown, telemetry};
+use suf_control::{authority::RoleOf, hardening, server::Control, shutdown, telemetry};
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_wire::Role;
 use tokio::{net::TcpListener, runtime};
@@ -29,7 +29,9 @@ type Start<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
-    if let Err(error) = telemetry::init(args.log_format) {
+    let begun =
+        hardening::guard().and_then(|()| telemetry::init(args.log_format).map_err(|error| error.to_string()));
+    if let Err(error) = begun {
         eprintln!("suf-dealer: {error}");
         return ExitCode::FAILURE;
     }
@@ -51,6 +53,7 @@ fn start(args: &Args) -> Start<()> {
         println!("{}: the dealer is ready to start", args.config.display());
         return Ok(());
     }
+    hardening::lock_memory_if(config.lock_memory);
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(&config, &identity, &profile, &dealer))
 }

@@ -47,6 +47,9 @@ pub struct Config {
     /// Longest run, in seconds.
     #[serde(default = "default_max_run_s")]
     pub max_run_s: u32,
+    /// Keep memory from being swapped out.
+    #[serde(default = "default_lock_memory")]
+    pub lock_memory: bool,
     #[serde(default = "default_protocols")]
     protocols: Vec<String>,
 }
@@ -200,6 +203,10 @@ fn default_max_elems() -> u64 {
 
 fn default_max_run_s() -> u32 {
     3600
+}
+
+fn default_lock_memory() -> bool {
+    true
 }
 
 fn default_protocols() -> Vec<String> {

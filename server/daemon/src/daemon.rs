@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use suf_control::{authority::RoleOf, server::Control, shutdown, telemetry};
+use suf_control::{authority::RoleOf, hardening, server::Control, shutdown, telemetry};
 use suf_link::{Endpoint, LinkProfile};
 use suf_party::{Ledger, Policy};
 use tokio::{net::TcpListener, runtime, sync::oneshot};
@@ -47,7 +47,9 @@ type Start<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 pub fn run(args: Args) -> ExitCode {
     // The first draw takes 20 ms once; it must not fall into the first handshake, whose round trip is measured.
     let mut warm = [0; 32];
-    if let Err(error) = telemetry::init(args.log_format) {
+    let begun =
+        hardening::guard().and_then(|()| telemetry::init(args.log_format).map_err(|error| error.to_string()));
+    if let Err(error) = begun {
         eprintln!("suf-party: {error}");
         return ExitCode::FAILURE;
     }
@@ -72,6 +74,7 @@ fn start(args: &Args) -> Start<()> {
         println!("{}: {} is ready to start", args.config.display(), config.party());
         return Ok(());
     }
+    hardening::lock_memory_if(config.lock_memory);
     std::fs::create_dir_all(&config.state_dir)
         .map_err(|error| format!("state_dir {} cannot be made: {error}", config.state_dir.display()))?;
     let ledger = Ledger::new(RedbLog::open(&config.state_dir)?);
