@@ -19,20 +19,22 @@ const SYSTEMS: [(&str, &str); 3] = [("sigma", "sigma"), ("suf", "suf-lut"), ("on
 pub fn write(folder: &Path, records: &[Record]) -> Result<(), Error> {
     let rows = rows(records);
     let path = folder.join("compare_activation_fair.csv");
-    write_csv(&path, &rows).map_err(|error| Error::write(&path, error))?;
+    let cells: Vec<_> = rows.iter().map(Row::csv).collect();
+    write_csv(&path, &cells).map_err(|error| Error::write(&path, error))?;
     let path = folder.join("compare_activation_fair.json");
     let objects: Vec<_> = rows.iter().map(Row::json).collect();
     let text = serde_json::to_string_pretty(&objects).map_err(|error| Error::write(&path, error))?;
     fs::write(&path, text + "\n").map_err(|error| Error::write(&path, error))
 }
 
-fn write_csv(path: &Path, rows: &[Row<'_>]) -> Result<(), csv::Error> {
+/// Writes rows of columns with values; all have the same columns.
+pub(crate) fn write_csv(path: &Path, rows: &[Vec<(String, String)>]) -> Result<(), csv::Error> {
     let mut out = csv::Writer::from_path(path)?;
     if let Some(first) = rows.first() {
-        out.write_record(first.csv().iter().map(|(column, _)| column))?;
+        out.write_record(first.iter().map(|(column, _)| column))?;
     }
     for row in rows {
-        out.write_record(row.csv().iter().map(|(_, value)| value))?;
+        out.write_record(row.iter().map(|(_, value)| value))?;
     }
     out.flush()?;
     Ok(())
@@ -186,7 +188,20 @@ impl Row<'_> {
 }
 
 /// A JSON object whose keys keep their order.
-struct Object(Vec<(String, Value)>);
+pub(crate) struct Object(Vec<(String, Value)>);
+
+impl Object {
+    /// From keys and values, in their order.
+    pub(crate) fn new<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        Self(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// The keys, in order.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
+    }
+}
 
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -202,7 +217,7 @@ fn whole(value: f64) -> String {
     format!("{value:.0}")
 }
 
-fn millis(value: f64) -> String {
+pub(crate) fn millis(value: f64) -> String {
     format!("{value:.3}")
 }
 
@@ -211,7 +226,7 @@ fn seconds(value: f64) -> String {
 }
 
 /// Sigma's figure over the other's, as the published tables write it.
-fn ratio((sigma, other): (f64, f64)) -> String {
+pub(crate) fn ratio((sigma, other): (f64, f64)) -> String {
     if other == 0.0 { "inf".to_owned() } else { format!("{:.2}", sigma / other) }
 }
 

@@ -11,6 +11,7 @@ mod commands;
 pub mod error;
 pub mod exports;
 pub mod gates;
+pub mod kernel;
 pub mod models;
 pub mod npy;
 pub mod projection;

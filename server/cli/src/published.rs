@@ -5,6 +5,10 @@ use serde_json::Value;
 
 pub(crate) const JSON: &str = include_str!("../published/compare_activation_fair.json");
 
+/// The published second table, for the keys of ours.
+#[cfg(test)]
+pub(crate) const SECOND_JSON: &str = include_str!("../published/compare_activation.json");
+
 /// Where the published figures come from, in a few words.
 pub const SOURCE: &str =
     "published 2026-01-23, 2 x RTX PRO 6000, one machine, LAN and WAN projected by formula";

@@ -3,8 +3,14 @@
 use std::collections::BTreeSet;
 
 use comfy_table::{CellAlignment, Table, presets};
+use suf_gate::CHUNK_ELEMS;
 
-use crate::{gates, published, records::Record};
+use crate::{
+    gates,
+    kernel::{AesCalls, KernelRecord, second},
+    published,
+    records::Record,
+};
 
 /// Where a table will be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +112,130 @@ pub(crate) fn base_of<'a>(records: &'a [Record], record: &'a Record) -> &'a Reco
     records.iter().find(same).unwrap_or(record)
 }
 
+/// Columns of [`costs`].
+pub(crate) const COST_COLUMNS: [&str; 11] = [
+    "gate",
+    "protocol",
+    "key B/elem",
+    "dealer ns",
+    "AES calls",
+    "x limit",
+    "eval ns, seeded",
+    "explicit",
+    "mean",
+    "AES calls",
+    "x limit",
+];
+
+/// What computing costs on one core, one row per record.
+pub(crate) fn costs(records: &[KernelRecord], style: Style) -> Table {
+    table(style, &COST_COLUMNS, 2, cost_rows(records))
+}
+
+/// The rows of [`costs`].
+pub(crate) fn cost_rows(records: &[KernelRecord]) -> impl Iterator<Item = Vec<String>> {
+    let over = |ns: f64, limit: Option<f64>| match limit {
+        Some(limit) if limit > 0.0 => format!("{:.1}", ns / limit),
+        _ => String::new(),
+    };
+    records.iter().map(move |record| {
+        let calls = |pick: fn(AesCalls) -> String| record.aes_calls.map(pick).unwrap_or_default();
+        vec![
+            record.gate.clone(),
+            kernel_name(record),
+            format!("{:.3}", record.key_bytes_per_elem),
+            format!("{:.1}", record.deal_ns),
+            calls(|calls| calls.deal.to_string()),
+            over(record.deal_ns, record.deal_limit_ns()),
+            format!("{:.1}", record.eval_ns_seeded),
+            format!("{:.1}", record.eval_ns_explicit),
+            format!("{:.1}", record.eval_ns()),
+            calls(|calls| match (calls.eval_seeded, calls.eval_explicit) {
+                (seeded, explicit) if seeded == explicit => seeded.to_string(),
+                (seeded, explicit) => format!("{seeded}, {explicit}"),
+            }),
+            over(record.eval_ns(), record.eval_limit_ns()),
+        ]
+    })
+}
+
+/// Where [`costs`] were measured, and what their limit is.
+pub(crate) fn costs_note(records: &[KernelRecord]) -> String {
+    let hardware: BTreeSet<_> = records.iter().map(|record| record.hardware.as_str()).collect();
+    let aes: BTreeSet<_> = records.iter().map(|record| format!("{:.2}", record.aes_ns)).collect();
+    format!(
+        "One core of {}, nanoseconds per element, medians of {} chunks of {} elements; limit: the calls of AES at {} ns \
+         each, as measured in a long stream.",
+        hardware.into_iter().collect::<Vec<_>>().join(", "),
+        records.iter().map(|record| record.samples).max().unwrap_or(0),
+        CHUNK_ELEMS,
+        aes.into_iter().collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// The evaluation step by step, one row per step.
+pub(crate) fn steps(records: &[KernelRecord], style: Style) -> Table {
+    let header = ["gate", "protocol", "step", "opens", "ns, seeded", "explicit"];
+    let rows = records.iter().flat_map(|record| {
+        record.steps.iter().zip(1..).map(|(step, number)| {
+            vec![
+                record.gate.clone(),
+                kernel_name(record),
+                number.to_string(),
+                step.opens.clone(),
+                format!("{:.1}", step.ns_seeded),
+                format!("{:.1}", step.ns_explicit),
+            ]
+        })
+    });
+    table(style, &header, 4, rows)
+}
+
+/// The published second table's rows.
+pub(crate) fn second(rows: &[second::Row], style: Style) -> Table {
+    let header = [
+        "model",
+        "gate",
+        "elements",
+        "table",
+        "suf pred B",
+        "suf lut B",
+        "suf key B",
+        "suf key ms",
+        "suf eval ms",
+        "sigma key B",
+        "sigma key ms",
+        "sigma eval ms",
+    ];
+    table(
+        style,
+        &header,
+        2,
+        rows.iter().map(|row| {
+            let sigma =
+                |figure: fn(&second::Sigma) -> String| row.sigma.as_ref().map(figure).unwrap_or_default();
+            vec![
+                row.model.clone(),
+                row.gate.clone(),
+                row.elems.to_string(),
+                row.intervals.to_string(),
+                row.pred_bytes.to_string(),
+                row.lut_bytes.to_string(),
+                row.key_bytes().to_string(),
+                format!("{:.3}", row.key_ms),
+                format!("{:.3}", row.eval_ms),
+                sigma(|sigma| sigma.key_bytes.to_string()),
+                sigma(|sigma| format!("{:.1}", sigma.key_ms)),
+                sigma(|sigma| format!("{:.1}", sigma.eval_ms)),
+            ]
+        }),
+    )
+}
+
+fn kernel_name(record: &KernelRecord) -> String {
+    protocol_name(&record.protocol, &record.shape)
+}
+
 /// What a reader of the tables must know.
 pub(crate) fn notes(records: &[Record]) -> Vec<String> {
     let mut notes = BTreeSet::new();
@@ -146,7 +276,11 @@ pub(crate) fn line(record: &Record) -> String {
 
 /// The protocol with its shape, and a mark where it computes something else.
 pub(crate) fn named(record: &Record) -> String {
-    match (record.protocol.as_str(), record.shape.as_str()) {
+    protocol_name(&record.protocol, &record.shape)
+}
+
+fn protocol_name(protocol: &str, shape: &str) -> String {
+    match (protocol, shape) {
         ("suf-lut", _) => "suf-lut *".to_owned(),
         (protocol, "") => protocol.to_owned(),
         (protocol, shape) => format!("{protocol} {shape}"),

@@ -9,12 +9,12 @@ use suf_link::{LinkKind, LinkProfile};
 use suf_wire::BatchId;
 use tonic::transport::Channel;
 
-use super::progress::Progress;
+use super::{kernel, progress::Progress};
 use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    exports, gates, models, npy, provenance,
+    exports, gates, kernel as kernel_records, models, npy, provenance,
     records::{self, Record, Row, Sample},
     report, runtime, tables,
     tensor::{Accuracy, Tensor},
@@ -33,12 +33,16 @@ const BATCH_QUERIES: u32 = 10_000;
 /// Writes records.jsonl, compare_activation_fair.csv and .json, report.md and report.html. One run warms up before the
 /// measured ones; times are medians.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   suf bench
+  suf bench kernel
   suf bench --protocols onehot --models bert-base,llama7b --repeats 9 --json
   suf bench --elements 10000000 --gate gelu --protocols onehot
   suf bench --links loopback,lan,wan --inputs activations.npy")]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Protocols: sigma, suf-lut, suf, onehot, dpf [default: all that evaluate the gate].
     #[arg(long, value_delimiter = ',')]
     protocols: Vec<Protocol>,
@@ -78,6 +82,12 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What can be measured alone.
+#[derive(clap::Subcommand)]
+enum Part {
+    Kernel(kernel::Args),
+}
+
 /// One tensor under one protocol.
 struct Job {
     model: String,
@@ -90,6 +100,9 @@ struct Job {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    if let Some(Part::Kernel(args)) = &args.part {
+        return kernel::run(args);
+    }
     let jobs = jobs(args)?;
     let links = links(args)?;
     fs::create_dir_all(&args.out).map_err(|error| Error::write(&args.out, error))?;
@@ -126,7 +139,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
     records::write(&args.out.join("records.jsonl"), records)?;
     exports::write(&args.out, records)?;
-    report::write(&args.out, records)?;
+    // Of an earlier `suf bench kernel` into the same folder.
+    report::write(&args.out, records, &kernel_records::read_if_there(&args.out)?)?;
     if args.json {
         return super::print_json(&records);
     }

@@ -3,6 +3,7 @@
 mod bench;
 mod describe;
 mod eval;
+mod kernel;
 mod lab;
 mod pki;
 mod progress;
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   suf bench                                     measure every protocol on four transformer activations
   suf bench --models bert-base --links loopback,lan,wan --repeats 9
+  suf bench kernel                              what computing costs on one core: nanoseconds per element
   suf describe gelu                             what GELU costs under each protocol, before anything runs
   suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
   suf pki init pki --party0 10.0.0.1 --party1 10.0.0.2 --dealer 10.0.0.3

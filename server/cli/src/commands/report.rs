@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::{error::Error, records, report};
+use crate::{error::Error, exports, kernel, records, report};
 
 /// Make the exports and the report again from records, and put their figures into a README.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The records.
+    /// The records of `suf bench`. Those of `suf bench kernel`, kernel.jsonl, are taken from the same folder if they are there.
     #[arg(long, default_value = "results/records.jsonl", value_name = "JSONL")]
     from: PathBuf,
     /// Folder for the files [default: that of the records].
@@ -25,9 +25,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if records.is_empty() {
         return Err(Error::usage(format!("{} holds no record", args.from.display())));
     }
+    let source = args.from.parent().map(PathBuf::from).unwrap_or_default();
+    let costs = kernel::read_if_there(&source)?;
     if let Some(readme) = &args.readme {
-        return report::into_readme(readme, &records);
+        return report::into_readme(readme, &records, &costs);
     }
-    let folder = args.out.clone().or_else(|| args.from.parent().map(PathBuf::from)).unwrap_or_default();
-    report::write(&folder, &records)
+    let folder = args.out.clone().unwrap_or(source);
+    exports::write(&folder, &records)?;
+    report::write(&folder, &records, &costs)
 }

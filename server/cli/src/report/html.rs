@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::{distinct, has_shaped, plots};
-use crate::{published, records::Record, tables};
+use crate::{kernel::KernelRecord, published, records::Record, tables};
 
 /// The page.
 #[derive(Template)]
@@ -11,6 +11,9 @@ use crate::{published, records::Record, tables};
 struct Page<'a> {
     rows: Vec<FigureRow<'a>>,
     links: Vec<LinkRow<'a>>,
+    cost_columns: &'static [&'static str],
+    costs: Vec<Vec<String>>,
+    costs_note: String,
     charts: Vec<plots::Chart>,
     notes: Vec<String>,
     published: &'static str,
@@ -48,12 +51,15 @@ struct LinkRow<'a> {
     published: String,
 }
 
-/// The page of `records`.
-pub(super) fn page(records: &[Record]) -> Result<String, Box<dyn std::error::Error>> {
+/// The page of `records`, and of `costs` where there are any.
+pub(super) fn page(records: &[Record], costs: &[KernelRecord]) -> Result<String, Box<dyn std::error::Error>> {
     let most = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
     let page = Page {
         rows: records.iter().map(FigureRow::new).collect(),
         links: if has_shaped(records) { link_rows(records) } else { Vec::new() },
+        cost_columns: &tables::COST_COLUMNS,
+        costs: tables::cost_rows(costs).collect(),
+        costs_note: tables::costs_note(costs),
         charts: plots::charts(records)?,
         notes: tables::notes(records),
         published: published::SOURCE,

@@ -1,4 +1,4 @@
-//! `report.md`, `report.html`, and the figures of a README: all from records.
+//! `report.md`, `report.html`, and the figures of a README: all from records, and where there are any from the kernels'.
 
 mod html;
 mod plots;
@@ -7,6 +7,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use crate::{
     error::Error,
+    kernel::KernelRecord,
     published,
     records::Record,
     tables::{self, Style},
@@ -20,22 +21,22 @@ const END: &str = "<!-- suf report: end -->";
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write(folder: &Path, records: &[Record]) -> Result<(), Error> {
+pub fn write(folder: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
     let path = folder.join("report.md");
-    fs::write(&path, markdown(records)).map_err(|error| Error::write(&path, error))?;
+    fs::write(&path, markdown(records, costs)).map_err(|error| Error::write(&path, error))?;
     let path = folder.join("report.html");
-    let page = html::page(records).map_err(|error| Error::write(&path, error))?;
+    let page = html::page(records, costs).map_err(|error| Error::write(&path, error))?;
     fs::write(&path, page).map_err(|error| Error::write(&path, error))
 }
 
-/// Replaces the text between the markers of the file at `path` by the tables of `records`.
+/// Replaces the text between the markers of the file at `path` by the tables of `records` and `costs`.
 ///
 /// # Errors
 /// When the file cannot be read or written, or has not exactly one pair of markers.
-pub fn into_readme(path: &Path, records: &[Record]) -> Result<(), Error> {
+pub fn into_readme(path: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
     let text = fs::read_to_string(path)
         .map_err(|error| Error::usage(format!("cannot read {}: {error}", path.display())))?;
-    let replaced = replace(&text, &tables_in_markdown(records)).ok_or_else(|| {
+    let replaced = replace(&text, &tables_in_markdown(records, costs)).ok_or_else(|| {
         Error::usage(format!("{} needs one line `{BEGIN}` and one line `{END}` after it", path.display()))
     })?;
     fs::write(path, replaced).map_err(|error| Error::write(path, error))
@@ -49,8 +50,8 @@ fn replace(text: &str, figures: &str) -> Option<String> {
 }
 
 /// `report.md`.
-fn markdown(records: &[Record]) -> String {
-    let mut text = format!("# Measured activations\n\n{}", tables_in_markdown(records));
+fn markdown(records: &[Record], costs: &[KernelRecord]) -> String {
+    let mut text = format!("# Measured activations\n\n{}", tables_in_markdown(records, costs));
     let memory = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
     // Writing to a string cannot fail.
     let _ = write!(
@@ -68,7 +69,7 @@ fn markdown(records: &[Record]) -> String {
     text
 }
 
-fn tables_in_markdown(records: &[Record]) -> String {
+fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
     let mut text = format!("{}\n", tables::figures(records, Style::Markdown));
     if has_shaped(records) {
         let _ = write!(
@@ -82,6 +83,10 @@ fn tables_in_markdown(records: &[Record]) -> String {
     text.push('\n');
     for note in tables::notes(records) {
         let _ = writeln!(text, "\\* {note}  ");
+    }
+    if !costs.is_empty() {
+        let (note, table) = (tables::costs_note(costs), tables::costs(costs, Style::Markdown));
+        let _ = writeln!(text, "\nComputing alone. {note}\n\n{table}");
     }
     text
 }
@@ -104,8 +109,10 @@ fn distinct<'a>(records: &'a [Record], field: impl Fn(&'a Record) -> &'a String)
 
 #[cfg(test)]
 mod tests {
+    use suf_gate::Protocol;
+
     use super::*;
-    use crate::records::tests::example;
+    use crate::{kernel::tests::example as cost, records::tests::example};
 
     #[test]
     fn only_the_text_between_the_markers_is_replaced() {
@@ -121,11 +128,16 @@ mod tests {
     fn both_reports_hold_the_figures_of_the_records() {
         let folder = tempfile::tempdir().unwrap();
         let records = [example("onehot", "loopback"), example("suf-lut", "lan"), example("sigma", "wan")];
-        write(folder.path(), &records).unwrap();
+        let costs = [cost("gelu", Protocol::Sigma)];
+        write(folder.path(), &records, &costs).unwrap();
         for name in ["report.md", "report.html"] {
             let text = fs::read_to_string(folder.path().join(name)).unwrap();
             assert!(text.contains("bert-base") && text.contains("80.000"), "{name}");
             assert!(text.contains("1/32"), "{name} explains suf-lut");
+            assert!(
+                text.contains("300.0") && text.contains("nanoseconds per element"),
+                "{name} has the costs"
+            );
         }
         let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
         assert!(

@@ -1,0 +1,112 @@
+//! `suf bench kernel`: one core's computation, with nothing sent.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use suf_cpu::{CpuBackend, costs};
+use suf_gate::{Gate, Protocol};
+
+use super::progress::Progress;
+use crate::{
+    error::Error,
+    gates,
+    kernel::{self, KernelRecord, second},
+    provenance,
+    tables::{self, Style},
+};
+
+/// Sequence length of the second table's model rows, as published.
+const SEQ: u64 = 128;
+
+/// What computing costs on one core of this machine: nanoseconds per element, with nothing sent.
+///
+/// For each gate and protocol: the dealer's time for both parties' keys, and the evaluation by either side (the seeded side
+/// expands its shares, the explicit side is sent them; a party is each on every other chunk), in all and step by step. Beside
+/// them the calls of AES that the definition asks for, and how many times their time at this processor's measured rate the
+/// whole takes: nothing built on AES can go below 1.
+///
+/// Times are medians over chunks of 65536 elements, of what the measuring thread spent on its processor: other programs
+/// disturb them little.
+///
+/// Also the published second table (compare_activation): SUF as a kernel with one mask and one key for a whole tensor.
+/// That is insecure as a protocol, and computed only; SIGMA beside it is timed without its communication.
+///
+/// Writes kernel.jsonl, compare_activation.csv and .json. `suf report` puts kernel.jsonl into the report and the README.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  suf bench kernel
+  suf bench kernel --gate my-activation.toml --protocols onehot,dpf
+  suf bench kernel --samples 101 --json | jq '.gates[] | {protocol, gate, deal_ns, eval_ns_seeded}'")]
+pub(crate) struct Args {
+    /// Gates: built-in names, or paths of gate files.
+    #[arg(long = "gate", value_name = "GATE", value_delimiter = ',', default_values = ["gelu", "silu"])]
+    gates: Vec<String>,
+    /// Protocols: sigma, suf-lut, suf, onehot, dpf [default: all that evaluate the gate].
+    #[arg(long, value_delimiter = ',')]
+    protocols: Vec<Protocol>,
+    /// Chunks measured for each figure.
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    samples: u16,
+    /// Folder for the results.
+    #[arg(long, default_value = "results")]
+    out: PathBuf,
+    /// Print the records as JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let gates = selected(args)?;
+    fs::create_dir_all(&args.out).map_err(|error| Error::write(&args.out, error))?;
+    let samples = usize::from(args.samples);
+    let progress = Progress::new(gates.len() as u64);
+    progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
+    let backend = CpuBackend::new();
+    let aes_ns = costs::nanoseconds_per_call(samples);
+    let mut records = Vec::new();
+    for gate in gates {
+        progress.doing(&format!("{} {}", gate.name(), gate.protocol()));
+        records.push(KernelRecord::measure(&backend, &Arc::new(gate), samples, aes_ns)?);
+        progress.step();
+    }
+    progress.doing(second::LABEL);
+    let rows = second::measure(SEQ, samples, &records)?;
+    drop(progress);
+
+    kernel::write(&args.out.join(kernel::FILE), &records)?;
+    second::write(&args.out, &rows)?;
+    if args.json {
+        return super::print_json(&serde_json::json!({ "gates": records, "compare_activation": rows }));
+    }
+    println!("{}", tables::costs(&records, Style::Terminal));
+    println!("{}", tables::costs_note(&records));
+    println!("\n{}", tables::steps(&records, Style::Terminal));
+    println!("\nSUF and SIGMA as the published second table has them; SUF: {}", second::LABEL);
+    println!("{}", tables::second(&rows, Style::Terminal));
+    println!("{}", args.out.join(kernel::FILE).display());
+    Ok(())
+}
+
+/// The gates in all their shapes.
+fn selected(args: &Args) -> Result<Vec<Gate>, Error> {
+    let mut selected = Vec::new();
+    for name in &args.gates {
+        let file = gates::file(name)?;
+        let named = !args.protocols.is_empty();
+        let protocols = if named { &args.protocols[..] } else { &Protocol::ALL };
+        for protocol in protocols {
+            let shapes = match protocol {
+                Protocol::Onehot => file.onehot.keys().map(|shape| Some(shape.as_str())).collect(),
+                _ => vec![None],
+            };
+            for shape in shapes {
+                match gates::gate(&file, *protocol, shape) {
+                    Ok(gate) => selected.push(gate),
+                    Err(error) if named => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+    Ok(selected)
+}
