@@ -64,6 +64,38 @@ fn bytes_on_the_wire_agree_with_the_kernels_own_count() {
     }
 }
 
+/// A long delay: what a slow kernel adds to a run is small beside it.
+const LONG_PROFILE: &str = "rate_bps = 100_000_000\ndelay_ms = 100.0\nlimit_packets = 6000\nmtu = 1500\n";
+
+/// What the two may differ by.
+const AGREEMENT: f64 = 0.05;
+
+#[test]
+fn the_shaped_socket_agrees_with_netem() {
+    if !there_is_a_lab() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("link.toml"), LONG_PROFILE).expect("writable");
+    // The second time without the lab: on loopback of the same kernel, shaped by the parties' own sockets.
+    let bench = "bench --protocols onehot --gate gelu --elements 50000 --repeats 11";
+    let script = format!(
+        "'{PROGRAM}' {bench} --out netem && env -u SUF_LAB '{PROGRAM}' {bench} --links ./link.toml --out shaped"
+    );
+    let output = suf(folder.path(), &["lab", "./link.toml", "--", "sh", "-c", &script]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let [netem, shaped] = ["netem", "shaped"].map(|kind| {
+        let text = fs::read_to_string(folder.path().join(kind).join("records.jsonl")).expect("records");
+        let record: Value = serde_json::from_str(&text).expect("one record");
+        assert_eq!(record["link_kind"], kind, "{record}");
+        let samples = record["eval_ms_samples"].as_array().expect("samples");
+        // A busy machine only ever adds.
+        samples.iter().filter_map(Value::as_f64).fold(f64::INFINITY, f64::min)
+    });
+    eprintln!("{netem:.1} ms over netem, {shaped:.1} ms over the shaped socket");
+    assert!((shaped - netem).abs() <= AGREEMENT * netem, "{netem} ms over netem, {shaped} ms shaped");
+}
+
 #[test]
 fn rounds_are_the_slope_of_time_over_delay() {
     if !there_is_a_lab() {

@@ -20,6 +20,7 @@ pub mod published;
 pub mod records;
 pub mod report;
 mod runtime;
+pub mod slopes;
 mod tables;
 pub mod tensor;
 pub mod witness;

@@ -20,6 +20,9 @@ use crate::{
     tensor::{Accuracy, Tensor},
 };
 
+/// File of the records in a folder of results.
+pub const FILE: &str = "records.jsonl";
+
 /// What was measured for one gate on one link. Times are medians over the repeats unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {

@@ -72,32 +72,58 @@ pub(crate) fn figures(records: &[Record], style: Style) -> Table {
 /// projection of the original systems.
 pub(crate) fn links(records: &[Record], style: Style) -> Table {
     let header = ["model", "protocol", "link", "measured s", "projected s", "limit s", "published s"];
-    let shaped = records.iter().filter(|record| matches!(record.link.as_str(), "lan" | "wan"));
     table(
         style,
         &header,
         3,
-        shaped.map(|record| {
-            let published = published::find(&record.model, &record.protocol);
-            let pick = |lan: f64, wan: f64| if record.link == "lan" { lan } else { wan };
-            let base = base_of(records, record);
-            vec![
-                record.model.clone(),
-                named(record),
-                format!("{} ({})", record.link, record.link_kind),
-                seconds(record.eval_ms / 1e3),
-                seconds(pick(base.lan_proj_s, base.wan_proj_s)),
-                limit_s(record).map_or_else(String::new, seconds),
-                published.map_or_else(String::new, |row| seconds(pick(row.lan_s, row.wan_s))),
-            ]
+        records.iter().filter(|record| is_shaped(record)).map(|record| {
+            let LinkFigures { measured, projected, limit, published } = LinkFigures::of(record, records);
+            let link = format!("{} ({})", record.link, record.link_kind);
+            vec![record.model.clone(), named(record), link, measured, projected, limit, published]
         }),
     )
+}
+
+/// Whether the record's link has a delay and a rate that are set.
+pub(crate) fn is_shaped(record: &Record) -> bool {
+    record.link != "loopback"
+}
+
+/// Seconds of a record on a shaped link, written out; empty where there is no such figure.
+pub(crate) struct LinkFigures {
+    /// The whole gate.
+    pub(crate) measured: String,
+    /// The published formula on the loopback record's computation, for the two links that it has.
+    pub(crate) projected: String,
+    /// See [`limit_s`].
+    pub(crate) limit: String,
+    /// What was published for the original system, likewise.
+    pub(crate) published: String,
+}
+
+impl LinkFigures {
+    /// Of `record`, one of `records`.
+    pub(crate) fn of(record: &Record, records: &[Record]) -> Self {
+        let base = base_of(records, record);
+        let published = published::find(&record.model, &record.protocol);
+        let pick = |lan: f64, wan: f64| match record.link.as_str() {
+            "lan" => seconds(lan),
+            "wan" => seconds(wan),
+            _ => String::new(),
+        };
+        Self {
+            measured: seconds(record.eval_ms / 1e3),
+            projected: pick(base.lan_proj_s, base.wan_proj_s),
+            limit: limit_s(record).map_or_else(String::new, seconds),
+            published: published.map_or_else(String::new, |row| pick(row.lan_s, row.wan_s)),
+        }
+    }
 }
 
 /// The least time that the link and the computation allow: rounds at half a round trip each, the busier direction's bits
 /// at the link's rate, and the computation.
 pub(crate) fn limit_s(record: &Record) -> Option<f64> {
-    let profile = suf_link::LinkProfile::built_in(&record.link).ok()?;
+    let profile = suf_link::LinkProfile::find(&record.link).ok()?;
     let delay_s = profile.delay_ms / 1e3 * f64::from(record.eval_rounds);
     let bits_s = record.sent_bytes as f64 * 8.0 / profile.rate_bps as f64;
     Some(delay_s + bits_s + record.comp_ms / 1e3)

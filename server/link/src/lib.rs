@@ -38,4 +38,4 @@ pub use error::LinkError;
 pub use identity::{Identity, IdentityFiles};
 pub use meter::{Counts, Meter};
 pub use pki::Pki;
-pub use profile::{LinkKind, LinkProfile, Settings};
+pub use profile::{LinkKind, LinkProfile, Reason, Settings};

@@ -203,7 +203,80 @@ pub struct Settings {
     pub pacing: bool,
 }
 
+/// One setting, and why it is what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// What is set.
+    pub setting: &'static str,
+    /// Its value, with its unit.
+    pub value: String,
+    /// Why.
+    pub why: &'static str,
+}
+
 impl Settings {
+    /// Each setting with its reason.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let bytes = |bytes: u64| format!("{bytes} B");
+        let reason = |setting, value, why| Reason { setting, value, why };
+        vec![
+            reason(
+                "congestion window",
+                bytes(self.congestion_window_bytes),
+                "what fills the link for one round trip, or 2 MiB if that is more, from the first packet on: nothing is \
+                 spent on finding it",
+            ),
+            reason(
+                "send window",
+                bytes(self.send_window_bytes),
+                "one round trip and a quarter of the bottleneck's queue, from 2 to 16 MiB: a dealer's two connections \
+                 over one bottleneck do not overflow it",
+            ),
+            reason(
+                "receive window",
+                bytes(self.receive_window_bytes),
+                "four round trips' bytes, or 64 MiB if that is more: several streams, and a bound on what a peer can \
+                 make us hold",
+            ),
+            reason(
+                "receive window of a stream",
+                bytes(self.stream_receive_window_bytes),
+                "two round trips' bytes, or 16 MiB if that is more: no message of a chunk waits for credit",
+            ),
+            reason(
+                "first round trip time",
+                format!("{} ms", self.initial_rtt.as_secs_f64() * 1e3),
+                "the profile's, and at least 10 ms, which a handshake may compute for: a smaller one would send its \
+                 packets twice",
+            ),
+            reason(
+                "UDP payload",
+                bytes(self.udp_payload_bytes.into()),
+                "the profile's mtu less IPv6 and UDP headers; jumbo frames are used where the profile has them",
+            ),
+            reason(
+                "pacing",
+                (if self.pacing { "on" } else { "off" }).to_owned(),
+                if self.pacing {
+                    "packets are spread over the round trip, and losses slow the sender down (Cubic)"
+                } else {
+                    "a window leaves at once: this link is nobody else's"
+                },
+            ),
+            reason(
+                "idle time",
+                format!("{} s", IDLE.as_secs()),
+                "silence after which the other side is taken for dead: long enough for a host that is short of CPU",
+            ),
+            reason(
+                "connections",
+                "2".to_owned(),
+                "bulk keys and the gate's messages go over connections and sockets of their own: keys never queue \
+                 before a message",
+            ),
+        ]
+    }
+
     pub(crate) fn transport(&self) -> TransportConfig {
         let bytes = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
         let mut discovery = MtuDiscoveryConfig::default();

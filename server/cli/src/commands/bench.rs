@@ -137,7 +137,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
-    records::write(&args.out.join("records.jsonl"), records)?;
+    records::write(&args.out.join(records::FILE), records)?;
     exports::write(&args.out, records)?;
     // Of an earlier `suf bench kernel` into the same folder.
     report::write(&args.out, records, &kernel_records::read_if_there(&args.out)?)?;

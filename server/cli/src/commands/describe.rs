@@ -1,6 +1,6 @@
 //! `suf describe`: what a gate computes and costs, or what a link sets, before anything runs.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use suf_gate::{Gate, Protocol, activation::Activation, gatefile::GateFile, layout::Party, ring::FRAC};
 use suf_link::LinkProfile;
@@ -229,6 +229,7 @@ fn describe_link(args: &Args) -> Result<(), Error> {
             "profile": profile,
             "bandwidth_delay_bytes": profile.bandwidth_delay_bytes(),
             "settings": settings,
+            "reasons": settings.reasons(),
         }));
     }
     println!(
@@ -237,7 +238,17 @@ fn describe_link(args: &Args) -> Result<(), Error> {
         profile.delay_ms,
         profile.bandwidth_delay_bytes()
     );
-    println!("{settings:#?}");
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["QUIC setting", "value", "why"]);
+    table.add_rows(
+        settings
+            .reasons()
+            .into_iter()
+            .map(|reason| [reason.setting.to_owned(), reason.value, reason.why.to_owned()]),
+    );
+    println!("{table}");
     Ok(())
 }
 

@@ -81,6 +81,9 @@ pub(crate) struct SlopeArgs {
     /// Runs at each delay; the fastest counts, since a busy machine only ever adds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeats: u32,
+    /// Folder of results: the lines go into its slopes.json, and into its report if it holds records.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
     /// Print the lines as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,7 +5,6 @@
 
 use std::{io::Write, sync::Arc};
 
-use serde::Serialize;
 use suf_control::v1::{Fault, RunState};
 use suf_gate::Gate;
 use suf_lab::{Host, Lab, LabPlan, Line, NamedProfile};
@@ -16,30 +15,13 @@ use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    gates, runtime,
+    gates, report, runtime,
+    slopes::{self, Slope},
     tensor::Tensor,
 };
 
-/// The slope may be off by this share.
-const TOLERANCE: f64 = 0.02;
 /// A rate that every kernel carries, and that short messages do not notice.
 const RATE_BPS: u64 = 100_000_000;
-
-/// One protocol's line.
-#[derive(Debug, Serialize)]
-struct Slope {
-    protocol: &'static str,
-    gate: String,
-    elements: u64,
-    declared_rounds: u32,
-    /// Causal depth, as measured at the link.
-    measured_rounds: u32,
-    /// Milliseconds of evaluation for each millisecond of delay.
-    #[serde(flatten)]
-    line: Line,
-    /// Delay of one direction and evaluation (mean of both parties, least of the repeats), in milliseconds.
-    points: Vec<(f64, f64)>,
-}
 
 /// Runs the command.
 pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
@@ -68,6 +50,10 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
         cluster.stop().await;
         result
     })?;
+    if let Some(folder) = &args.out {
+        slopes::write(folder, &slopes)?;
+        report::again(folder)?;
+    }
     print(args, &slopes)
 }
 
@@ -125,7 +111,7 @@ async fn measure(
     }
     drop(progress);
     let slope = |(gate, (points, measured_rounds)): (&Gate, (Vec<_>, u32))| Slope {
-        protocol: gate.protocol().name(),
+        protocol: gate.protocol().name().to_owned(),
         gate: gate.name().to_owned(),
         elements: args.elements,
         declared_rounds: gate.declared().rounds.into(),
@@ -173,14 +159,6 @@ fn print(args: &SlopeArgs, slopes: &[Slope]) -> Result<(), Error> {
         );
         Err(Error::here(Fault::Bug, what))
     })
-}
-
-impl Slope {
-    fn agrees(&self) -> bool {
-        let declared = f64::from(self.declared_rounds);
-        self.measured_rounds == self.declared_rounds
-            && (self.line.slope - declared).abs() <= TOLERANCE * declared
-    }
 }
 
 /// Outputs are judged by `bench` and `eval`.

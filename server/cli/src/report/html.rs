@@ -2,8 +2,14 @@
 
 use askama::Template;
 
-use super::{distinct, has_shaped, plots};
-use crate::{kernel::KernelRecord, published, records::Record, tables};
+use super::{distinct, plots};
+use crate::{
+    kernel::KernelRecord,
+    published,
+    records::Record,
+    slopes::Slope,
+    tables::{self, LinkFigures},
+};
 
 /// The page.
 #[derive(Template)]
@@ -45,22 +51,23 @@ struct FigureRow<'a> {
 struct LinkRow<'a> {
     record: &'a Record,
     protocol: String,
-    measured: String,
-    projected: String,
-    limit: String,
-    published: String,
+    figures: LinkFigures,
 }
 
-/// The page of `records`, and of `costs` where there are any.
-pub(super) fn page(records: &[Record], costs: &[KernelRecord]) -> Result<String, Box<dyn std::error::Error>> {
+/// The page of `records`, of the lines that were measured with them, and of `costs` where there are any.
+pub(super) fn page(
+    records: &[Record],
+    slopes: &[Slope],
+    costs: &[KernelRecord],
+) -> Result<String, Box<dyn std::error::Error>> {
     let most = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
     let page = Page {
         rows: records.iter().map(FigureRow::new).collect(),
-        links: if has_shaped(records) { link_rows(records) } else { Vec::new() },
+        links: link_rows(records),
         cost_columns: &tables::COST_COLUMNS,
         costs: tables::cost_rows(costs).collect(),
         costs_note: tables::costs_note(costs),
-        charts: plots::charts(records)?,
+        charts: plots::charts(records, slopes)?,
         notes: tables::notes(records),
         published: published::SOURCE,
         machine: distinct(records, |record| &record.machine),
@@ -98,21 +105,12 @@ impl<'a> FigureRow<'a> {
 }
 
 fn link_rows(records: &[Record]) -> Vec<LinkRow<'_>> {
-    let shaped = records.iter().filter(|record| matches!(record.link.as_str(), "lan" | "wan"));
+    let shaped = records.iter().filter(|record| tables::is_shaped(record));
     shaped
-        .map(|record| {
-            let pick = |lan: f64, wan: f64| if record.link == "lan" { lan } else { wan };
-            let base = tables::base_of(records, record);
-            let published = published::find(&record.model, &record.protocol);
-            LinkRow {
-                record,
-                protocol: tables::named(record),
-                measured: tables::seconds(record.eval_ms / 1e3),
-                projected: tables::seconds(pick(base.lan_proj_s, base.wan_proj_s)),
-                limit: tables::limit_s(record).map_or_else(String::new, tables::seconds),
-                published: published
-                    .map_or_else(String::new, |row| tables::seconds(pick(row.lan_s, row.wan_s))),
-            }
+        .map(|record| LinkRow {
+            record,
+            protocol: tables::named(record),
+            figures: LinkFigures::of(record, records),
         })
         .collect()
 }

@@ -7,9 +7,10 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use crate::{
     error::Error,
-    kernel::KernelRecord,
+    kernel::{self, KernelRecord},
     published,
-    records::Record,
+    records::{self, Record},
+    slopes::{self, Slope},
     tables::{self, Style},
 };
 
@@ -22,11 +23,25 @@ const END: &str = "<!-- suf report: end -->";
 /// # Errors
 /// When one cannot be written.
 pub fn write(folder: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
+    let slopes = slopes::read(folder)?;
     let path = folder.join("report.md");
-    fs::write(&path, markdown(records, costs)).map_err(|error| Error::write(&path, error))?;
+    fs::write(&path, markdown(records, &slopes, costs)).map_err(|error| Error::write(&path, error))?;
     let path = folder.join("report.html");
-    let page = html::page(records, costs).map_err(|error| Error::write(&path, error))?;
+    let page = html::page(records, &slopes, costs).map_err(|error| Error::write(&path, error))?;
     fs::write(&path, page).map_err(|error| Error::write(&path, error))
+}
+
+/// Makes the report in `folder` again from the records there, if there are any.
+///
+/// # Errors
+/// As [`write`], and when the records cannot be read.
+pub fn again(folder: &Path) -> Result<(), Error> {
+    let path = folder.join(records::FILE);
+    if path.exists() {
+        write(folder, &records::read(&path)?, &kernel::read_if_there(folder)?)
+    } else {
+        Ok(())
+    }
 }
 
 /// Replaces the text between the markers of the file at `path` by the tables of `records` and `costs`.
@@ -50,8 +65,15 @@ fn replace(text: &str, figures: &str) -> Option<String> {
 }
 
 /// `report.md`.
-fn markdown(records: &[Record], costs: &[KernelRecord]) -> String {
+fn markdown(records: &[Record], slopes: &[Slope], costs: &[KernelRecord]) -> String {
     let mut text = format!("# Measured activations\n\n{}", tables_in_markdown(records, costs));
+    for Slope { protocol, gate, declared_rounds, line, .. } in slopes {
+        let _ = write!(
+            text,
+            "\n- {protocol} {gate}: {declared_rounds} rounds declared and by causal depth, {:.3} by slope\n",
+            line.slope
+        );
+    }
     let memory = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
     // Writing to a string cannot fail.
     let _ = write!(
@@ -71,7 +93,7 @@ fn markdown(records: &[Record], costs: &[KernelRecord]) -> String {
 
 fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
     let mut text = format!("{}\n", tables::figures(records, Style::Markdown));
-    if has_shaped(records) {
+    if records.iter().any(tables::is_shaped) {
         let _ = write!(
             text,
             "\nSeconds of the whole gate. Projected: the published formula on the loopback row's computation. Limit: \
@@ -89,10 +111,6 @@ fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
         let _ = writeln!(text, "\nComputing alone. {note}\n\n{table}");
     }
     text
-}
-
-fn has_shaped(records: &[Record]) -> bool {
-    records.iter().any(|record| matches!(record.link.as_str(), "lan" | "wan"))
 }
 
 /// The different values of a field, in the order of the records.

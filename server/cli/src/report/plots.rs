@@ -5,7 +5,7 @@ use std::error::Error;
 use plotters::{
     chart::{ChartBuilder, SeriesLabelPosition},
     drawing::IntoDrawingArea,
-    element::Rectangle,
+    element::{Circle, Rectangle},
     prelude::{EmptyElement, IntoFont, SVGBackend, Text},
     series::LineSeries,
     style::{
@@ -14,7 +14,7 @@ use plotters::{
     },
 };
 
-use crate::{records::Record, tables};
+use crate::{records::Record, slopes::Slope, tables};
 
 /// Size of a chart in pixels: as wide as a phone.
 const SIZE: (u32, u32) = (400, 300);
@@ -44,7 +44,7 @@ struct Bar {
 }
 
 /// All charts of the report.
-pub(super) fn charts(records: &[Record]) -> Result<Vec<Chart>, Box<dyn Error>> {
+pub(super) fn charts(records: &[Record], slopes: &[Slope]) -> Result<Vec<Chart>, Box<dyn Error>> {
     let mut charts = Vec::new();
     let mut groups: Vec<(&str, &str)> = Vec::new();
     for record in records {
@@ -93,11 +93,62 @@ pub(super) fn charts(records: &[Record]) -> Result<Vec<Chart>, Box<dyn Error>> {
             svg: stacked(&bars.collect::<Vec<_>>(), &[("measured", COMPUTE), ("projected", PROJECTED)])?,
         });
     }
+    if !slopes.is_empty() {
+        charts.push(Chart {
+            title: "Evaluation over delay, ms".into(),
+            caption: "Points: measured on links of different delay. The slope of each line is its number of rounds."
+                .into(),
+            svg: lines(slopes)?,
+        });
+    }
     Ok(charts)
 }
 
 fn in_group<'a>(records: &'a [Record], model: &'a str, link: &'a str) -> impl Iterator<Item = &'a Record> {
     records.iter().filter(move |record| record.model == model && record.link == link)
+}
+
+/// Each protocol's points and the line through them.
+fn lines(slopes: &[Slope]) -> Result<String, Box<dyn Error>> {
+    const COLORS: [RGBColor; 5] = [COMPUTE, BYTES, ROUNDS, KEYS, INK];
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let points = || slopes.iter().flat_map(|slope| &slope.points);
+        let right = points().map(|point| point.0).fold(1.0, f64::max) * 1.05;
+        // Room above for the legend.
+        let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.5;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(8)
+            .x_label_area_size(36)
+            .y_label_area_size(48)
+            .build_cartesian_2d(0.0..right, 0.0..top)?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_labels(6)
+            .y_labels(5)
+            .x_desc("delay of one direction, ms")
+            .label_style(("sans-serif", 12, &INK))
+            .draw()?;
+        for (slope, color) in slopes.iter().zip(COLORS.iter().cycle().copied()) {
+            let Slope { protocol, line, points, .. } = slope;
+            let ends = [0.0, right].map(|delay| (delay, line.slope * delay + line.intercept));
+            chart
+                .draw_series(LineSeries::new(ends, color.stroke_width(2)))?
+                .label(format!("{protocol}: {:.2}", line.slope))
+                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()));
+            chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, color.filled())))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .label_font(("sans-serif", 12, &INK))
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
 }
 
 /// Stacked bars with a legend.
@@ -160,12 +211,16 @@ fn stacked(bars: &[Bar], parts: &[(&str, RGBColor)]) -> Result<String, Box<dyn E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::tests::example;
+    use crate::{records::tests::example, slopes::tests::example as example_slope};
 
     #[test]
     fn there_is_a_chart_for_each_model_and_link_and_for_each_models_keys() {
         let records = [example("onehot", "loopback"), example("sigma", "loopback"), example("onehot", "wan")];
-        let titles: Vec<_> = charts(&records).unwrap().into_iter().map(|chart| chart.title).collect();
+        let titles: Vec<_> = charts(&records, &[example_slope("onehot", 3)])
+            .unwrap()
+            .into_iter()
+            .map(|chart| chart.title)
+            .collect();
         assert_eq!(
             titles,
             [
@@ -173,8 +228,17 @@ mod tests {
                 "bert-base, wan: evaluation, ms",
                 "bert-base: key bytes per element",
                 "bert-base, wan: measured and projected, ms",
+                "Evaluation over delay, ms",
             ]
         );
+    }
+
+    #[test]
+    fn a_line_is_named_with_its_slope() {
+        let svg = lines(&[example_slope("onehot", 3), example_slope("sigma", 7)]).unwrap();
+        for text in ["onehot: 3.00", "sigma: 7.00", "delay of one direction"] {
+            assert!(svg.contains(text), "{text} is missing");
+        }
     }
 
     #[test]

@@ -1,0 +1,109 @@
+//! Lines of time over delay: what `suf lab slope` measures, and reports draw.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use serde::{Deserialize, Serialize};
+use suf_lab::Line;
+
+use crate::error::Error;
+
+/// File of the slopes in a folder of results.
+pub const FILE: &str = "slopes.json";
+
+/// The slope may be off by this share.
+const TOLERANCE: f64 = 0.02;
+
+/// One protocol's line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slope {
+    /// Protocol.
+    pub protocol: String,
+    /// Name of the function.
+    pub gate: String,
+    /// Elements of the tensor.
+    pub elements: u64,
+    /// Rounds as declared beside the gate.
+    pub declared_rounds: u32,
+    /// Causal depth, as measured at the link.
+    pub measured_rounds: u32,
+    /// Milliseconds of evaluation for each millisecond of delay.
+    #[serde(flatten)]
+    pub line: Line,
+    /// Delay of one direction and evaluation (mean of both parties, least of the repeats), in milliseconds.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Slope {
+    /// Whether declaration, causal depth and slope are one number.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        let declared = f64::from(self.declared_rounds);
+        self.measured_rounds == self.declared_rounds
+            && (self.line.slope - declared).abs() <= TOLERANCE * declared
+    }
+}
+
+/// Writes the slopes into `folder`, which is made where it is missing.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(folder: &Path, slopes: &[Slope]) -> Result<(), Error> {
+    let path = folder.join(FILE);
+    let failed = |error: &dyn std::fmt::Display| Error::write(&path, error);
+    fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+    let text = serde_json::to_string_pretty(slopes).map_err(|error| failed(&error))?;
+    fs::write(&path, text + "\n").map_err(|error| failed(&error))
+}
+
+/// The slopes in `folder`; none where none were measured.
+///
+/// # Errors
+/// When there is a file that cannot be read or holds something else.
+pub fn read(folder: &Path) -> Result<Vec<Slope>, Error> {
+    let path = folder.join(FILE);
+    let wrong = |why: &dyn std::fmt::Display| Error::usage(format!("{}: no slopes: {why}", path.display()));
+    match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| wrong(&error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(wrong(&error)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Rounds of 10 ms and more, and 2 ms besides.
+    pub(crate) fn example(protocol: &str, rounds: u32) -> Slope {
+        let points: Vec<_> = [10.0, 30.0, 50.0].map(|delay| (delay, f64::from(rounds) * delay + 2.0)).into();
+        Slope {
+            protocol: protocol.into(),
+            gate: "gelu".into(),
+            elements: 256,
+            declared_rounds: rounds,
+            measured_rounds: rounds,
+            line: Line::fit(&points).expect("three delays"),
+            points,
+        }
+    }
+
+    #[test]
+    fn slopes_come_back_from_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), []);
+        let slopes = [example("onehot", 3), example("sigma", 7)];
+        write(folder.path(), &slopes).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), slopes);
+        fs::write(folder.path().join(FILE), "{").unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains(FILE));
+    }
+
+    #[test]
+    fn a_slope_that_is_off_does_not_agree() {
+        let slope = example("onehot", 3);
+        assert!(slope.agrees());
+        let line = Line { slope: 3.07, ..slope.line };
+        assert!(!Slope { line, ..slope.clone() }.agrees());
+        assert!(!Slope { measured_rounds: 4, ..slope }.agrees());
+    }
+}
