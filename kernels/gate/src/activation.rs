@@ -274,6 +274,13 @@ impl Samples {
         Ok(Self { start, step, values })
     }
 
+    /// Number of values, and the first and last x that has one.
+    #[must_use]
+    pub fn extent(&self) -> (usize, f64, f64) {
+        let steps = (self.values.len() - 1) as f64;
+        (self.values.len(), self.start, self.start + steps * self.step)
+    }
+
     /// Value at `x`.
     #[must_use]
     pub fn eval(&self, x: f64) -> f64 {
@@ -333,6 +340,7 @@ mod tests {
     #[test]
     fn samples_interpolate_and_continue() {
         let s = Samples::new(-1.0, 0.5, vec![0.0, 0.0, 1.0, 3.0]).unwrap();
+        assert_eq!(s.extent(), (4, -1.0, 0.5));
         assert_eq!(s.eval(-0.25), 0.5);
         assert_eq!(s.eval(0.0), 1.0);
         assert_eq!(s.eval(-5.0), 0.0);

@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use crate::activation::{Activation, Builtin, Expression, Samples};
 use crate::curve::{Curve, Line};
+use crate::ring::FRAC;
 
 /// Largest gate file accepted, in bytes: a table of samples of the widest window, generously.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
@@ -195,6 +196,10 @@ impl Document {
     fn check(self, source: &Source<'_>) -> Result<GateFile, GateFileError> {
         let (activation, place) = self.activation(source)?;
         let frac = *self.frac.get_ref();
+        if frac != FRAC {
+            let message = format!("frac = {frac}, but inputs and outputs have {FRAC} fractional bits");
+            return Err(source.at(&self.frac, message));
+        }
         let line = |table: &Option<Spanned<LineTable>>| {
             table.as_ref().map(|table| line_of(table, frac, source)).transpose()
         };
@@ -338,8 +343,11 @@ mod tests {
         };
         let replaced = |from: &str, to: &str| position(&SMALL.replace(from, to));
         assert_eq!(replaced("\"gelu\"", "\"gelo\"").0, 2);
+        for frac in [10, 99] {
+            assert_eq!(replaced("frac = 12", &format!("frac = {frac}")).0, 3, "the wire has 12");
+        }
         assert_eq!(
-            replaced("frac = 12", "frac = 99").0,
+            replaced("shift = 6", "shift = 60").0,
             2,
             "the curve's own complaints point at the function"
         );

@@ -1,20 +1,84 @@
-//! Gates as users name them: a gate (built in, or the path of a gate file), a protocol, a shape.
+//! Gates as users name them: a definition (built in, or the path of a file), a protocol, a shape.
 
 use std::{fs, path::Path};
 
-use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
+use suf_gate::{
+    Gate, Protocol,
+    activation::Activation,
+    catalog,
+    gatefile::GateFile,
+    ring::FRAC,
+    spec::{SpecFile, is_spec_file},
+};
 
 use crate::error::{Error, did_you_mean};
 
-/// The gate file called `name`: built in, or read from a path (which has a `/` or ends in `.toml`).
+/// What a user's file or a built-in name stands for.
+#[derive(Debug, Clone)]
+pub enum Definition {
+    /// A function with its window and lines, for every protocol.
+    Gate(GateFile),
+    /// An operator specification, for protocol `suf` alone.
+    Spec(SpecFile),
+}
+
+impl Definition {
+    /// The gate's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Gate(file) => file.name(),
+            Self::Spec(file) => &file.name,
+        }
+    }
+
+    /// The shapes in which `protocol` evaluates it, by name; one without a name where there is no choice.
+    #[must_use]
+    pub fn shapes(&self, protocol: Protocol) -> Vec<Option<&str>> {
+        match (self, protocol) {
+            (Self::Gate(file), Protocol::Onehot) => {
+                file.onehot.keys().map(|name| Some(name.as_str())).collect()
+            }
+            _ => vec![None],
+        }
+    }
+
+    /// The real function; none for a specification that does not say what it approximates.
+    #[must_use]
+    pub fn function(&self) -> Option<&Activation> {
+        match self {
+            Self::Gate(file) => Some(&file.activation),
+            Self::Spec(file) => file.activation.as_ref(),
+        }
+    }
+
+    /// What the output for `x` should be, as a real number: the function's value, or the specification's own, rounded down to
+    /// its grid, where it approximates nothing. `x` is in units of 2^-12.
+    #[must_use]
+    pub fn exact(&self, x: i64) -> f64 {
+        let real = |units: i64| units as f64 / f64::from(1_u32 << FRAC);
+        match (self.function(), self) {
+            (Some(function), _) => function.eval(real(x)),
+            (None, Self::Spec(file)) => real(file.spec.finish(file.spec.reference(x)[0])),
+            (None, Self::Gate(_)) => unreachable!("a gate file has a function"),
+        }
+    }
+}
+
+/// The definition called `name`: a built-in gate, or read from a path (which has a `/` or ends in `.toml`). What kind of file
+/// it is shows in its contents.
 ///
 /// # Errors
 /// When there is none, or the file is not right; the message has the line and column.
-pub fn file(name: &str) -> Result<GateFile, Error> {
+pub fn file(name: &str) -> Result<Definition, Error> {
     if name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "toml") {
         let text = fs::read_to_string(name)
             .map_err(|error| Error::usage(format!("cannot read the gate file {name}: {error}")))?;
-        return GateFile::parse(name, &text).map_err(Error::usage);
+        return if is_spec_file(&text) {
+            SpecFile::parse(name, &text).map(Definition::Spec).map_err(Error::usage)
+        } else {
+            GateFile::parse(name, &text).map(Definition::Gate).map_err(Error::usage)
+        };
     }
     if !GateFile::builtin_names().any(|known| known == name) {
         let known: Vec<_> = GateFile::builtin_names().collect();
@@ -24,14 +88,37 @@ pub fn file(name: &str) -> Result<GateFile, Error> {
             known.join(", ")
         )));
     }
-    GateFile::builtin(name).map_err(Error::usage)
+    GateFile::builtin(name).map(Definition::Gate).map_err(Error::usage)
 }
 
-/// The gate of `file` under `protocol` in `shape`.
+/// The operator specification at `path`.
+///
+/// # Errors
+/// When it is none, or not right; the message has the line and column.
+pub fn spec(path: &Path) -> Result<Definition, Error> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|error| Error::usage(format!("cannot read the specification {name}: {error}")))?;
+    SpecFile::parse(&name, &text).map(Definition::Spec).map_err(Error::usage)
+}
+
+/// The gate of `definition` under `protocol` in `shape`.
 ///
 /// # Errors
 /// When the file has no such shape, or the protocol cannot evaluate the function.
-pub fn gate(file: &GateFile, protocol: Protocol, shape: Option<&str>) -> Result<Gate, Error> {
+pub fn gate(definition: &Definition, protocol: Protocol, shape: Option<&str>) -> Result<Gate, Error> {
+    let file = match definition {
+        Definition::Gate(file) => file,
+        Definition::Spec(file) if protocol == Protocol::Suf => {
+            return catalog::from_spec_file(file).map_err(Error::usage);
+        }
+        Definition::Spec(file) => {
+            return Err(Error::usage(format!(
+                "{} is an operator specification: protocol suf evaluates it, {protocol} cannot",
+                file.name
+            )));
+        }
+    };
     let shape = shape.filter(|_| protocol == Protocol::Onehot);
     if let Some(name) = shape
         && !file.onehot.contains_key(name)
@@ -47,10 +134,10 @@ pub fn gate(file: &GateFile, protocol: Protocol, shape: Option<&str>) -> Result<
     catalog::gate(file, protocol, shape).map_err(Error::usage)
 }
 
-/// Every protocol that can evaluate the function of `file`, with its gate.
+/// Every protocol that can evaluate `definition`, with its gate.
 #[must_use]
-pub fn available(file: &GateFile, shape: Option<&str>) -> Vec<Gate> {
-    Protocol::ALL.into_iter().filter_map(|protocol| gate(file, protocol, shape).ok()).collect()
+pub fn available(definition: &Definition, shape: Option<&str>) -> Vec<Gate> {
+    Protocol::ALL.into_iter().filter_map(|protocol| gate(definition, protocol, shape).ok()).collect()
 }
 
 /// What a reader must know of a protocol's figures, wherever they are printed.
@@ -77,6 +164,31 @@ mod tests {
         let message = gate(&gelu, Protocol::Onehot, Some("ful")).unwrap_err().to_string();
         assert!(message.contains("`full`"), "{message}");
         assert!(file("./no-such.toml").is_err());
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_contents() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let text = include_str!("../../../config/specs/hard-swish-quadratic.toml");
+        let spec = file(&write("spec.toml", text)).unwrap();
+        assert!(matches!(spec, Definition::Spec(_)), "{spec:?}");
+        assert_eq!(available(&spec, None).len(), 1);
+        let message = gate(&spec, Protocol::Onehot, None).unwrap_err().to_string();
+        assert!(message.contains("protocol suf"), "{message}");
+        assert!((spec.exact(1 << 12) - 4.0 / 6.0).abs() < 1e-12);
+        // Without a function the specification is compared with itself.
+        let alone = file(&write("alone.toml", &text.replace("function = ", "# "))).unwrap();
+        assert!(alone.function().is_none() && (alone.exact(1 << 12) - 4.0 / 6.0).abs() < 1e-3);
+
+        let text = include_str!("../../../config/gates/mish.toml");
+        assert!(matches!(file(&write("gate.toml", text)).unwrap(), Definition::Gate(_)));
+        let message = file(&write("bad.toml", "name = \"x\"\nterm = 3\n")).unwrap_err().to_string();
+        assert!(message.contains("bad.toml:"), "{message}");
     }
 
     #[test]

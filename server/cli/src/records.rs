@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use suf_control::v1::{Batch, Fault, Figures};
-use suf_gate::{Gate, gatefile::GateFile, layout::Party};
+use suf_gate::{Gate, layout::Party};
 
 use crate::{
     client::Outcome,
@@ -148,8 +148,6 @@ pub struct Row<'a> {
     pub gate_count: u32,
     /// Link profile, by name.
     pub link: &'a str,
-    /// The gate's file.
-    pub file: &'a GateFile,
     /// The gate.
     pub gate: &'a Gate,
     /// The inputs.
@@ -376,15 +374,7 @@ pub(crate) mod tests {
         let file = gates::file("gelu").unwrap();
         let gate = gates::gate(&file, suf_gate::Protocol::Onehot, None).unwrap();
         let tensor = Tensor::Synthetic { elements: 1000, domain: gate.domain() };
-        let row = Row {
-            model: "bert-base",
-            seq: 128,
-            gate_count: 12,
-            link,
-            file: &file,
-            gate: &gate,
-            tensor: &tensor,
-        };
+        let row = Row { model: "bert-base", seq: 128, gate_count: 12, link, gate: &gate, tensor: &tensor };
         let samples: Vec<_> = [9.0, 5.0, 7.0].map(|eval_ms| sample(&gate, eval_ms)).into();
         let memory = PeakMemory { dealer: 1 << 20, parties: [2 << 20, 3 << 20] };
         let record = Record::new(row, &samples, &Accuracy::default(), memory, 0.5);

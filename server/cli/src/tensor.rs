@@ -1,12 +1,11 @@
 //! Input tensors in fixed point: encoded from a file, or made up for a benchmark. Read chunk by chunk, so that a
 //! benchmark of 10^8 elements holds none of them.
 
-use suf_gate::{
-    CHUNK_ELEMS, Gate, activation::Activation, gatefile::GateFile, layout::chunk_elems, ring::FRAC,
-};
+use suf_gate::{CHUNK_ELEMS, Gate, layout::chunk_elems, ring::FRAC};
 
 use crate::{
     error::Error,
+    gates::Definition,
     npy::{Array, Values},
 };
 
@@ -156,15 +155,14 @@ pub struct Accuracy {
 
 impl Accuracy {
     /// Compares chunk `chunk` of the outputs `y` with what `gate` allows for the inputs.
-    pub fn add(&mut self, gate: &Gate, file: &GateFile, tensor: &Tensor, chunk: u32, y: &[i64]) {
-        let function: &Activation = &file.activation;
+    pub fn add(&mut self, gate: &Gate, file: &Definition, tensor: &Tensor, chunk: u32, y: &[i64]) {
         for (index, (x, y)) in tensor.chunk(chunk).into_iter().zip(y).enumerate() {
             if !gate.reference(x).contains(y) {
                 self.wrong += 1;
                 self.first_wrong.get_or_insert((x, *y));
             }
             if tensor.counts(index) {
-                let error = *y as f64 / UNITS - function.eval(x as f64 / UNITS);
+                let error = *y as f64 / UNITS - file.exact(x);
                 self.counted += 1;
                 self.max = self.max.max(error.abs());
                 self.squares += error * error;
@@ -322,7 +320,7 @@ mod tests {
     use super::*;
     use crate::gates;
 
-    fn gelu() -> (GateFile, Gate) {
+    fn gelu() -> (Definition, Gate) {
         let file = gates::file("gelu").unwrap();
         let gate = gates::gate(&file, Protocol::Onehot, None).unwrap();
         (file, gate)

@@ -6,6 +6,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::activation::{Activation, Builtin, Expression};
+
 use super::{Formula, Helper, Parts, Pieces, Spec, SpecError, Table, Term, Value, formula};
 
 /// Largest specification file accepted, in bytes: the largest table, generously.
@@ -26,7 +28,7 @@ pub struct SpecFileError {
 }
 
 /// A parsed specification file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SpecFile {
     /// Name of the gate.
     pub name: String,
@@ -34,6 +36,19 @@ pub struct SpecFile {
     pub frac: u8,
     /// What is computed.
     pub spec: Spec,
+    /// The real function that it approximates, for error figures alone.
+    pub activation: Option<Activation>,
+}
+
+/// Whether `text` means to be a specification file rather than a gate file: it has terms, or pieces, or helpers, and says
+/// nothing of `onehot`, which every gate file does. What does not parse as TOML is none.
+#[must_use]
+pub fn is_spec_file(text: &str) -> bool {
+    text.len() <= MAX_FILE_BYTES
+        && text.parse::<toml::Table>().is_ok_and(|table| {
+            ["term", "piece", "helper"].iter().any(|key| table.contains_key(*key))
+                && !table.contains_key("onehot")
+        })
 }
 
 impl SpecFile {
@@ -56,6 +71,8 @@ impl SpecFile {
 #[serde(deny_unknown_fields)]
 struct Document {
     name: String,
+    function: Option<Spanned<String>>,
+    expression: Option<Spanned<String>>,
     frac: Spanned<u8>,
     domain_bits: Spanned<u8>,
     grid: u8,
@@ -151,7 +168,21 @@ impl Document {
             source.valid(&parts, &table.span())?;
         }
         let spec = Spec::new(parts).map_err(|e| source.error(0, e.to_string()))?;
-        Ok(SpecFile { name: self.name, frac: *self.frac.get_ref(), spec })
+        let activation = match (&self.function, &self.expression) {
+            (None, None) => None,
+            (Some(name), None) => {
+                let function: Builtin = name.get_ref().parse().map_err(|e| source.at(name, e))?;
+                Some(function.into())
+            }
+            (None, Some(text)) => {
+                let expression = Expression::parse(text.get_ref()).map_err(|e| source.at(text, e))?;
+                Some(Activation::Expression(expression))
+            }
+            (Some(_), Some(text)) => {
+                return Err(source.at(text, "give `function` or `expression`, not both"));
+            }
+        };
+        Ok(SpecFile { name: self.name, frac: *self.frac.get_ref(), spec, activation })
     }
 }
 
@@ -193,6 +224,10 @@ struct Source<'a> {
 impl Source<'_> {
     fn valid(&self, parts: &Parts, span: &Range<usize>) -> Result<(), SpecFileError> {
         super::validate(parts).map_err(|e| self.error(span.start, e.to_string()))
+    }
+
+    fn at<T>(&self, place: &Spanned<T>, message: impl ToString) -> SpecFileError {
+        self.error(place.span().start, message.to_string())
     }
 
     fn error(&self, offset: usize, message: impl Into<String>) -> SpecFileError {

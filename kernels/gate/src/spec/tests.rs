@@ -44,6 +44,23 @@ table = 5
 "#;
 
 #[test]
+fn the_function_that_is_approximated_is_known_by_name_or_formula() {
+    let with = |line: &str| {
+        let text = HARD_SWISH.replace("function = \"hard-swish\"", line);
+        SpecFile::parse("f.toml", &text)
+    };
+    let value = |file: SpecFile| file.activation.map(|function| function.eval(1.5));
+    assert_eq!(value(with("function = \"hard-swish\"").unwrap()), Some(1.5 * 4.5 / 6.0));
+    assert_eq!(value(with("expression = \"2 * x\"").unwrap()), Some(3.0));
+    assert_eq!(value(with("").unwrap()), None);
+    for wrong in ["function = \"hard-swush\"", "expression = \"y\"", "function = \"erf\"\nexpression = \"x\""]
+    {
+        let error = with(wrong).unwrap_err();
+        assert!(error.line > 5 && error.column > 10, "{error}");
+    }
+}
+
+#[test]
 fn a_file_is_the_specification_it_describes() {
     let file = SpecFile::parse("all.toml", ALL_KEYS).unwrap();
     assert_eq!((file.name.as_str(), file.frac), ("everything", 12));

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use suf_control::v1::{Batch, BatchState, Fault, ListBatchesRequest, RunState, dealer_client::DealerClient};
-use suf_gate::{Gate, Protocol, gatefile::GateFile};
+use suf_gate::{Gate, Protocol};
 use suf_lab::Lab;
 use suf_link::{LinkKind, LinkProfile};
 use suf_wire::BatchId;
@@ -14,7 +14,9 @@ use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    exports, gates, kernel as kernel_records, models, npy, provenance,
+    exports, gates,
+    gates::Definition,
+    kernel as kernel_records, models, npy, provenance,
     records::{self, Record, Row, Sample},
     report, runtime, tables,
     tensor::{Accuracy, Tensor},
@@ -93,7 +95,7 @@ struct Job {
     model: String,
     seq: u64,
     gate_count: u32,
-    file: Arc<GateFile>,
+    file: Arc<Definition>,
     gate: Gate,
     tensor: Arc<Tensor>,
 }
@@ -326,7 +328,6 @@ async fn measure(
         seq: job.seq,
         gate_count: job.gate_count,
         link: &setup.link,
-        file: &job.file,
         gate: &job.gate,
         tensor: &job.tensor,
     };

@@ -2,10 +2,16 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
-use suf_gate::{Gate, Protocol, activation::Activation, gatefile::GateFile, layout::Party, ring::FRAC};
+use suf_gate::{
+    Gate, Protocol, activation::Activation, gatefile::GateFile, layout::Party, ring::FRAC, spec::SpecFile,
+};
 use suf_link::LinkProfile;
 
-use crate::{error::Error, gates, records::shape_name};
+use crate::{
+    error::Error,
+    gates::{self, Definition},
+    records::shape_name,
+};
 
 /// Show what a gate computes and what it costs under each protocol, or what a link profile sets. Nothing runs.
 #[derive(clap::Args)]
@@ -13,9 +19,10 @@ use crate::{error::Error, gates, records::shape_name};
   suf describe gelu
   suf describe gelu --protocol onehot --shape full --elements 393216
   suf describe my-activation.toml
+  suf describe my-specification.toml
   suf describe link wan")]
 pub(crate) struct Args {
-    /// A gate (a built-in name, or the path of a gate file), or `link`.
+    /// A gate (a built-in name, or the path of a gate file or operator specification), or `link`.
     what: String,
     /// With `link`: the profile's name or path.
     #[arg(required_if_eq("what", "link"))]
@@ -46,18 +53,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let gates = selected(args, &file)?;
     let rows: Vec<_> = gates.iter().map(|gate| Description::new(gate, &file, args.elements)).collect();
     if args.json {
-        return super::print_json(&json!({
-            "gate": file.name(),
-            "function": function(&file.activation),
-            "frac": file.curve.frac,
-            "window": window(&file),
-            "table_entries": file.curve.window_len(),
-            "left": { "slope": file.curve.left.slope, "intercept": real(file.curve.left.intercept) },
-            "right": { "slope": file.curve.right.slope, "intercept": real(file.curve.right.intercept) },
-            "protocols": rows.iter().map(Description::json).collect::<Vec<_>>(),
-        }));
+        let mut object = match &file {
+            Definition::Gate(file) => gate_json(file),
+            Definition::Spec(file) => spec_json(file),
+        };
+        object["gate"] = json!(file.name());
+        object["function"] = json!(file.function().map(function));
+        object["protocols"] = rows.iter().map(Description::json).collect();
+        return super::print_json(&object);
     }
-    print_gate(&file);
+    match &file {
+        Definition::Gate(file) => print_gate(file),
+        Definition::Spec(file) => print_spec(file),
+    }
     println!("{}", table(&rows, args.elements));
     for note in gates.iter().filter_map(gates::caveat) {
         println!("{note}");
@@ -65,18 +73,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-fn selected(args: &Args, file: &GateFile) -> Result<Vec<Gate>, Error> {
-    let shapes: Vec<Option<&str>> = match &args.shape {
-        Some(shape) => vec![Some(shape)],
-        None => file.onehot.keys().map(|shape| Some(shape.as_str())).collect(),
-    };
+fn selected(args: &Args, file: &Definition) -> Result<Vec<Gate>, Error> {
     let protocols =
         Protocol::ALL.into_iter().filter(|protocol| args.protocol.is_none_or(|only| only == *protocol));
     let mut gates = Vec::new();
     for protocol in protocols {
-        let shapes = if protocol == Protocol::Onehot { &shapes[..] } else { &[None] };
+        let shapes = match args.shape.as_deref() {
+            Some(shape) if protocol == Protocol::Onehot => vec![Some(shape)],
+            _ => file.shapes(protocol),
+        };
         for shape in shapes {
-            match gates::gate(file, protocol, *shape) {
+            match gates::gate(file, protocol, shape) {
                 Ok(gate) => gates.push(gate),
                 // Asked for by name: the reason is the answer.
                 Err(error)
@@ -88,18 +95,22 @@ fn selected(args: &Args, file: &GateFile) -> Result<Vec<Gate>, Error> {
             }
         }
     }
+    if let (true, Definition::Spec(_)) = (gates.is_empty(), file) {
+        // There is one protocol for it, so its reason is the answer too.
+        gates.push(gates::gate(file, Protocol::Suf, None)?);
+    }
     Ok(gates)
 }
 
 /// One protocol's costs.
 struct Description<'a> {
     gate: &'a Gate,
-    error: Option<(f64, f64)>,
+    error: Option<ExpectedError>,
     elements: Option<u64>,
 }
 
 impl<'a> Description<'a> {
-    fn new(gate: &'a Gate, file: &GateFile, elements: Option<u64>) -> Self {
+    fn new(gate: &'a Gate, file: &Definition, elements: Option<u64>) -> Self {
         Self { gate, error: expected_error(gate, file), elements }
     }
 
@@ -122,12 +133,85 @@ impl<'a> Description<'a> {
             "key_bytes_per_elem": gate.declared().mean_key_bytes(),
             "bits_per_elem": gate.declared().bits,
             "rounds": gate.declared().rounds,
-            "expected_max_err": self.error.map(|(max, _)| max),
-            "expected_rms_err": self.error.map(|(_, rms)| rms),
+            "expected_max_err": self.error.map(|error| error.max),
+            "expected_rms_err": self.error.map(|error| error.rms),
+            "expected_mean_err": self.error.map(|error| error.mean),
             "note": gates::caveat(gate),
             "total": total,
         })
     }
+}
+
+fn gate_json(file: &GateFile) -> Value {
+    let line =
+        |line: suf_gate::curve::Line| json!({ "slope": line.slope, "intercept": real(line.intercept) });
+    json!({
+        "kind": "gate",
+        "frac": file.curve.frac,
+        "window": window(file),
+        "table_entries": file.curve.window_len(),
+        "left": line(file.curve.left),
+        "right": line(file.curve.right),
+    })
+}
+
+fn spec_json(file: &SpecFile) -> Value {
+    let parts = file.spec.parts();
+    let helpers: Vec<_> = parts.helpers.iter().map(|helper| &helper.name).collect();
+    json!({
+        "kind": "specification",
+        "frac": file.frac,
+        "grid_bits": parts.grid,
+        "helpers": helpers,
+        "pieces": parts.pieces.as_ref().map_or(0, |pieces| pieces.polynomials.len()),
+        "degree": degree(file),
+        "table_entries": parts.table.as_ref().map_or(0, |table| table.values.len()),
+        "terms": parts.terms.len(),
+        "output_shift": parts.output_shift,
+    })
+}
+
+fn print_spec(file: &SpecFile) {
+    let parts = file.spec.parts();
+    match &file.activation {
+        Some(activation) => println!("{}: an operator specification of {}", file.name, function(activation)),
+        None => println!("{}: an operator specification; errors are against itself, unrounded", file.name),
+    }
+    if !parts.helpers.is_empty() {
+        let names: Vec<_> = parts.helpers.iter().map(|helper| helper.name.as_str()).collect();
+        println!("  helper bits: {}", names.join(", "));
+    }
+    if let Some(pieces) = &parts.pieces {
+        let cuts: Vec<_> = pieces.cuts.iter().map(|cut| real(*cut).to_string()).collect();
+        println!(
+            "  {} pieces of degree {}, cut at {}",
+            pieces.polynomials.len(),
+            degree(file),
+            cuts.join(", ")
+        );
+    }
+    if let Some(table) = &parts.table {
+        let entries = table.values.len() as i64;
+        let end = table.start + (entries << parts.grid);
+        println!("  a table of {entries} entries for {} <= x < {}", real(table.start), real(end));
+    }
+    println!(
+        "  x on a grid of 2^-{}; {} terms; {} low bits of their sum dropped",
+        file.frac - parts.grid.min(file.frac),
+        parts.terms.len(),
+        parts.output_shift
+    );
+}
+
+/// The highest degree of its pieces and fixed polynomials.
+fn degree(file: &SpecFile) -> usize {
+    let parts = file.spec.parts();
+    let pieces = parts.pieces.iter().flat_map(|pieces| &pieces.polynomials);
+    let fixed = parts.terms.iter().filter_map(|term| match &term.value {
+        suf_gate::spec::Value::Fixed(polynomial) => Some(polynomial),
+        suf_gate::spec::Value::Pieces(_) | suf_gate::spec::Value::Table(_) => None,
+    });
+    pieces.chain(fixed).map(|polynomial| polynomial.len() - 1).max().unwrap_or(0)
 }
 
 fn print_gate(file: &GateFile) {
@@ -169,7 +253,7 @@ fn table(rows: &[Description<'_>], elements: Option<u64>) -> Table {
     for row in rows {
         let gate = row.gate;
         let error =
-            |pick: fn((f64, f64)) -> f64| row.error.map_or(String::new(), |e| format!("{:.6}", pick(e)));
+            |pick: fn(ExpectedError) -> f64| row.error.map_or(String::new(), |e| format!("{:.6}", pick(e)));
         let mut cells = vec![
             gate.protocol().to_string(),
             shape_name(gate),
@@ -177,8 +261,8 @@ fn table(rows: &[Description<'_>], elements: Option<u64>) -> Table {
             format!("{:.3}", gate.declared().mean_key_bytes()),
             gate.declared().bits.to_string(),
             gate.declared().rounds.to_string(),
-            error(|(max, _)| max),
-            error(|(_, rms)| rms),
+            error(|error| error.max),
+            error(|error| error.rms),
         ];
         if let Some(elements) = row.elements {
             cells.extend([
@@ -192,27 +276,42 @@ fn table(rows: &[Description<'_>], elements: Option<u64>) -> Table {
     table
 }
 
-/// Largest error against the real function for |x| < 16, and the root mean square for N(0, 2^2) inputs, over every input and
-/// both roundings; none for `suf-lut`, which computes another function, as its note says.
-fn expected_error(gate: &Gate, file: &GateFile) -> Option<(f64, f64)> {
+/// Errors against the real function, before anything runs.
+#[derive(Debug, Clone, Copy)]
+struct ExpectedError {
+    /// The largest for |x| < 16.
+    max: f64,
+    /// Root mean square for inputs N(0, 2^2).
+    rms: f64,
+    /// Mean for the same inputs: the bias.
+    mean: f64,
+}
+
+/// Over every input for |x| < 16 and both roundings; none for `suf-lut`, which computes another function, as its note says.
+fn expected_error(gate: &Gate, file: &Definition) -> Option<ExpectedError> {
     if gate.protocol() == Protocol::SufLut {
         return None;
     }
+    let grid = match file {
+        Definition::Gate(file) => file.curve.shift,
+        Definition::Spec(file) => file.spec.parts().grid,
+    };
     let reach = 16_i64 << FRAC;
     let (min, max) = gate.domain();
-    let steps = f64::from(1_u32 << file.curve.shift);
-    let (mut largest, mut squares, mut weights) = (0.0_f64, 0.0, 0.0);
+    let steps = (1_i64 << grid) as f64;
+    let (mut largest, mut sum, mut squares, mut weights) = (0.0_f64, 0.0, 0.0, 0.0);
     for x in (-reach).max(min)..reach.min(max) {
-        let exact = file.activation.eval(real(x));
+        let exact = file.exact(x);
         let [down, up] = gate.reference(x).map(|y| real(y) - exact);
         // Unbiased rounding goes up with the probability of the fraction.
-        let fraction = x.rem_euclid(1 << file.curve.shift) as f64 / steps;
+        let fraction = x.rem_euclid(1 << grid) as f64 / steps;
         let weight = (-real(x) * real(x) / 8.0).exp();
         largest = largest.max(down.abs()).max(up.abs());
+        sum += weight * ((1.0 - fraction) * down + fraction * up);
         squares += weight * ((1.0 - fraction) * down * down + fraction * up * up);
         weights += weight;
     }
-    Some((largest, (squares / weights).sqrt()))
+    Some(ExpectedError { max: largest, rms: (squares / weights).sqrt(), mean: sum / weights })
 }
 
 fn describe_link(args: &Args) -> Result<(), Error> {
@@ -256,7 +355,10 @@ fn function(activation: &Activation) -> String {
     match activation {
         Activation::Builtin(function) => function.name().to_owned(),
         Activation::Expression(expression) => expression.text().to_owned(),
-        Activation::Samples(_) => "samples, linear in between".to_owned(),
+        Activation::Samples(samples) => {
+            let (count, first, last) = samples.extent();
+            format!("{count} samples from {first} to {last}, linear in between")
+        }
     }
 }
 
@@ -282,6 +384,8 @@ fn domain((min, max): (i64, i64)) -> String {
     };
     if min == -max {
         format!("|x| < {}", bound(max + 1))
+    } else if min == -(max + 1) {
+        format!("{} <= x < {}", bound(min), bound(max + 1))
     } else {
         format!("{} .. {}", bound(min), bound(max))
     }
@@ -295,6 +399,7 @@ mod tests {
     fn domains_are_short() {
         assert_eq!(domain((1 - (1 << 34), (1 << 34) - 1)), "|x| < 2^22");
         assert_eq!(domain((1 - (8192 << 12), (8192 << 12) - 1)), "|x| < 8192");
+        assert_eq!(domain((-(1 << 34), (1 << 34) - 1)), "-2^22 <= x < 2^22");
         assert_eq!(domain((-(4 << 12), (4 << 12) - 64)), "-4 .. 3.984375");
     }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
 use suf_control::v1::{InfoRequest, RunState};
-use suf_gate::{Gate, Protocol, gatefile::GateFile};
+use suf_gate::{Gate, Protocol};
 use suf_wire::{PartyId, RunId};
 
 use super::{
@@ -16,7 +16,9 @@ use crate::{
     client::{Outcome, Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    gates, npy,
+    gates,
+    gates::Definition,
+    npy,
     npy::Array,
     runtime,
     tensor::{Accuracy, Tensor, decode},
@@ -26,21 +28,29 @@ use crate::{
 ///
 /// Float input is encoded with 12 fractional bits, and the output has its type and shape; int64 is taken as fixed point,
 /// and so is the output. NaN, infinity and values outside the gate's domain are refused, and nothing is sent.
+///
+/// An activation of your own is one file, on this machine alone: parties and dealer are sent what it says when the run is
+/// started. `suf describe FILE` shows what it costs and how exact it is beforehand.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
+  suf eval --local --protocol onehot --gate my-activation.toml --inputs x.npy --outputs y.npy
+  suf eval --local --spec my-specification.toml --inputs x.npy --outputs y.npy
   suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
   suf eval --auto --gate silu --inputs x.npy --outputs y.npy \\
     --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem")]
 pub(crate) struct Args {
     /// Protocol.
-    #[arg(long, required_unless_present = "auto", conflicts_with = "auto")]
+    #[arg(long, required_unless_present_any = ["auto", "spec"], conflicts_with = "auto")]
     protocol: Option<Protocol>,
     /// Take the protocol that is fastest on the links as measured, and say why.
     #[arg(long)]
     auto: bool,
-    /// Gate: a built-in name, or the path of a gate file.
-    #[arg(long)]
-    gate: String,
+    /// Gate: a built-in name, or the path of a gate file or operator specification.
+    #[arg(long, required_unless_present = "spec")]
+    gate: Option<String>,
+    /// Operator specification, which protocol suf evaluates.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["gate", "shape"])]
+    spec: Option<PathBuf>,
     /// Shape of the protocol, as the gate file names it.
     #[arg(long)]
     shape: Option<String>,
@@ -77,7 +87,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
-    let file = gates::file(&args.gate)?;
+    let file = definition(args)?;
     // Everything that can be refused is refused before a process is started or a byte sent.
     let input = npy::read(&args.inputs)
         .map_err(|error| Error::usage(format!("{}: {error}", args.inputs.display())))?;
@@ -106,14 +116,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     })
 }
 
+fn definition(args: &Args) -> Result<Definition, Error> {
+    match (&args.gate, &args.spec) {
+        (Some(gate), _) => gates::file(gate),
+        (None, Some(path)) => gates::spec(path),
+        (None, None) => unreachable!("the command line asks for one of them"),
+    }
+}
+
 /// The gates to choose from, each with the tensor encoded for it.
-fn candidates(args: &Args, file: &GateFile, input: &Array) -> Result<Vec<(Gate, Tensor)>, Error> {
+fn candidates(args: &Args, file: &Definition, input: &Array) -> Result<Vec<(Gate, Tensor)>, Error> {
     let encode = |gate: Gate| {
         let tensor = Tensor::encode(input, &gate, args.inputs.display().to_string())?;
         Ok((gate, tensor))
     };
     let shape = args.shape.as_deref();
-    if let Some(protocol) = args.protocol {
+    let only = args.spec.as_ref().filter(|_| !args.auto).map(|_| Protocol::Suf);
+    if let Some(protocol) = args.protocol.or(only) {
         return Ok(vec![encode(gates::gate(file, protocol, shape)?)?]);
     }
     // suf-lut computes another function: it is never chosen for anybody.
@@ -131,7 +150,7 @@ fn candidates(args: &Args, file: &GateFile, input: &Array) -> Result<Vec<(Gate, 
 
 async fn evaluate(
     args: &Args,
-    file: &GateFile,
+    file: &Definition,
     input: Array,
     mut candidates: Vec<(Gate, Tensor)>,
     parties: &Parties,
@@ -245,7 +264,7 @@ struct Collect<'a> {
     output: Vec<i64>,
     accuracy: Accuracy,
     gate: &'a Gate,
-    file: &'a GateFile,
+    file: &'a Definition,
     tensor: &'a Tensor,
     progress: &'a Progress,
 }

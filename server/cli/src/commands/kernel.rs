@@ -95,11 +95,7 @@ fn selected(args: &Args) -> Result<Vec<Gate>, Error> {
         let named = !args.protocols.is_empty();
         let protocols = if named { &args.protocols[..] } else { &Protocol::ALL };
         for protocol in protocols {
-            let shapes = match protocol {
-                Protocol::Onehot => file.onehot.keys().map(|shape| Some(shape.as_str())).collect(),
-                _ => vec![None],
-            };
-            for shape in shapes {
+            for shape in file.shapes(*protocol) {
                 match gates::gate(&file, *protocol, shape) {
                     Ok(gate) => selected.push(gate),
                     Err(error) if named => return Err(error),

@@ -12,9 +12,10 @@ mod report;
 mod runs;
 mod slope;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use suf_control::v1::Fault;
 
 use crate::{error::Error, provenance};
 
@@ -133,8 +134,13 @@ impl Life {
 /// Prints `value` as JSON on standard output.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value).map_err(Error::usage)?;
-    println!("{text}");
-    Ok(())
+    match writeln!(std::io::stdout(), "{text}") {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::here(Fault::Device, format!("cannot write the output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
