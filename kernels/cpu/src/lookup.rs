@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use zeroize::DefaultIsZeroes;
 
-use crate::simd::{Kernel, Level, Simd, wide::lookup::DigitTable};
+use crate::simd::{Kernel, Level, Simd, wide::lookup::NibbleTable};
 
 /// Where the count of the places that the table counts stands in the word of a [`Sums`].
 pub(crate) const COUNTED_AT: u32 = 16;
@@ -13,34 +13,30 @@ pub(crate) const COUNTED_AT: u32 = 16;
 /// Where the sum of the entries stands.
 pub(crate) const ENTRIES_AT: u32 = 32;
 
-/// What a party reads off its share of a vector: in bits 0..16 how many of its bits stand above the public place, in bits
-/// 16..32 how many are counted by the table, and from bit 32 on the sum of the entries under its bits, modulo 2^32. The
-/// sums of parts of a vector add up to those of the whole.
+/// What a party reads off its share of a vector: in bit 0 whether the number of its bits above the public place is odd, in
+/// bits 16 and 17 how many are counted by the table, modulo 4, and from bit 32 on the sum of the entries under its bits,
+/// modulo 2^32.
 #[derive(Clone, Copy, Default)]
+#[repr(transparent)]
 pub(crate) struct Sums(u64);
 
 impl DefaultIsZeroes for Sums {}
 
 impl Sums {
-    /// The sums of one part.
+    /// From counts of which the lowest bits are kept.
     #[inline(always)]
-    pub(crate) fn new(entries: u32, above: u64, counted: u64) -> Self {
-        Self(u64::from(entries) << ENTRIES_AT | counted << COUNTED_AT | above)
+    fn new(entries: u32, above: u32, counted: u32) -> Self {
+        Self(u64::from(entries) << ENTRIES_AT | u64::from(counted & 3) << COUNTED_AT | u64::from(above & 1))
     }
 
-    /// From the word that [`ENTRIES_AT`] and [`COUNTED_AT`] describe.
-    #[inline(always)]
-    pub(crate) fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    /// How many bits stand above the public place.
+    /// Whether the number of bits above the public place is odd, as 0 or 1. Only of a table that has
+    /// [`Lookup::with_above`].
     #[inline(always)]
     pub(crate) fn above(self) -> u16 {
         self.0 as u16
     }
 
-    /// How many bits the table counts.
+    /// How many bits the table counts, modulo 4.
     #[inline(always)]
     pub(crate) fn counted(self) -> u16 {
         (self.0 >> COUNTED_AT) as u16
@@ -56,14 +52,15 @@ impl Sums {
 /// A table. Against a vector that is hot at r, seen from a public place v, its entry for k = r - v mod 2^bits is read.
 pub(crate) struct Lookup {
     bits: u8,
-    /// The least entry. What is tabulated is by how much the others exceed it.
+    entries: Vec<i32>,
+    /// The least entry. What is in `planes` is by how much the others exceed it.
     least: i32,
     /// The excesses in planes of 2^bits bits, the lowest first.
     planes: Vec<Vec<u64>>,
     /// The places k whose bits are counted.
     counted: Vec<u64>,
-    /// The same for wide registers, if they can hold it.
-    digits: Option<DigitTable>,
+    /// The same for wide registers, if the machine has them.
+    nibbles: Option<NibbleTable>,
 }
 
 impl Lookup {
@@ -83,17 +80,23 @@ impl Lookup {
             bits,
             least,
             planes: (0..width).map(|bit| plane(&|place| excesses[place] >> bit & 1 != 0)).collect(),
-            digits: DigitTable::new(&excesses, width, least, &counted),
+            nibbles: NibbleTable::new(bits, &entries, &counted, false),
+            entries,
             counted,
         }
+    }
+
+    /// The same table, from which [`Sums::above`] can be read.
+    pub(crate) fn with_above(self) -> Self {
+        Self { nibbles: NibbleTable::new(self.bits, &self.entries, &self.counted, true), ..self }
     }
 
     /// Reads shares of vectors of 2^bits bits, one for each of the public places `places`.
     pub(crate) fn read(&self, level: Level, hot: &[u8], places: &[u16], out: &mut [Sums]) {
         assert_eq!(hot.len(), places.len() << (self.bits - 3), "a vector for each place");
         assert_eq!(places.len(), out.len(), "a result for each place");
-        match (level, &self.digits) {
-            (Level::Vaes, Some(digits)) => digits.read(hot, places, out),
+        match (level, &self.nibbles) {
+            (Level::Vaes, Some(nibbles)) => nibbles.read(hot, places, out),
             _ => level.dispatch(Read { table: self, hot, places, out }),
         }
     }
@@ -117,7 +120,7 @@ impl Kernel for Read<'_> {
             let hot = hot.as_chunks::<8>().0;
             let word = |i: usize| u64::from_le_bytes(hot[i & (words - 1)]);
             let (start, shift) = (usize::from(v / 64), u32::from(v % 64));
-            let mut sums = 0u64;
+            let (mut entries, mut above, mut count) = (0u32, 0, 0);
             for i in 0..words {
                 let rotated = word(start + i) >> shift | word(start + i + 1) << 1 << (63 - shift);
                 // In the vector itself, not the rotated one.
@@ -129,15 +132,11 @@ impl Kernel for Read<'_> {
                 let excess = |sum: u32, plane: &Vec<u64>| 2 * sum + (plane[i] & rotated).count_ones();
                 let excess = table.planes.iter().rev().fold(0, excess);
                 let least = table.least.wrapping_mul(rotated.count_ones().cast_signed());
-                let [above, counted] = [word(i) & places_above, rotated & table.counted[i]];
-                let part = Sums::new(
-                    excess.wrapping_add(least.cast_unsigned()),
-                    above.count_ones().into(),
-                    counted.count_ones().into(),
-                );
-                sums = sums.wrapping_add(part.0);
+                entries = entries.wrapping_add(excess).wrapping_add(least.cast_unsigned());
+                above += (word(i) & places_above).count_ones();
+                count += (rotated & table.counted[i]).count_ones();
             }
-            *out = Sums(sums);
+            *out = Sums::new(entries, above, count);
         }
     }
 }
@@ -160,7 +159,7 @@ mod tests {
             ];
             for entry in tables {
                 let is_counted = |place: usize| number(place) & 1 << 40 != 0;
-                let table = Lookup::new(bits, entry, is_counted);
+                let table = Lookup::new(bits, entry, is_counted).with_above();
                 let elems = 77;
                 let hot: Vec<u8> = (0..elems * size / 8).map(|i| (number(i) >> 32) as u8).collect();
                 let places: Vec<u16> = (0..elems).map(|i| (number(i) >> 20) as u16 % size as u16).collect();
@@ -177,7 +176,7 @@ mod tests {
                         }
                         assert_eq!(
                             (sums.entries(), sums.above(), sums.counted()),
-                            (entries, above, counted),
+                            (entries, above % 2, counted % 4),
                             "{bits} bits, element {i}, {level}"
                         );
                     }

@@ -28,6 +28,7 @@ fn window_table(curve: &Curve) -> Lookup {
         |place| curve.residual[(size - place) % size],
         |place| (1..=size / 2).contains(&place),
     )
+    .with_above()
 }
 
 /// How a shifted number falls apart into the window digit and the digits above it.

@@ -10,7 +10,7 @@ pub(crate) mod lookup;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod planes;
 
-/// Whether the machine has AVX-512 F, BW, DQ, VL, VBMI, VBMI2 and VPOPCNTDQ: the processors with VAES on 512 bits do.
+/// Whether the machine has AVX-512 F, BW, DQ, VL, VBMI, VBMI2, VNNI and VPOPCNTDQ: the processors with VAES on 512 bits do.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn supported() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -19,6 +19,7 @@ pub(crate) fn supported() -> bool {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vbmi")
         && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx512vpopcntdq")
 }
 

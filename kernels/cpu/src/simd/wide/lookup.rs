@@ -1,12 +1,14 @@
 //! The inner product of [`crate::lookup`] on 512-bit registers.
 //!
-//! The entries are cut into digits, a byte each; 64 bits of a vector are a mask under which the digits of 64 places are
-//! added up in the bytes of a register. A digit has as many bits as allow sums over four such registers in a byte.
+//! Sixteen elements' vectors are transposed, so that a register holds the same 32 places of all of them. The sum of the
+//! entries under four bits of a vector is then looked up: a byte permutation is a table of 64 bytes, sixteen for each of
+//! the four bytes of a lane, and a product with ones adds a lane's bytes up.
 #![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
 
 #[cfg(target_arch = "x86_64")]
-use std::{arch::x86_64::*, hint::black_box};
+use std::arch::x86_64::*;
 
+use zeroize::DefaultIsZeroes;
 #[cfg(target_arch = "x86_64")]
 use zeroize::Zeroizing;
 
@@ -14,301 +16,370 @@ use crate::lookup::Sums;
 #[cfg(target_arch = "x86_64")]
 use crate::lookup::{COUNTED_AT, ENTRIES_AT};
 
-/// Most digits of an entry.
-const MAX_DIGITS: usize = 4;
+/// Bytes that a sum of four entries may have.
+const DIGITS: [usize; 2] = [2, 4];
 
-/// Bits of a digit.
-const DIGIT_BITS: u32 = 6;
+/// Bits of the longest vectors.
+const MAX_BITS: u8 = 12;
 
-/// Words of a vector whose digits are added up in the bytes of one register.
+/// Elements that are transposed together: the lanes of a register.
 #[cfg(target_arch = "x86_64")]
-const SUMMED: usize = (u8::MAX >> DIGIT_BITS) as usize + 1;
+const GROUP: usize = 16;
 
-/// Most words of 64 bits in a vector.
-const MAX_WORDS: usize = 16;
-
-/// Elements whose sums are added up together.
-#[cfg(target_arch = "x86_64")]
-const GROUP: usize = 8;
+/// Bytes of a register.
+const WIDE: usize = 64;
 
 /// 64 bytes, aligned as a register is.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line([u8; WIDE]);
 
-/// Numbers of the eight words from word i on; a permutation takes them modulo the words that there are.
-#[cfg(target_arch = "x86_64")]
-static FROM: [Line; MAX_WORDS] = {
-    let mut lines = [Line([0; 64]); MAX_WORDS];
-    let mut i = 0;
-    while i < 8 * MAX_WORDS {
-        lines[i / 8].0[i % 8 * 8] = (i / 8 + i % 8) as u8;
-        i += 1;
+impl Default for Line {
+    fn default() -> Self {
+        Self([0; WIDE])
     }
-    lines
-};
-
-/// A table whose entries are cut into digits.
-pub(crate) struct DigitTable {
-    /// Words of 64 bits in a vector.
-    words: usize,
-    /// Digits of an entry.
-    digits: usize,
-    /// What is added for every bit of a vector, besides the entry.
-    least: i32,
-    /// For each digit, the lowest first, those of all places.
-    entries: Vec<Line>,
-    /// The places that are counted, as 64-bit words.
-    counted: [u64; MAX_WORDS],
 }
 
-impl DigitTable {
-    /// The table of `entries` of `width` bits; none where the machine or the table's size does not allow it.
-    pub(crate) fn new(entries: &[u32], width: u32, least: i32, counted: &[u64]) -> Option<Self> {
-        let words = entries.len() / 64;
-        if words > MAX_WORDS || !super::supported() {
+impl DefaultIsZeroes for Line {}
+
+/// A table whose sums over each four places are cut into bytes.
+pub(crate) struct NibbleTable {
+    bits: u8,
+    /// Bytes of a sum, of which the highest is signed.
+    digits: usize,
+    /// For each 32 places, for the low and the high four bits of their four bytes, the lines of all digits, the lowest
+    /// first.
+    sums: Vec<Line>,
+    /// For each 32 places, those that are counted.
+    counted: Vec<u32>,
+    /// Whether the bits above the public place are wanted.
+    above: bool,
+}
+
+impl NibbleTable {
+    /// The table of `entries`, 2^`bits` of them; none where the machine or the table's size does not allow it.
+    pub(crate) fn new(bits: u8, entries: &[i32], counted: &[u64], above: bool) -> Option<Self> {
+        if bits > MAX_BITS || !super::supported() {
             return None;
         }
-        let digits = width.div_ceil(DIGIT_BITS).max(1) as usize;
-        if digits > MAX_DIGITS {
-            return None;
-        }
-        let line = |digit: usize, word: usize| {
-            let places = &entries[64 * word..];
-            let shift = DIGIT_BITS * digit as u32;
-            Line(std::array::from_fn(|i| (places[i] >> shift) as u8 & ((1 << DIGIT_BITS) - 1)))
+        // Of four entries under the bits of `nibble`.
+        let sum = |first: usize, nibble: usize| {
+            (0..4).filter(|i| nibble >> i & 1 != 0).map(|i| i64::from(entries[first + i])).sum::<i64>()
         };
-        let mut counted_words = [0; MAX_WORDS];
-        counted_words[..words].copy_from_slice(counted);
+        let all = || (0..entries.len()).step_by(4).flat_map(|first| (0..16).map(move |n| (first, n)));
+        let fits = |digits: usize| {
+            let half = 1i64 << (8 * digits - 1);
+            all().all(|(first, nibble)| (-half..half).contains(&sum(first, nibble)))
+        };
+        let digits = DIGITS.into_iter().find(|digits| fits(*digits))?;
+        let line = |first: usize, digit: usize| {
+            Line(std::array::from_fn(|i| (sum(first + i / 16 * 8, i % 16) >> (8 * digit)) as u8))
+        };
         Some(Self {
-            words,
+            bits,
             digits,
-            least,
-            entries: (0..digits)
-                .flat_map(|digit| (0..words).map(move |word| (digit, word)))
-                .map(|(digit, word)| line(digit, word))
+            sums: (0..entries.len())
+                .step_by(32)
+                .flat_map(|first| [first, first + 4])
+                .flat_map(|first| (0..digits).map(move |digit| (first, digit)))
+                .map(|(first, digit)| line(first, digit))
                 .collect(),
-            counted: counted_words,
+            counted: counted.iter().flat_map(|word| [*word as u32, (word >> 32) as u32]).collect(),
+            above,
         })
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-impl DigitTable {
+impl NibbleTable {
     pub(crate) fn read(&self, _hot: &[u8], _places: &[u16], _out: &mut [Sums]) {
         unreachable!("there is no such table on this machine")
     }
 }
 
+/// Calls a function with constants for the places in 32s and the digits of a sum.
 #[cfg(target_arch = "x86_64")]
-impl DigitTable {
-    /// Reads shares of vectors of 64 `words` bits, one for each of the public places.
-    pub(crate) fn read(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
-        assert!(hot.len() == 8 * self.words * places.len() && out.len() == places.len(), "lengths of a tile");
-        match self.words {
-            1 => self.read_words::<1>(hot, places, out),
-            2 => self.read_words::<2>(hot, places, out),
-            4 => self.read_words::<4>(hot, places, out),
-            8 => self.read_words::<8>(hot, places, out),
-            16 => self.read_words::<16>(hot, places, out),
-            _ => unreachable!("a vector has a power of 2 of words"),
+macro_rules! with_shape {
+    ($table:ident, $arguments:tt) => {
+        with_shape!($table, $arguments, 6 2, 7 4, 8 8, 9 16, 10 32, 11 64, 12 128)
+    };
+    ($table:ident, $arguments:tt, $($bits:literal $dwords:literal),*) => {
+        match ($table.bits, $table.digits) {
+            $(
+                ($bits, 2) => read::<$dwords, 2> $arguments,
+                ($bits, _) => read::<$dwords, 4> $arguments,
+            )*
+            (bits, _) => unreachable!("a table of 2^{bits} entries"),
         }
-    }
-
-    fn read_words<const WORDS: usize>(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
-        let bytes = 8 * WORDS;
-        let (groups, rest) = out.as_chunks_mut::<GROUP>();
-        let whole = groups.len() * GROUP;
-        self.read_groups::<WORDS>(&hot[..whole * bytes], places[..whole].as_chunks().0, groups);
-        if !rest.is_empty() {
-            let mut padded = Zeroizing::new([0; 8 * MAX_WORDS * GROUP]);
-            padded[..rest.len() * bytes].copy_from_slice(&hot[whole * bytes..]);
-            let mut padded_places = [0; GROUP];
-            padded_places[..rest.len()].copy_from_slice(&places[whole..]);
-            let mut sums = [[Sums::default(); GROUP]];
-            self.read_groups::<WORDS>(&padded[..GROUP * bytes], &[padded_places], &mut sums);
-            rest.copy_from_slice(&sums[0][..rest.len()]);
-        }
-    }
-
-    fn read_groups<const WORDS: usize>(
-        &self,
-        hot: &[u8],
-        places: &[[u16; GROUP]],
-        out: &mut [[Sums; GROUP]],
-    ) {
-        // SAFETY: a table exists only where `supported` found the instructions.
-        unsafe {
-            match self.digits {
-                1 => read::<WORDS, 1>(self, hot, places, out),
-                2 => read::<WORDS, 2>(self, hot, places, out),
-                3 => read::<WORDS, 3>(self, hot, places, out),
-                _ => read::<WORDS, 4>(self, hot, places, out),
-            }
-        }
-    }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
-fn read<const WORDS: usize, const DIGITS: usize>(
-    table: &DigitTable,
+impl NibbleTable {
+    /// Reads shares of vectors of 2^bits bits, one for each of the public places.
+    pub(crate) fn read(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
+        let bytes = 1 << (self.bits - 3);
+        assert!(hot.len() == bytes * places.len() && out.len() == places.len(), "lengths of a tile");
+        let (groups, rest) = out.as_chunks_mut::<GROUP>();
+        let whole = groups.len() * GROUP;
+        self.read_groups(&hot[..whole * bytes], places[..whole].as_chunks().0, groups);
+        if !rest.is_empty() {
+            let mut padded = Zeroizing::new(vec![0; GROUP * bytes]);
+            padded[..rest.len() * bytes].copy_from_slice(&hot[whole * bytes..]);
+            let mut padded_places = [0; GROUP];
+            padded_places[..rest.len()].copy_from_slice(&places[whole..]);
+            let mut sums = Zeroizing::new([Sums::default(); GROUP]);
+            self.read_groups(&padded, &[padded_places], std::slice::from_mut(&mut *sums));
+            rest.copy_from_slice(&sums[..rest.len()]);
+        }
+    }
+
+    fn read_groups(&self, hot: &[u8], places: &[[u16; GROUP]], out: &mut [[Sums; GROUP]]) {
+        // SAFETY: a table exists only where `supported` found the instructions.
+        unsafe { with_shape!(self, (self, hot, places, out)) }
+    }
+}
+
+/// Vectors of 32 `DWORDS` places.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,avx512vpopcntdq"
+)]
+fn read<const DWORDS: usize, const DIGITS: usize>(
+    table: &NibbleTable,
     hot: &[u8],
     places: &[[u16; GROUP]],
     out: &mut [[Sums; GROUP]],
 ) {
-    let mut entries = [[_mm512_setzero_si512(); WORDS]; DIGITS];
-    for (lines, digits) in table.entries.chunks_exact(WORDS).zip(&mut entries) {
-        for (line, digits) in lines.iter().zip(digits) {
-            *digits = load(&line.0);
-        }
-    }
-    let counted = [0, 8].map(|first| {
-        let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| table.counted[first + i].cast_signed());
-        _mm512_setr_epi64(a, b, c, d, e, f, g, h)
-    });
-    let mut rotated = Zeroizing::new([[0u64; MAX_WORDS]; GROUP]);
-    for ((hot, places), out) in hot.chunks_exact(8 * WORDS * GROUP).zip(places).zip(out) {
-        let mut sums = [_mm512_setzero_si512(); GROUP];
-        let vectors = hot.chunks_exact(8 * WORDS).zip(places);
-        for (((hot, place), rotated), sums) in vectors.zip(&mut *rotated).zip(&mut sums) {
-            *sums = counts::<WORDS>(table, &counted, hot, *place, rotated);
-        }
-        // The masks are to come from memory: moving them over the integer registers takes twice as long.
-        let masks = black_box(&mut rotated);
-        for (masks, sums) in masks.iter().zip(&mut sums) {
-            let entries = add_entries(&entries, masks.first_chunk().expect("at most as many words"));
-            *sums = _mm512_add_epi64(*sums, _mm512_slli_epi64::<ENTRIES_AT>(entries));
-        }
-        let mut words = [0u64; GROUP];
-        // SAFETY: the array is as long as a register.
-        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), add_across(sums)) };
-        *out = words.map(Sums::from_word);
-    }
-}
-
-/// Rotates a vector down by the place; eight parts of the counts in its [`Sums`], and what every bit adds to the entries.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
-fn counts<const WORDS: usize>(
-    table: &DigitTable,
-    counted: &[__m512i; 2],
-    hot: &[u8],
-    place: u16,
-    out: &mut [u64; MAX_WORDS],
-) -> __m512i {
-    let by = _mm512_set1_epi64(place.into());
-    // From these on, in turn: a word of the rotated vector is made of two neighbours.
-    let near = load(&FROM[usize::from(place / 64) % MAX_WORDS].0);
-
-    // The vector, and the same rotated down by the place; as often as fits eight words.
-    let (vector, rotated) = if WORDS == 16 {
-        let [low, high] = [load(&hot[..64]), load(&hot[64..])];
-        let far = _mm512_add_epi64(near, _mm512_set1_epi64(8));
-        let [first, second] = [near, far].map(|index| _mm512_permutex2var_epi64(low, index, high));
-        let next = [_mm512_alignr_epi64::<1>(second, first), _mm512_alignr_epi64::<1>(first, second)];
-        ([low, high], [_mm512_shrdv_epi64(first, next[0], by), _mm512_shrdv_epi64(second, next[1], by)])
-    } else {
-        let word = |i: usize| i64::from_le_bytes(hot.as_chunks::<8>().0[i % WORDS]);
-        let vector = if WORDS == 8 {
-            load(hot)
+    let mut words = Zeroizing::new([Line::default(); DWORDS]);
+    for ((hot, places), out) in hot.chunks_exact(4 * DWORDS * GROUP).zip(places).zip(out) {
+        turn::<DWORDS>(hot, places, &mut words);
+        // SAFETY: the array is half a register long.
+        let by = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(places.as_ptr().cast()) });
+        let mut parts = Parts::<DIGITS>::new();
+        let first = load(&words[0].0);
+        let mut above = if table.above {
+            // Shifts by vectors of counts do not take them modulo 32; funnel shifts do.
+            let by = _mm512_and_si512(by, _mm512_set1_epi32(31));
+            _mm512_and_si512(first, _mm512_sllv_epi32(_mm512_set1_epi32(-2), by))
         } else {
-            _mm512_setr_epi64(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7))
+            _mm512_setzero_si512()
         };
-        let near = _mm512_permutexvar_epi64(near, vector);
-        let next = _mm512_alignr_epi64::<1>(near, near);
-        ([vector; 2], [_mm512_shrdv_epi64(near, next, by); 2])
-    };
-
-    let mut sums = _mm512_setzero_si512();
-    for half in 0..WORDS.div_ceil(8) {
-        // SAFETY: both halves of the array are as long as a register.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(8 * half).cast(), rotated[half]) };
-        // Lane i has the places from 64 i on: all above those of lanes before the place's own.
-        let first = 512 * half as i64 - 1;
-        let starts = _mm512_setr_epi64(
-            first,
-            first + 64,
-            first + 128,
-            first + 192,
-            first + 256,
-            first + 320,
-            first + 384,
-            first + 448,
-        );
-        let below = _mm512_max_epi64(_mm512_sub_epi64(by, starts), _mm512_setzero_si512());
-        let valid = if WORDS < 8 { (1u8 << WORDS) - 1 } else { !0 };
-        let above = _mm512_maskz_sllv_epi64(valid, _mm512_set1_epi64(-1), below);
-        let above = _mm512_popcnt_epi64(_mm512_and_si512(vector[half], above));
-        let counts = _mm512_popcnt_epi64(_mm512_and_si512(rotated[half], counted[half]));
-        sums = _mm512_add_epi64(sums, _mm512_add_epi64(above, _mm512_slli_epi64::<COUNTED_AT>(counts)));
-        if table.least != 0 {
-            let all = _mm512_maskz_popcnt_epi64(valid, rotated[half]);
-            let least = _mm512_mul_epi32(all, _mm512_set1_epi64(table.least.into()));
-            sums = _mm512_add_epi64(sums, _mm512_slli_epi64::<ENTRIES_AT>(least));
+        // The first word that is turned past the vector's end.
+        let end = _mm512_sub_epi32(_mm512_set1_epi32(DWORDS as i32), _mm512_srli_epi32::<5>(by));
+        let mut word = first;
+        let lines = table.sums.chunks_exact(2 * DIGITS);
+        for (i, (lines, counted)) in lines.zip(&table.counted).enumerate().take(DWORDS) {
+            let next = if i + 1 == DWORDS { first } else { load(&words[i + 1].0) };
+            if table.above && i > 0 {
+                let inside = _mm512_cmpgt_epi32_mask(end, _mm512_set1_epi32(i as i32));
+                above = _mm512_mask_xor_epi32(above, inside, above, word);
+            }
+            let rotated = _mm512_shrdv_epi32(word, next, by);
+            parts.count(rotated, *counted);
+            parts.add(rotated, lines);
+            word = next;
         }
+        let above = _mm512_and_si512(_mm512_popcnt_epi32(above), _mm512_set1_epi32(1));
+        let counts = _mm512_or_si512(above, _mm512_slli_epi32::<COUNTED_AT>(parts.counted()));
+        store(parts.entries(), counts, out);
     }
-    sums
 }
 
-/// Eight parts of the sum of the entries under the bits of `masks`.
+/// What has been read of a group's vectors.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn add_entries<const WORDS: usize, const DIGITS: usize>(
-    entries: &[[__m512i; WORDS]; DIGITS],
-    masks: &[u64; WORDS],
-) -> __m512i {
-    let zero = _mm512_setzero_si512();
-    let mut sums = [zero; DIGITS];
-    for first in (0..WORDS).step_by(SUMMED) {
-        let mut bytes = [zero; DIGITS];
-        for word in first..WORDS.min(first + SUMMED) {
-            for (bytes, digits) in bytes.iter_mut().zip(entries) {
-                *bytes = _mm512_mask_add_epi8(*bytes, masks[word], *bytes, digits[word]);
+struct Parts<const DIGITS: usize> {
+    /// The digits' sums over the low and the high four bits of all bytes.
+    sums: [[__m512i; DIGITS]; 2],
+    /// How many bits are counted at each place of the words: bits of one and of two, modulo 4.
+    counts: [__m512i; 2],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<const DIGITS: usize> Parts<DIGITS> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new() -> Self {
+        let zero = _mm512_setzero_si512();
+        Self { sums: [[zero; DIGITS]; 2], counts: [zero; 2] }
+    }
+
+    /// Adds the entries under the bits of a word.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vbmi,avx512vnni")]
+    fn add(&mut self, word: __m512i, lines: &[Line]) {
+        /// (a and b) or c, as a table of truth.
+        const TAKE_OR: i32 = 0b1110_1010;
+        let (taken, ones) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(1));
+        // Above four bits of each byte, the byte's number in the lane.
+        let number = _mm512_set1_epi32(0x3020_1000);
+        let low = _mm512_ternarylogic_epi32::<TAKE_OR>(word, taken, number);
+        let high = _mm512_ternarylogic_epi32::<TAKE_OR>(_mm512_srli_epi32::<4>(word), taken, number);
+        for (half, index) in [low, high].into_iter().enumerate() {
+            for digit in 0..DIGITS {
+                let sum = &mut self.sums[half][digit];
+                let bytes = _mm512_permutexvar_epi8(index, load(&lines[half * DIGITS + digit].0));
+                // The first factor's bytes are unsigned, the second's signed.
+                *sum = if digit + 1 == DIGITS {
+                    _mm512_dpbusd_epi32(*sum, ones, bytes)
+                } else {
+                    _mm512_dpbusd_epi32(*sum, bytes, ones)
+                };
             }
         }
-        for (sum, bytes) in sums.iter_mut().zip(bytes) {
-            *sum = _mm512_add_epi64(*sum, _mm512_sad_epu8(bytes, zero));
+    }
+
+    /// Counts the bits of a word in the places `counted`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn count(&mut self, word: __m512i, counted: u32) {
+        if counted != 0 {
+            let taken = _mm512_and_si512(word, _mm512_set1_epi32(counted.cast_signed()));
+            let [ones, twos] = &mut self.counts;
+            *twos = _mm512_xor_si512(*twos, _mm512_and_si512(*ones, taken));
+            *ones = _mm512_xor_si512(*ones, taken);
         }
     }
-    let mut entries = zero;
-    for sum in sums.into_iter().rev() {
-        entries = _mm512_add_epi64(_mm512_slli_epi64::<DIGIT_BITS>(entries), sum);
+
+    /// The sums of the entries.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn entries(&self) -> __m512i {
+        let mut entries = _mm512_setzero_si512();
+        for digit in (0..DIGITS).rev() {
+            let sum = _mm512_add_epi32(self.sums[0][digit], self.sums[1][digit]);
+            entries = _mm512_add_epi32(_mm512_slli_epi32::<8>(entries), sum);
+        }
+        entries
     }
-    entries
+
+    /// How many bits have been counted, modulo 4.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vpopcntdq")]
+    fn counted(&self) -> __m512i {
+        let [ones, twos] = [_mm512_popcnt_epi32(self.counts[0]), _mm512_popcnt_epi32(self.counts[1])];
+        _mm512_and_si512(_mm512_add_epi32(ones, _mm512_slli_epi32::<1>(twos)), _mm512_set1_epi32(3))
+    }
 }
 
-/// Lane i of the result is the sum of the lanes of `sums[i]`.
+/// Each vector turned down by the whole words of its place, all transposed: line i has the words i.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn turn<const DWORDS: usize>(hot: &[u8], places: &[u16; GROUP], out: &mut [Line; DWORDS]) {
+    for (block, out) in out.chunks_mut(GROUP).enumerate() {
+        macro_rules! rows {
+            ($($i:literal)*) => { [$(
+                turned::<DWORDS>(&hot[$i * 4 * DWORDS..][..4 * DWORDS], block, (places[$i] / 32).into()),
+            )*] };
+        }
+        let columns = transpose(rows!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15));
+        for (out, column) in out.iter_mut().zip(columns) {
+            // SAFETY: a line is as long as a register.
+            unsafe { _mm512_store_si512(out.0.as_mut_ptr().cast(), column) };
+        }
+    }
+}
+
+/// Sixteen words of a vector from word 16 `block` + `words` on, after the last the first. Of a shorter vector all, as often
+/// as they fit.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn turned<const DWORDS: usize>(vector: &[u8], block: usize, words: usize) -> __m512i {
+    let from = vector.as_ptr();
+    // SAFETY: the vector has as many bytes as are read in each case.
+    let register = unsafe {
+        match DWORDS {
+            2 => _mm512_set1_epi64(from.cast::<i64>().read_unaligned()),
+            4 => _mm512_broadcast_i32x4(_mm_loadu_si128(from.cast())),
+            8 => _mm512_broadcast_i64x4(_mm256_loadu_si256(from.cast())),
+            16 => _mm512_loadu_si512(from.cast()),
+            _ => {
+                // The lanes that are turned past a register's end come from the next.
+                let at =
+                    |i: usize| load(&vector[(block + words / GROUP + i) % (DWORDS / GROUP) * WIDE..][..WIDE]);
+                _mm512_mask_mov_epi32(at(1), u16::MAX << (words % GROUP), at(0))
+            }
+        }
+    };
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_permutexvar_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(words as i32)), register)
+}
+
+/// Lane j of result i is lane i of row j.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_across([a, b, c, d, e, f, g, h]: [__m512i; 8]) -> __m512i {
-    add_blocks(add_blocks(add_pairs(a, b), add_pairs(c, d)), add_blocks(add_pairs(e, f), add_pairs(g, h)))
+fn transpose(rows: [__m512i; GROUP]) -> [__m512i; GROUP] {
+    // In block b of quads[q][j]: lane 4 b + j of rows 4 q to 4 q + 3.
+    let mut quads = [[rows[0]; 4]; 4];
+    for (quads, rows) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
+        let [a, b, c, d] = *rows;
+        let [ab_low, ab_high] = [_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)];
+        let [cd_low, cd_high] = [_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d)];
+        *quads = [
+            _mm512_unpacklo_epi64(ab_low, cd_low),
+            _mm512_unpackhi_epi64(ab_low, cd_low),
+            _mm512_unpacklo_epi64(ab_high, cd_high),
+            _mm512_unpackhi_epi64(ab_high, cd_high),
+        ];
+    }
+    let mut columns = rows;
+    for j in 0..4 {
+        let [a, b, c, d] = [quads[0][j], quads[1][j], quads[2][j], quads[3][j]];
+        // Blocks 0, 2 and 1, 3 of each pair.
+        let [ab_even, cd_even] = [even_blocks(a, b), even_blocks(c, d)];
+        let [ab_odd, cd_odd] = [odd_blocks(a, b), odd_blocks(c, d)];
+        columns[j] = even_blocks(ab_even, cd_even);
+        columns[4 + j] = even_blocks(ab_odd, cd_odd);
+        columns[8 + j] = odd_blocks(ab_even, cd_even);
+        columns[12 + j] = odd_blocks(ab_odd, cd_odd);
+    }
+    columns
 }
 
-/// In each block of two lanes the sums of `a`'s block and of `b`'s.
+/// Blocks 0 and 2 of 128 bits of both.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
-    _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
+fn even_blocks(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b)
 }
 
-/// Sums of neighbouring blocks, those of `a` before those of `b`.
+/// Blocks 1 and 3 of both.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_blocks(a: __m512i, b: __m512i) -> __m512i {
-    _mm512_add_epi64(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b))
+fn odd_blocks(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b)
+}
+
+/// Words of [`Sums`] from their low and high halves.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(high: __m512i, low: __m512i, out: &mut [Sums; GROUP]) {
+    const { assert!(ENTRIES_AT == 32 && size_of::<Sums>() == 8) };
+    for (i, out) in out.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().enumerate() {
+        let half = |lanes: __m512i| {
+            _mm512_cvtepu32_epi64(if i == 0 {
+                _mm512_castsi512_si256(lanes)
+            } else {
+                _mm512_extracti64x4_epi64::<1>(lanes)
+            })
+        };
+        let words = _mm512_or_si512(half(low), _mm512_slli_epi64::<ENTRIES_AT>(half(high)));
+        // SAFETY: eight sums, each a transparent word, are as long as a register.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), words) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(bytes: &[u8]) -> __m512i {
-    let bytes: &[u8; 64] = bytes.try_into().expect("the bytes of a register");
+    let bytes: &[u8; WIDE] = bytes.try_into().expect("the bytes of a register");
     // SAFETY: 64 bytes are read from an array of 64.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
