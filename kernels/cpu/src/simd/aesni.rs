@@ -44,6 +44,19 @@ impl AesNi {
         unsafe { entry(self, kernel) }
     }
 
+    /// All rounds but the last.
+    #[inline(always)]
+    fn nine_rounds(self, key: &[__m128i; 11], a: Group) -> Group {
+        // SAFETY: the token proves AES-NI.
+        unsafe {
+            let mut x = lanes!(I => _mm_xor_si128(a[I], key[0]));
+            for round in &key[1..10] {
+                x = lanes!(I => _mm_aesenc_si128(x[I], *round));
+            }
+            x
+        }
+    }
+
     /// The round keys of FIPS 197, section 5.2.
     pub(super) fn expand(self, key: &[u8; BLOCK_BYTES]) -> [u128; 11] {
         #[target_feature(enable = "aes")]
@@ -81,6 +94,8 @@ impl AesNi {
 impl Simd for AesNi {
     const LANES: usize = 8;
     type Group = Group;
+    /// All ones or zero.
+    type Mask = Group;
     type Key<'k> = [__m128i; 11];
 
     #[inline(always)]
@@ -93,12 +108,25 @@ impl Simd for AesNi {
     fn encrypt(self, key: &[__m128i; 11], a: Group) -> Group {
         // SAFETY: the token proves AES-NI.
         unsafe {
-            let mut x = lanes!(I => _mm_xor_si128(a[I], key[0]));
-            for round in &key[1..10] {
-                x = lanes!(I => _mm_aesenc_si128(x[I], *round));
-            }
+            let x = self.nine_rounds(key, a);
             lanes!(I => _mm_aesenclast_si128(x[I], key[10]))
         }
+    }
+
+    #[inline(always)]
+    fn hash(self, key: &[__m128i; 11], a: Group, onto: Group) -> Group {
+        // SAFETY: the token proves AES-NI.
+        unsafe {
+            let x = self.nine_rounds(key, a);
+            // The last round adds its key: what else is to be added is added to that, while the other rounds run.
+            let last = lanes!(I => _mm_xor_si128(_mm_xor_si128(key[10], a[I]), onto[I]));
+            lanes!(I => _mm_aesenclast_si128(x[I], last[I]))
+        }
+    }
+
+    #[inline(always)]
+    fn hash_odd(self, key: &[__m128i; 11], a: Group, odd: Group, onto: Group) -> Group {
+        self.hash(key, self.with_odd(a, odd), onto)
     }
 
     #[inline(always)]
@@ -120,16 +148,46 @@ impl Simd for AesNi {
     }
 
     #[inline(always)]
-    fn spread(self, bits: u64) -> Group {
-        // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_set_epi64x(0, (bits >> I & 1).cast_signed())) }
+    fn mask(self, bits: u64) -> Group {
+        // SAFETY: the token proves SSE4.1.
+        unsafe {
+            let bits = _mm_set1_epi64x(bits.cast_signed());
+            lanes!(I => {
+                let bit = _mm_set1_epi64x(1 << I);
+                _mm_cmpeq_epi64(_mm_and_si128(bits, bit), bit)
+            })
+        }
     }
 
     #[inline(always)]
-    fn collect(self, a: Group) -> u64 {
+    fn bits(self, mask: Group) -> u64 {
         // SAFETY: SSE2 is part of the architecture.
-        let bits = unsafe { lanes!(I => ((_mm_cvtsi128_si64(a[I]) & 1) as u64) << I) };
+        let bits = unsafe { lanes!(I => ((_mm_cvtsi128_si64(mask[I]) & 1) as u64) << I) };
         bits.iter().fold(0, |all, bit| all | bit)
+    }
+
+    #[inline(always)]
+    fn bits_of(self, values: &[u64], bit: u32) -> u64 {
+        let bits = lanes!(I => (values[I] >> bit & 1) << I);
+        bits.iter().fold(0, |all, bit| all | bit)
+    }
+
+    #[inline(always)]
+    fn odd(self, a: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_srai_epi32::<31>(_mm_slli_epi32::<31>(_mm_shuffle_epi32::<0>(a[I])))) }
+    }
+
+    #[inline(always)]
+    fn parity(self, a: Group) -> Group {
+        // SAFETY: the token proves SSE4.1 and POPCNT.
+        unsafe {
+            let counts = lanes!(I => {
+                let folded = _mm_cvtsi128_si64(a[I]) ^ _mm_extract_epi64::<1>(a[I]);
+                _mm_cvtsi64_si128(i64::from(_popcnt64(folded)))
+            });
+            self.odd(counts)
+        }
     }
 
     #[inline(always)]
@@ -164,36 +222,39 @@ impl Simd for AesNi {
     }
 
     #[inline(always)]
-    fn xor_if_odd(self, a: Group, b: Group, t: Group) -> Group {
+    fn xor_where(self, mask: Group, a: Group, b: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
+        unsafe { lanes!(I => _mm_xor_si128(a[I], _mm_and_si128(b[I], mask[I]))) }
+    }
+
+    #[inline(always)]
+    fn select(self, mask: Group, on: Group, off: Group) -> Group {
+        // SAFETY: the token proves SSE4.1.
+        unsafe { lanes!(I => _mm_blendv_epi8(off[I], on[I], mask[I])) }
+    }
+
+    #[inline(always)]
+    fn only_where(self, mask: Group, b: Group) -> Group {
+        self.and(mask, b)
+    }
+
+    #[inline(always)]
+    fn with_odd(self, a: Group, odd: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture.
         unsafe {
-            lanes!(I => {
-                let mask = _mm_srai_epi32::<31>(_mm_slli_epi32::<31>(_mm_shuffle_epi32::<0>(t[I])));
-                _mm_xor_si128(a[I], _mm_and_si128(b[I], mask))
-            })
+            let one = _mm_set_epi64x(0, 1);
+            lanes!(I => _mm_or_si128(_mm_andnot_si128(one, a[I]), _mm_and_si128(one, odd[I])))
         }
     }
 
     #[inline(always)]
-    fn xor_if(self, a: Group, b: Group, words: Group, bit: u32) -> Group {
-        // SAFETY: the token proves SSE4.1.
+    fn with_odd_where(self, a: Group, clear: Group, set: Group) -> Group {
+        // SAFETY: SSE2 is part of the architecture.
         unsafe {
-            let one = _mm_set1_epi64x((1u64 << bit).cast_signed());
+            let one = _mm_set_epi64x(0, 1);
             lanes!(I => {
-                let mask = _mm_cmpeq_epi64(_mm_and_si128(words[I], one), one);
-                _mm_xor_si128(a[I], _mm_and_si128(b[I], mask))
-            })
-        }
-    }
-
-    #[inline(always)]
-    fn select(self, words: Group, bit: u32, on: Group, off: Group) -> Group {
-        // SAFETY: the token proves SSE4.1.
-        unsafe {
-            let one = _mm_set1_epi64x((1u64 << bit).cast_signed());
-            lanes!(I => {
-                let mask = _mm_cmpeq_epi64(_mm_and_si128(words[I], one), one);
-                _mm_blendv_epi8(off[I], on[I], mask)
+                let cleared = _mm_andnot_si128(_mm_and_si128(clear[I], one), a[I]);
+                _mm_or_si128(cleared, _mm_and_si128(set[I], one))
             })
         }
     }
@@ -222,17 +283,6 @@ impl Simd for AesNi {
             lanes!(I => {
                 let bit = one_hot(_mm_cvtsi128_si64(words[I]).cast_unsigned().into());
                 std::mem::transmute::<u128, __m128i>(bit - 1)
-            })
-        }
-    }
-
-    #[inline(always)]
-    fn parity(self, a: Group) -> Group {
-        // SAFETY: the token proves SSE4.1 and POPCNT.
-        unsafe {
-            lanes!(I => {
-                let folded = _mm_cvtsi128_si64(a[I]) ^ _mm_extract_epi64::<1>(a[I]);
-                _mm_cvtsi64_si128(i64::from(_popcnt64(folded)))
             })
         }
     }

@@ -24,7 +24,7 @@ use portable::Portable;
 /// Bytes of an AES block, of a tree node and of a block of 128 leaves.
 pub const BLOCK_BYTES: usize = 16;
 
-/// The most lanes any level has; buffers for an incomplete group are this long.
+/// Twice the most lanes any level has; buffers of whole groups are this long.
 pub(crate) const MAX_LANES: usize = 32;
 
 const LACKS: &str = "a forced level must be one that the machine has";
@@ -36,7 +36,7 @@ pub enum Level {
     Portable,
     /// AES-NI, eight blocks in flight.
     AesNi,
-    /// VAES on 512-bit registers, 32 blocks in flight.
+    /// VAES on 512-bit registers, 16 blocks in flight.
     Vaes,
 }
 
@@ -105,12 +105,15 @@ pub(crate) trait Kernel {
 
 /// Arithmetic on groups of [`Simd::LANES`] blocks of 128 bits, each the little-endian integer of its 16 bytes.
 ///
-/// "Words" are groups made by [`Simd::words`]: one 64-bit number per lane, of which the `bit` arguments select a bit.
+/// "Words" are groups made by [`Simd::words`]: one 64-bit number per lane. "Bits" are integers whose bit i belongs to
+/// lane i: what is one bit of an element is cheapest there.
 pub(crate) trait Simd: Copy {
     /// Blocks in a group: as many as keep the AES units busy.
     const LANES: usize;
     /// `LANES` blocks, in registers if there are enough.
     type Group: Copy;
+    /// A bit for each lane, in the form that the level selects by.
+    type Mask: Copy;
     /// An expanded key in the level's form.
     type Key<'k>;
 
@@ -118,17 +121,29 @@ pub(crate) trait Simd: Copy {
     fn key(self, key: &Aes128) -> Self::Key<'_>;
     /// AES-128 of every block.
     fn encrypt(self, key: &Self::Key<'_>, a: Self::Group) -> Self::Group;
+    /// AES(x) xor x xor `onto` for every block x of `a`: the hash of Matyas, Meyer and Oseas under a fixed key.
+    fn hash(self, key: &Self::Key<'_>, a: Self::Group, onto: Self::Group) -> Self::Group;
+    /// The same for the blocks of `a` with bit 0 replaced by `odd`.
+    fn hash_odd(self, key: &Self::Key<'_>, a: Self::Group, odd: Self::Mask, onto: Self::Group)
+    -> Self::Group;
 
     /// `block` in every lane.
     fn splat(self, block: u128) -> Self::Group;
     /// Lane i holds `first + i`.
     fn counters(self, first: u64) -> Self::Group;
-    /// Lane i holds `values[i]` in both halves; `values` has `LANES` entries.
+    /// Lane i holds `values[i]` in both halves; `values` has `LANES` entries or more.
     fn words(self, values: &[u64]) -> Self::Group;
-    /// Lane i holds bit i of `bits`.
-    fn spread(self, bits: u64) -> Self::Group;
-    /// Bit i is bit 0 of lane i.
-    fn collect(self, a: Self::Group) -> u64;
+
+    /// The mask whose bit for lane i is bit i of `bits`; higher bits do not matter.
+    fn mask(self, bits: u64) -> Self::Mask;
+    /// The inverse of [`Simd::mask`].
+    fn bits(self, mask: Self::Mask) -> u64;
+    /// Bit i is bit `bit` of `values[i]`; `values` has `LANES` entries or more.
+    fn bits_of(self, values: &[u64], bit: u32) -> u64;
+    /// Bit 0 of each lane.
+    fn odd(self, a: Self::Group) -> Self::Mask;
+    /// The parity of each lane's 128 bits.
+    fn parity(self, a: Self::Group) -> Self::Mask;
 
     /// Lane i from byte `first + i * stride` on.
     fn load(self, bytes: &[u8], first: usize, stride: usize) -> Self::Group;
@@ -141,12 +156,16 @@ pub(crate) trait Simd: Copy {
     fn xor(self, a: Self::Group, b: Self::Group) -> Self::Group;
     /// a and b.
     fn and(self, a: Self::Group, b: Self::Group) -> Self::Group;
-    /// a xor (b if bit 0 of t, else 0).
-    fn xor_if_odd(self, a: Self::Group, b: Self::Group, t: Self::Group) -> Self::Group;
-    /// a xor (b if bit `bit` of the lane's word, else 0).
-    fn xor_if(self, a: Self::Group, b: Self::Group, words: Self::Group, bit: u32) -> Self::Group;
-    /// `on` if bit `bit` of the lane's word, else `off`.
-    fn select(self, words: Self::Group, bit: u32, on: Self::Group, off: Self::Group) -> Self::Group;
+    /// a xor (b where the mask is 1, else 0).
+    fn xor_where(self, mask: Self::Mask, a: Self::Group, b: Self::Group) -> Self::Group;
+    /// `on` where the mask is 1, else `off`.
+    fn select(self, mask: Self::Mask, on: Self::Group, off: Self::Group) -> Self::Group;
+    /// b where the mask is 1, else 0.
+    fn only_where(self, mask: Self::Mask, b: Self::Group) -> Self::Group;
+    /// a with bit 0 replaced by `odd`.
+    fn with_odd(self, a: Self::Group, odd: Self::Mask) -> Self::Group;
+    /// a with bit 0 cleared where `clear` is 1, and then set where `set` is 1.
+    fn with_odd_where(self, a: Self::Group, clear: Self::Mask, set: Self::Mask) -> Self::Group;
 
     /// (high, low) -> (high xor low, high): the linear orthomorphism of the half-tree's hash.
     fn orthomorphism(self, a: Self::Group) -> Self::Group;
@@ -154,8 +173,6 @@ pub(crate) trait Simd: Copy {
     fn one_hot(self, words: Self::Group) -> Self::Group;
     /// 2^(w mod 128) - 1 for the lane's word w.
     fn below(self, words: Self::Group) -> Self::Group;
-    /// Bit 0 of each lane becomes the parity of its 128 bits; the other bits mean nothing.
-    fn parity(self, a: Self::Group) -> Self::Group;
 
     /// [`Simd::load`] of the first `count` lanes only.
     #[inline(always)]
@@ -178,18 +195,6 @@ pub(crate) trait Simd: Copy {
             for (i, lane) in lanes.chunks_exact(BLOCK_BYTES).take(count).enumerate() {
                 bytes[first + i * stride..][..BLOCK_BYTES].copy_from_slice(lane);
             }
-        }
-    }
-
-    /// [`Simd::words`] of at most `LANES` values, the other lanes zero.
-    #[inline(always)]
-    fn words_some(self, values: &[u64]) -> Self::Group {
-        if values.len() == Self::LANES {
-            self.words(values)
-        } else {
-            let mut padded = Zeroizing::new([0; MAX_LANES]);
-            padded[..values.len()].copy_from_slice(values);
-            self.words(&padded[..Self::LANES])
         }
     }
 }

@@ -15,6 +15,8 @@ pub(super) fn expand(key: &[u8; BLOCK_BYTES]) -> aes::Aes128 {
 impl Simd for Portable {
     const LANES: usize = 8;
     type Group = [u128; 8];
+    /// All ones or zero.
+    type Mask = [u128; 8];
     type Key<'k> = &'k aes::Aes128;
 
     #[inline(always)]
@@ -27,6 +29,17 @@ impl Simd for Portable {
         let mut blocks = a.map(|block| Array(block.to_le_bytes()));
         key.encrypt_blocks(&mut blocks);
         blocks.map(|block| u128::from_le_bytes(block.0))
+    }
+
+    #[inline(always)]
+    fn hash(self, key: &&aes::Aes128, a: [u128; 8], onto: [u128; 8]) -> [u128; 8] {
+        let sealed = self.encrypt(key, a);
+        std::array::from_fn(|i| sealed[i] ^ a[i] ^ onto[i])
+    }
+
+    #[inline(always)]
+    fn hash_odd(self, key: &&aes::Aes128, a: [u128; 8], odd: [u128; 8], onto: [u128; 8]) -> [u128; 8] {
+        self.hash(key, self.with_odd(a, odd), onto)
     }
 
     #[inline(always)]
@@ -45,13 +58,28 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn spread(self, bits: u64) -> [u128; 8] {
-        std::array::from_fn(|i| u128::from(bits >> i & 1))
+    fn mask(self, bits: u64) -> [u128; 8] {
+        std::array::from_fn(|i| ones_if(u128::from(bits >> i)))
     }
 
     #[inline(always)]
-    fn collect(self, a: [u128; 8]) -> u64 {
-        a.iter().rev().fold(0, |bits, block| bits << 1 | *block as u64 & 1)
+    fn bits(self, mask: [u128; 8]) -> u64 {
+        mask.iter().rev().fold(0, |bits, lane| bits << 1 | *lane as u64 & 1)
+    }
+
+    #[inline(always)]
+    fn bits_of(self, values: &[u64], bit: u32) -> u64 {
+        values[..8].iter().rev().fold(0, |bits, value| bits << 1 | value >> bit & 1)
+    }
+
+    #[inline(always)]
+    fn odd(self, a: [u128; 8]) -> [u128; 8] {
+        a.map(ones_if)
+    }
+
+    #[inline(always)]
+    fn parity(self, a: [u128; 8]) -> [u128; 8] {
+        a.map(|block| ones_if(block.count_ones().into()))
     }
 
     #[inline(always)]
@@ -83,18 +111,28 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn xor_if_odd(self, a: [u128; 8], b: [u128; 8], t: [u128; 8]) -> [u128; 8] {
-        self.xor_if(a, b, t, 0)
+    fn xor_where(self, mask: [u128; 8], a: [u128; 8], b: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| a[i] ^ (b[i] & mask[i]))
     }
 
     #[inline(always)]
-    fn xor_if(self, a: [u128; 8], b: [u128; 8], words: [u128; 8], bit: u32) -> [u128; 8] {
-        std::array::from_fn(|i| a[i] ^ (b[i] & mask(words[i], bit)))
+    fn select(self, mask: [u128; 8], on: [u128; 8], off: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| off[i] ^ ((on[i] ^ off[i]) & mask[i]))
     }
 
     #[inline(always)]
-    fn select(self, words: [u128; 8], bit: u32, on: [u128; 8], off: [u128; 8]) -> [u128; 8] {
-        std::array::from_fn(|i| off[i] ^ ((on[i] ^ off[i]) & mask(words[i], bit)))
+    fn only_where(self, mask: [u128; 8], b: [u128; 8]) -> [u128; 8] {
+        self.and(mask, b)
+    }
+
+    #[inline(always)]
+    fn with_odd(self, a: [u128; 8], odd: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| a[i] & !1 | odd[i] & 1)
+    }
+
+    #[inline(always)]
+    fn with_odd_where(self, a: [u128; 8], clear: [u128; 8], set: [u128; 8]) -> [u128; 8] {
+        std::array::from_fn(|i| a[i] & !(clear[i] & 1) | set[i] & 1)
     }
 
     #[inline(always)]
@@ -111,17 +149,12 @@ impl Simd for Portable {
     fn below(self, words: [u128; 8]) -> [u128; 8] {
         words.map(|word| one_hot(word) - 1)
     }
-
-    #[inline(always)]
-    fn parity(self, a: [u128; 8]) -> [u128; 8] {
-        a.map(|block| u128::from(block.count_ones()))
-    }
 }
 
-/// All ones if bit `bit` of `word`, else zero.
+/// All ones if bit 0 of `block`, else zero.
 #[inline(always)]
-fn mask(word: u128, bit: u32) -> u128 {
-    0u128.wrapping_sub(word >> bit & 1)
+fn ones_if(block: u128) -> u128 {
+    0u128.wrapping_sub(block & 1)
 }
 
 /// 2^(word mod 128), by masks: the compiler is left no reason to branch on a secret shift of a double word.

@@ -1,10 +1,12 @@
 //! The dealer's side: corrections for given roots and alphas.
 
+use zeroize::Zeroizing;
+
 use super::{
-    Correction, DealtTrees, RightBits, Rule, Steps, Tree, Turn, bgi::Bgi, half::HalfTree, load_roots,
-    put_bits,
+    Correction, DealtTrees, RightBits, Rule, Steps, Tree, batch_lanes, bgi::Bgi, half::HalfTree, join,
+    load_roots, put_bits, ways,
 };
-use crate::simd::{BLOCK_BYTES, Kernel, Simd};
+use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
 
 impl Tree {
     /// Makes the corrections that leave, for each element, leaves whose XOR is 1 at its alpha and 0 elsewhere.
@@ -45,25 +47,38 @@ impl<R: Steps> Kernel for Deal<'_, R> {
         let leaf_key = s.key(&tree.leaf_key);
         let word_bytes = tree.word_bytes();
         let elems = alphas.len();
-        for first in (0..elems).step_by(S::LANES) {
-            let count = S::LANES.min(elems - first);
-            let words = s.words_some(&alphas[first..first + count]);
-            let mut nodes =
-                [load_roots(s, roots[0], 0, first, count), load_roots(s, roots[1], 1, first, count)];
+        let mut lanes = Zeroizing::new([0; MAX_LANES]);
+        for first in (0..elems).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(elems - first);
+            lanes[..count].copy_from_slice(&alphas[first..first + count]);
+            let firsts = ways!(W => first + W * S::LANES);
+            let counts = ways!(W => count.saturating_sub(W * S::LANES).min(S::LANES));
+            let mut nodes = ways!(W => [
+                load_roots(s, roots[0], 0, firsts[W], counts[W]),
+                load_roots(s, roots[1], 1, firsts[W], counts[W]),
+            ]);
             for level in 0..tree.levels {
-                let alpha = Turn { words, bit: tree.point_bit(level) };
-                let (next, Correction { word, right }) = rule.deal(s, &node_key, nodes, alpha);
-                nodes = next;
-                let at = first * word_bytes + level as usize * BLOCK_BYTES;
-                s.store_some(word, out.words, at, word_bytes, count);
-                out.right.put(s.collect(right), level, first, count, elems);
+                let right = ways!(W => {
+                    let alpha = s.bits_of(&lanes[W * S::LANES..], tree.point_bit(level));
+                    let (next, Correction { word, right }) = rule.deal(s, &node_key, nodes[W], alpha);
+                    nodes[W] = next;
+                    let at = firsts[W] * word_bytes + level as usize * BLOCK_BYTES;
+                    s.store_some(word, out.words, at, word_bytes, counts[W]);
+                    right
+                });
+                out.right.put(join(s, right), level, first, count, elems);
             }
-            let leaves = [rule.convert(s, &leaf_key, nodes[0]), rule.convert(s, &leaf_key, nodes[1])];
-            let hot = s.one_hot(words);
-            let correction = s.xor(s.xor(leaves[0], leaves[1]), hot);
-            s.store_some(correction, out.leaves, first * BLOCK_BYTES, BLOCK_BYTES, count);
-            let share = s.and(s.xor_if_odd(leaves[0], correction, nodes[0]), hot);
-            put_bits(out.hot, s.collect(s.parity(share)), first, count);
+            let share = ways!(W => {
+                let [node_0, node_1] = nodes[W];
+                let none = s.splat(0);
+                let leaves =
+                    [rule.convert(s, &leaf_key, node_0, none), rule.convert(s, &leaf_key, node_1, none)];
+                let hot = s.one_hot(s.words(&lanes[W * S::LANES..]));
+                let correction = s.xor(s.xor(leaves[0], leaves[1]), hot);
+                s.store_some(correction, out.leaves, firsts[W] * BLOCK_BYTES, BLOCK_BYTES, counts[W]);
+                s.bits(s.parity(s.and(s.xor_where(s.odd(node_0), leaves[0], correction), hot)))
+            });
+            put_bits(out.hot, join(s, share), first, count);
         }
     }
 }

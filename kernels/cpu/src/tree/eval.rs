@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    Correction, LEAF_BITS, MAX_EXPANDED, MAX_HEIGHT, Rule, Steps, Tree, TreeKeys, Turn, bgi::Bgi,
-    half::HalfTree, load_roots, put_bits,
+    Correction, LEAF_BITS, MAX_EXPANDED, MAX_HEIGHT, Rule, Steps, Tree, TreeKeys, WAYS, batch_lanes,
+    bgi::Bgi, half::HalfTree, join, load_roots, put_bits, ways,
 };
 use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
 
@@ -104,20 +104,27 @@ impl<R: Steps> Kernel for Compare<'_, '_, R> {
     fn run<S: Simd>(self, s: S) {
         let Self { tree, rule, keys, range, points, out } = self;
         let Some((first, others)) = points.split_first() else { return };
-        for tile in (0..range.len()).step_by(S::LANES) {
-            let count = S::LANES.min(range.len() - tile);
+        for tile in (0..range.len()).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(range.len() - tile);
             let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
-            let near = &first[tile..tile + count];
-            let mut shared = tree.levels;
-            for points in others {
-                shared = shared.min(shared_levels(tree.levels, LEAF_BITS, near, &points[tile..tile + count]));
-            }
-            let fork = batch.walk(batch.root(), s.words_some(near), 0..shared);
+            let near = lanes(&first[tile..tile + count]);
+            let (far, forks) = forks(tree.levels, &near, others.iter().map(|list| &list[tile..tile + count]));
+            let trunk = batch.walk(batch.root(), &near, 0..forks.first);
+            let paths = forks.first..forks.second;
+            // Not by a closure: it would not inherit the instruction set.
+            let [near_place, far_place] =
+                [batch.walk(trunk, &near, paths.clone()), batch.walk(trunk, &far, paths)];
             for (points, plane) in points.iter().zip(&mut *out) {
-                let words = s.words_some(&points[tile..tile + count]);
-                let end = batch.walk(fork, words, shared..tree.levels);
-                let leaf = s.and(batch.leaf(end.node), s.below(words));
-                put_bits(plane, s.collect(s.xor(end.passed, s.parity(leaf))), tile, count);
+                let points = lanes(&points[tile..tile + count]);
+                let below_fork = tree.levels - forks.second + LEAF_BITS;
+                let fork = batch.select(differing(&near, &points, below_fork), &far_place, &near_place);
+                let end = batch.walk(fork, &points, forks.second..tree.levels);
+                let leaves = batch.leaves(end.node);
+                let in_block = ways!(W => {
+                    let below = s.below(s.words(&points[W * S::LANES..]));
+                    s.bits(s.parity(s.and(leaves[W], below)))
+                });
+                put_bits(plane, end.passed ^ join(s, in_block), tile, count);
             }
         }
     }
@@ -138,15 +145,15 @@ impl<R: Steps> Kernel for Expand<'_, R> {
     fn run<S: Simd>(self, s: S) {
         let Self { tree, rule, keys, range, blocks } = self;
         let elem_bytes = BLOCK_BYTES << tree.levels;
-        for tile in (0..range.len()).step_by(S::LANES) {
-            let count = S::LANES.min(range.len() - tile);
+        for tile in (0..range.len()).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(range.len() - tile);
             let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
-            let mut nodes = [s.splat(0); MAX_NODES];
+            let mut nodes = [[s.splat(0); WAYS]; MAX_NODES];
             nodes[0] = batch.root().node;
             batch.expand(&mut nodes[..1 << tree.levels], 0);
             for (i, node) in nodes[..1 << tree.levels].iter().enumerate() {
                 let at = tile * elem_bytes + i * BLOCK_BYTES;
-                s.store_some(batch.leaf(*node), blocks, at, elem_bytes, count);
+                batch.store(batch.leaves(*node), blocks, at, elem_bytes);
             }
         }
     }
@@ -192,8 +199,8 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
         let width = 1usize << height;
         let domain = u64::MAX >> (u64::BITS - tree.levels - LEAF_BITS);
         let elem_bytes = BLOCK_BYTES << height;
-        for tile in (0..range.len()).step_by(S::LANES) {
-            let count = S::LANES.min(range.len() - tile);
+        for tile in (0..range.len()).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(range.len() - tile);
             let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
 
             let mut starts = [0; MAX_LANES];
@@ -202,53 +209,54 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
                 starts[i] = centre.wrapping_sub(1 << (height + LEAF_BITS - 1)) & domain;
                 seconds[i] = starts[i].wrapping_add(1 << (height + LEAF_BITS)) & domain;
             }
-            let shared = shared_levels(top, LEAF_BITS + height, &starts, &seconds);
-            let words = s.words(&starts);
-            let fork = batch.walk(batch.root(), words, 0..shared);
-            let tops =
-                [batch.walk(fork, words, shared..top), batch.walk(fork, s.words(&seconds), shared..top)];
+            let apart = starts.iter().zip(&seconds).fold(0, |apart, (a, b)| apart | (a ^ b));
+            let shared = shared_levels(top, LEAF_BITS + height, apart);
+            let fork = batch.walk(batch.root(), &starts, 0..shared);
+            let tops = [batch.walk(fork, &starts, shared..top), batch.walk(fork, &seconds, shared..top)];
 
-            let mut nodes = [s.splat(0); NODES];
-            let mut passed = [s.splat(0); NODES];
+            let mut nodes = [[s.splat(0); WAYS]; NODES];
+            let mut passed = [0; NODES];
             for (place, at) in tops.iter().zip([0, width]) {
                 nodes[at] = place.node;
                 passed[at] = place.passed;
                 batch.expand(&mut nodes[at..at + width], top);
                 for i in at + 1..at + width {
-                    passed[i] = s.xor(passed[i - 1], nodes[i - 1]);
+                    passed[i] = passed[i - 1] ^ batch.control(nodes[i - 1]);
                 }
             }
             let middle = width / 2;
             for bit in (0..height).rev() {
                 let step = 1 << bit;
+                let on = batch.bits_of(&starts, LEAF_BITS + bit);
+                let masks = ways!(W => s.mask(on[W]));
                 for i in 0..width + step {
-                    nodes[i] = s.select(words, LEAF_BITS + bit, nodes[i + step], nodes[i]);
+                    nodes[i] = ways!(W => s.select(masks[W], nodes[i + step][W], nodes[i][W]));
                 }
+                let on = join(s, on);
                 for i in middle..middle + step {
-                    passed[i] = s.select(words, LEAF_BITS + bit, passed[i + step], passed[i]);
+                    passed[i] = on & passed[i + step] | !on & passed[i];
                 }
             }
 
             // The window starts inside the first block; what stands before it there belongs to the block after the last.
-            let before = s.below(words);
-            // Not by a closure: it would not inherit the instruction set.
-            let (first, last) = (batch.leaf(nodes[0]), batch.leaf(nodes[width]));
-            let cyclic = s.xor(first, s.and(s.xor(first, last), before));
-            s.store_some(cyclic, blocks, tile * elem_bytes, elem_bytes, count);
+            let before = ways!(W => s.below(s.words(&starts[W * S::LANES..])));
+            let (first, last) = (batch.leaves(nodes[0]), batch.leaves(nodes[width]));
+            let cyclic = ways!(W => s.xor(first[W], s.and(s.xor(first[W], last[W]), before[W])));
+            batch.store(cyclic, blocks, tile * elem_bytes, elem_bytes);
             for (i, node) in nodes[..width].iter().enumerate().skip(1) {
-                let leaf = batch.leaf(*node);
-                s.store_some(leaf, blocks, tile * elem_bytes + i * BLOCK_BYTES, elem_bytes, count);
+                let leaves = batch.leaves(*node);
+                batch.store(leaves, blocks, tile * elem_bytes + i * BLOCK_BYTES, elem_bytes);
                 if i == middle {
                     // The centre is whole blocks away from the start: the same bits of its block are below it.
-                    let in_block = s.parity(s.and(leaf, before));
-                    put_bits(below, s.collect(s.xor(passed[middle], in_block)), tile, count);
+                    let in_block = ways!(W => s.bits(s.parity(s.and(leaves[W], before[W]))));
+                    put_bits(below, passed[middle] ^ join(s, in_block), tile, count);
                 }
             }
         }
     }
 }
 
-/// Neighbouring elements under evaluation, as many as the level has lanes.
+/// Neighbouring elements under evaluation, [`WAYS`] groups.
 struct Batch<'a, S: Simd, R> {
     s: S,
     tree: &'a Tree,
@@ -260,11 +268,12 @@ struct Batch<'a, S: Simd, R> {
     count: usize,
 }
 
-/// Where a walk has come to: the nodes, and in bit 0 the parity of all leaves to the left.
+/// Where a walk has come to.
 #[derive(Clone, Copy)]
 struct Place<S: Simd> {
-    node: S::Group,
-    passed: S::Group,
+    node: [S::Group; WAYS],
+    /// The parity of all leaves to the left.
+    passed: u64,
 }
 
 impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
@@ -276,65 +285,167 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
 
     #[inline(always)]
     fn root(&self) -> Place<S> {
-        let node = load_roots(self.s, self.keys.roots, self.keys.party, self.first, self.count);
-        Place { node, passed: self.s.splat(0) }
+        let TreeKeys { roots, party, .. } = *self.keys;
+        let node = ways!(W => load_roots(self.s, roots, party, self.first + W * S::LANES, self.count(W)));
+        Place { node, passed: 0 }
     }
 
     #[inline(always)]
-    fn walk(&self, from: Place<S>, words: S::Group, levels: Range<u32>) -> Place<S> {
-        let mut place = from;
+    fn walk(&self, from: Place<S>, points: &[u64; MAX_LANES], levels: Range<u32>) -> Place<S> {
+        let (s, rule, key) = (self.s, self.rule, &self.node_key);
+        let Place { mut node, mut passed } = from;
+        let mut odd = ways!(W => s.odd(node[W]));
+        let mut control = join(s, ways!(W => s.bits(odd[W])));
         for level in levels {
-            let to = Turn { words, bit: self.tree.point_bit(level) };
-            let [node, left] = self.rule.step(self.s, &self.node_key, place.node, self.correction(level), to);
-            place = Place { node, passed: self.s.xor(place.passed, left) };
+            self.prefetch(level);
+            let right = self.bits_of(points, self.tree.point_bit(level));
+            let next = ways!(W => {
+                node[W] = rule.step(s, key, node[W], odd[W], self.correction(level, W), right[W]);
+                odd[W] = s.odd(node[W]);
+                s.bits(odd[W])
+            });
+            // The control bits of both children and of their parent, as shares, tell apart the three places where alpha
+            // can be: parent xor right child is the left child's.
+            let next = join(s, next);
+            passed ^= join(s, right) & (control ^ next);
+            control = next;
         }
-        place
+        Place { node, passed }
+    }
+
+    /// `on` in the lanes of `which`, `off` in the others.
+    #[inline(always)]
+    fn select(&self, which: u64, on: &Place<S>, off: &Place<S>) -> Place<S> {
+        let s = self.s;
+        let node = ways!(W => s.select(s.mask(which >> (W * S::LANES)), on.node[W], off.node[W]));
+        Place { node, passed: which & on.passed | !which & off.passed }
     }
 
     /// Replaces the node of level `top` that stands first in `nodes` by all its descendants that fit, in order.
     #[inline(always)]
-    fn expand(&self, nodes: &mut [S::Group], top: u32) {
+    fn expand(&self, nodes: &mut [[S::Group; WAYS]], top: u32) {
         for height in 0..nodes.len().ilog2() {
-            let cw = self.correction(top + height);
+            self.prefetch(top + height);
+            let cw = ways!(W => self.correction(top + height, W));
             for i in (0..1 << height).rev() {
-                let [left, right] = self.rule.children(self.s, &self.node_key, nodes[i], cw);
-                nodes[2 * i] = left;
-                nodes[2 * i + 1] = right;
+                let children = ways!(W => self.rule.children(self.s, &self.node_key, nodes[i][W], cw[W]));
+                nodes[2 * i] = ways!(W => children[W][0]);
+                nodes[2 * i + 1] = ways!(W => children[W][1]);
             }
         }
     }
 
+    /// The leaves under nodes of the last level.
     #[inline(always)]
-    fn leaf(&self, node: S::Group) -> S::Group {
-        let (s, at) = (self.s, self.first * BLOCK_BYTES);
-        let correction = s.load_some(self.keys.leaves, at, BLOCK_BYTES, self.count);
-        s.xor_if_odd(self.rule.convert(s, &self.leaf_key, node), correction, node)
+    fn leaves(&self, node: [S::Group; WAYS]) -> [S::Group; WAYS] {
+        let s = self.s;
+        ways!(W => {
+            let at = (self.first + W * S::LANES) * BLOCK_BYTES;
+            let correction = s.load_some(self.keys.leaves, at, BLOCK_BYTES, self.count(W));
+            let onto = s.only_where(s.odd(node[W]), correction);
+            self.rule.convert(s, &self.leaf_key, node[W], onto)
+        })
     }
 
     #[inline(always)]
-    fn correction(&self, level: u32) -> Correction<S> {
+    fn correction(&self, level: u32, way: usize) -> Correction<S> {
+        let (first, count) = (self.first + way * S::LANES, self.count(way));
         let word_bytes = self.tree.word_bytes();
-        let at = self.first * word_bytes + level as usize * BLOCK_BYTES;
-        // The next group's words lie further on than strided loads let the processor foresee.
-        let next = (self.first + S::LANES) * word_bytes + level as usize * S::LANES * BLOCK_BYTES;
-        for line in 0..S::LANES * BLOCK_BYTES / LINE_BYTES {
+        let at = first * word_bytes + level as usize * BLOCK_BYTES;
+        Correction {
+            word: self.s.load_some(self.keys.words, at, word_bytes, count),
+            right: self.keys.right.get(self.s, level, first, count, self.keys.elems),
+        }
+    }
+
+    /// Asks for a part of the next batch's correction words, which lie further on than strided loads let the processor
+    /// foresee.
+    #[inline(always)]
+    fn prefetch(&self, level: u32) {
+        let bytes = batch_lanes(self.s) * BLOCK_BYTES;
+        let next = (self.first + batch_lanes(self.s)) * self.tree.word_bytes() + level as usize * bytes;
+        for line in 0..bytes / LINE_BYTES {
             self.s.prefetch(self.keys.words, next + line * LINE_BYTES);
         }
-        let right = self.keys.right.get(level, self.first, self.count, self.keys.elems);
-        Correction {
-            word: self.s.load_some(self.keys.words, at, word_bytes, self.count),
-            right: self.s.spread(right),
-        }
+    }
+
+    /// The control bits of nodes.
+    #[inline(always)]
+    fn control(&self, node: [S::Group; WAYS]) -> u64 {
+        join(self.s, ways!(W => self.s.bits(self.s.odd(node[W]))))
+    }
+
+    #[inline(always)]
+    fn bits_of(&self, values: &[u64; MAX_LANES], bit: u32) -> [u64; WAYS] {
+        ways!(W => self.s.bits_of(&values[W * S::LANES..], bit))
+    }
+
+    /// Writes the lanes' blocks, from byte `at` on and `stride` apart.
+    #[inline(always)]
+    fn store(&self, blocks: [S::Group; WAYS], bytes: &mut [u8], at: usize, stride: usize) {
+        ways!(W => self.s.store_some(blocks[W], bytes, at + W * S::LANES * stride, stride, self.count(W)));
+    }
+
+    /// Elements in the lanes of group `way`.
+    #[inline(always)]
+    fn count(&self, way: usize) -> usize {
+        self.count.saturating_sub(way * S::LANES).min(S::LANES)
     }
 }
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// How many of the first `levels` levels the paths to a[i] and b[i] have in common for every i; the last `rest` bits
-/// of a point are below those levels.
+/// A value for each lane, zero beyond the last.
 #[inline(always)]
-fn shared_levels(levels: u32, rest: u32, a: &[u64], b: &[u64]) -> u32 {
-    let apart = a.iter().zip(b).fold(0, |apart, (a, b)| apart | (a ^ b));
+fn lanes(values: &[u64]) -> [u64; MAX_LANES] {
+    let mut lanes = [0; MAX_LANES];
+    lanes[..values.len()].copy_from_slice(values);
+    lanes
+}
+
+/// Down to which level the paths to several points of an element are one path, and down to which they are at most two,
+/// in every lane.
+struct Forks {
+    first: u32,
+    second: u32,
+}
+
+/// The forks in the way to `near` and to the `others`, and in each lane the point among them that is farthest from
+/// `near`: the end of the second path.
+#[inline(always)]
+fn forks<'p>(
+    levels: u32,
+    near: &[u64; MAX_LANES],
+    others: impl Iterator<Item = &'p [u64]> + Clone,
+) -> ([u64; MAX_LANES], Forks) {
+    let mut far = *near;
+    for list in others.clone() {
+        for ((far, near), point) in far.iter_mut().zip(near).zip(list) {
+            *far = if (near ^ point) > (near ^ *far) { *point } else { *far };
+        }
+    }
+    let mut third = 0;
+    for list in others {
+        for ((far, near), point) in far.iter().zip(near).zip(list) {
+            third |= (near ^ point).min(far ^ point);
+        }
+    }
+    let apart = near.iter().zip(&far).fold(0, |apart, (near, far)| apart | (near ^ far));
+    let first = shared_levels(levels, LEAF_BITS, apart);
+    (far, Forks { first, second: shared_levels(levels, LEAF_BITS, third) })
+}
+
+/// Bit i says whether a[i] and b[i] differ above their lowest `rest` bits.
+#[inline(always)]
+fn differing(a: &[u64; MAX_LANES], b: &[u64; MAX_LANES], rest: u32) -> u64 {
+    let differ = |i: usize| u64::from((a[i] ^ b[i]) >> (rest - 1) > 1) << i;
+    (0..MAX_LANES).fold(0, |bits, i| bits | differ(i))
+}
+
+/// How many of the first `levels` levels two paths have in common in every lane. `apart` has the bits in which any two
+/// points differ; the last `rest` bits of a point are below those levels.
+#[inline(always)]
+fn shared_levels(levels: u32, rest: u32, apart: u64) -> u32 {
     levels - (u64::BITS - (apart >> rest).leading_zeros()).min(levels)
 }

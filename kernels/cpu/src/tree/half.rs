@@ -4,7 +4,7 @@
 //!
 //! The leaves come from H under a key of their own, so that no leaf block is correlated with Delta.
 
-use super::{Correction, Steps, Turn};
+use super::{Correction, Steps};
 use crate::simd::Simd;
 
 #[derive(Clone, Copy)]
@@ -17,22 +17,22 @@ impl Steps for HalfTree {
         s: S,
         key: &S::Key<'_>,
         node: S::Group,
+        odd: S::Mask,
         cw: Correction<S>,
-        to: Turn<S>,
-    ) -> [S::Group; 2] {
-        let left = s.xor_if_odd(hash(s, key, node), cw.word, node);
-        [s.xor_if(left, node, to.words, to.bit), s.xor_if(s.splat(0), left, to.words, to.bit)]
+        right: u64,
+    ) -> S::Group {
+        hash(s, key, node, s.xor_where(s.mask(right), s.only_where(odd, cw.word), node))
     }
 
     #[inline(always)]
     fn children<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2] {
-        let left = s.xor_if_odd(hash(s, key, node), cw.word, node);
+        let left = hash(s, key, node, s.only_where(s.odd(node), cw.word));
         [left, s.xor(left, node)]
     }
 
     #[inline(always)]
-    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group) -> S::Group {
-        hash(s, key, node)
+    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, onto: S::Group) -> S::Group {
+        hash(s, key, node, onto)
     }
 
     #[inline(always)]
@@ -41,23 +41,23 @@ impl Steps for HalfTree {
         s: S,
         key: &S::Key<'_>,
         nodes: [S::Group; 2],
-        alpha: Turn<S>,
+        alpha: u64,
     ) -> ([S::Group; 2], Correction<S>) {
-        let hashes = [hash(s, key, nodes[0]), hash(s, key, nodes[1])];
+        let to = s.mask(alpha);
+        let none = s.splat(0);
+        let hashes = [hash(s, key, nodes[0], none), hash(s, key, nodes[1], none)];
         let delta = s.xor(nodes[0], nodes[1]);
         let both = s.xor(hashes[0], hashes[1]);
-        let word = s.select(alpha.words, alpha.bit, both, s.xor(both, delta));
-        let left = [s.xor_if_odd(hashes[0], word, nodes[0]), s.xor_if_odd(hashes[1], word, nodes[1])];
-        let next = [
-            s.xor_if(left[0], nodes[0], alpha.words, alpha.bit),
-            s.xor_if(left[1], nodes[1], alpha.words, alpha.bit),
-        ];
-        (next, Correction { word, right: s.splat(0) })
+        let word = s.xor_where(s.mask(!alpha), both, delta);
+        let left =
+            [s.xor_where(s.odd(nodes[0]), hashes[0], word), s.xor_where(s.odd(nodes[1]), hashes[1], word)];
+        let next = [s.xor_where(to, left[0], nodes[0]), s.xor_where(to, left[1], nodes[1])];
+        (next, Correction { word, right: 0 })
     }
 }
 
+/// H(node) xor `onto`.
 #[inline(always)]
-fn hash<S: Simd>(s: S, key: &S::Key<'_>, node: S::Group) -> S::Group {
-    let x = s.orthomorphism(node);
-    s.xor(s.encrypt(key, x), x)
+fn hash<S: Simd>(s: S, key: &S::Key<'_>, node: S::Group, onto: S::Group) -> S::Group {
+    s.hash(key, s.orthomorphism(node), onto)
 }

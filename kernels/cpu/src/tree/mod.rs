@@ -19,7 +19,7 @@ use std::{fmt, ops::Range};
 
 use suf_gate::prg::{LEAF_KEY, TREE_KEY};
 
-use crate::simd::{Aes128, BLOCK_BYTES, Level, Simd};
+use crate::simd::{Aes128, BLOCK_BYTES, Level, MAX_LANES, Simd};
 
 /// log2 of the leaves in a block.
 pub const LEAF_BITS: u32 = 7;
@@ -29,6 +29,30 @@ pub const MAX_EXPANDED: u32 = 3;
 
 /// The largest height of a [`Tree::window`]: windows of 2^12 points.
 pub const MAX_HEIGHT: u32 = 5;
+
+/// Groups of elements that are worked on in turn: while the AES units run through one group's rounds, the others prepare
+/// the next group's.
+const WAYS: usize = 2;
+
+/// `[f(0), f(1)]`, unrolled and in this order: a closure would not inherit the instruction set of the kernel.
+macro_rules! ways {
+    ($w:ident => $e:expr) => {[
+        { const $w: usize = 0; $e }, { const $w: usize = 1; $e },
+    ]};
+}
+use ways;
+
+/// Elements that are worked on together.
+#[inline(always)]
+const fn batch_lanes<S: Simd>(_: S) -> usize {
+    WAYS * S::LANES
+}
+
+/// The bits of all groups.
+#[inline(always)]
+fn join<S: Simd>(_: S, bits: [u64; WAYS]) -> u64 {
+    bits[0] | bits[1] << S::LANES
+}
 
 /// How a node becomes its two children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,14 +178,19 @@ impl<B> RightBits<B> {
 impl RightBits<&[u8]> {
     /// Those of level `level` for elements `first..first + count` of `elems`, as bits of an integer.
     #[inline(always)]
-    fn get(&self, level: u32, first: usize, count: usize, elems: usize) -> u64 {
+    fn get<S: Simd>(&self, s: S, level: u32, first: usize, count: usize, elems: usize) -> u64 {
         match self {
+            // The second group of a batch of few elements has none, and starts beyond the end.
+            _ if count == 0 => 0,
             Self::None => 0,
             Self::Planes(bytes) => get_bits(plane(bytes, level, elems), first, count),
             Self::Words(bytes) => {
-                let words = bytes[4 * first..4 * (first + count)].chunks_exact(4);
-                let bit = |word: &[u8]| u64::from(word[level as usize / 8] >> (level % 8) & 1);
-                words.rev().fold(0, |bits, word| bits << 1 | bit(word))
+                let mut lanes = [0; MAX_LANES];
+                let words = bytes[4 * first..4 * (first + count)].as_chunks::<4>().0;
+                for (lane, word) in lanes.iter_mut().zip(words) {
+                    *lane = u32::from_le_bytes(*word).into();
+                }
+                s.bits_of(&lanes, level)
             }
         }
     }
@@ -200,13 +229,13 @@ fn load_roots<S: Simd>(s: S, roots: &[u8], party: u8, first: usize, count: usize
     s.xor(seeds, s.splat(party.into()))
 }
 
-/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 32.
+/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 16.
 #[inline(always)]
 fn get_bits(plane: &[u8], first: usize, count: usize) -> u64 {
     let bytes = &plane[first / 8..][..count.div_ceil(8)];
     match bytes {
         // A full group, which is read as one word.
-        [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]).into(),
+        [a, b] => u16::from_le_bytes([*a, *b]).into(),
         _ => bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)),
     }
 }
@@ -236,43 +265,37 @@ impl fmt::Debug for DealtTrees<'_> {
 
 /// One rule, on groups of nodes. Bit 0 of a node is its control bit.
 trait Steps: Copy {
-    /// The child that bit `bit` of `points` leads to, and, where it leads right, the control bit of the subtree passed
-    /// by on the left (in bit 0; else bit 0 is 0).
+    /// The child on the right in the lanes of `right`, on the left in the others; `odd` are the control bits.
     fn step<S: Simd>(
         self,
         s: S,
         key: &S::Key<'_>,
         node: S::Group,
+        odd: S::Mask,
         cw: Correction<S>,
-        to: Turn<S>,
-    ) -> [S::Group; 2];
+        right: u64,
+    ) -> S::Group;
 
     /// Both children, left and right.
     fn children<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, cw: Correction<S>) -> [S::Group; 2];
 
-    /// The 128 pseudo-random leaves under a node of the last level, before correction.
-    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group) -> S::Group;
+    /// The 128 pseudo-random leaves under a node of the last level, before correction, xor `onto`.
+    fn convert<S: Simd>(self, s: S, key: &S::Key<'_>, node: S::Group, onto: S::Group) -> S::Group;
 
-    /// The dealer's step of both parties along alpha: their next nodes and the correction.
+    /// The dealer's step of both parties along alpha, which goes right in the lanes of `alpha`: their next nodes and the
+    /// correction.
     fn deal<S: Simd>(
         self,
         s: S,
         key: &S::Key<'_>,
         nodes: [S::Group; 2],
-        alpha: Turn<S>,
+        alpha: u64,
     ) -> ([S::Group; 2], Correction<S>);
 }
 
-/// A level's correction: the word, and in bit 0 of `right` the correction of the right child's control bit.
+/// A level's correction: the word, and the corrections of the right children's control bits.
 #[derive(Clone, Copy)]
 struct Correction<S: Simd> {
     word: S::Group,
-    right: S::Group,
-}
-
-/// Which way each lane goes: right where bit `bit` of its word is 1.
-#[derive(Clone, Copy)]
-struct Turn<S: Simd> {
-    words: S::Group,
-    bit: u32,
+    right: u64,
 }
