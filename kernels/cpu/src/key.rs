@@ -12,7 +12,7 @@ use crate::{
     memory::KeyMemory,
     pack, planes,
     prg::Stream,
-    simd::{BLOCK_BYTES, Level},
+    simd::{BLOCK_BYTES, Level, wide::copy::copy_past_cache},
     tree::{DealtTrees, RightBits, Tree},
 };
 
@@ -345,8 +345,18 @@ impl<'j> KeyWriter<'j> {
     /// into the explicit side's.
     pub(crate) fn shared(&mut self, id: FieldId, mut subtract: impl FnMut(Range<usize>, &mut [u8])) {
         let field = self.shared_field(id);
+        let seeded = self.seeded();
+        let mut tile = Zeroizing::new(vec![0; TILE * field.width]);
         for range in tiles(self.job.elems) {
-            subtract(range.clone(), self.seeded_tile(&field, range));
+            let (offset, len) = (range.start * field.width, range.len() * field.width);
+            let tile = &mut tile[..len];
+            field.stream.fill(offset, tile);
+            if let Some(at) = field.seeded_at {
+                copy_past_cache(tile, &mut self.keys[seeded.index()].as_mut()[at + offset..][..len]);
+            }
+            subtract(range, tile);
+            let explicit_key = self.keys[seeded.other().index()].as_mut();
+            copy_past_cache(tile, &mut explicit_key[field.explicit_at + offset..][..len]);
         }
     }
 
@@ -439,8 +449,8 @@ impl<'j> KeyWriter<'j> {
                 let bytes = &mut key.as_mut()[place.clone()];
                 let (all_words, rest) = bytes.split_at_mut(elems * widths[0]);
                 let (all_leaves, all_right) = rest.split_at_mut(elems * widths[1]);
-                all_words[range.start * widths[0]..][..words.len()].copy_from_slice(words);
-                all_leaves[range.start * widths[1]..][..leaves.len()].copy_from_slice(leaves);
+                copy_past_cache(words, &mut all_words[range.start * widths[0]..][..words.len()]);
+                copy_past_cache(leaves, &mut all_leaves[range.start * widths[1]..][..leaves.len()]);
                 match right_width {
                     None => {}
                     Some(Width::Planes(_)) => {

@@ -14,7 +14,7 @@ const LEAST_KEPT_BYTES: usize = 1 << 20;
 /// Most memory that is kept: both keys of two chunks of the largest gate.
 const MOST_KEPT_BYTES: usize = 160 << 20;
 
-/// Wiped memory.
+/// Wiped memory, what was wiped last at the end.
 static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// Zeros to be overwritten by a key; wiped when dropped.
@@ -27,7 +27,7 @@ impl KeyMemory {
             let mut kept = kept();
             // More than twice what is needed is better kept for another gate.
             let fits = |bytes: &Vec<u8>| (len..=2 * len).contains(&bytes.capacity());
-            kept.iter().position(fits).map(|i| kept.swap_remove(i))
+            kept.iter().position(fits).map(|i| kept.remove(i))
         };
         match fitting {
             Some(mut bytes) => {
@@ -59,11 +59,15 @@ impl Drop for KeyMemory {
         self.0.fill(0);
         black_box(self.0.as_ptr());
         let bytes = std::mem::take(&mut self.0);
-        let mut kept = kept();
-        let held: usize = kept.iter().map(Vec::capacity).sum();
-        if bytes.capacity() >= LEAST_KEPT_BYTES && held + bytes.capacity() <= MOST_KEPT_BYTES {
-            kept.push(bytes);
+        if !(LEAST_KEPT_BYTES..=MOST_KEPT_BYTES).contains(&bytes.capacity()) {
+            return;
         }
+        let mut kept = kept();
+        // Room is made at the cost of what has waited longest: the memory of a gate that is no longer dealt.
+        while kept.iter().map(Vec::capacity).sum::<usize>() + bytes.capacity() > MOST_KEPT_BYTES {
+            kept.remove(0);
+        }
+        kept.push(bytes);
     }
 }
 

@@ -44,18 +44,10 @@ pub(crate) fn deal(gate: &Sigma, key: &mut KeyWriter<'_>) {
     for (choice, r) in choices.iter_mut().zip(masks.t.iter()) {
         *choice ^= (r >> COMPARE_BITS) as u16;
     }
-    let width = gate.mux_bytes();
-    key.shared(MUX, |range, shares| {
-        for (i, shares) in range.zip(shares.chunks_exact_mut(8 * width)) {
-            let rows = mux_rows(gate.clip(), choices[i], masks.t[i], masks.index[i]);
-            for (share, value) in shares.chunks_exact_mut(width).zip(rows) {
-                let mut word = [0; 8];
-                word[..width].copy_from_slice(share);
-                let difference = value.wrapping_sub(u64::from_le_bytes(word)) & ((1 << gate.clip()) - 1);
-                share.copy_from_slice(&difference.to_le_bytes()[..width]);
-            }
-        }
-    });
+    match gate.mux_bytes() {
+        1 => share_mux::<1>(gate.clip(), key, &choices, &masks),
+        _ => share_mux::<2>(gate.clip(), key, &choices, &masks),
+    }
 
     tree_lookup::deal(key, LOOKUP, gate.clip(), &masks.index, |_| 0);
 
@@ -84,6 +76,21 @@ impl Masks {
             index: Zeroizing::new(words().map(|word| word >> 32 & ((1 << gate.clip()) - 1)).collect()),
         }
     }
+}
+
+/// Shares the rows of [`mux_rows`], numbers of `WIDTH` bytes modulo 2^clip.
+fn share_mux<const WIDTH: usize>(clip: u8, key: &mut KeyWriter<'_>, choices: &[u16], masks: &Masks) {
+    key.shared(MUX, |range, shares| {
+        for (i, shares) in range.zip(shares.chunks_exact_mut(8 * WIDTH)) {
+            let rows = mux_rows(clip, choices[i], masks.t[i], masks.index[i]);
+            for (share, value) in shares.as_chunks_mut::<WIDTH>().0.iter_mut().zip(rows) {
+                let mut word = [0; 8];
+                word[..WIDTH].copy_from_slice(share);
+                let difference = value.wrapping_sub(u64::from_le_bytes(word)) & ((1 << clip) - 1);
+                share.copy_from_slice(&difference.to_le_bytes()[..WIDTH]);
+            }
+        }
+    });
 }
 
 /// A of the four rows, then B, such that the index under its mask is A t_hat + B; modulo 2^64. The products with secret

@@ -4,6 +4,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod columns;
+pub(crate) mod copy;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod hot;
 pub(crate) mod lookup;
