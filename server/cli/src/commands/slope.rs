@@ -20,6 +20,10 @@ use crate::{
     tensor::Tensor,
 };
 
+/// Points farther than this from their line, in milliseconds, were disturbed, and are measured again.
+const DISTURBED_MS: f64 = 1.0;
+/// How often all points are measured at most.
+const PASSES: u32 = 4;
 /// A rate that every kernel carries, and that short messages do not notice.
 const RATE_BPS: u64 = 100_000_000;
 
@@ -96,17 +100,27 @@ async fn measure(
 ) -> Result<Vec<Slope>, Error> {
     let parties = cluster.connect().await?;
     let progress = Progress::new((gates.len() * args.delays_ms.len()) as u64);
-    let mut points = vec![Vec::new(); gates.len()];
+    let unknown: Vec<_> = args.delays_ms.iter().map(|delay_ms| (*delay_ms, f64::INFINITY)).collect();
+    let mut points = vec![unknown; gates.len()];
     let mut rounds = vec![0; gates.len()];
-    for delay_ms in &args.delays_ms {
-        let named = NamedProfile { name: format!("{delay_ms} ms"), profile: profile(*delay_ms) };
-        lab.reshape(LabPlan::uniform(named)).map_err(|error| Error::lab(&error))?;
-        for (index, gate) in gates.iter().enumerate() {
-            progress.doing(&format!("{} at {delay_ms} ms", gate.protocol()));
-            let (depth, eval_ms) = least(args, gate, &parties).await?;
-            rounds[index] = depth;
-            points[index].push((*delay_ms, eval_ms));
-            progress.step();
+    for pass in 0..PASSES {
+        let disturbed: Vec<_> = points.iter().map(|points| is_disturbed(points)).collect();
+        for (place, delay_ms) in args.delays_ms.iter().enumerate() {
+            if !disturbed.contains(&true) {
+                break;
+            }
+            let named = NamedProfile { name: format!("{delay_ms} ms"), profile: profile(*delay_ms) };
+            lab.reshape(LabPlan::uniform(named)).map_err(|error| Error::lab(&error))?;
+            for (index, gate) in gates.iter().enumerate().filter(|(index, _)| disturbed[*index]) {
+                progress.doing(&format!("{} at {delay_ms} ms", gate.protocol()));
+                let (depth, eval_ms) = least(args, gate, &parties).await?;
+                rounds[index] = depth;
+                let point = &mut points[index][place].1;
+                *point = point.min(eval_ms);
+                if pass == 0 {
+                    progress.step();
+                }
+            }
         }
     }
     drop(progress);
@@ -120,6 +134,12 @@ async fn measure(
         points,
     };
     Ok(gates.iter().zip(points.into_iter().zip(rounds)).map(slope).collect())
+}
+
+/// Whether the points are not all measured, or do not lie on a line, whatever its slope.
+fn is_disturbed(points: &[(f64, f64)]) -> bool {
+    points.iter().any(|point| point.1.is_infinite())
+        || Line::fit(points).is_none_or(|line| line.residual > DISTURBED_MS)
 }
 
 /// Causal depth, and the least of the repeats' evaluation times. One more run goes before them: QUIC learns the new delay.
@@ -168,4 +188,20 @@ impl Sink for Unread {
     fn take(&mut self, _: u32, _: &[i64]) {}
 
     fn state(&mut self, _: RunState) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_off_their_line_are_measured_again_whatever_its_slope() {
+        let line = |slope: f64| [10.0, 30.0, 50.0].map(|delay| (delay, slope * delay + 5.0));
+        assert!(!is_disturbed(&line(3.0)) && !is_disturbed(&line(2.9)));
+        let [first, mut middle, last] = line(3.0);
+        middle.1 += 3.0;
+        assert!(is_disturbed(&[first, middle, last]));
+        middle.1 = f64::INFINITY;
+        assert!(is_disturbed(&[first, middle, last]));
+    }
 }
