@@ -72,7 +72,7 @@ pub struct Record {
     pub eval_ms: f64,
     /// Part of `eval_ms` spent computing.
     pub comp_ms: f64,
-    /// Part of `eval_ms` spent waiting for the link.
+    /// The rest of `eval_ms`: waiting for the link.
     pub comm_ms: f64,
     /// Payload bytes of the gate that one party sends and receives.
     pub eval_bytes: u64,
@@ -213,7 +213,7 @@ impl Record {
         let link = first.link.clone().unwrap_or_default();
         let (elements, sent_bits) = (row.tensor.elements(), first.bits_sent);
         let eval_bytes = (sent_bits + first.bits_received).div_ceil(8);
-        let comp_ms = median(&comp_ms_samples);
+        let (eval_ms, comp_ms) = (median(&eval_ms_samples), median(&comp_ms_samples));
         let project = |link: Projection| link.seconds(comp_ms, eval_bytes, first.rounds);
         Self {
             model: row.model.to_owned(),
@@ -237,9 +237,9 @@ impl Record {
             key_ms: median(&key_ms_samples),
             ship_ms: median(&ship_ms_samples),
             open_ms: median(&open_ms_samples),
-            eval_ms: median(&eval_ms_samples),
+            eval_ms,
             comp_ms,
-            comm_ms: median(&series(&|sample| sample.slower().comm_ms)),
+            comm_ms: (eval_ms - comp_ms).max(0.0),
             eval_bytes,
             sent_bytes: sent_bits.div_ceil(8),
             bits_per_elem: sent_bits as f64 / elements as f64,

@@ -97,7 +97,7 @@ fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
         let _ = write!(
             text,
             "\nSeconds of the whole gate. Projected: the published formula on the loopback row's computation. Limit: \
-             rounds x delay + bits / rate + computation. Published: {}.\n\n{}\n",
+             rounds x delay + bits / rate + computation. The original systems, by formula: {}.\n\n{}\n",
             published::SOURCE,
             tables::links(records, Style::Markdown)
         );
