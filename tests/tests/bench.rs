@@ -105,6 +105,32 @@ fn the_costs_of_the_comparison_are_measured_to_the_byte() {
     }
 }
 
+#[test]
+fn onehot_covers_sigmas_whole_domain_in_four_rounds() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let output = Command::new(PROGRAM)
+        .args(["bench", "--models", "bert-base,llama7b", "--protocols", "onehot", "--shape", "full"])
+        .args(["--repeats", "1", "--backend", "cpu", "--out"])
+        .arg(out.path())
+        .output()
+        .expect("suf starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(out.path().join("records.jsonl")).expect("records");
+    let records: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect();
+    for (record, gate, bits, most_bytes) in
+        [(&records[0], "gelu", 75, 111.0), (&records[1], "silu", 76, 139.0)]
+    {
+        assert_eq!(record["gate"], gate);
+        assert_eq!(record["wrong"], 0, "{gate}");
+        assert_eq!(record["eval_rounds"], 4, "{gate}");
+        assert_eq!(record["bits_per_elem"], f64::from(bits), "{gate}");
+        let number = |field: &str| record[field].as_f64().expect("a number");
+        let mean = (number("key_bytes_p0") + number("key_bytes_p1")) / 2.0 / number("gate_elems");
+        assert!(mean <= most_bytes, "{gate}: {mean} bytes of key per element and party");
+    }
+}
+
 fn bench(gate: &str) -> BTreeMap<String, Value> {
     let out = tempfile::tempdir().expect("a temporary folder");
     let elems = ELEMS.to_string();

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use suf_gate::{gatefile::GateFile, spec::SpecFile};
+use suf_gate::{Protocol, catalog, gatefile::GateFile, spec::SpecFile};
 use suf_link::LinkProfile;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -77,10 +77,10 @@ fn an_unknown_key_is_an_error_in_every_kind_of_file() {
 }
 
 #[test]
-fn the_readmes_commands_are_known_to_the_program() {
-    let readme = read(&root().join("README.md"));
+fn the_commands_in_the_pages_are_known_to_the_program() {
+    let pages = ["README.md", "docs/activations.md"].map(|page| read(&root().join(page)));
     let mut tried = 0;
-    for line in readme.lines() {
+    for line in pages.iter().flat_map(|page| page.lines()) {
         let command = line.split('#').next().unwrap_or_default().trim();
         let Some(arguments) = command
             .strip_prefix("cargo run --release --bin suf -- ")
@@ -99,7 +99,28 @@ fn the_readmes_commands_are_known_to_the_program() {
         }
         tried += 1;
     }
-    assert!(tried >= 3, "the README has {tried} commands");
+    assert!(tried >= 10, "the pages have {tried} commands");
+}
+
+#[test]
+fn the_page_on_suf_lut_says_what_it_computes() {
+    let page = read(&root().join("docs/suf-lut.md"));
+    let gelu = GateFile::builtin("gelu").expect("built in");
+    let gate = catalog::gate(&gelu, Protocol::SufLut, None).expect("in the file");
+    let real = |units: i64| units as f64 / 4096.0;
+    let mut rows = 0;
+    for line in page.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<f64> = line.split('|').filter_map(|cell| cell.trim().parse().ok()).collect();
+        let [x, exact, reads, returns] = cells[..] else { continue };
+        let units = (x * 4096.0).round() as i64;
+        // Printed with four digits.
+        let close = |printed: f64, value: f64| (printed - value).abs() < 0.6e-4;
+        assert!(close(exact, gelu.activation.eval(x)), "{line}");
+        assert!(close(reads, real((units + 128).rem_euclid(256) - 128)), "{line}");
+        assert!(close(returns, real(gate.reference(units)[0])), "{line}");
+        rows += 1;
+    }
+    assert!(rows >= 3, "{rows} rows");
 }
 
 #[test]

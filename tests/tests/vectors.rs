@@ -6,7 +6,8 @@ use std::{fmt::Write, fs, path::PathBuf, sync::Arc};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, DealJob, EvalJob, Gate, Input, Party, Seed, catalog, gatefile::GateFile, layout, ring::WIRE,
+    Backend, DealJob, EvalJob, Gate, Input, Party, Protocol, Seed, catalog, gatefile::GateFile, layout,
+    ring::WIRE, spec::SpecFile,
 };
 
 /// Elements of each chunk: enough for a plane to end inside a byte.
@@ -16,8 +17,8 @@ const INPUTS: [i64; 3] = [-1, 4095, -70_000];
 fn onehot_keys_and_messages_have_not_changed() {
     for (name, shape) in [("gelu", "default"), ("gelu", "full"), ("gelu", "window"), ("silu", "default")] {
         let file = GateFile::builtin(name).expect("built in");
-        let gate = catalog::gate(&file, suf_gate::Protocol::Onehot, Some(shape)).expect("in the file");
-        compare(&format!("onehot-{name}-{shape}.txt"), &transcript(&gate));
+        let gate = catalog::gate(&file, Protocol::Onehot, Some(shape)).expect("in the file");
+        compare(&format!("onehot-{name}-{shape}.txt"), &transcript(&gate, &INPUTS));
     }
 }
 
@@ -25,19 +26,44 @@ fn onehot_keys_and_messages_have_not_changed() {
 fn suf_lut_keys_and_messages_have_not_changed() {
     for name in ["gelu", "silu"] {
         let file = GateFile::builtin(name).expect("built in");
-        let gate = catalog::gate(&file, suf_gate::Protocol::SufLut, None).expect("in the file");
-        compare(&format!("suf-lut-{name}.txt"), &transcript(&gate));
+        let gate = catalog::gate(&file, Protocol::SufLut, None).expect("in the file");
+        compare(&format!("suf-lut-{name}.txt"), &transcript(&gate, &INPUTS));
     }
 }
 
+/// Their keys are long, so that two elements must do.
+#[test]
+fn keys_and_messages_of_comparison_trees_have_not_changed() {
+    for (name, protocol) in [
+        ("gelu", Protocol::Sigma),
+        ("silu", Protocol::Sigma),
+        ("gelu", Protocol::Dpf),
+        ("silu", Protocol::Dpf),
+        ("gelu", Protocol::Suf),
+    ] {
+        let file = GateFile::builtin(name).expect("built in");
+        let gate = catalog::gate(&file, protocol, None).expect("in the file");
+        compare(&format!("{protocol}-{name}.txt"), &transcript(&gate, &INPUTS[..2]));
+    }
+}
+
+/// Polynomials on pieces, which the gates of functions do without.
+#[test]
+fn keys_and_messages_of_a_specification_have_not_changed() {
+    let text = include_str!("../../config/specs/hard-swish-quadratic.toml");
+    let file = SpecFile::parse("hard-swish-quadratic.toml", text).expect("a specification");
+    let gate = catalog::from_spec_file(&file).expect("it compiles");
+    compare("suf-hard-swish-quadratic.txt", &transcript(&gate, &INPUTS[..2]));
+}
+
 /// Everything that is dealt and said for one chunk of each parity, in hex, with its name beside it.
-fn transcript(gate: &Gate) -> String {
+fn transcript(gate: &Gate, inputs: &[i64]) -> String {
     let backend = CpuBackend::new();
     let seeds = [Seed::new([0x11; 32]), Seed::new([0x22; 32])];
     let dealer_seed = Seed::new([0x33; 32]);
     let batch = [0x44; 16];
     let (low, high) = gate.domain();
-    let x = INPUTS.map(|x| x.clamp(low, high));
+    let x: Vec<i64> = inputs.iter().map(|x| (*x).clamp(low, high)).collect();
     let mut out = String::new();
     line(&mut out, "gate digest", gate.digest());
     for chunk in [0, 1] {

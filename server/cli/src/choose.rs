@@ -2,7 +2,7 @@
 //! between the parties.
 
 use suf_control::v1::Link;
-use suf_gate::{Gate, layout::Party};
+use suf_gate::{Gate, Protocol, layout::Party};
 
 /// Rate taken for a link that does not know its own, in bits per second: a common data-centre port.
 const ASSUMED_RATE_BPS: f64 = 10e9;
@@ -16,20 +16,21 @@ pub struct Measured {
     pub peer_bps: f64,
     /// From the dealer to one party, in bits per second.
     pub dealer_bps: f64,
+    /// Whether keys have come at that rate; else it is assumed.
+    pub dealer_measured: bool,
 }
 
 impl Measured {
-    /// From the links as a party reports them; a link that is down or unmeasured counts as fast.
+    /// From the links as a party reports them: the delay and the rate of keys are measured, the rate between the parties is
+    /// that of their link profile. What is down or unknown counts as fast.
     #[must_use]
     pub fn of(peer: Option<&Link>, dealer: Option<&Link>) -> Self {
-        let rate = |link: Option<&Link>| match link {
-            Some(link) if link.rate_bps > 0.0 => link.rate_bps,
-            _ => ASSUMED_RATE_BPS,
-        };
+        let rate = |link: Option<&Link>| link.map(|link| link.rate_bps).filter(|rate| *rate > 0.0);
         Self {
             delay_ms: peer.map_or(0.0, |link| link.rtt_ms / 2.0),
-            peer_bps: rate(peer),
-            dealer_bps: rate(dealer),
+            peer_bps: rate(peer).unwrap_or(ASSUMED_RATE_BPS),
+            dealer_bps: rate(dealer).unwrap_or(ASSUMED_RATE_BPS),
+            dealer_measured: rate(dealer).is_some(),
         }
     }
 
@@ -56,7 +57,11 @@ impl Measured {
                 (gate, cost)
             })
             .collect();
-        costs.sort_by(|(_, a), (_, b)| a.total_ms().total_cmp(&b.total_ms()));
+        // Between equals, the one made for a single function computes less than compiled specifications do.
+        let compiled = |gate: &Gate| gate.protocol() == Protocol::Suf;
+        costs.sort_by(|(one, a), (other, b)| {
+            a.total_ms().total_cmp(&b.total_ms()).then(compiled(one).cmp(&compiled(other)))
+        });
         let list = costs.iter().map(|(gate, cost)| {
             format!(
                 "{} {:.2} ms (keys {:.2} + rounds {:.2} + bits {:.2})",
@@ -68,10 +73,11 @@ impl Measured {
             )
         });
         let why = format!(
-            "at {:.3} ms each way, {:.2} Gbit/s between the parties and {:.2} Gbit/s from the dealer: {}",
+            "at {:.3} ms each way, {:.2} Gbit/s between the parties (by their profile) and {:.2} Gbit/s from the dealer ({}): {}",
             self.delay_ms,
             self.peer_bps / 1e9,
             self.dealer_bps / 1e9,
+            if self.dealer_measured { "as keys came last" } else { "assumed: no large batch has come yet" },
             list.collect::<Vec<_>>().join(", ")
         );
         costs.into_iter().next().map(|(gate, _)| (gate, why))
@@ -99,15 +105,13 @@ impl Cost {
 
 #[cfg(test)]
 mod tests {
-    use suf_gate::Protocol;
-
     use super::*;
     use crate::gates;
 
     #[test]
     fn the_cost_is_the_sum_of_its_causes() {
         let gate = gates::gate(&gates::file("gelu").unwrap(), Protocol::Onehot, None).unwrap();
-        let link = Measured { delay_ms: 4.0, peer_bps: 1e9, dealer_bps: 1e9 };
+        let link = Measured { delay_ms: 4.0, peer_bps: 1e9, dealer_bps: 1e9, dealer_measured: true };
         let cost = link.cost(&gate, 1_000_000);
         assert_eq!((cost.rounds_ms, cost.bits_ms), (12.0, 69.0));
         let (chosen, why) = link.choose(vec![gate.clone()], 1_000_000).unwrap();
@@ -116,11 +120,29 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_dealer_asks_for_few_bytes_and_a_long_link_for_few_rounds() {
+        let file = gates::file("gelu").unwrap();
+        let gates =
+            || gates::available(&file, None).into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
+        let choice = |link: Measured| link.choose(gates().collect(), 100_000).unwrap().0.protocol();
+        let near = Measured { delay_ms: 0.05, peer_bps: 8e9, dealer_bps: 1e9, dealer_measured: true };
+        assert_eq!(choice(near), Protocol::Onehot);
+        let far = Measured { delay_ms: 50.0, dealer_bps: 100e9, ..near };
+        assert_eq!(far.cost(&gates().next_back().unwrap(), 1).rounds_ms, 100.0);
+        assert_eq!(choice(far), Protocol::Dpf);
+    }
+
+    #[test]
     fn an_unmeasured_link_counts_as_fast() {
         let link = Measured::of(Some(&Link { rtt_ms: 1.0, ..Link::default() }), None);
         assert_eq!(
             link,
-            Measured { delay_ms: 0.5, peer_bps: ASSUMED_RATE_BPS, dealer_bps: ASSUMED_RATE_BPS }
+            Measured {
+                delay_ms: 0.5,
+                peer_bps: ASSUMED_RATE_BPS,
+                dealer_bps: ASSUMED_RATE_BPS,
+                dealer_measured: false
+            }
         );
     }
 }

@@ -1,7 +1,11 @@
 //! Fetching a batch from the dealer: asked for, checked chunk by chunk, stored, acknowledged.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
+use suf_control::v1;
 use suf_gate::{Seed, layout};
 use suf_link::{Connection, Endpoint, LinkError, Receiver, Sender};
 use suf_party::{Event, Failure, Plan};
@@ -18,12 +22,17 @@ use crate::{
 /// Bytes of a chunk's message before the key: length, kind, index, tag.
 const CHUNK_OVERHEAD: u64 = (suf_wire::PREFIX_BYTES + 20) as u64;
 
+/// Batches with fewer bytes of key measure the delay, not the rate.
+const LEAST_MEASURED_BYTES: u64 = 1 << 20;
+
 /// The link to the dealer, with an endpoint of its own: bulk keys never queue before evaluation messages.
 #[derive(Debug)]
 pub(crate) struct DealerLink {
     endpoint: Endpoint,
     address: String,
     connection: Mutex<Option<Connection>>,
+    /// Bits per second at which the last batch that was large enough came; 0 before.
+    rate_bps: std::sync::Mutex<f64>,
 }
 
 /// What came from the dealer.
@@ -37,7 +46,7 @@ pub(crate) struct Received {
 
 impl DealerLink {
     pub(crate) fn new(endpoint: Endpoint, address: String) -> Self {
-        Self { endpoint, address, connection: Mutex::default() }
+        Self { endpoint, address, connection: Mutex::default(), rate_bps: std::sync::Mutex::default() }
     }
 
     /// The connection, made anew if it is lost, and whether it was made just now.
@@ -51,6 +60,31 @@ impl DealerLink {
         let connection = connection.map_err(from_dealer)?;
         *slot = Some(connection.clone());
         Ok((connection, true))
+    }
+
+    /// The link as measured: the rate at which the dealer made and sent keys, and the connection's round trip; none while
+    /// there is no connection.
+    pub(crate) fn measured(&self) -> Option<v1::Link> {
+        // Held while a connection is made: then there is none yet.
+        let slot = self.connection.try_lock().ok()?;
+        let connection = slot.as_ref().filter(|connection| connection.ended().is_none())?;
+        let moved = connection.udp_stats();
+        Some(v1::Link {
+            kind: self.endpoint.kind().to_string(),
+            rtt_ms: ms(connection.rtt()),
+            rate_bps: *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner),
+            bytes_sent: moved.bytes_sent,
+            bytes_received: moved.bytes_received,
+            datagrams_sent: moved.datagrams_sent,
+            datagrams_received: moved.datagrams_received,
+        })
+    }
+
+    fn measure(&self, received: Received) {
+        if received.bytes >= LEAST_MEASURED_BYTES && received.ship_ms > 0.0 {
+            let rate = received.bytes as f64 * 8e3 / received.ship_ms;
+            *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner) = rate;
+        }
     }
 
     pub(crate) async fn close(&self) {
@@ -103,6 +137,7 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
         bytes: total + u64::from(header.chunks) * CHUNK_OVERHEAD + HEADER_BYTES,
         ship_ms: ms(begun.elapsed()),
     };
+    host.dealer().measure(received);
     active.keep_keys(store, received);
     sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
     sender.finish();

@@ -209,7 +209,7 @@ impl v1::party_server::Party for PartyService {
             hardware: backend.device,
             uptime_s: self.started.elapsed().as_secs_f64(),
             peer: self.host.peer_link(),
-            dealer: None,
+            dealer: self.host.dealer().measured(),
             active_runs: active as u32,
             max_elements: config.max_elems,
             gates: suf_gate::gatefile::GateFile::builtin_names().map(Into::into).collect(),

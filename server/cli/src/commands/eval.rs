@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
-use suf_control::v1::{InfoRequest, RunState};
+use suf_control::{
+    failure::Failure,
+    v1::{Fault, InfoRequest, RunState},
+};
 use suf_gate::{Gate, Protocol};
 use suf_wire::{PartyId, RunId};
 
@@ -23,6 +26,10 @@ use crate::{
     runtime,
     tensor::{Accuracy, Tensor, decode},
 };
+
+/// How often, and how far apart, party 0 is asked for its link to party 1: in all for as long as a run would wait for it.
+const PEER_QUERIES: u32 = 100;
+const PEER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Evaluate a gate on a tensor: split it, send each party its share, add the output shares.
 ///
@@ -157,9 +164,7 @@ async fn evaluate(
 ) -> Result<(), Error> {
     let mut why = None;
     if args.auto {
-        let info = parties.party(PartyId::P0).info(InfoRequest {}).await;
-        let info = info.map_err(|status| Error::call("party 0", status))?.into_inner();
-        let measured = Measured::of(info.peer.as_ref(), info.dealer.as_ref());
+        let measured = measured(parties).await?;
         let gates = candidates.iter().map(|(gate, _)| gate.clone()).collect();
         let (chosen, reason) =
             measured.choose(gates, input.values.len() as u64).expect("there is at least one candidate");
@@ -194,13 +199,27 @@ async fn evaluate(
     match accuracy.first_wrong() {
         None => Ok(()),
         Some((x, y)) => Err(Error::here(
-            suf_control::v1::Fault::Bug,
+            Fault::Bug,
             format!(
                 "{} outputs are wrong by the protocol's own definition; the first: x = {x}, y = {y} in units of 2^-12",
                 accuracy.wrong()
             ),
         )),
     }
+}
+
+/// The links as party 0 measures them. Parties that were started just now may still be connecting.
+async fn measured(parties: &Parties) -> Result<Measured, Error> {
+    for _ in 0..PEER_QUERIES {
+        let info = parties.party(PartyId::P0).info(InfoRequest {}).await;
+        let info = info.map_err(|status| Error::call("party 0", status))?.into_inner();
+        if info.peer.is_some() {
+            return Ok(Measured::of(info.peer.as_ref(), info.dealer.as_ref()));
+        }
+        tokio::time::sleep(PEER_PAUSE).await;
+    }
+    let reason = "party 1 is not connected: there is no link to choose a protocol for";
+    Err(Error::at("party 0", Failure::new(Fault::Peer, reason)))
 }
 
 fn print(
