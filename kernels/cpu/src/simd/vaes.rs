@@ -215,18 +215,7 @@ impl Simd for Vaes {
             if stride == BLOCK_BYTES {
                 return lanes!(I => _mm512_loadu_si512(start.add(64 * I).cast()));
             }
-            lanes!(I => {
-                let lane = |i: usize| start.add((4 * I + i) * stride).cast::<__m128i>();
-                let low = _mm256_inserti128_si256::<1>(
-                    _mm256_castsi128_si256(_mm_loadu_si128(lane(0))),
-                    _mm_loadu_si128(lane(1)),
-                );
-                let high = _mm256_inserti128_si256::<1>(
-                    _mm256_castsi128_si256(_mm_loadu_si128(lane(2))),
-                    _mm_loadu_si128(lane(3)),
-                );
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
-            })
+            lanes!(I => load_four(start.add(4 * I * stride), stride, 3 * stride))
         }
     }
 
@@ -421,4 +410,31 @@ fn xor_high(mut a: __m512i, b: __m512i) -> __m512i {
         );
     }
     a
+}
+
+/// Four blocks, `stride` bytes apart from `first` on; `third` is three times that. In assembly, because the compiler would
+/// multiply for each address.
+///
+/// # Safety
+/// There are such blocks.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_four(first: *const u8, stride: usize, third: usize) -> __m512i {
+    let (low, high): (__m256i, __m256i);
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "vmovdqu {low:x}, xmmword ptr [{first}]",
+            "vmovdqu {high:x}, xmmword ptr [{first} + 2 * {stride}]",
+            "vinserti128 {low}, {low}, xmmword ptr [{first} + {stride}], 1",
+            "vinserti128 {high}, {high}, xmmword ptr [{first} + {third}], 1",
+            first = in(reg) first,
+            stride = in(reg) stride,
+            third = in(reg) third,
+            low = out(ymm_reg) low,
+            high = out(ymm_reg) high,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }

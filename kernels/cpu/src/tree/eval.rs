@@ -264,6 +264,7 @@ struct Batch<'a, S: Simd, R> {
     keys: &'a TreeKeys<'a>,
     node_key: S::Key<'a>,
     leaf_key: S::Key<'a>,
+    word_bytes: usize,
     first: usize,
     count: usize,
 }
@@ -280,7 +281,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     #[inline(always)]
     fn new(s: S, tree: &'a Tree, rule: R, keys: &'a TreeKeys<'a>, first: usize, count: usize) -> Self {
         let (node_key, leaf_key) = (s.key(&tree.node_key), s.key(&tree.leaf_key));
-        Self { s, tree, rule, keys, node_key, leaf_key, first, count }
+        Self { s, tree, rule, keys, node_key, leaf_key, word_bytes: tree.word_bytes(), first, count }
     }
 
     #[inline(always)]
@@ -299,8 +300,10 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
         for level in levels {
             self.prefetch(level);
             let right = self.bits_of(points, self.tree.point_bit(level));
+            let right_bits = self.right_bits(level);
             let next = ways!(W => {
-                node[W] = rule.step(s, key, node[W], odd[W], self.correction(level, W), right[W]);
+                let cw = self.correction(level, right_bits, W);
+                node[W] = rule.step(s, key, node[W], odd[W], cw, right[W]);
                 odd[W] = s.odd(node[W]);
                 s.bits(odd[W])
             });
@@ -326,7 +329,8 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     fn expand(&self, nodes: &mut [[S::Group; WAYS]], top: u32) {
         for height in 0..nodes.len().ilog2() {
             self.prefetch(top + height);
-            let cw = ways!(W => self.correction(top + height, W));
+            let right_bits = self.right_bits(top + height);
+            let cw = ways!(W => self.correction(top + height, right_bits, W));
             for i in (0..1 << height).rev() {
                 let children = ways!(W => self.rule.children(self.s, &self.node_key, nodes[i][W], cw[W]));
                 nodes[2 * i] = ways!(W => children[W][0]);
@@ -347,15 +351,17 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
         })
     }
 
+    /// The correction of group `way` at `level`, from the right children's bits of all groups.
     #[inline(always)]
-    fn correction(&self, level: u32, way: usize) -> Correction<S> {
-        let (first, count) = (self.first + way * S::LANES, self.count(way));
-        let word_bytes = self.tree.word_bytes();
-        let at = first * word_bytes + level as usize * BLOCK_BYTES;
-        Correction {
-            word: self.s.load_some(self.keys.words, at, word_bytes, count),
-            right: self.keys.right.get(self.s, level, first, count, self.keys.elems),
-        }
+    fn correction(&self, level: u32, right_bits: u64, way: usize) -> Correction<S> {
+        let at = (self.first + way * S::LANES) * self.word_bytes + level as usize * BLOCK_BYTES;
+        let word = self.s.load_some(self.keys.words, at, self.word_bytes, self.count(way));
+        Correction { word, right: right_bits >> (way * S::LANES) }
+    }
+
+    #[inline(always)]
+    fn right_bits(&self, level: u32) -> u64 {
+        self.keys.right.get(self.s, level, self.first, self.count, self.keys.elems)
     }
 
     /// Asks for a part of the next batch's correction words, which lie further on than strided loads let the processor
@@ -363,7 +369,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     #[inline(always)]
     fn prefetch(&self, level: u32) {
         let bytes = batch_lanes(self.s) * BLOCK_BYTES;
-        let next = (self.first + batch_lanes(self.s)) * self.tree.word_bytes() + level as usize * bytes;
+        let next = (self.first + batch_lanes(self.s)) * self.word_bytes + level as usize * bytes;
         for line in 0..bytes / LINE_BYTES {
             self.s.prefetch(self.keys.words, next + line * LINE_BYTES);
         }

@@ -180,8 +180,6 @@ impl RightBits<&[u8]> {
     #[inline(always)]
     fn get<S: Simd>(&self, s: S, level: u32, first: usize, count: usize, elems: usize) -> u64 {
         match self {
-            // The second group of a batch of few elements has none, and starts beyond the end.
-            _ if count == 0 => 0,
             Self::None => 0,
             Self::Planes(bytes) => get_bits(plane(bytes, level, elems), first, count),
             Self::Words(bytes) => {
@@ -190,7 +188,7 @@ impl RightBits<&[u8]> {
                 for (lane, word) in lanes.iter_mut().zip(words) {
                     *lane = u32::from_le_bytes(*word).into();
                 }
-                s.bits_of(&lanes, level)
+                join(s, ways!(W => s.bits_of(&lanes[W * S::LANES..], level)))
             }
         }
     }
@@ -229,13 +227,13 @@ fn load_roots<S: Simd>(s: S, roots: &[u8], party: u8, first: usize, count: usize
     s.xor(seeds, s.splat(party.into()))
 }
 
-/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 16.
+/// Bits `first..first + count` of a plane; `first` is a multiple of 8 and `count` at most 32.
 #[inline(always)]
 fn get_bits(plane: &[u8], first: usize, count: usize) -> u64 {
     let bytes = &plane[first / 8..][..count.div_ceil(8)];
     match bytes {
-        // A full group, which is read as one word.
-        [a, b] => u16::from_le_bytes([*a, *b]).into(),
+        // A full batch, which is read as one word.
+        [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]).into(),
         _ => bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)),
     }
 }
