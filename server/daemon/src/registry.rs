@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use suf_control::{failure::Failure, v1};
@@ -17,7 +20,8 @@ use crate::{active::ActiveRun, ledger::unix_ms};
 const REMEMBERED: usize = 1000;
 
 /// Elements of output shares that are kept for fetching, 8 bytes each. The newest run's share is kept whatever its size: a
-/// client fetches right after the run.
+/// client fetches right after the run. Once it has, and if it is larger than all that is kept, it goes when the next run
+/// begins, which needs the memory.
 const OUTPUT_ELEMS_KEPT: u64 = 1 << 22;
 
 /// Runs at work at once: each of the usual models holds some 100 MB of keys.
@@ -47,6 +51,8 @@ pub struct Entry {
     /// The machine at work, until the run ends.
     active: Mutex<Option<Arc<ActiveRun>>>,
     output: Mutex<Vec<Vec<u64>>>,
+    /// Whether a client was sent the whole output share.
+    fetched: AtomicBool,
     input_taken: Mutex<bool>,
 }
 
@@ -66,6 +72,7 @@ impl Registry {
             let reason = format!("{active} runs are at work; wait for one to end");
             return Err(Failure::caller(reason).with_code(Code::ResourceExhausted));
         }
+        inner.drop_large_outputs();
         let entry = Arc::new(Entry::new(plan));
         inner.order.push_back(entry.plan.run);
         inner.runs.insert(entry.plan.run, Arc::clone(&entry));
@@ -111,6 +118,19 @@ impl Registry {
 }
 
 impl Inner {
+    /// Drops the output shares that were fetched and are larger than what is kept in all.
+    fn drop_large_outputs(&mut self) {
+        let runs = &self.runs;
+        self.with_output.retain(|id| {
+            let Some(entry) = runs.get(id) else { return false };
+            let goes = entry.plan.elems > OUTPUT_ELEMS_KEPT && entry.fetched.load(Ordering::Relaxed);
+            if goes {
+                *entry.output() = Vec::new();
+            }
+            !goes
+        });
+    }
+
     fn output_elems(&self) -> u64 {
         self.with_output.iter().filter_map(|id| self.runs.get(id)).map(|entry| entry.plan.elems).sum()
     }
@@ -144,6 +164,7 @@ impl Entry {
             view: watch::Sender::new(view),
             active: Mutex::default(),
             output: Mutex::default(),
+            fetched: AtomicBool::new(false),
             input_taken: Mutex::default(),
         }
     }
@@ -167,6 +188,11 @@ impl Entry {
     /// The output shares, chunk by chunk.
     pub(crate) fn output(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
         self.output.lock().expect("no holder panics")
+    }
+
+    /// Notes that a client was sent the whole output share.
+    pub(crate) fn set_fetched(&self) {
+        self.fetched.store(true, Ordering::Relaxed);
     }
 
     /// Whether this caller is the first to feed the run.

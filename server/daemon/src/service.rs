@@ -160,6 +160,7 @@ impl v1::party_server::Party for PartyService {
                 next = entry.output().get(chunk).map(|shares| Part::Shares(shares::pack(shares)));
                 chunk += 1;
             }
+            entry.set_fetched();
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
