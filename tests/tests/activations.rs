@@ -43,9 +43,9 @@ pieces = 1
 /// Elements: more than a chunk, so that the sides change roles.
 const ELEMS: usize = 70_000;
 
-/// The measured root mean square may be off the predicted one by this share: it varies by 1/sqrt(2 n) = 0.3 %, a little more
-/// with the errors' distribution.
-const SAMPLING: f64 = 0.03;
+/// The measured root mean square may be off the predicted one by this share: eight standard deviations at this size, for the
+/// roundings are random, and few of the errors make most of it.
+const SAMPLING: f64 = 0.06;
 
 #[test]
 fn one_file_is_an_activation_under_suf_and_onehot_with_its_error_as_predicted() {

@@ -1,6 +1,6 @@
 //! `suf report`: the tables, exports, plots and README figures from records that were made before.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use crate::{error::Error, exports, kernel, records, report};
 
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return report::into_readme(readme, &records, &costs);
     }
     let folder = args.out.clone().unwrap_or(source);
+    fs::create_dir_all(&folder).map_err(|error| Error::write(&folder, error))?;
     exports::write(&folder, &records)?;
     report::write(&folder, &records, &costs)
 }
