@@ -12,7 +12,10 @@ use crate::{
     memory::KeyMemory,
     pack, planes,
     prg::Stream,
-    simd::{BLOCK_BYTES, Level, wide::copy::copy_past_cache},
+    simd::{
+        BLOCK_BYTES, Level,
+        wide::{self, copy::copy_past_cache},
+    },
     tree::{DealtTrees, RightBits, Tree},
 };
 
@@ -22,6 +25,9 @@ pub(crate) const TILE: usize = 256;
 
 /// Bytes of a ring element in a message and in the fields that pack it.
 pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
+
+/// Bytes of a piece of a field in which there are too few cache lines to wait for.
+const SHORT_PIECE: usize = 4096;
 
 const OUT_OF_TURN: BackendError =
     BackendError::Misuse("a message out of turn or of another length than the gate's");
@@ -146,11 +152,22 @@ impl FieldBytes<'_> {
     /// The bytes `range`, which starts at a multiple of 16; `scratch` holds them if they have to be made.
     pub(crate) fn read<'a>(&'a self, range: Range<usize>, scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] {
         match self {
-            Self::Delivered(bytes) => &bytes[range],
+            Self::Delivered(bytes) => {
+                let piece = &bytes[range];
+                if piece.len() <= SHORT_PIECE {
+                    // Read to its end before the processor has seen the stream: the next piece is asked for here.
+                    wide::prefetch(piece, piece.len());
+                }
+                piece
+            }
             Self::Expanded { stream, .. } => {
-                scratch.resize(range.len(), 0);
-                stream.fill(range.start, scratch);
-                scratch
+                let len = range.len();
+                // Kept at its longest: fields of different widths take turns in it.
+                if scratch.len() < len {
+                    scratch.resize(len, 0);
+                }
+                stream.fill(range.start, &mut scratch[..len]);
+                &scratch[..len]
             }
         }
     }

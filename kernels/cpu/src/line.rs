@@ -12,7 +12,10 @@ use crate::{
     columns,
     key::{ChunkKey, KeyWriter, PACKED, TILE, tiles},
     pack,
-    simd::{Kernel, Level, Simd},
+    simd::{
+        Kernel, Level, Simd,
+        wide::line::{self as wide, Picked, Picks},
+    },
 };
 
 /// Ring elements with an opened w: kappa_0, tau_0, tau_1, C_0, C_1, B_01, B_10, B_11.
@@ -191,15 +194,7 @@ pub(crate) struct Opened<'a> {
 /// Opens the masked entries m: both parties' segments of `bits` bits, at most 16, added up.
 pub(crate) fn open_entries(bits: u8, mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
     let mut entries = vec![0; elems];
-    let mut wide = [0; TILE];
-    for range in tiles(elems) {
-        let bytes = pack::packed_bytes(bits.into(), range.start)..pack::packed_bytes(bits.into(), range.end);
-        let wide = &mut wide[..range.len()];
-        pack::unpack_sum(bits.into(), &mine[bytes.clone()], &theirs[bytes], wide);
-        for (entry, wide) in entries[range].iter_mut().zip(wide) {
-            *entry = *wide as u16;
-        }
-    }
+    pack::unpack_words(bits.into(), mine, theirs, &mut entries);
     entries
 }
 
@@ -224,26 +219,74 @@ impl OutputLine {
     /// The message: this party's shares of y_hat, made from its shares of the ring elements in the field `id`. They also
     /// take the place of the wire.
     pub(crate) fn message(&self, key: &ChunkKey, id: FieldId, opened: Opened<'_>) -> Vec<u8> {
-        let (level, elems) = (key.level(), opened.wire.len());
-        let columns_len = count(self.opens_w);
-        let width = columns_len * PACKED;
+        let elems = opened.wire.len();
+        let width = count(self.opens_w) * PACKED;
         let field = key.field(id);
         let mut scratch = Zeroizing::new(Vec::new());
-        let mut columns = Columns::default();
+        let mut output = OutputTile::new(self, key.level());
         let mut message = vec![0; elems * PACKED];
         for range in tiles(elems) {
-            let shares = field.read(range.start * width..range.end * width, &mut scratch);
-            columns::split(shares, &mut columns.0[..columns_len]);
-            let wire = &mut opened.wire[range.clone()];
+            let rows = field.read(range.start * width..range.end * width, &mut scratch);
+            let place = range.start * PACKED..range.end * PACKED;
             let opened = Opened {
-                wire: &mut *wire,
+                wire: &mut opened.wire[range.clone()],
                 entries: &opened.entries[range.clone()],
-                choices: &opened.choices[range.clone()],
+                choices: &opened.choices[range],
             };
-            level.dispatch(Output { line: self, opened, columns: &columns.0 });
-            pack::pack(WIRE.bits().into(), wire, &mut message[range.start * PACKED..range.end * PACKED]);
+            output.share(rows, opened, &mut message[place]);
         }
         message
+    }
+
+    /// Which shares of a row count, for q, w and pos in bits 0, 1 and 2 of `choice`.
+    fn picked(&self, choice: usize) -> Picked {
+        let [q, w, pos] = [choice & 1, choice >> 1 & 1, choice >> 2];
+        if self.opens_w {
+            // B stands for [w, q] with w = q = 0 left out.
+            [Some(0), Some(1 + w), Some(3 + pos), (2 * w + q).checked_sub(1).map(|b| 5 + b)]
+        } else {
+            // B stands for [q] with q = 0 left out.
+            [Some(0), Some(1), Some(2 + pos), q.checked_sub(1).map(|b| 4 + b)]
+        }
+    }
+}
+
+/// Makes one tile's shares of y_hat after another's.
+struct OutputTile<'a> {
+    line: &'a OutputLine,
+    level: Level,
+    /// For wide registers, if they are used.
+    picks: Option<Picks>,
+    columns: Columns,
+}
+
+impl<'a> OutputTile<'a> {
+    fn new(line: &'a OutputLine, level: Level) -> Self {
+        let picks =
+            || Picks::new(count(line.opens_w), line.slopes, line.entry_bits, |choice| line.picked(choice));
+        let picks = if level == Level::Vaes { picks() } else { None };
+        Self { line, level, picks, columns: Columns::default() }
+    }
+
+    /// The shares of the tile whose shares of ring elements are `rows`, also packed into `message`.
+    fn share(&mut self, rows: &[u8], opened: Opened<'_>, message: &mut [u8]) {
+        let Opened { wire, entries, choices } = opened;
+        let columns = count(self.line.opens_w);
+        let whole = if self.picks.is_some() { wire.len() / wide::GROUP * wide::GROUP } else { 0 };
+        let (rows, rows_left) = rows.split_at(whole * columns * PACKED);
+        let (wire, wire_left) = wire.split_at_mut(whole);
+        let (entries, entries_left) = entries.split_at(whole);
+        let (choices, choices_left) = choices.split_at(whole);
+        let (message, message_left) = message.split_at_mut(whole * PACKED);
+        if let Some(picks) = &self.picks {
+            picks.output(wide::Tile { rows, wire, entries, choices, message });
+        }
+        if !wire_left.is_empty() {
+            columns::split(rows_left, &mut self.columns.0[..columns]);
+            let opened = Opened { wire: &mut *wire_left, entries: entries_left, choices: choices_left };
+            self.level.dispatch(Output { line: self.line, opened, columns: &self.columns.0 });
+            pack::pack(WIRE.bits().into(), wire_left, message_left);
+        }
     }
 }
 
@@ -304,5 +347,39 @@ impl Kernel for Output<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         if self.line.opens_w { self.run_line::<true>() } else { self.run_line::<false>() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_agree_at_awkward_sizes() {
+        let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        for (opens_w, entry_bits) in [(true, 12), (false, 13), (true, 16), (false, 3)] {
+            for slopes in [0, 1, MASK] {
+                for n in [1, 7, 8, 9, 100, TILE] {
+                    let line = OutputLine { opens_w, slopes, entry_bits };
+                    let rows: Vec<u8> =
+                        (0..n * count(opens_w) * PACKED).map(|i| (number(i) >> 13) as u8).collect();
+                    let entries: Vec<u16> =
+                        (0..n).map(|i| (number(i) >> 5 & ((1 << entry_bits) - 1)) as u16).collect();
+                    let choices: Vec<u16> =
+                        (0..n).map(|i| (number(i) >> 51) as u16 & 3 | u16::from(!opens_w)).collect();
+                    let made = |level: Level| {
+                        let mut wire: Vec<u64> = (0..n).map(|i| number(n + i) & MASK).collect();
+                        let mut message = vec![0; n * PACKED];
+                        let opened = Opened { wire: &mut wire, entries: &entries, choices: &choices };
+                        OutputTile::new(&line, level).share(&rows, opened, &mut message);
+                        (wire, message)
+                    };
+                    let expected = made(Level::Portable);
+                    for level in Level::ALL.into_iter().filter(|level| level.supported()) {
+                        assert!(made(level) == expected, "{n} elements, {level}, w opened: {opens_w}");
+                    }
+                }
+            }
+        }
     }
 }

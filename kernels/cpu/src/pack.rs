@@ -3,6 +3,9 @@
 //! Eight elements fill `w` whole bytes, so that every offset inside such a group is a constant once `w` is one: each
 //! routine is compiled for every width. Also in this module: the XOR of byte strings, which is how bit planes open.
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::wide::pack as wide;
+
 /// The widest packed value: an element of the wire's ring.
 pub const MAX_WIDTH: u32 = 48;
 
@@ -59,6 +62,34 @@ pub fn unpack_sum(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u64]) {
     let bytes = packed_bytes(width, values.len());
     assert!(mine.len() == bytes && theirs.len() == bytes, "length of a segment");
     by_width!(width, unpack_two(mine, theirs, values));
+}
+
+/// As [`unpack_sum`] for a `width` of at most 16.
+///
+/// # Panics
+/// If `width` is not in 1..=16 or a segment has not [`packed_bytes`] bytes.
+pub fn unpack_words(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u16]) {
+    let bytes = packed_bytes(width, values.len());
+    assert!(mine.len() == bytes && theirs.len() == bytes, "length of a segment");
+    assert!((1..=u16::BITS).contains(&width), "a word has 1 to 16 bits");
+    #[cfg(target_arch = "x86_64")]
+    if wide::unpack_words(width, mine, theirs, values) {
+        return;
+    }
+    unpack_words_portable(width, mine, theirs, values);
+}
+
+fn unpack_words_portable(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u16]) {
+    /// Numbers that are unpacked at a time, whole groups.
+    const PIECE: usize = 32 * GROUP;
+    let mut sums = [0; PIECE];
+    let bytes = packed_bytes(width, PIECE);
+    for ((values, mine), theirs) in values.chunks_mut(PIECE).zip(mine.chunks(bytes)).zip(theirs.chunks(bytes))
+    {
+        let sums = &mut sums[..values.len()];
+        unpack_sum(width, mine, theirs, sums);
+        values.iter_mut().zip(sums).for_each(|(value, sum)| *value = *sum as u16);
+    }
 }
 
 /// Opens additive shares of which this party has kept its own unpacked: adds the segment's to them mod 2^`width`.
@@ -227,6 +258,27 @@ mod tests {
             let mut onto = a.clone();
             add_unpacked(width, &segments[1], &mut onto);
             assert!(onto == sums, "{width} bits, onto the other share");
+        }
+    }
+
+    #[test]
+    fn words_are_opened_as_wider_values_are() {
+        for width in 1..=16 {
+            for elems in [0, 1, 15, 16, 17, 256, 1001] {
+                let mut segments = [vec![0; packed_bytes(width, elems)], vec![0; packed_bytes(width, elems)]];
+                pack(width, &values(1, elems), &mut segments[0]);
+                pack(width, &values(2, elems), &mut segments[1]);
+                let mut expected = vec![0; elems];
+                unpack_sum(width, &segments[0], &segments[1], &mut expected);
+                for unpack in [unpack_words, unpack_words_portable] {
+                    let mut words = vec![0u16; elems];
+                    unpack(width, &segments[0], &segments[1], &mut words);
+                    assert!(
+                        words.iter().zip(&expected).all(|(word, sum)| u64::from(*word) == *sum),
+                        "{width} bits, {elems} elements"
+                    );
+                }
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     Digits,
     digit::{self, Place},
-    state,
+    row, state,
 };
 use crate::{
     key::{ChunkKey, TILE, tiles},
@@ -160,8 +160,7 @@ impl OnehotEval {
 
     /// This party's shares of the combined state of two lower digits: a row of its table.
     fn share_combined(&self, table: FieldId) -> Vec<u8> {
-        const BYTES: usize = 3 * COMBINE_ROWS / 8;
-        self.look_up::<BYTES, 3, COMBINE_ROWS>(table, state::LOWER)
+        self.look_up::<3, COMBINE_ROWS>(table, state::LOWER)
     }
 
     /// Puts the combined state in the place of the two.
@@ -176,8 +175,8 @@ impl OnehotEval {
     /// This party's shares of w and pos: a row of its table.
     fn share_choice(&self, table: FieldId) -> Vec<u8> {
         match self.gate.select_rows() {
-            128 => self.look_up::<32, 2, 128>(table, 0),
-            16 => self.look_up::<4, 2, 16>(table, 0),
+            128 => self.look_up::<2, 128>(table, 0),
+            16 => self.look_up::<2, 16>(table, 0),
             _ => unreachable!("a table of w and pos has 16 or 128 rows"),
         }
     }
@@ -189,28 +188,27 @@ impl OnehotEval {
         line.message(&self.key, self.gate.ring_elements(), opened)
     }
 
-    /// For every element, the bits of `OUTPUTS` tables of `ROWS` rows, `BYTES` bytes in all, that stand in the row which the
-    /// public state selects, from its bit `at` on; as planes of the message.
-    fn look_up<const BYTES: usize, const OUTPUTS: usize, const ROWS: usize>(
-        &self,
-        table: FieldId,
-        at: u8,
-    ) -> Vec<u8> {
+    /// For every element, the bits of `OUTPUTS` tables of `ROWS` rows that stand in the row which the public state selects,
+    /// from its bit `at` on; as planes of the message.
+    fn look_up<const OUTPUTS: usize, const ROWS: usize>(&self, table: FieldId, at: u8) -> Vec<u8> {
+        let width = OUTPUTS * ROWS / 8;
         let elems = self.elems();
         let plane_bytes = elems.div_ceil(8);
         let mut message = vec![0; OUTPUTS * plane_bytes];
         let table = self.key.field(table);
         let mut scratch = Zeroizing::new(Vec::new());
-        let mut words = Zeroizing::new([0u16; TILE]);
         for range in tiles(elems) {
-            let tables = table.read(range.start * BYTES..range.end * BYTES, &mut scratch);
-            let tables = tables.as_chunks::<BYTES>().0;
-            for ((word, table), state) in words.iter_mut().zip(tables).zip(&self.states[range.clone()]) {
-                let row = usize::from(state >> at) % ROWS;
-                let bit = |output: usize| u16::from(table[output * ROWS / 8 + row / 8] >> (row % 8) & 1);
-                *word = (0..OUTPUTS).fold(0, |word, output| word | bit(output) << output);
-            }
-            planes::from_words(&words[..range.len()], &mut message, plane_bytes, range.start / 8);
+            let tables = table.read(range.start * width..range.end * width, &mut scratch);
+            let (states, first) = (&self.states[range.clone()], range.start / 8);
+            row::read::<OUTPUTS, ROWS>(
+                self.key.level(),
+                tables,
+                states,
+                at,
+                &mut message,
+                plane_bytes,
+                first,
+            );
         }
         message
     }

@@ -3,6 +3,7 @@
 mod deal;
 mod digit;
 mod eval;
+mod row;
 mod truth;
 
 use suf_gate::{

@@ -12,6 +12,9 @@ use zeroize::DefaultIsZeroes;
 #[cfg(target_arch = "x86_64")]
 use zeroize::Zeroizing;
 
+#[cfg(target_arch = "x86_64")]
+use super::prefetch;
+
 use crate::lookup::Sums;
 #[cfg(target_arch = "x86_64")]
 use crate::lookup::{COUNTED_AT, ENTRIES_AT};
@@ -25,6 +28,10 @@ const MAX_BITS: u8 = 12;
 /// Elements that are transposed together: the lanes of a register.
 #[cfg(target_arch = "x86_64")]
 const GROUP: usize = 16;
+
+/// How many bytes ahead a key is asked for.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 4096;
 
 /// Bytes of a register.
 const WIDE: usize = 64;
@@ -153,6 +160,7 @@ fn read<const DWORDS: usize, const DIGITS: usize>(
 ) {
     let mut words = Zeroizing::new([Line::default(); DWORDS]);
     for ((hot, places), out) in hot.chunks_exact(4 * DWORDS * GROUP).zip(places).zip(out) {
+        prefetch(hot, AHEAD);
         turn::<DWORDS>(hot, places, &mut words);
         // SAFETY: the array is half a register long.
         let by = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(places.as_ptr().cast()) });
