@@ -268,9 +268,12 @@ pub(crate) fn notes(records: &[Record]) -> Vec<String> {
     for record in records.iter().filter(|record| record.protocol == "suf-lut") {
         let gate =
             gates::file(&record.gate).and_then(|file| gates::gate(&file, suf_gate::Protocol::SufLut, None));
-        if let Ok(Some(caveat)) = gate.map(|gate| gates::caveat(&gate)) {
-            notes.insert(format!("{}: {caveat}.", record.gate));
-        }
+        let caveat = match gate.map(|gate| gates::caveat(&gate)) {
+            Ok(Some(caveat)) => caveat,
+            // Of a user's file, which need not be there any more.
+            _ => "suf-lut is a table on the low bits of x, right only near 0".to_owned(),
+        };
+        notes.insert(format!("{}: {caveat}.", record.gate));
     }
     let mut notes: Vec<_> = notes.into_iter().collect();
     if records.iter().any(|record| record.link_kind == "shaped") {
@@ -347,6 +350,8 @@ mod tests {
         let table = figures(&records, Style::Markdown).to_string();
         assert!(table.contains("suf-lut *") && table.starts_with("| model"), "{table}");
         assert!(notes(&records)[0].contains("|x| < 1/32"));
+        let own = [Record { gate: "my-own".into(), ..example("suf-lut", "loopback") }];
+        assert!(notes(&own)[0].starts_with("my-own: suf-lut is a table"), "{:?}", notes(&own));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// One tensor of this many elements, instead of model rows [default: as many as --inputs has].
     #[arg(long, requires = "gate", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     elements: Option<u64>,
-    /// The gate of --elements: a built-in name, or the path of a gate file.
+    /// The gate of --elements: a built-in name, or the path of a gate file or operator specification.
     #[arg(long)]
     gate: Option<String>,
     /// Shape of the protocols that have several, as the gate file names it.

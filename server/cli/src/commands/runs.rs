@@ -21,7 +21,7 @@ pub(crate) struct RunArgs {
     /// Protocol.
     #[arg(long)]
     protocol: Protocol,
-    /// Gate: a built-in name, or the path of a gate file.
+    /// Gate: a built-in name, or the path of a gate file or operator specification.
     #[arg(long)]
     gate: String,
     /// Shape of the protocol, as the gate file names it.
