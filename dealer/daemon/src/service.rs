@@ -1,11 +1,9 @@
 //! The control API of the dealer.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Instant};
 
 use suf_control::v1;
+use suf_link::Identity;
 use tonic::{Request, Response, Status};
 
 use crate::Dealer;
@@ -21,17 +19,14 @@ const MOST_BATCHES: u32 = 1000;
 pub struct DealerService {
     dealer: Arc<Dealer>,
     started: Instant,
-    certificate_expires_unix_s: i64,
+    identity: Identity,
 }
 
 impl DealerService {
-    /// A service for `dealer`, whose certificate is good for `days_left` days more.
+    /// A service for `dealer`, which shows `identity`.
     #[must_use]
-    pub fn new(dealer: Arc<Dealer>, days_left: u64) -> Self {
-        const DAY_S: u64 = 86_400;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let certificate_expires_unix_s = (now_s + days_left * DAY_S).cast_signed();
-        Self { dealer, started: Instant::now(), certificate_expires_unix_s }
+    pub fn new(dealer: Arc<Dealer>, identity: Identity) -> Self {
+        Self { dealer, started: Instant::now(), identity }
     }
 }
 
@@ -50,7 +45,7 @@ impl v1::dealer_server::Dealer for DealerService {
             elements_dealt: totals.elements_dealt,
             bytes_shipped: totals.bytes_shipped,
             active_batches: totals.active_batches,
-            certificate_expires_unix_s: self.certificate_expires_unix_s,
+            certificate_expires_unix_s: self.identity.expires_unix_s(),
         }))
     }
 

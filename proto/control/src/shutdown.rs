@@ -1,6 +1,7 @@
-//! Signals: the first SIGTERM or SIGINT ends runs cleanly, the second ends the process at once.
+//! Signals: the first SIGTERM or SIGINT ends runs cleanly, the second ends the process at once; SIGHUP has the certificate
+//! read anew.
 
-use std::{io, process};
+use std::{io, process, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,24 @@ pub fn on_signals() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     tokio::spawn(obey(signals, token.clone(), |status| process::exit(status)));
     Ok(token)
+}
+
+/// A day: how often a daemon looks at what changes by the day.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Calls `reload` on every SIGHUP, and `daily` once a day. Must be called inside a tokio runtime.
+pub fn on_hangup(reload: impl Fn() + Send + 'static, daily: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut days = tokio::time::interval_at(tokio::time::Instant::now() + DAY, DAY);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = hangup.recv() => reload(),
+                _ = days.tick() => daily(),
+            }
+        }
+    });
+    Ok(())
 }
 
 struct Signals {

@@ -119,11 +119,10 @@ impl Host {
         })
     }
 
-    /// When this party's certificate ends, to the day.
+    /// When this party's certificate ends, in seconds since the Unix epoch.
     #[must_use]
     pub fn certificate_expires_unix_s(&self) -> i64 {
-        const DAY_S: u64 = 86_400;
-        (crate::ledger::unix_ms() / 1000 + self.parts.identity.days_left() * DAY_S).cast_signed()
+        self.parts.identity.expires_unix_s()
     }
 
     pub(crate) fn peer(&self) -> &PeerLink {

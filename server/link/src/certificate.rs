@@ -51,6 +51,11 @@ impl Validity {
     }
 }
 
+/// The public key of a certificate, as it stands there: algorithm and key.
+pub(crate) fn public_key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, String> {
+    Ok(parse(certificate)?.public_key().raw.to_vec())
+}
+
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| format!("no X.509 certificate: {error}"))?;

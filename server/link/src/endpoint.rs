@@ -32,6 +32,7 @@ pub struct Endpoint {
     settings: Settings,
     kind: LinkKind,
     shaped: Option<Arc<ShapedSocket>>,
+    identity: Identity,
 }
 
 impl Endpoint {
@@ -92,7 +93,7 @@ impl Endpoint {
         let runtime = Arc::new(TokioRuntime);
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
             .map_err(failed)?;
-        Ok(Self { inner, client, settings, kind, shaped })
+        Ok(Self { inner, client, settings, kind, shaped, identity: identity.clone() })
     }
 
     /// The address bound.
@@ -121,7 +122,7 @@ impl Endpoint {
     /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a
     /// task of its own, so that a slow one holds up nobody.
     pub async fn incoming(&self) -> Option<Incoming> {
-        Some(Incoming { inner: self.inner.accept().await? })
+        Some(Incoming { inner: self.inner.accept().await?, identity: self.identity.clone() })
     }
 
     /// The next caller, established, if its certificate's role is among `admitted`. For listeners with one caller; see
@@ -155,7 +156,7 @@ impl Endpoint {
         })?;
         let established = async {
             let inner = calling.await.map_err(|error| remote.lost(error, false))?;
-            let role = admit(&inner, &remote, &[expected])?;
+            let role = admit(&inner, &remote, &[expected], &self.identity)?;
             welcomed(&inner, &remote).await?;
             Ok(Connection::new(inner, role))
         };
@@ -173,6 +174,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Incoming {
     inner: quinn::Incoming,
+    identity: Identity,
 }
 
 impl Incoming {
@@ -190,7 +192,7 @@ impl Incoming {
         let remote = Remote { role: None, addr: self.inner.remote_address() };
         let established = async {
             let inner = self.inner.await.map_err(|error| remote.lost(error, false))?;
-            let role = admit(&inner, &remote, admitted)?;
+            let role = admit(&inner, &remote, admitted, &self.identity)?;
             welcome(&inner, &Remote { role: Some(role), addr: remote.addr }).await?;
             Ok(Connection::new(inner, role))
         };
@@ -198,15 +200,27 @@ impl Incoming {
     }
 }
 
-/// Reads the role from the other side's certificate and closes the connection if it is not among `admitted`.
-fn admit(inner: &quinn::Connection, remote: &Remote, admitted: &[Role]) -> Result<Role, LinkError> {
+/// Reads the role from the other side's certificate and closes the connection if it is not among `admitted`, or if the
+/// certificate's key is our own: a dealer that is also a party would know everything.
+fn admit(
+    inner: &quinn::Connection,
+    remote: &Remote,
+    admitted: &[Role],
+    own: &Identity,
+) -> Result<Role, LinkError> {
     let identity = inner.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let found = match identity.as_ref().and_then(|chain| chain.first()) {
-        Some(certificate) => role_of(certificate),
-        None => Err("no certificate".into()),
-    };
+    let certificate = identity.as_ref().and_then(|chain| chain.first());
+    let found = certificate.map_or_else(|| Err("no certificate".into()), role_of);
     match found {
-        Ok(role) if admitted.contains(&role) => Ok(role),
+        Ok(role) if admitted.contains(&role) => {
+            if certificate.is_some_and(|certificate| own.has_key_of(certificate)) {
+                let reason =
+                    b"your certificate has the private key of ours; each role needs a key of its own";
+                inner.close(code::ROLE, reason);
+                return Err(LinkError::SharedKey { remote: remote.addr.to_string() });
+            }
+            Ok(role)
+        }
         other => {
             let found = other.map_or_else(|problem| problem, |role| role.to_string());
             let wanted = admitted.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");

@@ -73,6 +73,14 @@ pub enum LinkError {
         /// What the certificate says.
         found: String,
     },
+    /// The certificate is good, but its key is ours.
+    #[error(
+        "{remote}: its certificate has the private key of ours; whoever has both is both, so issue each role a key of its own"
+    )]
+    SharedKey {
+        /// The other side.
+        remote: String,
+    },
     /// The other side closed the connection and said why.
     #[error("{remote}: closed the connection: {reason}")]
     Closed {
@@ -126,7 +134,8 @@ impl LinkError {
             | Self::Profile { .. }
             | Self::Untrusted { .. }
             | Self::Version { .. }
-            | Self::Role { .. } => Fault::Config,
+            | Self::Role { .. }
+            | Self::SharedKey { .. } => Fault::Config,
             Self::Unreachable { fault, .. }
             | Self::Closed { fault, .. }
             | Self::Lost { fault, .. }

@@ -3,22 +3,24 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
-use rustls::client::{ClientConfig, Resumption};
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, version};
+use rustls::{RootCertStore, SignatureScheme, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use suf_wire::Role;
 use zeroize::Zeroizing;
 
-use crate::certificate::{Validity, role_of};
+use crate::certificate::{Validity, public_key_of, role_of};
 use crate::error::LinkError;
 use crate::pki::unread;
 
@@ -65,15 +67,26 @@ impl IdentityFiles {
     }
 }
 
-/// Who this process is: a certificate with a role, its key, and the authority that both sides trust.
+/// Who this process is: a certificate with a role, its key, and the authority that both sides trust. Clones share the
+/// certificate, so that [`Identity::reload`] replaces it for all of them, and for all TLS settings made from them.
 #[derive(Clone)]
 pub struct Identity {
     role: Role,
-    ends: SystemTime,
-    certified: Arc<CertifiedKey>,
+    files: Arc<IdentityFiles>,
+    shown: Arc<Shown>,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
     reset: hmac::Key,
+}
+
+/// The certificate that is shown in handshakes from now on.
+struct Shown(RwLock<Own>);
+
+/// A certificate with its key.
+#[derive(Clone)]
+struct Own {
+    ends: SystemTime,
+    certified: Arc<CertifiedKey>,
 }
 
 impl Identity {
@@ -84,6 +97,7 @@ impl Identity {
     /// [`LinkError::Certificate`] names the file and what to do.
     pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, LinkError> {
         let wrong = |path: &Path, problem: String| LinkError::Certificate { path: path.to_owned(), problem };
+        let files = IdentityFiles { ca: ca.into(), cert: certificate.into(), key: key.into() };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
 
         let mut roots = RootCertStore::empty();
@@ -92,25 +106,52 @@ impl Identity {
             check_life(ca, life)?;
             roots.add(root).map_err(|error| wrong(ca, error.to_string()))?;
         }
-
-        let chain = certificates(certificate)?;
-        // `certificates` gives at least one.
-        let (role, life) = role_of(&chain[0])
-            .and_then(|role| Ok((role, Validity::of(&chain[0])?)))
-            .map_err(|problem| wrong(certificate, problem))?;
-        check_life(certificate, life)?;
-        let private = private_key(key)?;
-        let reset = reset_key(&private);
-        let certified = CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                wrong(key, format!("is not the key of {}", certificate.display()))
-            }
-            other => wrong(key, other.to_string()),
-        })?;
-        let identity =
-            Self { role, ends: life.ends, certified: certified.into(), roots: roots.into(), provider, reset };
-        identity.check_authority(ca, certificate)?;
+        let roots = Arc::new(roots);
+        let (role, own, reset) = Own::load(&files, &roots, &provider)?;
+        let shown = Arc::new(Shown(RwLock::new(own)));
+        let identity = Self { role, files: files.into(), shown, roots, provider, reset };
+        identity.warn_of_end();
         Ok(identity)
+    }
+
+    /// Reads our certificate and key anew, for rotation without downtime: the next handshake shows them, connections that
+    /// exist go on. The authority stays as it was read at the start. Nothing changes on an error.
+    ///
+    /// # Errors
+    /// As [`Identity::load`], and when the new certificate is for another role.
+    pub fn reload(&self) -> Result<(), LinkError> {
+        let (role, own, _) = Own::load(&self.files, &self.roots, &self.provider)?;
+        if role != self.role {
+            let problem = format!("is now a certificate for {role}, but this process is {}", self.role);
+            return Err(LinkError::Certificate { path: self.files.cert.clone(), problem });
+        }
+        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = own;
+        self.warn_of_end();
+        Ok(())
+    }
+
+    /// Writes a warning to the log if our certificate ends within 14 days.
+    pub fn warn_of_end(&self) {
+        if let Some(warning) = self.warning() {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// What is to be said about our certificate's end, from 14 days before it.
+    pub fn warning(&self) -> Option<String> {
+        let days = self.days_left();
+        let certificate = self.files.cert.display();
+        (days < WARN_DAYS).then(|| {
+            format!(
+                "the certificate {certificate} ends in {days} days; issue a new one with `suf pki issue`, put it in its place and send SIGHUP"
+            )
+        })
+    }
+
+    /// Our certificate's end, in seconds since the Unix epoch.
+    pub fn expires_unix_s(&self) -> i64 {
+        let since = self.shown.now().ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
     /// [`Identity::load`] of `ca.pem`, `NAME.pem` and `NAME.key` in one folder.
@@ -146,7 +187,7 @@ impl Identity {
 
     /// Whole days until our certificate ends.
     pub fn days_left(&self) -> u64 {
-        days_until(self.ends)
+        days_until(self.shown.now().ends)
     }
 
     /// TLS settings of a gRPC listener: TLS 1.3, HTTP/2, a certificate of our authority demanded from every caller. The
@@ -175,7 +216,7 @@ impl Identity {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&version::TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(self.certified.clone())));
+            .with_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![alpn.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -187,27 +228,84 @@ impl Identity {
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&version::TLS13])?
             .with_root_certificates(self.roots.clone())
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(
-                self.certified.clone(),
-            )));
+            .with_client_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![alpn.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(config)
     }
 
-    /// Our own authority must accept our own certificate: else every other side would refuse it, and say so less clearly.
-    fn check_authority(&self, ca: &Path, certificate: &Path) -> Result<(), LinkError> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
-            .build()
-            .map_err(|error| LinkError::Certificate { path: ca.to_owned(), problem: error.to_string() })?;
-        // `load` put at least one certificate there.
-        let (own, between) = (&self.certified.cert[0], &self.certified.cert[1..]);
-        let now = rustls_pki_types::UnixTime::now();
-        verifier.verify_client_cert(own, between, now).map_err(|error| LinkError::Certificate {
-            path: certificate.to_owned(),
-            problem: format!("is not accepted by the authority {}: {error}", ca.display()),
+    /// Whether `certificate` has the key of ours: then two roles share what must be one role's alone.
+    pub(crate) fn has_key_of(&self, certificate: &CertificateDer<'_>) -> bool {
+        let own = self.shown.now();
+        // `Own::load` put at least one certificate there.
+        match (public_key_of(&own.certified.cert[0]), public_key_of(certificate)) {
+            (Ok(ours), Ok(theirs)) => ours == theirs,
+            // What cannot be read has no role, and is not admitted.
+            _ => false,
+        }
+    }
+}
+
+impl Own {
+    /// Reads `files` and checks that they fit, are in date, and are accepted by the authority.
+    fn load(
+        files: &IdentityFiles,
+        roots: &Arc<RootCertStore>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<(Role, Self, hmac::Key), LinkError> {
+        let wrong = |path: &Path, problem: String| LinkError::Certificate { path: path.to_owned(), problem };
+        let IdentityFiles { ca, cert, key } = files;
+        let chain = certificates(cert)?;
+        // `certificates` gives at least one.
+        let (role, life) = role_of(&chain[0])
+            .and_then(|role| Ok((role, Validity::of(&chain[0])?)))
+            .map_err(|problem| wrong(cert, problem))?;
+        check_life(cert, life)?;
+        let private = private_key(key)?;
+        let reset = reset_key(&private);
+        let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => wrong(key, format!("is not the key of {}", cert.display())),
+            other => wrong(key, other.to_string()),
         })?;
-        Ok(())
+        // Our own authority must accept our own certificate: else every other side would refuse it, and say so less
+        // clearly.
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| wrong(ca, error.to_string()))?;
+        let now = rustls_pki_types::UnixTime::now();
+        verifier.verify_client_cert(&certified.cert[0], &certified.cert[1..], now).map_err(|error| {
+            wrong(cert, format!("is not accepted by the authority {}: {error}", ca.display()))
+        })?;
+        Ok((role, Self { ends: life.ends, certified: certified.into() }, reset))
+    }
+}
+
+impl Shown {
+    fn now(&self) -> Own {
+        // A certificate is put in whole, whatever happened to who put it.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.now().certified)
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.now().certified)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shown")
     }
 }
 
@@ -245,14 +343,10 @@ fn check_life(path: &Path, life: Validity) -> Result<(), LinkError> {
     let now = SystemTime::now();
     let wrong = |problem: &str| LinkError::Certificate { path: path.to_owned(), problem: problem.into() };
     if now >= life.ends {
-        return Err(wrong("has expired; issue a new one with `suf pki`"));
+        return Err(wrong("has expired; issue a new one with `suf pki issue`"));
     }
     if now < life.begins {
         return Err(wrong("is not valid yet; is this host's clock right?"));
-    }
-    let days = days_until(life.ends);
-    if days < WARN_DAYS {
-        tracing::warn!(certificate = %path.display(), days, "certificate ends soon; issue a new one with `suf pki`");
     }
     Ok(())
 }

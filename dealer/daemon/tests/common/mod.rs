@@ -78,7 +78,7 @@ impl World {
 
     /// The newest batch, as operators see it, once it is over.
     pub(crate) async fn newest(&self) -> v1::Batch {
-        let service = DealerService::new(Arc::clone(&self.dealer), 365);
+        let service = DealerService::new(Arc::clone(&self.dealer), identity(&self.folder, Role::Dealer));
         loop {
             let request = tonic::Request::new(v1::ListBatchesRequest { limit: 1 });
             let reply = service.list_batches(request).await.expect("a list");
@@ -189,8 +189,12 @@ impl Backend for Broken {
     }
 }
 
+fn identity(folder: &tempfile::TempDir, role: Role) -> Identity {
+    Identity::load_from(folder.path(), role.name()).expect("a certificate for every role")
+}
+
 fn bind(folder: &tempfile::TempDir, role: Role) -> Endpoint {
-    let identity = Identity::load_from(folder.path(), role.name()).expect("a certificate for every role");
     let profile = LinkProfile::built_in("loopback").expect("a built-in profile");
-    Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, &profile, false).expect("a socket")
+    Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &identity(folder, role), &profile, false)
+        .expect("a socket")
 }

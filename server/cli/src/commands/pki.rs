@@ -11,6 +11,7 @@ use crate::error::Error;
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     Init(InitArgs),
+    Issue(IssueArgs),
 }
 
 /// Make an authority, and a certificate and key for each role: dealer, party0, party1, operator, client, observer.
@@ -36,9 +37,50 @@ pub(crate) struct InitArgs {
     json: bool,
 }
 
+/// Make one more certificate and key of an authority, to replace one that ends or to add a client.
+///
+/// To renew a daemon's: put the two new files in the place of its old ones and send it SIGHUP; connections go on.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  suf pki issue pki dealer --name dealer-next --hosts dealer.lan,10.0.0.3")]
+pub(crate) struct IssueArgs {
+    /// Folder of the authority: ca.pem and ca.key.
+    folder: PathBuf,
+    /// The role: dealer, party0, party1, operator, client or observer.
+    #[arg(value_parser = role)]
+    role: Role,
+    /// Name of the files, NAME.pem and NAME.key, which must not exist yet.
+    #[arg(long)]
+    name: String,
+    /// Names and addresses of the role's host [default: localhost].
+    #[arg(long, value_delimiter = ',', value_name = "HOST")]
+    hosts: Vec<String>,
+}
+
+fn role(name: &str) -> Result<Role, String> {
+    Role::from_name(name).ok_or_else(|| {
+        let known = Role::ALL.map(|role| role.name()).join(", ");
+        format!("{name:?} is no role: it is one of {known}")
+    })
+}
+
 /// Runs the command.
 pub(crate) fn run(command: &Command) -> Result<(), Error> {
-    let Command::Init(args) = command;
+    match command {
+        Command::Init(args) => init(args),
+        Command::Issue(args) => issue(args),
+    }
+}
+
+fn issue(args: &IssueArgs) -> Result<(), Error> {
+    let pki = Pki::open(&args.folder).map_err(Error::usage)?;
+    pki.issue(args.role, &args.name, &args.hosts).map_err(Error::usage)?;
+    let file = |ending: &str| args.folder.join(format!("{}.{ending}", args.name)).display().to_string();
+    println!("{}, {}: for the {} alone", file("pem"), file("key"), args.role);
+    Ok(())
+}
+
+fn init(args: &InitArgs) -> Result<(), Error> {
     let hosts = [(Role::Dealer, &args.dealer), (Role::Party0, &args.party0), (Role::Party1, &args.party1)];
     let hosts: BTreeMap<_, _> = hosts.into_iter().map(|(role, names)| (role, names.clone())).collect();
     Pki::create(&args.folder, &hosts).map_err(Error::usage)?;

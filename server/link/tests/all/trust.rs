@@ -198,6 +198,80 @@ fn a_certificate_out_of_date_is_refused() {
     assert!(made("early", 2090, 2091).contains("not valid yet"));
 }
 
+/// A certificate for `role` in `folder`, with the key of `key_of` or one of its own, good for so many days.
+fn issue(folder: &TempDir, name: &str, role: Role, key_of: Option<&str>, days: u64) {
+    let path = |file: &str| folder.path().join(file);
+    let read = |file: &str| fs::read_to_string(path(file)).expect("reads");
+    let key = rcgen::KeyPair::from_pem(&read("ca.key")).expect("a key");
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("an authority");
+    let mut params = rcgen::CertificateParams::new(vec![role.name().to_owned()]).expect("a name");
+    let uri = format!("suf:role/{role}").try_into().expect("ASCII");
+    params.subject_alt_names.push(rcgen::SanType::URI(uri));
+    let now = std::time::SystemTime::now();
+    params.not_before = (now - std::time::Duration::from_secs(3600)).into();
+    params.not_after = (now + std::time::Duration::from_secs(days * 86_400 + 3600)).into();
+    let own = match key_of {
+        Some(other) => rcgen::KeyPair::from_pem(&read(&format!("{other}.key"))).expect("a key"),
+        None => rcgen::KeyPair::generate().expect("a key"),
+    };
+    let certificate = params.signed_by(&own, &issuer).expect("signs");
+    fs::write(path(&format!("{name}.pem")), certificate.pem()).expect("writes");
+    fs::write(path(&format!("{name}.key")), own.serialize_pem()).expect("writes");
+    let private = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(path(&format!("{name}.key")), private).expect("changes the mode");
+}
+
+#[tokio::test]
+async fn a_key_shared_by_two_roles_is_refused_by_both() {
+    let folder = authority();
+    issue(&folder, "party0", Role::Party0, Some("party1"), 365);
+    let caller = endpoint(&folder, Role::Party0, &profile(), false);
+    let listener = endpoint(&folder, Role::Party1, &profile(), false);
+    let (calling, called) = attempt(&caller, &listener, "party1", Role::Party1).await;
+    for error in [calling.expect_err("the same key"), called.expect_err("the same key")] {
+        assert_eq!(error.fault(), Fault::Config, "{error}");
+        assert!(error.to_string().contains("private key of ours"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_without_a_restart() {
+    let folder = authority();
+    let identity = Identity::load_from(folder.path(), "party1").expect("an identity");
+    assert_eq!(identity.warning(), None);
+    let before = identity.expires_unix_s();
+    let listener = Endpoint::bind(ANY_PORT, &identity, &profile(), false).expect("an endpoint");
+    let caller = endpoint(&folder, Role::Party0, &profile(), false);
+    let addr = listener.local_addr().expect("bound");
+    let (calling, called) =
+        tokio::join!(caller.connect(addr, "party1", Role::Party1), listener.accept(&[Role::Party0]));
+    let (old_calling, old_called) = (calling.expect("calls"), called.expect("is called"));
+
+    // What does not fit is not taken.
+    fs::copy(folder.path().join("party0.pem"), folder.path().join("party1.pem")).expect("copies");
+    identity.reload().expect_err("another's certificate");
+    assert_eq!(identity.expires_unix_s(), before);
+
+    issue(&folder, "party1", Role::Party1, None, 3);
+    identity.reload().expect("a new certificate");
+    assert!(identity.expires_unix_s() < before);
+    let warning = identity.warning().expect("it ends in three days");
+    assert!(warning.contains("party1.pem ends in 3 days"), "{warning}");
+
+    let (calling, called) = attempt(&caller, &listener, "party1", Role::Party1).await;
+    calling.expect("the new certificate is good");
+    called.expect("the new certificate is good");
+    assert!(old_calling.ended().is_none() && old_called.ended().is_none(), "connections go on");
+    let mut stream = old_calling.open::<PeerMessage>().await.expect("opens");
+    let answer = async {
+        let mut there = old_called.accept::<PeerMessage>().await.expect("accepts");
+        there.greet(Role::Party1, "listener").await
+    };
+    let (here, there) = tokio::join!(stream.greet(Role::Party0, "caller"), answer);
+    here.expect("the old connection works");
+    there.expect("the old connection works");
+}
+
 #[test]
 fn grpc_settings_demand_certificates_and_tls_1_3() {
     let folder = authority();
