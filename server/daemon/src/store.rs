@@ -20,6 +20,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use bytes::Bytes;
 use suf_wire::{BatchId, wiped};
 
+use crate::mark;
+
 /// Folder of the spool files in the state directory.
 pub const SPOOL: &str = "spool";
 
@@ -87,6 +89,9 @@ impl KeyStore {
         fs::create_dir_all(&spool).map_err(failed("made"))?;
         for entry in fs::read_dir(&spool).map_err(failed("read"))? {
             let file = entry.map_err(failed("read"))?.path();
+            if file.ends_with(mark::FILE) {
+                continue;
+            }
             fs::remove_file(file).map_err(failed("emptied"))?;
         }
         Ok(Self { spool, memory_limit, memory_used: Arc::default() })
