@@ -1,5 +1,7 @@
 //! Tests of the whole. The library holds the simulated world; the tests stand in `tests/`.
 
+pub mod dealer;
+pub mod decoders;
 pub mod inputs;
 pub mod npy;
 pub mod processes;

@@ -17,6 +17,8 @@ pub struct Hosts {
     program: PathBuf,
     folder: TempDir,
     daemons: Vec<Daemon>,
+    /// What the daemons log, if not what they are told to by the environment.
+    filter: Option<&'static str>,
 }
 
 struct Daemon {
@@ -45,16 +47,49 @@ impl Hosts {
     /// When one does not start.
     #[must_use]
     pub fn start_with(program: &Path, change: impl Fn(&str, String) -> String) -> Self {
+        let mut hosts = Self::prepare(program);
+        hosts.start_daemons(change);
+        hosts
+    }
+
+    /// A folder with certificates, and no daemon yet.
+    ///
+    /// # Panics
+    /// When certificates cannot be made.
+    #[must_use]
+    pub fn prepare(program: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut hosts = Self { program: program.to_owned(), folder, daemons: Vec::new() };
+        let hosts = Self { program: program.to_owned(), folder, daemons: Vec::new(), filter: None };
         let made = hosts.suf(&["pki", "init", "pki"]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        for name in NAMES {
-            let config = change(name, hosts.config(name));
-            let daemon = hosts.launch(name, &config);
-            hosts.daemons.push(daemon);
-        }
         hosts
+    }
+
+    /// Sets what daemons that are started from now on log: a filter as in `RUST_LOG`.
+    #[must_use]
+    pub fn logging(mut self, filter: &'static str) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Starts all three, with each configuration changed by `change`, which is given the daemon's name.
+    ///
+    /// # Panics
+    /// When one does not start.
+    pub fn start_daemons(&mut self, change: impl Fn(&str, String) -> String) {
+        for name in NAMES {
+            let config = change(name, self.config(name));
+            let daemon = self.launch(name, &config);
+            self.daemons.push(daemon);
+        }
+    }
+
+    /// The process id of a daemon.
+    ///
+    /// # Panics
+    /// When there is no such daemon.
+    pub fn pid(&mut self, name: &str) -> u32 {
+        self.daemon_mut(name).child.id()
     }
 
     /// Runs `suf` with `arguments` in the folder, to its end.
@@ -163,8 +198,11 @@ impl Hosts {
         fs::write(folder.join(&file), config).expect("the folder is writable");
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{name}.log")));
         let role = if name == "dealer" { "dealer" } else { "party" };
-        let mut child = self
-            .command(&[role, "--config", &file, "--until-stdin-closes"])
+        let mut command = self.command(&[role, "--config", &file, "--until-stdin-closes"]);
+        if let Some(filter) = self.filter {
+            command.env("RUST_LOG", filter);
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log.expect("the folder is writable"))

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     path::Path,
-    process::{Child, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -36,7 +36,8 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
 
     let file = GateFile::builtin("gelu").expect("built in");
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
-    let mut hosts = Hosts::start(Path::new(PROGRAM));
+    let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging("info,suf_server::captured=trace");
+    hosts.start_daemons(|_, config| config);
     let x = inputs::awkward(&gate, ELEMS, seed);
     npy::write_i64(&hosts.folder().join("x.npy"), &x);
 
@@ -67,6 +68,23 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
         assert!(burnt.len() > crashes, "{name} burnt only {} batches", burnt.len());
         assert_eq!(batches.len(), burnt.len(), "{name} burnt a batch twice");
     }
+    check_from_outside(&hosts);
+}
+
+/// The same again by a script that shares no code with the program, over every frame that was sent.
+fn check_from_outside(hosts: &Hosts) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("key_reuse.py");
+    let logs = ["party0.log", "party1.log"].map(|log| hosts.folder().join(log));
+    match Command::new("python3").arg(script).args(logs).output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            println!("{said}");
+            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Err(error) => {
+            eprintln!("SKIPPED, no check by tests/key_reuse.py: python3 cannot be started: {error}")
+        }
+    }
 }
 
 /// The value of the field `batch` of a log line.
@@ -75,7 +93,7 @@ fn batch_in(line: &str) -> String {
     rest.chars().take_while(char::is_ascii_hexdigit).collect()
 }
 
-fn eval(hosts: &Hosts) -> std::process::Command {
+fn eval(hosts: &Hosts) -> Command {
     let mut command = hosts.command(&[
         "eval",
         "--protocol",

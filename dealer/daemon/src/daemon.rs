@@ -65,6 +65,7 @@ async fn serve(
     dealer: &Arc<Dealer>,
 ) -> Start<()> {
     let signals = shutdown::on_signals()?;
+    renewal(identity)?;
     let endpoint = Endpoint::bind(config.listen, identity, profile, config.shaped)?;
     let listener = TcpListener::bind(config.control)
         .await
@@ -79,7 +80,7 @@ async fn serve(
     println!("{ready}");
     tracing::info!(%keys, %control, backend = ?dealer.backend().info(), "ready");
 
-    let service = Control::dealer(DealerService::new(Arc::clone(dealer), identity.days_left()));
+    let service = Control::dealer(DealerService::new(Arc::clone(dealer), identity.clone()));
     let role_of: RoleOf =
         Arc::new(|certificate| suf_link::role_of(certificate).map(|role| role.name().to_owned()));
     let tls = identity.grpc_server()?;
@@ -95,4 +96,15 @@ async fn serve(
     endpoint.close("the dealer shuts down").await;
     tracing::info!("shut down");
     served.map_err(Into::into)
+}
+
+/// Renews `identity` on SIGHUP, and speaks of its end every day from two weeks before it.
+fn renewal(identity: &Identity) -> Start<()> {
+    let (renewed, reminded) = (identity.clone(), identity.clone());
+    let reload = move || match renewed.reload() {
+        Ok(()) => tracing::info!(days = renewed.days_left(), "certificate read anew"),
+        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+    };
+    shutdown::on_hangup(reload, move || reminded.warn_of_end())?;
+    Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use suf_control::hardening::scrub_stack;
 use suf_deal::Batch;
 use suf_gate::{BackendError, layout};
 use suf_link::{Receiver, Sender};
@@ -105,7 +106,9 @@ impl Delivery {
             let worker = tokio::task::spawn_blocking(move || {
                 let _until_made = core;
                 let begun = Instant::now();
-                let [for_0, for_1] = batch.chunk(index, &*backend)?;
+                let made = batch.chunk(index, &*backend);
+                scrub_stack();
+                let [for_0, for_1] = made?;
                 let chunks = [memory_0.hold(for_0), memory_1.hold(for_1)];
                 Ok(Made { chunks, making: begun.elapsed(), at: Instant::now() })
             });

@@ -1,7 +1,7 @@
 //! What a daemon does at its start to keep its memory to itself: no core dumps, no reading by processes of the same user,
 //! no pages on a swap device.
 
-use std::fmt;
+use std::{fmt, hint::black_box};
 
 use rustix::{
     io::Errno,
@@ -20,6 +20,19 @@ pub fn guard() -> Result<(), String> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("reading of this process"))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).map_err(refused("core dumps"))
+}
+
+/// Bytes of stack below the caller that [`scrub_stack`] overwrites: more than the deepest call of a kernel uses.
+const SCRUBBED_BYTES: usize = 64 << 10;
+
+/// Overwrites what calls that have returned left on this thread's stack: copies of seeds that were passed by value, words of
+/// a hash's key. The heap is wiped by the allocator, live values by their owners; for the dead part of a stack this is what
+/// can be done. To be called where work on secrets is over, not from deeper inside than that.
+#[inline(never)]
+pub fn scrub_stack() {
+    let mut dead = [0_u8; SCRUBBED_BYTES];
+    // Not a dead store.
+    black_box(&mut dead);
 }
 
 /// Why memory is not locked.

@@ -106,7 +106,10 @@ pub fn write(path: &Path, array: &Array) -> Result<(), NpyError> {
 }
 
 /// Reads from `input`, which holds `bytes` bytes in all.
-fn read_from(mut input: impl Read, bytes: u64) -> Result<Array, NpyError> {
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(mut input: impl Read, bytes: u64) -> Result<Array, NpyError> {
     let mut fixed = [0; 8];
     read_exact(&mut input, &mut fixed)?;
     if fixed[..6] != *MAGIC {
@@ -180,7 +183,11 @@ fn damaged(why: impl Into<String>) -> NpyError {
     NpyError::Damaged(why.into())
 }
 
-fn write_to(out: &mut impl Write, array: &Array) -> std::io::Result<()> {
+/// Writes to `out`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_to(out: &mut impl Write, array: &Array) -> std::io::Result<()> {
     let shape = match &array.shape[..] {
         [length] => format!("({length},)"),
         lengths => {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suf_control::v1;
+use suf_control::{hardening::scrub_stack, v1};
 use suf_gate::KeyBytes;
 use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
 use suf_party::{Action, Event, Failure, Measured, Phase, Run, Summary, Work};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    captured,
     host::Host,
     keys::{self, Received},
     registry::Entry,
@@ -98,6 +99,9 @@ impl ActiveRun {
     pub fn feed(self: &Arc<Self>, event: Event) {
         let mut inner = self.lock();
         self.carry_out(&mut inner, VecDeque::from([event]));
+        drop(inner);
+        // Work is handed on by value, and with it the seed.
+        scrub_stack();
     }
 
     /// Ends the run for a reason that is nobody's fault.
@@ -126,6 +130,7 @@ impl ActiveRun {
                     Outgoing::Send(PeerMessage::Frame(mut frame), after) => {
                         frame.depth = after.next().unwrap_or(after);
                         transcript.lock().expect("no holder panics").absorb(plan.me, &frame);
+                        captured::sent(plan, &frame);
                         sender.send_frame(frame, after).await
                     }
                     Outgoing::Send(message, _) => sender.send(&message).await,
@@ -206,9 +211,9 @@ impl ActiveRun {
             Action::Measure => self.queue(Outgoing::Measure),
             Action::RequestKeys(request) => {
                 let this = Arc::clone(self);
-                self.host
-                    .runtime()
-                    .spawn(async move { keys::fetch(&this.host.clone(), &this, request).await });
+                self.host.runtime().spawn(async move {
+                    keys::scrubbed(keys::fetch(&this.host.clone(), &this, request)).await
+                });
             }
             Action::Burn => {
                 let this = Arc::clone(self);

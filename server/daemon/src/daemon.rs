@@ -9,7 +9,7 @@ use std::{
 };
 
 use suf_control::{authority::RoleOf, hardening, server::Control, shutdown, telemetry};
-use suf_link::{Endpoint, LinkProfile};
+use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_party::{Ledger, Policy};
 use tokio::{net::TcpListener, runtime, sync::oneshot};
 
@@ -130,6 +130,7 @@ fn start(args: &Args) -> Start<()> {
 async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
     let config = host.config();
     let signals = shutdown::on_signals()?;
+    renewal(&host.parts.identity)?;
     let listener = TcpListener::bind(config.control)
         .await
         .map_err(|error| format!("control = \"{}\" cannot be bound: {error}", config.control))?;
@@ -168,4 +169,15 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
     host.dealer().close().await;
     tracing::info!("shut down");
     served.map_err(Into::into)
+}
+
+/// Renews `identity` on SIGHUP, and speaks of its end every day from two weeks before it.
+fn renewal(identity: &Identity) -> Start<()> {
+    let (renewed, reminded) = (identity.clone(), identity.clone());
+    let reload = move || match renewed.reload() {
+        Ok(()) => tracing::info!(days = renewed.days_left(), "certificate read anew"),
+        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+    };
+    shutdown::on_hangup(reload, move || reminded.warn_of_end())?;
+    Ok(())
 }

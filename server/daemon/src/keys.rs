@@ -1,11 +1,12 @@
 //! Fetching a batch from the dealer: asked for, checked chunk by chunk, stored, acknowledged.
 
 use std::{
+    pin::Pin,
     sync::{Arc, PoisonError},
     time::Instant,
 };
 
-use suf_control::v1;
+use suf_control::{hardening::scrub_stack, v1};
 use suf_gate::{Seed, layout};
 use suf_link::{Connection, Endpoint, LinkError, Receiver, Sender};
 use suf_party::{Event, Failure, Plan};
@@ -101,6 +102,19 @@ pub(crate) async fn fetch(host: &Arc<Host>, active: &Arc<ActiveRun>, request: Ke
     active.feed(event);
 }
 
+/// Carries `work` out, and scrubs the stack whenever it pauses or ends: whatever thread it is on, it may have left a seed
+/// there.
+pub(crate) async fn scrubbed(work: impl Future<Output = ()> + Send) {
+    // Called through a pointer, so that its frame is below this one's, and dead when the scrubbing comes.
+    let mut work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
+    std::future::poll_fn(move |context| {
+        let polled = work.as_mut().poll(context);
+        scrub_stack();
+        polled
+    })
+    .await;
+}
+
 async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Event, Failure> {
     let plan = &active.entry().plan;
     let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
@@ -124,7 +138,11 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
         let before = settle(pending.take()).await?.unwrap_or_else(|| common.clone());
         // One chunk is checked, hashed and stored while the next is on its way.
         let (store, plan) = (Arc::clone(&store), plan.clone());
-        pending = Some(tokio::task::spawn_blocking(move || keep(&store, &plan, chunk, before)));
+        pending = Some(tokio::task::spawn_blocking(move || {
+            let kept = keep(&store, &plan, chunk, before);
+            scrub_stack();
+            kept
+        }));
     }
     if let Some(all) = settle(pending).await? {
         common = all;

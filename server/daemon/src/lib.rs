@@ -5,11 +5,13 @@
 
 mod active;
 mod backend;
+mod captured;
 pub mod config;
 mod daemon;
 mod host;
 mod keys;
 pub mod ledger;
+mod mark;
 mod peer;
 mod registry;
 mod service;

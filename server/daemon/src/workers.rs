@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+use suf_control::hardening::scrub_stack;
 use suf_gate::Backend;
 use suf_party::{Done, Failure, Work};
 use suf_wire::Fault;
@@ -34,6 +35,7 @@ impl Workers {
                     let job = jobs.lock().expect("no holder panics").recv();
                     let Ok(job) = job else { return };
                     job(&*backend);
+                    scrub_stack();
                 }
             })?;
         }

@@ -1,0 +1,9 @@
+//! See `decoders::keys`.
+
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../src/decoders.rs"]
+mod decoders;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| decoders::keys(bytes));

@@ -1,0 +1,131 @@
+//! Every decoder of what comes from outside, each with what must hold for any bytes. The fuzz targets (`tests/fuzz`) call
+//! these, and so does `fuzz_seeds` with their seeds and with what random changes make of them.
+
+use std::path::Path;
+
+use suf_cli::npy;
+use suf_control::{shares, v1};
+use suf_gate::{Gate, Role, gatefile::GateFile, spec::SpecFile};
+use suf_link::LinkProfile;
+use suf_wire::{DealerMessage, Message, PeerMessage, decode_frame};
+
+/// A decoder under test: panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names of the fuzz targets.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("peer", peer),
+    ("keys", keys),
+    ("gate", gate),
+    ("npy", tensor),
+    ("spec", spec),
+    ("config", config),
+    ("control", control),
+];
+
+/// Messages between the parties: what decodes encodes to the same bytes.
+///
+/// # Panics
+/// When that does not hold.
+pub fn peer(bytes: &[u8]) {
+    // The receiver expects some length; here the one that comes, so that payloads are reached.
+    wire::<PeerMessage>(bytes, 19);
+}
+
+/// Messages between the dealer and a party, the key container among them: what decodes encodes to the same bytes.
+///
+/// # Panics
+/// When that does not hold.
+pub fn keys(bytes: &[u8]) {
+    wire::<DealerMessage>(bytes, 25);
+}
+
+fn wire<M: Message>(bytes: &[u8], head_bytes: usize) {
+    let due = bytes.len().checked_sub(head_bytes);
+    if let Ok(message) = decode_frame::<M>(bytes, |_| due) {
+        let encoded = message.encode().expect("what was decoded keeps every limit");
+        assert_eq!([&encoded.head[..], &encoded.payload[..]].concat(), bytes);
+    }
+}
+
+/// Canonical descriptions of gates, which cross the wire in proposals: what decodes has one encoding, and a layout and a
+/// cost that can be computed.
+///
+/// # Panics
+/// When that does not hold.
+pub fn gate(bytes: &[u8]) {
+    if let Ok(gate) = Gate::decode(bytes) {
+        assert_eq!(gate.encode(), bytes);
+        assert_eq!(gate.exchanges().len(), usize::from(gate.declared().rounds));
+        for role in [Role::Seeded, Role::Explicit] {
+            let shape = gate.key_shape();
+            let common: usize = shape.common_ranges(role, 9).map(|range| range.len()).sum();
+            assert!(common <= shape.chunk_bytes(role, 9));
+        }
+    }
+}
+
+/// Tensors in files: what is read can be written and read again, bit by bit.
+///
+/// # Panics
+/// When that does not hold.
+pub fn tensor(bytes: &[u8]) {
+    let Ok(array) = npy::read_from(bytes, bytes.len() as u64) else { return };
+    let write = |array: &npy::Array| {
+        let mut written = Vec::new();
+        npy::write_to(&mut written, array).expect("memory takes all");
+        written
+    };
+    let written = write(&array);
+    let again = npy::read_from(&written[..], written.len() as u64).expect("own files can be read");
+    assert_eq!(again.shape, array.shape);
+    // NaN is not equal to itself; its bytes are.
+    assert_eq!(write(&again), written);
+}
+
+/// Files of operators: specifications, gates and link profiles. No text makes them panic or run on.
+pub fn spec(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        // An error is as good as a file.
+        let _ = SpecFile::parse("fuzz", text);
+        let _ = GateFile::parse("fuzz", text);
+        let _ = LinkProfile::parse("fuzz", text);
+    }
+}
+
+/// Configurations of the daemons. No text makes them panic.
+pub fn config(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let path = Path::new("/etc/suf/fuzz.toml");
+        // An error is as good as a configuration.
+        let _ = suf_server::Config::parse(text, path);
+        let _ = suf_dealer::Config::parse(text, path);
+    }
+}
+
+/// Payloads of the control API: every message that a caller can send, and the shares in them.
+///
+/// # Panics
+/// When what decodes does not decode again from its own encoding, or shares do not pack to what they were.
+pub fn control(bytes: &[u8]) {
+    payload::<v1::StartRunRequest>(bytes);
+    payload::<v1::RunRef>(bytes);
+    payload::<v1::ListRunsRequest>(bytes);
+    payload::<v1::DescribeRequest>(bytes);
+    payload::<v1::InputPart>(bytes);
+    payload::<v1::OutputPart>(bytes);
+    payload::<v1::ListBatchesRequest>(bytes);
+    let mut elements = Vec::new();
+    if shares::unpack_into(bytes, 1 << 20, &mut elements).is_ok() {
+        assert_eq!(&shares::pack(&elements)[..], bytes);
+    }
+}
+
+/// Protocol buffers have many encodings of one message; ours is among them.
+fn payload<M: prost::Message + Default>(bytes: &[u8]) {
+    if let Ok(message) = M::decode(bytes) {
+        let encoded = message.encode_to_vec();
+        let again = M::decode(&encoded[..]).expect("own encodings decode");
+        assert_eq!(again.encode_to_vec(), encoded);
+    }
+}

@@ -1,0 +1,153 @@
+//! The seeds of the fuzz targets, and what random changes make of them: no decoder panics, and what decodes has one encoding.
+//! `SUF_WRITE_SEEDS=1` writes the seeds that are made from the program's own encoders; `SUF_CHANGES=100000` changes more.
+
+use std::{fs, path::PathBuf};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use suf_gate::catalog;
+use suf_tests::decoders::TARGETS;
+use suf_wire::{
+    Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyChunk,
+    KeyRequest, Message, PartyId, PeerMessage, Propose, Reason, Role, RunId, Seed, VERSION,
+};
+
+/// Changed copies of each seed in an ordinary test run.
+const CHANGES: usize = 300;
+
+#[test]
+fn no_decoder_panics_on_seeds_and_what_becomes_of_them() {
+    let changes = std::env::var("SUF_CHANGES").map_or(CHANGES, |count| count.parse().expect("a number"));
+    let mut rng = StdRng::seed_from_u64(1);
+    for (name, decode) in TARGETS {
+        let seeds = seeds(name);
+        assert!(!seeds.is_empty(), "{name} has no seeds");
+        for seed in &seeds {
+            decode(seed);
+            for _ in 0..changes {
+                let mut bytes = seed.clone();
+                for _ in 0..rng.random_range(1..4) {
+                    change(&mut bytes, &seeds, &mut rng);
+                }
+                decode(&bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn there_is_a_seed_of_every_message_and_protocol() {
+    let write = std::env::var_os("SUF_WRITE_SEEDS").is_some();
+    let mut wanted = Vec::new();
+    let wire = |name: &'static str, family: &'static str, encoded: suf_wire::Encoded| {
+        (family, name.to_lowercase(), [&encoded.head[..], &encoded.payload[..]].concat())
+    };
+    for message in peer_messages() {
+        wanted.push(wire(message.name(), "peer", message.encode().expect("within every limit")));
+    }
+    for message in dealer_messages() {
+        wanted.push(wire(message.name(), "keys", message.encode().expect("within every limit")));
+    }
+    for (number, gate) in catalog::builtin().filter(|gate| gate.name() == "gelu").enumerate() {
+        wanted.push(("gate", format!("gelu-{number}-{}", gate.protocol()), gate.encode()));
+    }
+    for (target, name, bytes) in wanted {
+        let path = folder(target).join(name);
+        if write {
+            fs::create_dir_all(folder(target)).expect("the sources are writable");
+            fs::write(&path, &bytes).expect("the sources are writable");
+        }
+        let found = fs::read(&path).unwrap_or_default();
+        assert_eq!(found, bytes, "{} is out of date: run this test with SUF_WRITE_SEEDS=1", path.display());
+    }
+}
+
+/// One change of the kinds that break decoders.
+fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], rng: &mut StdRng) {
+    let at = rng.random_range(0..=bytes.len());
+    match rng.random_range(0..6) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << rng.random_range(0..8),
+        1 if at < bytes.len() => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][rng.random_range(0..5)],
+        2 => bytes.truncate(at),
+        3 => bytes.insert(at, rng.random()),
+        4 => {
+            let other = &others[rng.random_range(0..others.len())];
+            let from = rng.random_range(0..=other.len());
+            bytes.truncate(at);
+            bytes.extend_from_slice(&other[from..]);
+        }
+        // A length at the start that fits the rest, so that bodies are reached.
+        _ if bytes.len() > 4 => {
+            let length = (bytes.len() - 4) as u32;
+            bytes[..4].copy_from_slice(&length.to_le_bytes());
+        }
+        _ => bytes.push(rng.random()),
+    }
+}
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = fs::read_dir(folder(target))
+        .expect("a folder of seeds")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).expect("a seed")).collect()
+}
+
+fn folder(target: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target)
+}
+
+fn peer_messages() -> Vec<PeerMessage> {
+    let (run, batch, digest) = (RunId([0x11; 16]), BatchId([0x22; 16]), Digest([0x33; 32]));
+    let reason = Reason::new("busy");
+    let depth = Causal::START.next().expect("one round");
+    vec![
+        PeerMessage::Hello(Hello { version: VERSION, role: Role::Party1, software: "suf".into() }),
+        PeerMessage::Propose(Propose {
+            run,
+            batch,
+            digest,
+            gate: vec![0xaa; 3].into(),
+            elems: 65_537,
+            deadline_ms: 60_000,
+        }),
+        PeerMessage::Accept(Accept { run, digest, batch, elems: 1 }),
+        PeerMessage::Refuse { run, fault: Fault::Caller, reason: reason.clone() },
+        PeerMessage::Ready { run, common: [0x44; 32] },
+        PeerMessage::Frame(DataFrame {
+            step: 1,
+            depth,
+            chunk: 7,
+            bits: 39,
+            payload: vec![5, 1, 0x20, 0, 3, 15].into(),
+        }),
+        PeerMessage::Finished(Finished {
+            run,
+            rounds: 3,
+            bits_sent: 1,
+            bits_received: 2,
+            transcript: [0x55; 32],
+        }),
+        PeerMessage::Abort { run, fault: Fault::Bug, reason },
+    ]
+}
+
+fn dealer_messages() -> Vec<DealerMessage> {
+    let (batch, digest, elems) = (BatchId([0x22; 16]), Digest([0x33; 32]), 65_537);
+    let reason = Reason::new("full");
+    vec![
+        DealerMessage::Request(KeyRequest {
+            batch,
+            digest,
+            party: PartyId::P1,
+            elems,
+            gate: vec![0xaa].into(),
+        }),
+        DealerMessage::Refuse { batch, fault: Fault::Device, reason: reason.clone() },
+        DealerMessage::Header(Header { batch, digest, elems, chunks: 2, seed: Seed::new([0x55; 32]) }),
+        DealerMessage::Chunk(KeyChunk::new(batch, PartyId::P0, 1, vec![0xde, 0xad].into())),
+        DealerMessage::End { batch },
+        DealerMessage::Stored { batch },
+        DealerMessage::Abort { batch, fault: Fault::Device, reason },
+    ]
+}
