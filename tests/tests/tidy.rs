@@ -42,6 +42,16 @@ const PURE: [&str; 4] = ["suf-gate", "suf-wire", "suf-deal", "suf-party"];
 const IMPURE_CRATES: [&str; 6] = ["tokio", "quinn", "tonic", "cudarc", "socket2", "redb"];
 const IMPURE_WORDS: [&str; 5] = ["std::net", "std::fs", "std::thread", "Instant::now", "SystemTime"];
 
+/// Who may look at the wall clock, which can jump: certificates have dates, and people are shown when something was.
+const WALL_CLOCKS: [&str; 6] = [
+    "server/link/src/certificate.rs",
+    "server/link/src/identity.rs",
+    "server/link/src/pki.rs",
+    "server/daemon/src/ledger.rs",
+    "server/cli/src/provenance.rs",
+    "dealer/daemon/src/record.rs",
+];
+
 /// Where unsafe code may stand.
 const UNSAFE_ROOMS: [&str; 2] = ["kernels/cpu/src/simd/", "kernels/cuda/"];
 
@@ -81,6 +91,18 @@ fn pure_crates_touch_no_clock_file_socket_or_thread() {
                 assert!(!text.contains(word), "{} has {word}, but its crate is pure", file.display());
             }
         }
+    }
+}
+
+#[test]
+fn the_wall_clock_decides_nothing_but_certificates() {
+    let clock = ["System", "Time"].concat();
+    for file in sources(root()) {
+        let place = relative(&file);
+        if place.starts_with("tests/") || place.contains("/tests/") || !read(&file).contains(&clock) {
+            continue;
+        }
+        assert!(WALL_CLOCKS.iter().any(|known| place == *known), "{place} reads the wall clock");
     }
 }
 

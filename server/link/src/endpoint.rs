@@ -213,7 +213,9 @@ fn admit(
     let found = certificate.map_or_else(|| Err("no certificate".into()), role_of);
     match found {
         Ok(role) if admitted.contains(&role) => {
-            if certificate.is_some_and(|certificate| own.has_key_of(certificate)) {
+            // A certificate of our own role with our key is our own.
+            let shared = |certificate| role != own.role() && own.has_key_of(certificate);
+            if certificate.is_some_and(shared) {
                 let reason =
                     b"your certificate has the private key of ours; each role needs a key of its own";
                 inner.close(code::ROLE, reason);

@@ -1,9 +1,9 @@
-//! See `decoders::config`.
+//! See `files::config`.
 
 #![no_main]
 
 #[allow(dead_code)]
-#[path = "../../src/decoders.rs"]
-mod decoders;
+#[path = "../../src/decoders/files.rs"]
+mod files;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| decoders::config(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| files::config(bytes));

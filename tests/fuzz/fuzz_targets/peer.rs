@@ -1,9 +1,9 @@
-//! See `decoders::peer`.
+//! See `wire::peer`.
 
 #![no_main]
 
 #[allow(dead_code)]
-#[path = "../../src/decoders.rs"]
-mod decoders;
+#[path = "../../src/decoders/wire.rs"]
+mod wire;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| decoders::peer(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wire::peer(bytes));

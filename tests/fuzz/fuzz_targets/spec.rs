@@ -1,9 +1,9 @@
-//! See `decoders::spec`.
+//! See `files::spec`.
 
 #![no_main]
 
 #[allow(dead_code)]
-#[path = "../../src/decoders.rs"]
-mod decoders;
+#[path = "../../src/decoders/files.rs"]
+mod files;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| decoders::spec(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| files::spec(bytes));

@@ -1,69 +1,11 @@
-//! Every decoder of what comes from outside, each with what must hold for any bytes. The fuzz targets (`tests/fuzz`) call
-//! these, and so does `fuzz_seeds` with their seeds and with what random changes make of them.
+//! What people and clients hand in.
 
 use std::path::Path;
 
 use suf_cli::npy;
 use suf_control::{shares, v1};
-use suf_gate::{Gate, Role, gatefile::GateFile, spec::SpecFile};
+use suf_gate::{gatefile::GateFile, spec::SpecFile};
 use suf_link::LinkProfile;
-use suf_wire::{DealerMessage, Message, PeerMessage, decode_frame};
-
-/// A decoder under test: panics when something that must hold does not.
-pub type Target = fn(&[u8]);
-
-/// All of them, by the names of the fuzz targets.
-pub const TARGETS: [(&str, Target); 7] = [
-    ("peer", peer),
-    ("keys", keys),
-    ("gate", gate),
-    ("npy", tensor),
-    ("spec", spec),
-    ("config", config),
-    ("control", control),
-];
-
-/// Messages between the parties: what decodes encodes to the same bytes.
-///
-/// # Panics
-/// When that does not hold.
-pub fn peer(bytes: &[u8]) {
-    // The receiver expects some length; here the one that comes, so that payloads are reached.
-    wire::<PeerMessage>(bytes, 19);
-}
-
-/// Messages between the dealer and a party, the key container among them: what decodes encodes to the same bytes.
-///
-/// # Panics
-/// When that does not hold.
-pub fn keys(bytes: &[u8]) {
-    wire::<DealerMessage>(bytes, 25);
-}
-
-fn wire<M: Message>(bytes: &[u8], head_bytes: usize) {
-    let due = bytes.len().checked_sub(head_bytes);
-    if let Ok(message) = decode_frame::<M>(bytes, |_| due) {
-        let encoded = message.encode().expect("what was decoded keeps every limit");
-        assert_eq!([&encoded.head[..], &encoded.payload[..]].concat(), bytes);
-    }
-}
-
-/// Canonical descriptions of gates, which cross the wire in proposals: what decodes has one encoding, and a layout and a
-/// cost that can be computed.
-///
-/// # Panics
-/// When that does not hold.
-pub fn gate(bytes: &[u8]) {
-    if let Ok(gate) = Gate::decode(bytes) {
-        assert_eq!(gate.encode(), bytes);
-        assert_eq!(gate.exchanges().len(), usize::from(gate.declared().rounds));
-        for role in [Role::Seeded, Role::Explicit] {
-            let shape = gate.key_shape();
-            let common: usize = shape.common_ranges(role, 9).map(|range| range.len()).sum();
-            assert!(common <= shape.chunk_bytes(role, 9));
-        }
-    }
-}
 
 /// Tensors in files: what is read can be written and read again, bit by bit.
 ///
