@@ -14,7 +14,10 @@ use crate::{
     prg::Stream,
     simd::{
         BLOCK_BYTES, Level,
-        wide::{self, copy::copy_past_cache},
+        wide::{
+            self,
+            copy::{self, copy_past_cache},
+        },
     },
     tree::{DealtTrees, RightBits, Tree},
 };
@@ -289,6 +292,7 @@ impl<'j> KeyWriter<'j> {
     pub(crate) fn finish(self) -> [SecretBytes; 2] {
         let lens = self.keys.each_ref().map(|key| key.as_ref().len());
         assert_eq!(self.written, lens, "every field is written once");
+        copy::settle();
         self.keys.map(|key| SecretBytes::from_memory(Box::new(key)))
     }
 

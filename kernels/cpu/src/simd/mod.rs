@@ -142,6 +142,11 @@ pub(crate) trait Simd: Copy {
     fn bits_of(self, values: &[u64], bit: u32) -> u64;
     /// Bit 0 of each lane.
     fn odd(self, a: Self::Group) -> Self::Mask;
+    /// The same as bits.
+    #[inline(always)]
+    fn odd_bits(self, a: Self::Group) -> u64 {
+        self.bits(self.odd(a))
+    }
     /// The parity of each lane's 128 bits.
     fn parity(self, a: Self::Group) -> Self::Mask;
 

@@ -195,6 +195,16 @@ impl Simd for Vaes {
     }
 
     #[inline(always)]
+    fn odd_bits(self, a: Group) -> u64 {
+        // SAFETY: the token proves AVX-512F, also for `test`.
+        unsafe {
+            let one = _mm512_set1_epi64(1);
+            // The high quadwords' bits are dropped.
+            self.bits(lanes!(I => test(a[I], one)))
+        }
+    }
+
+    #[inline(always)]
     fn parity(self, a: Group) -> Mask {
         // SAFETY: the token proves AVX-512F and VPOPCNTDQ.
         unsafe {
@@ -234,13 +244,7 @@ impl Simd for Vaes {
                 lanes!(I => _mm512_storeu_si512(start.add(64 * I).cast(), a[I]));
                 return;
             }
-            lanes!(I => {
-                let lane = |i: usize| start.add((4 * I + i) * stride).cast::<__m128i>();
-                _mm_storeu_si128(lane(0), _mm512_castsi512_si128(a[I]));
-                _mm_storeu_si128(lane(1), _mm512_extracti32x4_epi32::<1>(a[I]));
-                _mm_storeu_si128(lane(2), _mm512_extracti32x4_epi32::<2>(a[I]));
-                _mm_storeu_si128(lane(3), _mm512_extracti32x4_epi32::<3>(a[I]));
-            });
+            lanes!(I => store_four(a[I], start.add(4 * I * stride), stride, 3 * stride));
         }
     }
 
@@ -437,4 +441,27 @@ unsafe fn load_four(first: *const u8, stride: usize, third: usize) -> __m512i {
         );
     }
     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+/// The reverse of [`load_four`], in assembly for the same reason.
+///
+/// # Safety
+/// The blocks may be written.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store_four(a: __m512i, first: *mut u8, stride: usize, third: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "vextracti32x4 xmmword ptr [{first}], {a}, 0",
+            "vextracti32x4 xmmword ptr [{first} + {stride}], {a}, 1",
+            "vextracti32x4 xmmword ptr [{first} + 2 * {stride}], {a}, 2",
+            "vextracti32x4 xmmword ptr [{first} + {third}], {a}, 3",
+            a = in(zmm_reg) a,
+            first = in(reg) first,
+            stride = in(reg) stride,
+            third = in(reg) third,
+            options(nostack, preserves_flags),
+        );
+    }
 }

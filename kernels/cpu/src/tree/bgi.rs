@@ -56,8 +56,8 @@ impl Steps for Bgi {
         // The word makes the seeds of the child off the path equal, and the bits leave a control bit of 1 on it.
         let to = s.mask(alpha);
         let lost = s.select(to, left, right);
-        let left_bit = !(s.bits(s.odd(left)) ^ alpha);
-        let right_bit = s.bits(s.odd(right)) ^ alpha;
+        let left_bit = !(s.odd_bits(left) ^ alpha);
+        let right_bit = s.odd_bits(right) ^ alpha;
         let kept_bit = left_bit & !alpha | right_bit & alpha;
         let word = s.with_odd(lost, s.mask(left_bit));
         let kept_word = s.with_odd(lost, s.mask(kept_bit));

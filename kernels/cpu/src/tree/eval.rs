@@ -295,24 +295,26 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     fn walk(&self, from: Place<S>, points: &[u64; MAX_LANES], levels: Range<u32>) -> Place<S> {
         let (s, rule, key) = (self.s, self.rule, &self.node_key);
         let Place { mut node, mut passed } = from;
-        let mut odd = ways!(W => s.odd(node[W]));
-        let mut control = join(s, ways!(W => s.bits(odd[W])));
+        // Of the level before: the control bits, and which lanes went right.
+        let (mut control, mut turned) = (0, 0);
         for level in levels {
             self.prefetch(level);
             let right = self.bits_of(points, self.tree.point_bit(level));
             let right_bits = self.right_bits(level);
-            let next = ways!(W => {
+            let now = ways!(W => {
+                let odd = s.odd(node[W]);
                 let cw = self.correction(level, right_bits, W);
-                node[W] = rule.step(s, key, node[W], odd[W], cw, right[W]);
-                odd[W] = s.odd(node[W]);
-                s.bits(odd[W])
+                node[W] = rule.step(s, key, node[W], odd, cw, right[W]);
+                s.bits(odd)
             });
             // The control bits of both children and of their parent, as shares, tell apart the three places where alpha
             // can be: parent xor right child is the left child's.
-            let next = join(s, next);
-            passed ^= join(s, right) & (control ^ next);
-            control = next;
+            let now = join(s, now);
+            passed ^= turned & (control ^ now);
+            control = now;
+            turned = join(s, right);
         }
+        passed ^= turned & (control ^ self.control(node));
         Place { node, passed }
     }
 
@@ -378,7 +380,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     /// The control bits of nodes.
     #[inline(always)]
     fn control(&self, node: [S::Group; WAYS]) -> u64 {
-        join(self.s, ways!(W => self.s.bits(self.s.odd(node[W]))))
+        join(self.s, ways!(W => self.s.odd_bits(node[W])))
     }
 
     #[inline(always)]

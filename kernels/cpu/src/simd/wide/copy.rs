@@ -9,7 +9,8 @@ use std::arch::x86_64::*;
 #[cfg(target_arch = "x86_64")]
 const WIDE: usize = 64;
 
-/// Copies `from` to `to`, of the same length, which is not expected to be read soon.
+/// Copies `from` to `to`, of the same length, which is not expected to be read soon. Another thread may read it only after
+/// this one has called [`settle`].
 pub(crate) fn copy_past_cache(from: &[u8], to: &mut [u8]) {
     assert_eq!(from.len(), to.len(), "a copy of the same length");
     #[cfg(target_arch = "x86_64")]
@@ -19,6 +20,16 @@ pub(crate) fn copy_past_cache(from: &[u8], to: &mut [u8]) {
         return;
     }
     to.copy_from_slice(from);
+}
+
+/// Orders all such copies of this thread before what it writes from now on: they are not otherwise, and a thread that is
+/// told of them could read what was there before.
+pub(crate) fn settle() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of the architecture.
+    unsafe {
+        _mm_sfence();
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -35,8 +46,6 @@ fn stream(from: &[u8], to: &mut [u8]) {
         unsafe { _mm512_stream_si512(to.as_mut_ptr().cast(), _mm512_loadu_si512(from.as_ptr().cast())) };
     }
     to_tail.copy_from_slice(from_tail);
-    // Such stores are not ordered with later ones, on which another thread may rely when it reads.
-    _mm_sfence();
 }
 
 #[cfg(test)]
