@@ -1,12 +1,6 @@
 //! The dealer: its limits, its callers, and the batches at work.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use suf_deal::{Batch, Entropy};
 use suf_gate::{Backend, Gate, Role, Seed, layout};
@@ -18,16 +12,12 @@ use zeroize::Zeroize;
 
 use crate::{
     budget::Budget,
+    callers::Callers,
     delivery::Delivery,
     lobby::{Answer, Entered, Lobby, Partner},
     record::{Book, Entry},
     seat::{self, Failure, Seat},
 };
-
-/// Connections of one party at once. It uses one, and two while it replaces a lost one that we still take for alive; more
-/// are a defect. With the link's 64 streams each, both parties together have at most 512 requests, so that the desk's
-/// 1024 places are never full and neither party can take them from the other.
-const CONNECTIONS_PER_PARTY: usize = 4;
 
 /// How long batches may take to tell the parties that the dealer shuts down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -53,7 +43,7 @@ pub struct Dealer {
     cores: Arc<Semaphore>,
     lobby: Lobby,
     book: Book,
-    callers: [AtomicUsize; 2],
+    callers: Callers,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -69,7 +59,7 @@ impl Dealer {
             cores: Arc::new(Semaphore::new(limits.threads.max(1))),
             lobby: Lobby::default(),
             book: Book::default(),
-            callers: Default::default(),
+            callers: Callers::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         })
@@ -129,15 +119,9 @@ impl Dealer {
             Err(error) => return tracing::warn!(%remote, %error, "a caller was not admitted"),
         };
         let party = connection.role().party().expect("only parties are admitted");
-        let callers = &self.callers[party.index()];
-        if callers.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_PER_PARTY {
-            tracing::info!(%party, %remote, "connected");
-            self.serve_connection(party, &connection).await;
-        } else {
-            tracing::warn!(%party, %remote, "refused: it has {CONNECTIONS_PER_PARTY} connections already");
-            connection.close(&format!("{party} has {CONNECTIONS_PER_PARTY} connections already; close one"));
-        }
-        callers.fetch_sub(1, Ordering::Relaxed);
+        tracing::info!(%party, %remote, "connected");
+        self.callers.admit(party, &connection);
+        self.serve_connection(party, &connection).await;
     }
 
     async fn serve_connection(self: &Arc<Self>, party: PartyId, connection: &Connection) {

@@ -6,6 +6,7 @@
 
 mod backend;
 mod budget;
+mod callers;
 pub mod config;
 mod daemon;
 mod dealer;

@@ -21,6 +21,28 @@ const ELEMS: u64 = 70_000;
 
 const BATCH: BatchId = BatchId([7; 16]);
 
+/// Those of a party that was killed several times are taken for alive for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_party_with_too_many_connections_loses_its_oldest() {
+    let world = World::start(limits());
+    let mut callers = Vec::new();
+    for _ in 0..5 {
+        callers.push(world.call(Role::Party0).await.expect("admitted"));
+    }
+    let end = callers[0].connection.closed().await.to_string();
+    assert!(end.contains("4 newer connections"), "{end}");
+    assert!(callers[1..].iter().all(|caller| caller.connection.ended().is_none()));
+    // The newest is served.
+    let gate = Arc::new(gate(Protocol::Onehot));
+    let asked_0 = callers[4].ask(PartyId::P0, BATCH, &gate, 9).await;
+    let second = world.call(Role::Party1).await.expect("admitted");
+    let asked_1 = second.ask(PartyId::P1, BATCH, &gate, 9).await;
+    tokio::join!(
+        receive(asked_0, PartyId::P0, BATCH, &gate, 9),
+        receive(asked_1, PartyId::P1, BATCH, &gate, 9),
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_evaluate_to_the_right_outputs() {
     let world = World::start(limits());
