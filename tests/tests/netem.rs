@@ -70,11 +70,28 @@ const LONG_PROFILE: &str = "rate_bps = 100_000_000\ndelay_ms = 100.0\nlimit_pack
 /// What the two may differ by.
 const AGREEMENT: f64 = 0.05;
 
+/// How often both are measured at most: a busy machine only ever adds, so the least of all counts.
+const ATTEMPTS: usize = 3;
+
 #[test]
 fn the_shaped_socket_agrees_with_netem() {
     if !there_is_a_lab() {
         return;
     }
+    let (mut netem, mut shaped) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..ATTEMPTS {
+        let [over_netem, over_shaped] = eval_ms_of_both();
+        (netem, shaped) = (netem.min(over_netem), shaped.min(over_shaped));
+        eprintln!("{netem:.1} ms over netem, {shaped:.1} ms over the shaped socket");
+        if (shaped - netem).abs() <= AGREEMENT * netem {
+            return;
+        }
+    }
+    panic!("{netem} ms over netem, {shaped} ms over the shaped socket");
+}
+
+/// The least evaluation over netem and over the shaped socket, in milliseconds, in one kernel.
+fn eval_ms_of_both() -> [f64; 2] {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("link.toml"), LONG_PROFILE).expect("writable");
     // The second time without the lab: on loopback of the same kernel, shaped by the parties' own sockets.
@@ -84,16 +101,13 @@ fn the_shaped_socket_agrees_with_netem() {
     );
     let output = suf(folder.path(), &["lab", "./link.toml", "--", "sh", "-c", &script]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let [netem, shaped] = ["netem", "shaped"].map(|kind| {
+    ["netem", "shaped"].map(|kind| {
         let text = fs::read_to_string(folder.path().join(kind).join("records.jsonl")).expect("records");
         let record: Value = serde_json::from_str(&text).expect("one record");
         assert_eq!(record["link_kind"], kind, "{record}");
         let samples = record["eval_ms_samples"].as_array().expect("samples");
-        // A busy machine only ever adds.
         samples.iter().filter_map(Value::as_f64).fold(f64::INFINITY, f64::min)
-    });
-    eprintln!("{netem:.1} ms over netem, {shaped:.1} ms over the shaped socket");
-    assert!((shaped - netem).abs() <= AGREEMENT * netem, "{netem} ms over netem, {shaped} ms shaped");
+    })
 }
 
 #[test]
