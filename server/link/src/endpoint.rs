@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AsyncUdpSocket, EndpointConfig, Runtime, TokioRuntime, TransportConfig};
+use quinn::{EndpointConfig, TokioRuntime, TransportConfig};
 use rustls_pki_types::CertificateDer;
 use suf_wire::{Role, VERSION};
 
@@ -14,8 +14,7 @@ use crate::connection::Connection;
 use crate::error::{LinkError, Remote, code};
 use crate::identity::Identity;
 use crate::profile::{LinkKind, LinkProfile, Settings};
-use crate::shaped::ShapedSocket;
-use crate::socket::{CappedSocket, bind};
+use crate::socket::LinkSocket;
 
 /// From the first packet to the listener's welcome: several round trips between continents, and some lost packets.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
@@ -31,7 +30,7 @@ pub struct Endpoint {
     client: quinn::ClientConfig,
     settings: Settings,
     kind: LinkKind,
-    shaped: Option<Arc<ShapedSocket>>,
+    socket: Arc<LinkSocket>,
     identity: Identity,
 }
 
@@ -65,24 +64,13 @@ impl Endpoint {
         let client = client_config(identity, &alpn, transport)?;
 
         let failed = |source| LinkError::Bind { addr, source };
-        let socket = bind(addr).map_err(failed)?;
-        let second = socket.try_clone().map_err(failed)?;
-        let inner = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
         let udp_payload_bytes = settings.udp_payload_bytes;
-        let shaped = match shaped {
-            true => Some(Arc::new(
-                ShapedSocket::new(inner.clone(), second, profile, udp_payload_bytes).map_err(failed)?,
-            )),
-            false => None,
-        };
-        let socket: Arc<dyn AsyncUdpSocket> = match &shaped {
-            Some(shaped) => shaped.clone(),
-            None => Arc::new(CappedSocket { inner, udp_payload_bytes }),
-        };
-        let kind = match &shaped {
-            Some(_) => LinkKind::Shaped,
-            None if addr.ip().is_loopback() => LinkKind::Loopback,
-            None => LinkKind::Network,
+        let socket = LinkSocket::bind(addr, udp_payload_bytes, shaped.then_some(profile)).map_err(failed)?;
+        let socket = Arc::new(socket);
+        let kind = match shaped {
+            true => LinkKind::Shaped,
+            false if addr.ip().is_loopback() => LinkKind::Loopback,
+            false => LinkKind::Network,
         };
 
         // The key follows from the identity, so that a process that was killed and started again on its port can tell the
@@ -91,9 +79,9 @@ impl Endpoint {
         // quinn sets aside room for 2048 datagrams of this size; the other side is told, and sends none larger.
         config.max_udp_payload_size(udp_payload_bytes).map_err(|error| LinkError::Bug(error.to_string()))?;
         let runtime = Arc::new(TokioRuntime);
-        let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
+        let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket.clone(), runtime)
             .map_err(failed)?;
-        Ok(Self { inner, client, settings, kind, shaped, identity: identity.clone() })
+        Ok(Self { inner, client, settings, kind, socket, identity: identity.clone() })
     }
 
     /// The address bound.
@@ -116,7 +104,7 @@ impl Endpoint {
 
     /// Packets that the emulated bottleneck dropped because its queue was full; 0 without emulation.
     pub fn overflowed_packets(&self) -> u64 {
-        self.shaped.as_ref().map_or(0, |shaped| shaped.overflowed())
+        self.socket.overflowed()
     }
 
     /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::num::NonZeroU64;
 use std::pin::Pin;
@@ -15,32 +15,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use quinn::udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::UdpPoller;
+use quinn::udp::{EcnCodepoint, Transmit, UdpSocketState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::profile::LinkProfile;
-use crate::socket::most_segments;
 
 /// Ethernet, IPv4 and UDP headers of each packet, which take their time at the bottleneck.
 const HEADERS_BYTES: usize = 14 + 20 + 8;
 
-/// A socket whose datagrams leave late, as over the link of a profile.
+/// A way out whose datagrams leave late, as over the link of a profile.
 #[derive(Debug)]
-pub(crate) struct ShapedSocket {
-    inner: Arc<dyn AsyncUdpSocket>,
-    udp_payload_bytes: u16,
-    link: Arc<Link>,
-}
+pub(crate) struct ShapedSends(Arc<Link>);
 
-impl ShapedSocket {
-    /// Wraps `inner`, which must be `socket` too.
-    pub(crate) fn new(
-        inner: Arc<dyn AsyncUdpSocket>,
-        socket: UdpSocket,
-        profile: &LinkProfile,
-        udp_payload_bytes: u16,
-    ) -> io::Result<Self> {
+impl ShapedSends {
+    /// Sends through `socket`.
+    pub(crate) fn new(socket: UdpSocket, profile: &LinkProfile) -> io::Result<Self> {
         let link = Arc::new(Link::new(profile));
         let sender = UdpSocketState::new((&socket).into())?;
         let released = link.clone();
@@ -49,61 +39,30 @@ impl ShapedSocket {
             let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
             released.release(&socket, &sender);
         })?;
-        Ok(Self { inner, udp_payload_bytes, link })
+        Ok(Self(link))
+    }
+
+    /// Puts datagrams into the bottleneck's queue.
+    pub(crate) fn send(&self, transmit: &Transmit<'_>) {
+        self.0.enqueue(transmit, Instant::now());
     }
 
     /// Packets dropped so far because the queue was full, not those of the profile's random loss.
     pub(crate) fn overflowed(&self) -> u64 {
-        self.link.overflowed.load(Ordering::Relaxed)
+        self.0.overflowed.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for ShapedSocket {
+impl Drop for ShapedSends {
     fn drop(&mut self) {
-        self.link.lock().closed = true;
-        self.link.wake.notify_one();
-    }
-}
-
-impl AsyncUdpSocket for ShapedSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(AlwaysWritable)
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.link.enqueue(transmit, Instant::now());
-        Ok(())
-    }
-
-    fn poll_recv(
-        &self,
-        context: &mut Context<'_>,
-        buffers: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(context, buffers, meta)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        most_segments(self.udp_payload_bytes, self.inner.max_transmit_segments())
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
+        self.0.lock().closed = true;
+        self.0.wake.notify_one();
     }
 }
 
 /// A full queue drops, as a router does; it never makes the sender wait.
 #[derive(Debug)]
-struct AlwaysWritable;
+pub(crate) struct AlwaysWritable;
 
 impl UdpPoller for AlwaysWritable {
     fn poll_writable(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {

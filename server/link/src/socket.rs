@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Socket, Type};
 
-use crate::profile::UDP_BUFFER_BYTES;
+use crate::profile::{LinkProfile, UDP_BUFFER_BYTES};
+use crate::shaped::{AlwaysWritable, ShapedSends};
 
 /// Bytes of the largest UDP payload over IPv4. The kernel takes one send with segmentation offload as one datagram, so it
 /// must not exceed this whole.
 const MOST_PAYLOAD_BYTES: usize = 65_507;
 
 /// A bound socket. Buffers smaller than wanted are used with a warning: the link works, bursts may be lost.
-pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
     // A process with the right to may exceed the system's limit; all others get what the limit allows.
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_BUFFER_BYTES).is_err() {
@@ -38,24 +39,57 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
 
 /// How many datagrams of `udp_payload_bytes` one send may carry. quinn takes ten at once where the system offers it; with
 /// large packets that exceeds a datagram, and quinn would fall back to packets of 1200 bytes.
-pub(crate) fn most_segments(udp_payload_bytes: u16, offered: usize) -> usize {
+fn most_segments(udp_payload_bytes: u16, offered: usize) -> usize {
     offered.min(MOST_PAYLOAD_BYTES / usize::from(udp_payload_bytes)).max(1)
 }
 
-/// A socket that offers fewer segments than the system does.
+/// What quinn sends and receives through: a UDP socket that offers fewer segments than the system does, and whose sends may
+/// take the way over an emulated link.
 #[derive(Debug)]
-pub(crate) struct CappedSocket {
-    pub(crate) inner: Arc<dyn AsyncUdpSocket>,
-    pub(crate) udp_payload_bytes: u16,
+pub(crate) struct LinkSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    udp_payload_bytes: u16,
+    shaped: Option<ShapedSends>,
 }
 
-impl AsyncUdpSocket for CappedSocket {
+impl LinkSocket {
+    /// Binds `addr` for packets of at most `udp_payload_bytes`; with `shaped`, all that is sent is emulated to cross the link of
+    /// that profile. Must be called within a tokio runtime.
+    pub(crate) fn bind(
+        addr: SocketAddr,
+        udp_payload_bytes: u16,
+        shaped: Option<&LinkProfile>,
+    ) -> io::Result<Self> {
+        let socket = bind(addr)?;
+        let shaped = match shaped {
+            Some(profile) => Some(ShapedSends::new(socket.try_clone()?, profile)?),
+            None => None,
+        };
+        Ok(Self { inner: TokioRuntime.wrap_udp_socket(socket)?, udp_payload_bytes, shaped })
+    }
+
+    /// Packets that the emulated bottleneck dropped because its queue was full; 0 without emulation.
+    pub(crate) fn overflowed(&self) -> u64 {
+        self.shaped.as_ref().map_or(0, ShapedSends::overflowed)
+    }
+}
+
+impl AsyncUdpSocket for LinkSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.inner.clone().create_io_poller()
+        match &self.shaped {
+            Some(_) => Box::pin(AlwaysWritable),
+            None => self.inner.clone().create_io_poller(),
+        }
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        match &self.shaped {
+            Some(shaped) => {
+                shaped.send(transmit);
+                Ok(())
+            }
+            None => self.inner.try_send(transmit),
+        }
     }
 
     fn poll_recv(
