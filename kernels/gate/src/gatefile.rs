@@ -12,9 +12,7 @@ use toml::Spanned;
 use crate::activation::{Activation, Builtin, Expression, Samples};
 use crate::curve::{Curve, Line};
 use crate::ring::FRAC;
-
-/// Largest gate file accepted, in bytes: a table of samples of the widest window, generously.
-pub const MAX_FILE_BYTES: usize = 1 << 20;
+use crate::text::{FileError, Text};
 
 /// N, the bits of the rounded input, where a file does not say: SIGMA's domain at shift 6.
 pub const DEFAULT_DOMAIN_BITS: u8 = 30;
@@ -39,20 +37,6 @@ const EMBEDDED: [(&str, &str); 10] = [
     ("mish", include_str!("../../../config/gates/mish.toml")),
 ];
 
-/// What is wrong with a gate file, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}")]
-pub struct GateFileError {
-    /// The file as the caller named it.
-    pub file: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub message: String,
-}
-
 /// A parsed gate file.
 #[derive(Debug, Clone)]
 pub struct GateFile {
@@ -76,30 +60,25 @@ impl GateFile {
     /// Parses the text of a gate file; `file` names it in errors.
     ///
     /// # Errors
-    /// [`GateFileError`] with line and column: bad TOML, an unknown or missing key, a value out of range, a function that has
+    /// [`FileError`] with line and column: bad TOML, an unknown or missing key, a value out of range, a function that has
     /// no curve.
-    pub fn parse(file: &str, text: &str) -> Result<Self, GateFileError> {
-        let source = Source { file, text };
-        if text.len() > MAX_FILE_BYTES {
-            return Err(source.error(0, format!("{} bytes, the limit is {MAX_FILE_BYTES}", text.len())));
-        }
-        let document: Document = toml::from_str(text)
-            .map_err(|e| source.error(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
-        document.check(&source)
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        let source = Text { file, text };
+        source.parse::<Document>()?.check(&source)
     }
 
     /// The embedded gate of that name.
     ///
     /// # Errors
-    /// [`GateFileError`] that lists the names there are.
-    pub fn builtin(name: &str) -> Result<Self, GateFileError> {
+    /// [`FileError`] that lists the names there are.
+    pub fn builtin(name: &str) -> Result<Self, FileError> {
         match EMBEDDED.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Self::parse(&format!("config/gates/{name}.toml"), text),
             None => {
                 let names = Self::builtin_names().collect::<Vec<_>>().join(", ");
                 let message =
                     format!("no gate is called `{name}`; there are: {names}, or the path of a gate file");
-                Err(GateFileError { file: name.to_owned(), line: 1, column: 1, message })
+                Err(FileError { file: name.to_owned(), line: 1, column: 1, message })
             }
         }
     }
@@ -113,29 +92,6 @@ impl GateFile {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.curve.name
-    }
-}
-
-/// A file's text with its name, to turn byte offsets into positions.
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn error(&self, offset: usize, message: impl Into<String>) -> GateFileError {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        GateFileError {
-            file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            message: message.into(),
-        }
-    }
-
-    fn at<T>(&self, place: &Spanned<T>, message: impl ToString) -> GateFileError {
-        self.error(place.span().start, message.to_string())
     }
 }
 
@@ -193,7 +149,7 @@ struct SigmaTable {
 }
 
 impl Document {
-    fn check(self, source: &Source<'_>) -> Result<GateFile, GateFileError> {
+    fn check(self, source: &Text<'_>) -> Result<GateFile, FileError> {
         let (activation, place) = self.activation(source)?;
         let frac = *self.frac.get_ref();
         if frac != FRAC {
@@ -243,7 +199,7 @@ impl Document {
     }
 
     /// The function, and the byte offset where it is given.
-    fn activation(&self, source: &Source<'_>) -> Result<(Activation, usize), GateFileError> {
+    fn activation(&self, source: &Text<'_>) -> Result<(Activation, usize), FileError> {
         match (&self.function, &self.expression, &self.samples) {
             (Some(name), None, None) => {
                 let function: Builtin = name.get_ref().parse().map_err(|e| source.at(name, e))?;
@@ -262,7 +218,7 @@ impl Document {
         }
     }
 
-    fn shapes(&self, source: &Source<'_>) -> Result<BTreeMap<String, Vec<u8>>, GateFileError> {
+    fn shapes(&self, source: &Text<'_>) -> Result<BTreeMap<String, Vec<u8>>, FileError> {
         let shapes = self.onehot.get_ref();
         if !shapes.contains_key(DEFAULT_SHAPE) {
             return Err(source.at(&self.onehot, format!("[onehot] has no shape called `{DEFAULT_SHAPE}`")));
@@ -282,7 +238,7 @@ impl Document {
 }
 
 /// A line in units of 2^-`frac`; the ranges are the curve's to check.
-fn line_of(table: &Spanned<LineTable>, frac: u8, source: &Source<'_>) -> Result<Line, GateFileError> {
+fn line_of(table: &Spanned<LineTable>, frac: u8, source: &Text<'_>) -> Result<Line, FileError> {
     let LineTable { slope, intercept } = *table.get_ref();
     let units = (intercept * (1_u64 << frac.min(crate::curve::MAX_FRAC)) as f64).round_ties_even();
     if !units.is_finite() {
@@ -292,12 +248,7 @@ fn line_of(table: &Spanned<LineTable>, frac: u8, source: &Source<'_>) -> Result<
     Ok(Line { slope, intercept: units as i64 })
 }
 
-fn in_range(
-    value: &Spanned<u8>,
-    key: &str,
-    range: &Range<u8>,
-    source: &Source<'_>,
-) -> Result<u8, GateFileError> {
+fn in_range(value: &Spanned<u8>, key: &str, range: &Range<u8>, source: &Text<'_>) -> Result<u8, FileError> {
     let v = *value.get_ref();
     if range.contains(&v) {
         Ok(v)

@@ -23,6 +23,8 @@ pub mod spec;
 pub mod suf;
 pub mod suf_lut;
 
+mod text;
+
 pub use backend::{Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, StagedKey};
 pub use cost::Cost;
 pub use curve::Curve;
@@ -30,3 +32,4 @@ pub use gate::{Gate, GateError, Protocol, Shape};
 pub use layout::{CHUNK_ELEMS, Field, KeyShape, Party, Role, Segment, Source, Width};
 pub use ring::Ring;
 pub use secret::{KeyBytes, SecretBytes, Seed};
+pub use text::FileError;

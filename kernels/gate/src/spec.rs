@@ -18,7 +18,7 @@ mod sums;
 use crate::curve::Curve;
 use crate::ring::WIRE;
 pub use compile::CompiledSpec;
-pub use file::{SpecFile, SpecFileError, is_spec_file};
+pub use file::{SpecFile, is_spec_file};
 pub use formula::Formula;
 
 /// Highest degree of a piece.

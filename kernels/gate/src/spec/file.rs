@@ -7,25 +7,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::activation::{Activation, Builtin, Expression};
+use crate::text::{FileError, MAX_FILE_BYTES, Text};
 
 use super::{Formula, Helper, Parts, Pieces, Spec, SpecError, Table, Term, Value, formula};
-
-/// Largest specification file accepted, in bytes: the largest table, generously.
-const MAX_FILE_BYTES: usize = 1 << 20;
-
-/// What is wrong with a specification file, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}")]
-pub struct SpecFileError {
-    /// The file as the caller named it.
-    pub file: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub message: String,
-}
 
 /// A parsed specification file.
 #[derive(Debug, Clone)]
@@ -55,15 +39,10 @@ impl SpecFile {
     /// Parses the text of a specification file; `file` names it in errors.
     ///
     /// # Errors
-    /// [`SpecFileError`] with line and column.
-    pub fn parse(file: &str, text: &str) -> Result<Self, SpecFileError> {
-        let source = Source { file, text };
-        if text.len() > MAX_FILE_BYTES {
-            return Err(source.error(0, format!("{} bytes, the limit is {MAX_FILE_BYTES}", text.len())));
-        }
-        let document: Document = toml::from_str(text)
-            .map_err(|e| source.error(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
-        document.check(&source)
+    /// [`FileError`] with line and column.
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        let source = Text { file, text };
+        source.parse::<Document>()?.check(&source)
     }
 }
 
@@ -122,7 +101,7 @@ struct TermTable {
 impl Document {
     /// Validates the head alone and then, adding one item of the file at a time, everything up to that item: what the validation
     /// of the whole complains of is then the item just added.
-    fn check(self, source: &Source<'_>) -> Result<SpecFile, SpecFileError> {
+    fn check(self, source: &Text<'_>) -> Result<SpecFile, FileError> {
         if self.frac.get_ref() > &crate::curve::MAX_FRAC {
             let message = format!("frac = {} is outside 0..={}", self.frac.get_ref(), crate::curve::MAX_FRAC);
             return Err(source.error(self.frac.span().start, message));
@@ -137,10 +116,10 @@ impl Document {
             table: None,
             terms: Vec::new(),
         };
-        source.valid(&parts, &self.domain_bits.span())?;
+        valid(source, &parts, &self.domain_bits.span())?;
         for table in &self.helpers {
             parts.helpers.push(helper(table.get_ref(), &parts.helpers, source)?);
-            source.valid(&parts, &table.span())?;
+            valid(source, &parts, &table.span())?;
         }
         for (i, table) in self.pieces.iter().enumerate() {
             let PieceTable { until, polynomial } = table.get_ref();
@@ -155,17 +134,17 @@ impl Document {
             let before = i.checked_sub(1).and_then(|i| self.pieces[i].get_ref().until);
             pieces.cuts.extend(before);
             pieces.polynomials.push(polynomial.clone());
-            source.valid(&parts, &table.span())?;
+            valid(source, &parts, &table.span())?;
         }
         if let Some(table) = self.table {
             let span = table.span();
             let WindowTable { start, values } = table.into_inner();
             parts.table = Some(Table { start, values });
-            source.valid(&parts, &span)?;
+            valid(source, &parts, &span)?;
         }
         for table in &self.terms {
             parts.terms.push(term(table, &parts.helpers, source)?);
-            source.valid(&parts, &table.span())?;
+            valid(source, &parts, &table.span())?;
         }
         let spec = Spec::new(parts).map_err(|e| source.error(0, e.to_string()))?;
         let activation = match (&self.function, &self.expression) {
@@ -186,7 +165,7 @@ impl Document {
     }
 }
 
-fn helper(table: &HelperTable, known: &[Helper], source: &Source<'_>) -> Result<Helper, SpecFileError> {
+fn helper(table: &HelperTable, known: &[Helper], source: &Text<'_>) -> Result<Helper, FileError> {
     let known: HashMap<&str, &Formula> = known.iter().map(|h| (h.name.as_str(), &h.formula)).collect();
     let formula = formula::parse(table.formula.get_ref(), &known).map_err(|e| {
         // One quote precedes the text; an escape in it would shift the column, and no formula needs one.
@@ -195,7 +174,7 @@ fn helper(table: &HelperTable, known: &[Helper], source: &Source<'_>) -> Result<
     Ok(Helper { name: table.name.clone(), formula })
 }
 
-fn term(table: &Spanned<TermTable>, helpers: &[Helper], source: &Source<'_>) -> Result<Term, SpecFileError> {
+fn term(table: &Spanned<TermTable>, helpers: &[Helper], source: &Text<'_>) -> Result<Term, FileError> {
     let TermTable { when, polynomial, pieces, table: entry } = table.get_ref();
     let when = when.as_ref().map(|name| {
         helpers.iter().position(|helper| helper.name == *name.get_ref()).ok_or_else(|| {
@@ -215,29 +194,7 @@ fn term(table: &Spanned<TermTable>, helpers: &[Helper], source: &Source<'_>) -> 
     Ok(Term { when: when.transpose()?, value })
 }
 
-/// A file's text with its name, to turn byte offsets into positions.
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn valid(&self, parts: &Parts, span: &Range<usize>) -> Result<(), SpecFileError> {
-        super::validate(parts).map_err(|e| self.error(span.start, e.to_string()))
-    }
-
-    fn at<T>(&self, place: &Spanned<T>, message: impl ToString) -> SpecFileError {
-        self.error(place.span().start, message.to_string())
-    }
-
-    fn error(&self, offset: usize, message: impl Into<String>) -> SpecFileError {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        SpecFileError {
-            file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            message: message.into(),
-        }
-    }
+/// Whether `parts` can be evaluated; what is wrong with them is at `span`.
+fn valid(source: &Text<'_>, parts: &Parts, span: &Range<usize>) -> Result<(), FileError> {
+    super::validate(parts).map_err(|e| source.error(span.start, e.to_string()))
 }
