@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     ("suf-wire", &[]),
     ("suf-gate", &[]),
     ("suf-control", &[]),
@@ -18,8 +18,9 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ("suf-party", &["suf-gate", "suf-wire"]),
     ("suf-link", &["suf-wire"]),
     ("suf-lab", &["suf-link", "suf-wire"]),
-    ("suf-dealer", &["suf-deal", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
-    ("suf-server", &["suf-party", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
+    ("suf-process", &["suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
+    ("suf-dealer", &["suf-deal", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"]),
+    ("suf-server", &["suf-party", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"]),
     (
         "suf-cli",
         &[
@@ -27,6 +28,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
             "suf-gate",
             "suf-wire",
             "suf-link",
+            "suf-process",
             "suf-dealer",
             "suf-server",
             "suf-lab",

@@ -1,15 +1,14 @@
 //! The dealer's configuration file. Every key is documented where it stands, in `config/dealer.toml`.
 
-use std::{
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use serde::Deserialize;
 use suf_gate::gate::MAX_ELEMS;
 use suf_link::IdentityFiles;
+use suf_process::{
+    BackendChoice, ConfigError,
+    config::{self, Configuration},
+};
 use suf_wire::limits::MAX_KEY_CHUNK_BYTES;
 
 use crate::Limits;
@@ -25,7 +24,7 @@ pub struct Config {
     /// Certificates.
     pub identity: IdentityFiles,
     /// Link profile: a name of `config/links` or a path.
-    #[serde(default = "default_link")]
+    #[serde(default = "config::default_link")]
     pub link: String,
     /// Emulate the profile inside the process.
     #[serde(default)]
@@ -40,56 +39,14 @@ pub struct Config {
     #[serde(default = "default_memory_mb")]
     pub memory_mb: u64,
     /// Keep memory from being swapped out.
-    #[serde(default = "default_lock_memory")]
+    #[serde(default = "config::default_lock_memory")]
     pub lock_memory: bool,
     /// How long a request waits for the other party's, in seconds.
     #[serde(default = "default_wait_for_peer_s")]
     pub wait_for_peer_s: u32,
     /// Most elements of a batch.
-    #[serde(default = "default_max_elems")]
+    #[serde(default = "config::default_max_elems")]
     pub max_elems: u64,
-}
-
-/// What makes the keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendChoice {
-    /// A GPU where there is one, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A GPU, or an error.
-    Cuda,
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("the configuration {path} cannot be read: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The file is not understood; the message shows the line.
-    #[error("the configuration {path} is wrong: {error}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
-    },
-    /// A value makes no sense.
-    #[error("the configuration {path} is wrong: {reason}")]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which key, and what it may be.
-        reason: String,
-    },
 }
 
 /// Least memory for keys, in MiB: both parties' halves of the largest chunk that the protocol allows.
@@ -107,9 +64,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, has an unknown key, or a value out of range.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text, path)
+        config::load(path)
     }
 
     /// As [`Config::load`], for the `text` of the file at `path`.
@@ -117,42 +72,30 @@ impl Config {
     /// # Errors
     /// As there.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
-        let within = |key: &str, value: u64, least: u64, most: u64| {
-            if (least..=most).contains(&value) {
-                return Ok(());
-            }
-            let reason = format!("{key} = {value}; it is {least} to {most}");
-            Err(ConfigError::Value { path: path.to_owned(), reason })
-        };
-        within("max_elems", config.max_elems, 1, MAX_ELEMS)?;
-        within("memory_mb", config.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
-        within("wait_for_peer_s", config.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        config.identity.resolve(folder);
-        // As for `LinkProfile::find`: what has a slash or a dot is a path.
-        if config.link.contains(['/', '.']) {
-            config.link = folder.join(&config.link).display().to_string();
-        }
-        Ok(config)
+        config::parse(text, path)
     }
 
     /// What the dealer allows itself and the parties.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Limits {
             max_elems: self.max_elems,
             memory_bytes: self.memory_mb << 20,
-            threads: if self.threads == 0 { cores() } else { self.threads },
+            threads: config::threads(self.threads),
             wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
         }
     }
 }
 
-fn default_link() -> String {
-    "loopback".into()
+impl Configuration for Config {
+    fn check(&mut self, folder: &Path) -> Result<(), String> {
+        config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
+        config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
+        config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
+        self.identity.resolve(folder);
+        self.link = config::link_in(folder, &self.link);
+        Ok(())
+    }
 }
 
 fn default_memory_mb() -> u64 {
@@ -161,14 +104,6 @@ fn default_memory_mb() -> u64 {
 
 fn default_wait_for_peer_s() -> u32 {
     30
-}
-
-fn default_lock_memory() -> bool {
-    true
-}
-
-fn default_max_elems() -> u64 {
-    MAX_ELEMS
 }
 
 #[cfg(test)]

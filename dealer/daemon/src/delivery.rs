@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suf_control::hardening::scrub_stack;
 use suf_deal::Batch;
 use suf_gate::{BackendError, layout};
 use suf_link::{Receiver, Sender};
+use suf_process::hardening::scrub_stack;
 use suf_wire::{DealerMessage, Fault, KeyChunk, PREFIX_BYTES, PartyId};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,6 @@
 //! worker threads and shipped as they become ready, in order, within a bound on memory that holds for all batches
 //! together. Once both parties have stored everything, or one of them is gone, the dealer forgets the batch.
 
-mod backend;
 mod budget;
 mod callers;
 pub mod config;
@@ -16,8 +15,8 @@ mod record;
 mod seat;
 mod service;
 
-pub use config::{BackendChoice, Config, ConfigError};
-pub use daemon::{Args, run};
+pub use config::Config;
+pub use daemon::run;
 pub use dealer::{Dealer, Limits};
 pub use record::{Book, Totals};
 pub use service::DealerService;

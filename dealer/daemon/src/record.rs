@@ -7,7 +7,7 @@ use std::{
 };
 
 use suf_control::{failure, v1};
-use suf_wire::{Fault, KeyRequest, PartyId};
+use suf_wire::{KeyRequest, PartyId};
 
 use crate::seat::Failure;
 
@@ -149,15 +149,9 @@ impl Entry {
 
 fn fail(view: &mut v1::Batch, failure: &Failure, step: &str) {
     view.state = v1::BatchState::Failed.into();
-    let fault = match failure.fault {
-        Fault::Peer => v1::Fault::Peer,
-        Fault::Dealer => v1::Fault::Dealer,
-        Fault::Device => v1::Fault::Device,
-        Fault::Config => v1::Fault::Config,
-        Fault::Caller => v1::Fault::Caller,
-        Fault::Bug => v1::Fault::Bug,
-    };
-    view.failure = Some(failure::Failure::new(fault, failure.reason.clone()).at_step(step));
+    view.failure = Some(
+        failure::Failure::new(suf_process::at_fault(failure.fault), failure.reason.clone()).at_step(step),
+    );
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -191,7 +185,7 @@ mod tests {
     #[test]
     fn sums_count_what_was_stored_and_all_that_was_sent() {
         let book = Book::default();
-        for outcome in [Ok(Duration::from_millis(5)), Err(Failure::new(Fault::Peer, "gone"))] {
+        for outcome in [Ok(Duration::from_millis(5)), Err(Failure::new(suf_wire::Fault::Peer, "gone"))] {
             let entry = book.open(&request(1));
             book.dealing(&entry);
             assert_eq!(book.totals().active_batches, 1);

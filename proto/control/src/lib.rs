@@ -1,5 +1,5 @@
 //! The control API of the daemons: generated types and services, a server and a client over mutual TLS 1.3,
-//! who may call what, and the habits every daemon shares (hardening, telemetry, shutdown).
+//! and who may call what.
 //!
 //! This crate knows no gate and no key. TLS configurations are made by the caller, which also says how a role
 //! is read from a certificate ([`authority::RoleOf`]); certificates and their verification belong to the link.
@@ -7,12 +7,9 @@
 pub mod authority;
 pub mod client;
 pub mod failure;
-pub mod hardening;
 pub mod limits;
 pub mod server;
 pub mod shares;
-pub mod shutdown;
-pub mod telemetry;
 
 mod admission;
 mod listener;

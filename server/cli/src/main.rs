@@ -2,14 +2,8 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
-use zeroizing_alloc::ZeroAlloc;
-
-/// Keeps the memory of keys and messages between chunks; the system's allocator gives it back and faults it in again, which
-/// costs SIGMA's evaluation a quarter of its time. All memory is wiped when it is freed: key bytes pass through buffers of
-/// the QUIC stack, which knows nothing of secrets.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
+static ALLOCATOR: suf_process::Allocator = suf_process::ALLOCATOR;
 
 fn main() -> ExitCode {
     suf_cli::main()

@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suf_control::{hardening::scrub_stack, v1};
+use suf_control::v1;
 use suf_gate::KeyBytes;
 use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
 use suf_party::{Action, Event, Failure, Measured, Phase, Run, Summary, Work};
+use suf_process::hardening::scrub_stack;
 use suf_wire::{Causal, Fault, PeerMessage, Transcript};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

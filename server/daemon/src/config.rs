@@ -1,7 +1,6 @@
 //! The party's configuration file. Every key is documented where it stands, in `config/party0.toml`.
 
 use std::{
-    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -9,6 +8,10 @@ use std::{
 use serde::Deserialize;
 use suf_gate::{Protocol, gate::MAX_ELEMS};
 use suf_link::IdentityFiles;
+use suf_process::{
+    BackendChoice, ConfigError,
+    config::{self, Configuration},
+};
 use suf_wire::PartyId;
 
 /// The file, as written.
@@ -27,7 +30,7 @@ pub struct Config {
     /// The link to the other party.
     pub peer: Peer,
     /// Link profile: a name of `config/links` or a path.
-    #[serde(default = "default_link")]
+    #[serde(default = "config::default_link")]
     pub link: String,
     /// Emulate the profile inside the process.
     #[serde(default)]
@@ -42,13 +45,13 @@ pub struct Config {
     #[serde(default = "default_key_memory_mb")]
     pub key_memory_mb: u64,
     /// Most elements of a run.
-    #[serde(default = "default_max_elems")]
+    #[serde(default = "config::default_max_elems")]
     pub max_elems: u64,
     /// Longest run, in seconds.
     #[serde(default = "default_max_run_s")]
     pub max_run_s: u32,
     /// Keep memory from being swapped out.
-    #[serde(default = "default_lock_memory")]
+    #[serde(default = "config::default_lock_memory")]
     pub lock_memory: bool,
     #[serde(default = "default_protocols")]
     protocols: Vec<String>,
@@ -70,47 +73,8 @@ pub enum Peer {
     },
 }
 
-/// What computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendChoice {
-    /// A GPU where there is one, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A GPU, or an error.
-    Cuda,
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("the configuration {path} cannot be read: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The file is not understood; the message shows the line.
-    #[error("the configuration {path} is wrong: {error}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
-    },
-    /// A value makes no sense.
-    #[error("the configuration {path} is wrong: {reason}")]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which key, and what it may be.
-        reason: String,
-    },
-}
+/// Longest run that a party may admit, in seconds: a day.
+const MOST_RUN_S: u32 = 86_400;
 
 impl Config {
     /// Reads and checks `path`. Relative paths in it are taken from its folder.
@@ -118,9 +82,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, has an unknown key, or a value out of range.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text, path)
+        config::load(path)
     }
 
     /// As [`Config::load`], for the `text` of the file at `path`.
@@ -128,38 +90,7 @@ impl Config {
     /// # Errors
     /// As there.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
-        let wrong = |reason: String| ConfigError::Value { path: path.to_owned(), reason };
-        match (config.party, &config.peer) {
-            (0, Peer::Listen { .. }) | (1, Peer::Connect { .. }) => {}
-            (0, _) => {
-                return Err(wrong(
-                    "party 0 listens for party 1: give peer = { listen = \"address:port\" }".into(),
-                ));
-            }
-            (1, _) => {
-                return Err(wrong(
-                    "party 1 connects to party 0: give peer = { connect = \"host:port\" }".into(),
-                ));
-            }
-            (other, _) => return Err(wrong(format!("party = {other}; it is 0 or 1"))),
-        }
-        if !(1..=MAX_ELEMS).contains(&config.max_elems) {
-            return Err(wrong(format!("max_elems = {}; it is 1 to {MAX_ELEMS}", config.max_elems)));
-        }
-        if !(1..=86_400).contains(&config.max_run_s) {
-            return Err(wrong(format!("max_run_s = {}; it is 1 to 86400", config.max_run_s)));
-        }
-        config.protocols().map_err(wrong)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        config.identity.resolve(folder);
-        config.state_dir = folder.join(&config.state_dir);
-        // As for `LinkProfile::find`: what has a slash or a dot is a path.
-        if config.link.contains(['/', '.']) {
-            config.link = folder.join(&config.link).display().to_string();
-        }
-        Ok(config)
+        config::parse(text, path)
     }
 
     /// Which party this is.
@@ -182,31 +113,38 @@ impl Config {
     /// Computing threads, at least one.
     #[must_use]
     pub fn thread_count(&self) -> usize {
-        match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
+        config::threads(self.threads)
     }
 }
 
-fn default_link() -> String {
-    "loopback".into()
+impl Configuration for Config {
+    fn check(&mut self, folder: &Path) -> Result<(), String> {
+        match (self.party, &self.peer) {
+            (0, Peer::Listen { .. }) | (1, Peer::Connect { .. }) => {}
+            (0, _) => {
+                return Err("party 0 listens for party 1: give peer = { listen = \"address:port\" }".into());
+            }
+            (1, _) => {
+                return Err("party 1 connects to party 0: give peer = { connect = \"host:port\" }".into());
+            }
+            (other, _) => return Err(format!("party = {other}; it is 0 or 1")),
+        }
+        config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
+        config::within("max_run_s", self.max_run_s.into(), 1, MOST_RUN_S.into())?;
+        self.protocols()?;
+        self.identity.resolve(folder);
+        self.state_dir = folder.join(&self.state_dir);
+        self.link = config::link_in(folder, &self.link);
+        Ok(())
+    }
 }
 
 fn default_key_memory_mb() -> u64 {
     4096
 }
 
-fn default_max_elems() -> u64 {
-    MAX_ELEMS
-}
-
 fn default_max_run_s() -> u32 {
     3600
-}
-
-fn default_lock_memory() -> bool {
-    true
 }
 
 fn default_protocols() -> Vec<String> {

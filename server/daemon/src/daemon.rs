@@ -2,19 +2,19 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     thread,
 };
 
-use suf_control::{authority::RoleOf, hardening, server::Control, shutdown, telemetry};
-use suf_link::{Endpoint, Identity, LinkProfile};
+use suf_control::server::Control;
+use suf_link::{Endpoint, LinkProfile};
 use suf_party::{Ledger, Policy};
-use tokio::{net::TcpListener, runtime, sync::oneshot};
+use suf_process::{Args, Start, bind_control, hardening, identity, signals};
+use suf_wire::PartyId;
+use tokio::{runtime, sync::oneshot};
 
 use crate::{
-    backend,
     config::{Config, Peer},
     host::{Host, Parts},
     keys::DealerLink,
@@ -25,53 +25,23 @@ use crate::{
     workers::Workers,
 };
 
-/// Options of the party's daemon.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// The configuration file; config/party0.toml documents every key.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Check the configuration and the files it names, and exit.
-    #[arg(long)]
-    pub check: bool,
-    /// How log lines look; RUST_LOG says which there are.
-    #[arg(long, value_name = "text|json", default_value = "text")]
-    pub log_format: telemetry::LogFormat,
-}
-
-/// Anything that keeps the daemon from starting, in words.
-type Start<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
-pub fn run(args: Args) -> ExitCode {
-    // The first draw takes 20 ms once; it must not fall into the first handshake, whose round trip is measured.
-    let mut warm = [0; 32];
-    let begun =
-        hardening::guard().and_then(|()| telemetry::init(args.log_format).map_err(|error| error.to_string()));
-    if let Err(error) = begun {
-        eprintln!("suf-party: {error}");
-        return ExitCode::FAILURE;
-    }
-    let outcome = aws_lc_rs::rand::fill(&mut warm)
-        .map_err(|_| "the operating system gives no entropy".into())
-        .and_then(|()| start(&args));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("suf-party: {error}");
-            ExitCode::FAILURE
-        }
-    }
+pub fn run(args: &Args) -> ExitCode {
+    suf_process::run("suf-party", args, start)
 }
 
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(config.party().role())?;
     let profile = LinkProfile::find(&config.link)?;
-    let backend = backend::choose(config.backend, config.party())?;
+    let gpu = match config.party() {
+        PartyId::P0 => 0,
+        PartyId::P1 => 1,
+    };
+    let backend = config.backend.backend(gpu)?;
     if args.check {
-        println!("{}: {} is ready to start", args.config.display(), config.party());
+        println!("{}", args.checked(&config.party().to_string()));
         return Ok(());
     }
     hardening::lock_memory_if(config.lock_memory);
@@ -129,12 +99,9 @@ fn start(args: &Args) -> Start<()> {
 
 async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
     let config = host.config();
-    let signals = shutdown::on_signals()?;
-    renewal(&host.parts.identity)?;
-    let listener = TcpListener::bind(config.control)
-        .await
-        .map_err(|error| format!("control = \"{}\" cannot be bound: {error}", config.control))?;
-    let control = listener.local_addr()?;
+    let signals = signals::on_signals()?;
+    identity::keep_current(&host.parts.identity)?;
+    let (listener, control) = bind_control(config.control).await?;
     let mut ready = serde_json::json!({
         "ready": config.party().role().name(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -161,23 +128,10 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
         }
     };
     let service = Control::party(PartyService::new(Arc::clone(host)));
-    let role_of: RoleOf =
-        Arc::new(|certificate| suf_link::role_of(certificate).map(|role| role.name().to_owned()));
     let tls = host.parts.identity.grpc_server()?;
-    let (served, ()) = tokio::join!(service.serve(listener, tls, role_of, signals), runs_end);
+    let (served, ()) = tokio::join!(service.serve(listener, tls, identity::role_of(), signals), runs_end);
     peer_endpoint.close("the party shuts down").await;
     host.dealer().close().await;
     tracing::info!("shut down");
     served.map_err(Into::into)
-}
-
-/// Renews `identity` on SIGHUP, and speaks of its end every day from two weeks before it.
-fn renewal(identity: &Identity) -> Start<()> {
-    let (renewed, reminded) = (identity.clone(), identity.clone());
-    let reload = move || match renewed.reload() {
-        Ok(()) => tracing::info!(days = renewed.days_left(), "certificate read anew"),
-        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
-    };
-    shutdown::on_hangup(reload, move || reminded.warn_of_end())?;
-    Ok(())
 }

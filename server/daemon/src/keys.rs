@@ -6,10 +6,11 @@ use std::{
     time::Instant,
 };
 
-use suf_control::{hardening::scrub_stack, v1};
+use suf_control::v1;
 use suf_gate::{Seed, layout};
 use suf_link::{Connection, Endpoint, LinkError, Receiver, Sender};
 use suf_party::{Event, Failure, Plan};
+use suf_process::hardening::scrub_stack;
 use suf_wire::{CommonParts, DealerMessage, Fault, Header, KeyChunk, KeyRequest, Role};
 use tokio::{sync::Mutex, task::JoinHandle};
 

@@ -4,7 +4,6 @@
 //! computing on worker threads. What happens is handed to the run's machine (`suf-party`), which decides.
 
 mod active;
-mod backend;
 mod captured;
 pub mod config;
 mod daemon;
@@ -20,8 +19,8 @@ mod timing;
 mod workers;
 
 pub use active::ActiveRun;
-pub use config::{BackendChoice, Config, ConfigError};
-pub use daemon::{Args, run};
+pub use config::Config;
+pub use daemon::run;
 pub use host::Host;
 pub use registry::{Entry, Registry};
 pub use service::PartyService;

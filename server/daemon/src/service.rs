@@ -292,13 +292,5 @@ fn entropy() -> [u8; 16] {
 
 /// A run's failure, as the control API says it.
 pub(crate) fn to_control(failure: suf_party::Failure) -> Failure {
-    let fault = match failure.fault {
-        Fault::Peer => v1::Fault::Peer,
-        Fault::Dealer => v1::Fault::Dealer,
-        Fault::Device => v1::Fault::Device,
-        Fault::Config => v1::Fault::Config,
-        Fault::Caller => v1::Fault::Caller,
-        Fault::Bug => v1::Fault::Bug,
-    };
-    Failure::new(fault, failure.reason)
+    Failure::new(suf_process::at_fault(failure.fault), failure.reason)
 }

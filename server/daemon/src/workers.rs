@@ -5,9 +5,9 @@ use std::{
     thread,
 };
 
-use suf_control::hardening::scrub_stack;
 use suf_gate::Backend;
 use suf_party::{Done, Failure, Work};
+use suf_process::hardening::scrub_stack;
 use suf_wire::Fault;
 
 /// What a worker does, on its own thread.

@@ -56,14 +56,14 @@ enum Command {
     /// Run the dealer: it makes one-time keys for the two parties.
     Dealer {
         #[command(flatten)]
-        args: suf_dealer::Args,
+        args: suf_process::Args,
         #[command(flatten)]
         life: Life,
     },
     /// Run one of the two parties: it evaluates gates on shares with the other.
     Party {
         #[command(flatten)]
-        args: suf_server::Args,
+        args: suf_process::Args,
         #[command(flatten)]
         life: Life,
     },
@@ -99,8 +99,8 @@ pub fn main() -> ExitCode {
             Ok(status) => return status,
             Err(error) => Err(error),
         },
-        Command::Dealer { args, life } => return life.bound(|| suf_dealer::run(args)),
-        Command::Party { args, life } => return life.bound(|| suf_server::run(args)),
+        Command::Dealer { args, life } => return life.bound(|| suf_dealer::run(&args)),
+        Command::Party { args, life } => return life.bound(|| suf_server::run(&args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "suf", &mut std::io::stdout());
             Ok(())

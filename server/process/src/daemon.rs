@@ -1,0 +1,68 @@
+//! Options, start, and the address of the control API.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use tokio::net::TcpListener;
+
+use crate::{hardening, telemetry};
+
+/// Options of every daemon.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file; those that ship in config/ document every key.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Check the configuration and the files it names, and exit.
+    #[arg(long)]
+    pub check: bool,
+    /// How log lines look; RUST_LOG says which there are.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    pub log_format: telemetry::LogFormat,
+}
+
+/// Anything that keeps a daemon from starting, in words.
+pub type Start<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Runs the daemon `program` until its `start` returns: guards the process, sets up its log, then calls `start`. Exit status 0
+/// after an orderly end, 1 if it cannot start.
+#[must_use]
+pub fn run(program: &str, args: &Args, start: impl FnOnce(&Args) -> Start<()>) -> ExitCode {
+    let begun = || -> Start<()> {
+        hardening::guard()?;
+        telemetry::init(args.log_format)?;
+        // The first draw takes 20 ms once; it must not fall into the first handshake, whose round trip is measured.
+        aws_lc_rs::rand::fill(&mut [0; 32]).map_err(|_| "the operating system gives no entropy")?;
+        start(args)
+    };
+    match begun() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Args {
+    /// The line that `--check` prints for a configuration of `who` that is good.
+    #[must_use]
+    pub fn checked(&self, who: &str) -> String {
+        format!("{}: {who} is ready to start", Path::display(&self.config))
+    }
+}
+
+/// Binds the address of the control API, and says which it is: the file may leave the port to the system.
+///
+/// # Errors
+/// When it cannot be bound; the message names the key.
+pub async fn bind_control(addr: SocketAddr) -> Start<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(addr)
+        .await
+        .map_err(|error| format!("control = \"{addr}\" cannot be bound: {error}"))?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}

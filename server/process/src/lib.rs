@@ -1,0 +1,27 @@
+//! What every daemon is around its work: its options, its configuration file, the hardening of its memory, logs, signals,
+//! the renewal of its identity, and the backend it computes with.
+//!
+//! This crate knows no run and no batch. What a daemon does is in its own crate.
+
+pub mod backend;
+pub mod config;
+pub mod hardening;
+pub mod identity;
+pub mod signals;
+pub mod telemetry;
+
+mod daemon;
+mod fault;
+
+pub use backend::BackendChoice;
+pub use config::ConfigError;
+pub use daemon::{Args, Start, bind_control, run};
+pub use fault::at_fault;
+
+/// The allocator of every program of ours; see [`ALLOCATOR`].
+pub type Allocator = zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc>;
+
+/// Keeps the memory of keys and messages between chunks; the system's allocator gives it back and faults it in again, which
+/// costs SIGMA's evaluation a quarter of its time. All memory is wiped when it is freed: key bytes pass through buffers of
+/// the QUIC stack, which knows nothing of secrets.
+pub const ALLOCATOR: Allocator = zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
