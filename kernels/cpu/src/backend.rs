@@ -47,7 +47,7 @@ impl Default for CpuBackend {
 
 impl Backend for CpuBackend {
     fn info(&self) -> BackendInfo {
-        BackendInfo { name: "cpu", device: format!("{} ({})", model::name(), self.level) }
+        BackendInfo { name: "cpu", device: format!("{} ({})", model::name(), self.level), clocks: None }
     }
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {

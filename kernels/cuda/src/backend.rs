@@ -20,6 +20,7 @@ use crate::{
     gates::{Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
     layout::{self, Job, Layout, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
+    management::Management,
     memory::{Memory, Slot},
     nvrtc::Compiler,
 };
@@ -102,7 +103,9 @@ pub(crate) fn base_source() -> header::Source {
 
 impl Backend for CudaBackend {
     fn info(&self) -> BackendInfo {
-        BackendInfo { name: "cuda", device: self.shared.device.description() }
+        let Device { management, .. } = &*self.shared.device;
+        let clocks = management.as_ref().and_then(Management::clocks);
+        BackendInfo { name: "cuda", device: self.shared.device.description(), clocks }
     }
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {

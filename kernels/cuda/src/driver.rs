@@ -2,7 +2,7 @@
 //! public function binds the context first.
 
 use std::{
-    ffi::{CString, c_void},
+    ffi::{CStr, CString, c_int, c_void},
     sync::Arc,
 };
 
@@ -12,6 +12,11 @@ use cudarc::driver::{
     sys::{self, CUdevice_attribute_enum as Attribute, CUresult},
 };
 use suf_gate::BackendError;
+
+use crate::management::Management;
+
+/// Room for a PCI bus address, such as `0000:3B:00.0`.
+const BUS_BYTES: usize = 32;
 
 /// Oldest driver that is used: CUDA 12.8, the first that the bindings' calls are all in.
 const MIN_DRIVER: i32 = 12080;
@@ -35,6 +40,8 @@ pub(crate) struct Device {
     pub(crate) sm: u32,
     /// Multiprocessors.
     pub(crate) processors: u32,
+    /// What the driver tells besides; none where its library is missing.
+    pub(crate) management: Option<Management>,
 }
 
 impl Device {
@@ -79,13 +86,17 @@ impl Device {
             sm: 10 * attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?
                 + attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
             processors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            management: bus_address(&context)
+                .and_then(|bus| Management::open(CStr::from_bytes_until_nul(&bus).ok()?)),
             context,
         })
     }
 
     /// Model and driver, for records.
     pub(crate) fn description(&self) -> String {
-        format!("{} (driver of CUDA {}, sm_{})", self.name, version(self.driver), self.sm)
+        let driver =
+            self.management.as_ref().map_or_else(String::new, |known| format!(" {}", known.driver()));
+        format!("{} (driver{driver} of CUDA {}, sm_{})", self.name, version(self.driver), self.sm)
     }
 
     /// Makes this GPU the calling thread's.
@@ -112,6 +123,15 @@ impl Device {
 
 fn version(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)
+}
+
+/// The card's address, up to the first zero byte.
+fn bus_address(context: &CudaContext) -> Option<[u8; BUS_BYTES]> {
+    let mut bus = [0u8; BUS_BYTES];
+    // SAFETY: writes at most as many bytes as it is told.
+    let done =
+        unsafe { sys::cuDeviceGetPCIBusId(bus.as_mut_ptr().cast(), BUS_BYTES as c_int, context.cu_device()) };
+    done.result().ok().map(|()| bus)
 }
 
 fn driver_version() -> Result<i32, DriverError> {
@@ -199,11 +219,15 @@ impl Stream {
 
     /// Marks this point of the stream in time.
     pub(crate) fn mark(&self) -> Result<Mark, BackendError> {
-        let raw = event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed("a new event"))?;
-        let mark = Mark { raw };
-        // SAFETY: both handles are live.
-        unsafe { event::record(mark.raw, self.raw) }.map_err(failed("an event"))?;
+        let mark = Mark::new()?;
+        self.set(&mark)?;
         Ok(mark)
+    }
+
+    /// Moves `mark` to this point of the stream.
+    pub(crate) fn set(&self, mark: &Mark) -> Result<(), BackendError> {
+        // SAFETY: both handles are live.
+        unsafe { event::record(mark.raw, self.raw) }.map_err(failed("an event"))
     }
 }
 
@@ -219,7 +243,16 @@ pub(crate) struct Mark {
     raw: sys::CUevent,
 }
 
+// SAFETY: an event's handle may be used from any thread on which its context is current.
+unsafe impl Send for Mark {}
+
 impl Mark {
+    /// A mark that stands nowhere yet, on the GPU that is the calling thread's.
+    pub(crate) fn new() -> Result<Self, BackendError> {
+        let raw = event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed("a new event"))?;
+        Ok(Self { raw })
+    }
+
     /// Milliseconds from `earlier` to this point, once both are past.
     pub(crate) fn since_ms(&self, earlier: &Self) -> Result<f32, BackendError> {
         // SAFETY: both handles are live.

@@ -1,9 +1,13 @@
 //! A chunk's evaluation on the GPU: one upload, one kernel and one download for each exchange.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use suf_gate::{
-    BackendError, ChunkEval, EvalJob, Input, KeyBytes, Role, Segment, Source, StagedKey,
+    Activity, BackendError, ChunkEval, EvalJob, Input, KeyBytes, Role, Segment, Source, Span, StagedKey,
     layout::{R_IN, R_OUT},
 };
 
@@ -11,7 +15,7 @@ use crate::{
     backend::{self, Kernels, Shared},
     driver::Stream,
     layout::{self, Job, Layout, SEGMENTS, STATES, TABLE_BYTES},
-    memory::Slot,
+    memory::{MARKS, Slot},
 };
 
 /// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
@@ -145,13 +149,16 @@ impl Staged {
             return Err(BackendError::Misuse("an input of another length than the chunk's"));
         }
         self.shared.device.bind()?;
+        let begun = Instant::now();
         let Rooms { input, pinned_words, .. } = self.rooms;
         let place = &mut self.slot.pinned.bytes_mut()[pinned_words..][..8 * words.len()];
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
+        let copied = Span { activity: Activity::Copy, start: begun, end: Instant::now() };
+        self.slot.mark(0)?;
         self.slot.upload(pinned_words, input, 8 * words.len())?;
-        Ok(Eval { chunk: self, sent: 0 })
+        Ok(Eval { chunk: self, sent: 0, spans: vec![copied] })
     }
 }
 
@@ -166,7 +173,11 @@ pub(crate) struct Eval {
     chunk: Staged,
     /// Exchanges whose message has been made.
     sent: usize,
+    spans: Vec<Span>,
 }
+
+/// What happens between a mark of the chunk's stream and the next.
+const BETWEEN_MARKS: [Activity; MARKS - 1] = [Activity::Copy, Activity::Kernel, Activity::Copy];
 
 impl Eval {
     /// Waits until everything queued on the chunk's own stream is done.
@@ -228,10 +239,33 @@ impl Eval {
         let Rooms { incoming: to, pinned_in, .. } = self.chunk.rooms;
         let (places, len) = places(&gate.exchanges()[before], elems, pinned_in);
         let slot = &mut self.chunk.slot;
+        let begun = Instant::now();
         for (place, packed) in places {
             slot.pinned.bytes_mut()[place].copy_from_slice(&incoming[packed]);
         }
+        self.spans.push(Span { activity: Activity::Copy, start: begun, end: Instant::now() });
+        slot.mark(0)?;
         slot.upload(pinned_in, to, len)
+    }
+
+    /// Queues the kernel of exchange `step` and the copy of what it made to the host, and waits for them. Each kind of
+    /// work is a span.
+    fn make(&mut self, step: usize, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
+        self.chunk.slot.mark(1)?;
+        self.compute(step)?;
+        self.chunk.slot.mark(2)?;
+        self.chunk.slot.download(from, to, len)?;
+        self.chunk.slot.mark(3)?;
+        self.chunk.slot.stream().wait()?;
+        // The last mark was passed just now; the others are as far back as the GPU says.
+        let mut end = Instant::now();
+        for (i, activity) in BETWEEN_MARKS.into_iter().enumerate().rev() {
+            let ms = self.chunk.slot.between_marks_ms(i)?;
+            let start = end.checked_sub(Duration::from_secs_f32(ms.max(0.0) / 1e3)).unwrap_or(end);
+            self.spans.push(Span { activity, start, end });
+            end = start;
+        }
+        Ok(())
     }
 }
 
@@ -241,16 +275,16 @@ impl ChunkEval for Eval {
             return Err(BackendError::Misuse("a step that the gate does not have"));
         }
         self.receive(step, incoming)?;
-        self.compute(step)?;
         let Rooms { messages, pinned_out, .. } = self.chunk.rooms;
-        let gate = &self.chunk.eval.gate;
-        let (places, len) = places(&gate.exchanges()[step], self.chunk.eval.elems, pinned_out);
-        self.chunk.slot.download(messages[step % 2], pinned_out, len)?;
-        self.chunk.slot.stream().wait()?;
-        let mut message = Vec::with_capacity(gate.message_bytes(step, self.chunk.eval.elems));
+        let (gate, elems) = (self.chunk.eval.gate.clone(), self.chunk.eval.elems);
+        let (places, len) = places(&gate.exchanges()[step], elems, pinned_out);
+        self.make(step, messages[step % 2], pinned_out, len)?;
+        let begun = Instant::now();
+        let mut message = Vec::with_capacity(gate.message_bytes(step, elems));
         for (place, _) in places {
             message.extend_from_slice(&self.chunk.slot.pinned.bytes()[place]);
         }
+        self.spans.push(Span { activity: Activity::Copy, start: begun, end: Instant::now() });
         self.sent = step + 1;
         Ok(message)
     }
@@ -258,13 +292,18 @@ impl ChunkEval for Eval {
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
         let step = self.chunk.eval.gate.exchanges().len();
         self.receive(step, incoming)?;
-        self.compute(step)?;
         let Rooms { output, pinned_words, .. } = self.chunk.rooms;
         let len = 8 * self.chunk.eval.elems;
-        self.chunk.slot.download(output, pinned_words, len)?;
-        self.chunk.slot.stream().wait()?;
+        self.make(step, output, pinned_words, len)?;
+        let begun = Instant::now();
         let words = self.chunk.slot.pinned.bytes()[pinned_words..][..len].as_chunks::<8>().0;
-        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        let y_hat = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        self.spans.push(Span { activity: Activity::Copy, start: begun, end: Instant::now() });
+        Ok(y_hat)
+    }
+
+    fn take_spans(&mut self) -> Vec<Span> {
+        std::mem::take(&mut self.spans)
     }
 }
 

@@ -17,6 +17,7 @@ mod eval;
 mod gates;
 mod header;
 mod layout;
+mod management;
 pub mod measure;
 mod memory;
 pub mod nvrtc;

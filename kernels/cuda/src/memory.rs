@@ -12,7 +12,7 @@ use std::{
 use cudarc::driver::result;
 use suf_gate::{BackendError, secret::SecretMemory};
 
-use crate::driver::{Device, Stream, failed};
+use crate::driver::{Device, Mark, Stream, failed};
 
 /// Sizes are rounded up to multiples of this, so that the tail chunk of one batch fits the place of another's.
 const GRAIN: usize = 64 << 10;
@@ -27,8 +27,17 @@ pub(crate) struct Memory {
 struct Idle {
     device: HashMap<usize, Vec<DeviceBlock>>,
     pinned: HashMap<usize, Vec<PinnedBlock>>,
-    streams: Vec<Stream>,
+    lanes: Vec<Lane>,
 }
+
+/// Where a chunk's work is queued, and marks to time it by.
+struct Lane {
+    stream: Stream,
+    marks: [Mark; MARKS],
+}
+
+/// Marks of a lane: the work between two of them is one kind of work.
+pub(crate) const MARKS: usize = 4;
 
 impl Memory {
     /// No memory yet.
@@ -51,12 +60,15 @@ impl Memory {
                 other => other?,
             },
         };
-        let idle = self.idle().streams.pop();
-        let stream = match idle {
-            Some(stream) => stream,
-            None => self.device.stream()?,
+        let idle = self.idle().lanes.pop();
+        let lane = match idle {
+            Some(lane) => lane,
+            None => {
+                let stream = self.device.stream()?;
+                Lane { stream, marks: [Mark::new()?, Mark::new()?, Mark::new()?, Mark::new()?] }
+            }
         };
-        Ok(Slot { memory: self.clone(), block: Some(block), stream: Some(stream), pinned })
+        Ok(Slot { memory: self.clone(), block: Some(block), lane: Some(lane), pinned })
     }
 
     /// `len` bytes of the host that the GPU can copy from and to.
@@ -93,7 +105,7 @@ pub(crate) struct Slot {
     memory: Arc<Memory>,
     // Taken by drop alone.
     block: Option<DeviceBlock>,
-    stream: Option<Stream>,
+    lane: Option<Lane>,
     /// Memory of the host for what goes to and from the GPU.
     pub(crate) pinned: Pinned,
 }
@@ -101,7 +113,23 @@ pub(crate) struct Slot {
 impl Slot {
     /// The chunk's stream.
     pub(crate) fn stream(&self) -> &Stream {
-        self.stream.as_ref().expect("the stream is there until drop")
+        &self.lane().stream
+    }
+
+    /// Moves mark `i` to where the chunk's stream is now.
+    pub(crate) fn mark(&self, i: usize) -> Result<(), BackendError> {
+        let Lane { stream, marks } = self.lane();
+        stream.set(&marks[i])
+    }
+
+    /// Milliseconds from mark `i` to the next, once both are past.
+    pub(crate) fn between_marks_ms(&self, i: usize) -> Result<f32, BackendError> {
+        let marks = &self.lane().marks;
+        marks[i + 1].since_ms(&marks[i])
+    }
+
+    fn lane(&self) -> &Lane {
+        self.lane.as_ref().expect("the lane is there until drop")
     }
 
     /// Address of byte `offset` of the slot's memory on the GPU.
@@ -134,9 +162,9 @@ impl Slot {
     pub(crate) fn download(&mut self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
         self.check(from, len);
         let address = self.at(from);
-        let stream = self.stream.as_ref().expect("the stream is there until drop");
+        let lane = self.lane.as_ref().expect("the lane is there until drop");
         // SAFETY: as in upload, the other way round.
-        unsafe { stream.download(address, &mut self.pinned.bytes_mut()[to..to + len]) }
+        unsafe { lane.stream.download(address, &mut self.pinned.bytes_mut()[to..to + len]) }
     }
 
     /// Queues a copy of `to.len()` bytes from byte `from` of the slot on into another pinned block.
@@ -157,17 +185,17 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let (Some(block), Some(stream)) = (self.block.take(), self.stream.take()) else { return };
+        let (Some(block), Some(lane)) = (self.block.take(), self.lane.take()) else { return };
         // What is still queued may read the pinned memory, which is wiped next. If the GPU is gone, so are its secrets;
         // then nothing goes back to the pool.
         // SAFETY: the block is this slot's.
         let wiped = self.memory.device.bind().is_ok()
-            && unsafe { stream.zero(block.address, block.len) }.is_ok()
-            && stream.wait().is_ok();
+            && unsafe { lane.stream.zero(block.address, block.len) }.is_ok()
+            && lane.stream.wait().is_ok();
         if wiped {
             let mut idle = self.memory.idle();
             idle.device.entry(block.len).or_default().push(block);
-            idle.streams.push(stream);
+            idle.lanes.push(lane);
         }
     }
 }

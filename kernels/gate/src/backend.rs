@@ -1,6 +1,6 @@
 //! What a backend does: deal chunks, and evaluate them step by step. Backends agree bit for bit.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{Gate, KeyBytes, Party, SecretBytes, Seed};
 
@@ -50,6 +50,32 @@ pub trait ChunkEval: Send {
     /// # Errors
     /// When the device fails.
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError>;
+
+    /// What the device did since the last call. None where the calling thread does the work itself: then its time is the
+    /// kernels'.
+    fn take_spans(&mut self) -> Vec<Span> {
+        Vec::new()
+    }
+}
+
+/// A stretch of a chunk's evaluation, as the device's clock has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What was done.
+    pub activity: Activity,
+    /// From when.
+    pub start: Instant,
+    /// Until when.
+    pub end: Instant,
+}
+
+/// What a device does for an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It computes.
+    Kernel,
+    /// Bytes are moved between messages and the device.
+    Copy,
 }
 
 /// What a chunk's evaluation starts from; the gate says which ([`Gate::takes_shares`]).
@@ -111,6 +137,17 @@ pub struct BackendInfo {
     pub name: &'static str,
     /// Model and instruction level or driver.
     pub device: String,
+    /// A GPU's clocks at the time of asking; none where they are not told.
+    pub clocks: Option<Clocks>,
+}
+
+/// How fast a GPU runs at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// Of the multiprocessors, in MHz.
+    pub processor_mhz: u32,
+    /// Of the memory, in MHz.
+    pub memory_mhz: u32,
 }
 
 /// A backend's failure.

@@ -25,7 +25,9 @@ pub mod suf_lut;
 
 mod text;
 
-pub use backend::{Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, StagedKey};
+pub use backend::{
+    Activity, Backend, BackendError, BackendInfo, ChunkEval, Clocks, DealJob, EvalJob, Input, Span, StagedKey,
+};
 pub use cost::Cost;
 pub use curve::Curve;
 pub use gate::{Gate, GateError, Protocol, Shape};

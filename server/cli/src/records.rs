@@ -70,10 +70,16 @@ pub struct Record {
     pub open_ms: f64,
     /// Masked input and keys loaded to the masked output, at the slower party.
     pub eval_ms: f64,
-    /// Part of `eval_ms` spent computing.
+    /// Part of `eval_ms` in which the party worked on a chunk: `kernel_ms`, `copy_ms` and `wait_ms` together.
     pub comp_ms: f64,
-    /// The rest of `eval_ms`: waiting for the link.
+    /// The rest of `eval_ms`: messages were on the link, or the other party computed.
     pub comm_ms: f64,
+    /// Part of `comp_ms` in which a kernel ran, of any chunk; all of it on a CPU.
+    pub kernel_ms: f64,
+    /// Part of `comp_ms` in which bytes moved between messages and the card, and no kernel ran.
+    pub copy_ms: f64,
+    /// Part of `comp_ms` in which the party waited for its card, or handed work to it.
+    pub wait_ms: f64,
     /// Payload bytes of the gate that one party sends and receives.
     pub eval_bytes: u64,
     /// Payload bytes of one direction.
@@ -118,8 +124,12 @@ pub struct Record {
     pub dealer_peak_bytes: u64,
     /// Peak resident memory of the larger party so far, in bytes.
     pub party_peak_bytes: u64,
-    /// Processor or card, as the parties report it.
+    /// Processor or card and its driver, as the parties report it.
     pub hardware: String,
+    /// Clock of the card's multiprocessors when a run ended, in MHz; 0 on a CPU.
+    pub processor_mhz: u32,
+    /// Clock of the card's memory, likewise.
+    pub memory_mhz: u32,
     /// The machine of this record: processor, cores, memory, system.
     pub machine: String,
     /// Load average over the last minute, before the first repeat.
@@ -214,6 +224,7 @@ impl Record {
         let (elements, sent_bits) = (row.tensor.elements(), first.bits_sent);
         let eval_bytes = (sent_bits + first.bits_received).div_ceil(8);
         let (eval_ms, comp_ms) = (median(&eval_ms_samples), median(&comp_ms_samples));
+        let part = |figure: fn(&Figures) -> f64| median(&series(&|sample| figure(sample.slower())));
         let project = |link: Projection| link.seconds(comp_ms, eval_bytes, first.rounds);
         Self {
             model: row.model.to_owned(),
@@ -240,6 +251,9 @@ impl Record {
             eval_ms,
             comp_ms,
             comm_ms: (eval_ms - comp_ms).max(0.0),
+            kernel_ms: part(|figures| figures.kernel_ms),
+            copy_ms: part(|figures| figures.copy_ms),
+            wait_ms: part(|figures| figures.wait_ms),
             eval_bytes,
             sent_bytes: sent_bits.div_ceil(8),
             bits_per_elem: sent_bits as f64 / elements as f64,
@@ -263,6 +277,8 @@ impl Record {
             dealer_peak_bytes: memory.dealer,
             party_peak_bytes: memory.parties[0].max(memory.parties[1]),
             hardware: first.hardware.clone(),
+            processor_mhz: first.processor_mhz,
+            memory_mhz: first.memory_mhz,
             machine: provenance::machine(),
             load,
             version: provenance::version().to_owned(),
@@ -387,6 +403,9 @@ pub(crate) mod tests {
             eval_ms,
             comp_ms: eval_ms - 2.0,
             comm_ms: 2.0,
+            kernel_ms: 1.0,
+            copy_ms: 0.5,
+            wait_ms: eval_ms - 3.5,
             bits_sent: 69_000,
             bits_received: 69_000,
             rounds: 3,
@@ -410,6 +429,7 @@ pub(crate) mod tests {
     fn a_record_has_the_slower_partys_medians_and_the_projection() {
         let record = example("onehot", "loopback");
         assert_eq!((record.eval_ms, record.comp_ms, record.comm_ms), (7.0, 5.0, 2.0));
+        assert_eq!((record.kernel_ms, record.copy_ms, record.wait_ms), (1.0, 0.5, 3.5));
         assert_eq!(record.eval_ms_samples, [9.0, 5.0, 7.0]);
         assert_eq!((record.eval_bytes, record.sent_bytes, record.bits_per_elem), (17_250, 8_625, 69.0));
         assert!((record.lan_proj_s - (0.005 + 2.0 * 17_250.0 / 1e9 + 0.0015)).abs() < 1e-12);

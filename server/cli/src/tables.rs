@@ -68,6 +68,43 @@ pub(crate) fn figures(records: &[Record], style: Style) -> Table {
     )
 }
 
+/// What the evaluation's time was spent on, where the parties have a GPU.
+pub(crate) fn splits(records: &[Record], style: Style) -> Table {
+    table(style, &SPLIT_COLUMNS, 3, split_rows(records))
+}
+
+/// Columns of [`splits`].
+pub(crate) const SPLIT_COLUMNS: [&str; 9] =
+    ["model", "protocol", "link", "eval ms", "kernels", "copies", "waiting", "on the link", "SM, memory MHz"];
+
+/// The rows of [`splits`].
+pub(crate) fn split_rows(records: &[Record]) -> impl Iterator<Item = Vec<String>> {
+    records.iter().filter(|record| is_split(record)).map(|record| {
+        let millis = |value: f64| format!("{value:.2}");
+        vec![
+            record.model.clone(),
+            named(record),
+            record.link.clone(),
+            millis(record.eval_ms),
+            millis(record.kernel_ms),
+            millis(record.copy_ms),
+            millis(record.wait_ms),
+            millis(record.comm_ms),
+            format!("{}, {}", record.processor_mhz, record.memory_mhz),
+        ]
+    })
+}
+
+/// Whether the record's computing is split further: a CPU's is all kernels.
+pub(crate) fn is_split(record: &Record) -> bool {
+    record.backend == "cuda"
+}
+
+/// What the columns of [`splits`] mean.
+pub(crate) const SPLIT_NOTE: &str = "The evaluation's time, in milliseconds. Kernels: one ran, of any chunk. Copies: bytes \
+    moved between messages and the card, and no kernel ran. Waiting: the party waited for its card, or handed work to it. \
+    On the link: messages were on their way, or the other party computed. Kernels and copies are timed by the card's clock.";
+
 /// Measured seconds on shaped links beside the projection from the same row's loopback record, and the published
 /// projection of the original systems.
 pub(crate) fn links(records: &[Record], style: Style) -> Table {

@@ -13,7 +13,7 @@ use std::{
 use suf_control::v1;
 use suf_gate::KeyBytes;
 use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
-use suf_party::{Action, Event, Failure, Measured, Phase, Run, Summary, Work};
+use suf_party::{Action, Done, Event, Failure, Measured, Phase, Run, Summary, Work};
 use suf_process::hardening::scrub_stack;
 use suf_wire::{Causal, Fault, PeerMessage, Transcript};
 use tokio::sync::mpsc;
@@ -266,9 +266,12 @@ impl ActiveRun {
             if counted {
                 this.lock().timing.compute(true);
             }
-            let done = workers::carry_out(work, backend);
+            let mut done = workers::carry_out(work, backend);
             if counted {
-                this.lock().timing.compute(false);
+                let spans = done.as_mut().map_or_else(|_| Vec::new(), Done::take_spans);
+                let mut inner = this.lock();
+                inner.timing.compute(false);
+                inner.timing.device(&spans);
             }
             this.feed(done.map_or_else(Event::Failed, Event::Done));
         });
@@ -341,7 +344,8 @@ impl ActiveRun {
         let plan = &self.entry.plan;
         let backend = self.host.backend_info();
         let eval_ms = inner.timing.eval_ms();
-        let comp_ms = inner.timing.comp_ms().min(eval_ms);
+        let split = inner.timing.split();
+        let clocks = backend.clocks;
         // The peer has finished: it has every frame of this party, and this party every one of the peer.
         let (traffic, rtt_ms) = self.connection.get().map_or_else(Default::default, |connection| {
             (connection.udp_stats().since(inner.traffic_before), crate::timing::ms(connection.rtt()))
@@ -356,8 +360,11 @@ impl ActiveRun {
             ship_ms: inner.container.ship_ms,
             open_ms: inner.timing.open_ms(),
             eval_ms,
-            comp_ms,
-            comm_ms: eval_ms - comp_ms,
+            comp_ms: split.comp_ms(),
+            comm_ms: split.link_ms,
+            kernel_ms: split.kernel_ms,
+            copy_ms: split.copy_ms,
+            wait_ms: split.wait_ms,
             bits_sent: summary.measured.bits_sent,
             bits_received: summary.measured.bits_received,
             wire_bytes_sent: traffic.bytes_sent,
@@ -368,6 +375,8 @@ impl ActiveRun {
             link: Some(v1::Link { rtt_ms, ..self.host.link_description() }),
             backend: backend.name.into(),
             hardware: backend.device,
+            processor_mhz: clocks.map_or(0, |clocks| clocks.processor_mhz),
+            memory_mhz: clocks.map_or(0, |clocks| clocks.memory_mhz),
             version: env!("CARGO_PKG_VERSION").into(),
             transcript: summary.measured.transcript.to_vec().into(),
         }

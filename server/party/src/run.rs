@@ -326,7 +326,7 @@ impl Run {
                 self.send_frame(step as u8, chunk, message);
                 self.advance(chunk);
             }
-            Done::Finished { chunk, y_hat } => {
+            Done::Finished { chunk, y_hat, .. } => {
                 self.chunks[chunk as usize].y_hat = Some(y_hat);
                 let before = self.window_end();
                 while self.chunks.get(self.lowest_open as usize).is_some_and(|chunk| chunk.y_hat.is_some()) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use suf_gate::{Backend, ChunkEval, EvalJob, Input, KeyBytes, Party, StagedKey, layout, ring::WIRE};
+use suf_gate::{Backend, ChunkEval, EvalJob, Input, KeyBytes, Party, Span, StagedKey, layout, ring::WIRE};
 
 use crate::Failure;
 
@@ -113,6 +113,8 @@ pub enum Done {
         chunk: u32,
         /// The public masked output.
         y_hat: Vec<u64>,
+        /// What the device did for it.
+        spans: Vec<Span>,
     },
     /// Of [`Work::Unmask`].
     Unmasked {
@@ -154,7 +156,8 @@ impl Work {
                 Done::Stepped { chunk, eval, message }
             }
             Self::Finish { chunk, mut eval, incoming } => {
-                Done::Finished { chunk, y_hat: eval.finish(&incoming)? }
+                let y_hat = eval.finish(&incoming)?;
+                Done::Finished { chunk, y_hat, spans: eval.take_spans() }
             }
             Self::Unmask { job, mut y_hat } => {
                 let mask = backend.wire_mask(&job, layout::R_OUT)?;
@@ -186,6 +189,17 @@ impl Work {
             Self::Step { .. } => "step",
             Self::Finish { .. } => "finish",
             Self::Unmask { .. } => "unmask",
+        }
+    }
+}
+
+impl Done {
+    /// What the device did for it, for whoever measures; empty the second time.
+    pub fn take_spans(&mut self) -> Vec<Span> {
+        match self {
+            Self::Stepped { eval, .. } => eval.take_spans(),
+            Self::Finished { spans, .. } => std::mem::take(spans),
+            _ => Vec::new(),
         }
     }
 }

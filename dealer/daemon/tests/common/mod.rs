@@ -173,7 +173,7 @@ pub(crate) struct Broken;
 
 impl Backend for Broken {
     fn info(&self) -> BackendInfo {
-        BackendInfo { name: "broken", device: "none".into() }
+        BackendInfo { name: "broken", device: "none".into(), clocks: None }
     }
 
     fn deal(&self, _: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {

@@ -147,6 +147,9 @@ fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
         return super::print_json(&records);
     }
     println!("{}", tables::figures(records, tables::Style::Terminal));
+    if records.iter().any(tables::is_split) {
+        println!("{}", tables::splits(records, tables::Style::Terminal));
+    }
     if records.iter().any(|record| record.link != LOOPBACK) {
         println!("{}", tables::links(records, tables::Style::Terminal));
     }

@@ -199,6 +199,9 @@ fn run_json(run: &v1::Run) -> Value {
             "eval_ms": figures.eval_ms,
             "comp_ms": figures.comp_ms,
             "comm_ms": figures.comm_ms,
+            "kernel_ms": figures.kernel_ms,
+            "copy_ms": figures.copy_ms,
+            "wait_ms": figures.wait_ms,
             "bits_sent": figures.bits_sent,
             "bits_received": figures.bits_received,
             "wire_bytes": figures.wire_bytes_sent + figures.wire_bytes_received,
@@ -207,6 +210,8 @@ fn run_json(run: &v1::Run) -> Value {
             "declared_bits": figures.declared_bits,
             "backend": figures.backend,
             "hardware": figures.hardware,
+            "processor_mhz": figures.processor_mhz,
+            "memory_mhz": figures.memory_mhz,
             "version": figures.version,
         })
     });

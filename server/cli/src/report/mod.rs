@@ -93,6 +93,10 @@ fn markdown(records: &[Record], slopes: &[Slope], costs: &[KernelRecord]) -> Str
 
 fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
     let mut text = format!("{}\n", tables::figures(records, Style::Markdown));
+    if records.iter().any(tables::is_split) {
+        let (note, table) = (tables::SPLIT_NOTE, tables::splits(records, Style::Markdown));
+        let _ = writeln!(text, "\n{note}\n\n{table}");
+    }
     if records.iter().any(tables::is_shaped) {
         let _ = write!(
             text,
@@ -143,6 +147,17 @@ mod tests {
     }
 
     #[test]
+    fn a_gpus_time_is_split_in_both_reports() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = Record { backend: "cuda".into(), processor_mhz: 1980, ..example("onehot", "loopback") };
+        write(folder.path(), &[record], &[]).unwrap();
+        for name in ["report.md", "report.html"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains("on the link") && text.contains("1980, 0"), "{name}");
+        }
+    }
+
+    #[test]
     fn both_reports_hold_the_figures_of_the_records() {
         let folder = tempfile::tempdir().unwrap();
         let records = [example("onehot", "loopback"), example("suf-lut", "lan"), example("sigma", "wan")];
@@ -158,6 +173,7 @@ mod tests {
             );
         }
         let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
+        assert!(!html.contains("Where the evaluation's time went"), "a CPU's time is not split");
         assert!(
             html.contains("<svg") && !html.contains("src=\"http"),
             "plots are inside, nothing is fetched"
