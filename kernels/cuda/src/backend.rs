@@ -121,7 +121,7 @@ impl Backend for CudaBackend {
         let at = layout.take(bytes);
         let mut slot = self.shared.memory.slot(layout.end(), layout.end())?;
         let stream = Stream { key: eval_key(job, field), to: at, bytes };
-        self.shared.put_streams(&mut slot, &[stream])?;
+        put_streams(slot.at(0), slot.pinned.bytes_mut(), &[stream])?;
         slot.upload(0, 0, TABLE_BYTES)?;
         self.shared.expand(&slot, slot.stream(), &[bytes])?;
         slot.download(at, at, bytes)?;
@@ -133,7 +133,7 @@ impl Backend for CudaBackend {
 
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
         check_elems(job.elems)?;
-        Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?))
+        Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?))
     }
 }
 
@@ -170,24 +170,6 @@ impl Shared {
         self.base.kernel("open_output")
     }
 
-    /// Writes the table of `streams` to the start of the slot's pinned memory.
-    pub(crate) fn put_streams(&self, slot: &mut Slot, streams: &[Stream]) -> Result<(), BackendError> {
-        if streams.len() > MAX_STREAMS {
-            return Err(BackendError::Misuse("a gate with more streams than the GPU's table holds"));
-        }
-        let base = slot.at(0);
-        let mut first_tile = 0u32;
-        let rows = slot.pinned.bytes_mut()[..TABLE_BYTES].chunks_exact_mut(STREAM_BYTES);
-        for (row, stream) in rows.zip(streams) {
-            row[..16].copy_from_slice(&stream.key);
-            row[16..24].copy_from_slice(&(base + stream.to as u64).to_le_bytes());
-            row[24..28].copy_from_slice(&first_tile.to_le_bytes());
-            row[28..].copy_from_slice(&blocks(stream.bytes).to_le_bytes());
-            first_tile += tiles(stream.bytes);
-        }
-        Ok(())
-    }
-
     /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.
     pub(crate) fn expand(
         &self,
@@ -211,6 +193,22 @@ impl Shared {
         // SAFETY: the structure is the kernel's; the table was written by put_streams, and its addresses lie in the slot.
         unsafe { on.launch(self.streams, blocks, STREAM_THREADS, &job) }
     }
+}
+
+/// Writes the table of `streams` to the start of `to`, for a slot at the GPU's address `base`.
+pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Stream]) -> Result<(), BackendError> {
+    if streams.len() > MAX_STREAMS {
+        return Err(BackendError::Misuse("a gate with more streams than the GPU's table holds"));
+    }
+    let mut first_tile = 0u32;
+    for (row, stream) in to[..TABLE_BYTES].chunks_exact_mut(STREAM_BYTES).zip(streams) {
+        row[..16].copy_from_slice(&stream.key);
+        row[16..24].copy_from_slice(&(base + stream.to as u64).to_le_bytes());
+        row[24..28].copy_from_slice(&first_tile.to_le_bytes());
+        row[28..].copy_from_slice(&blocks(stream.bytes).to_le_bytes());
+        first_tile += tiles(stream.bytes);
+    }
+    Ok(())
 }
 
 /// Queues a kernel with a thread for each element.
@@ -324,7 +322,7 @@ impl Dealing {
         let base = slot.at(0);
         let rows = addresses.key.iter_mut().flatten().chain(&mut addresses.dealer);
         rows.filter(|at| **at != 0).for_each(|at| *at += base);
-        shared.put_streams(&mut slot, &streams)?;
+        put_streams(base, slot.pinned.bytes_mut(), &streams)?;
         slot.upload(0, 0, TABLE_BYTES)?;
         Ok(Self {
             shared: shared.clone(),

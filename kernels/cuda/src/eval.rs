@@ -15,7 +15,7 @@ use crate::{
     backend::{self, Kernels, Shared},
     driver::Stream,
     layout::{self, Job, Layout, SEGMENTS, STATES, TABLE_BYTES},
-    memory::{MARKS, Slot},
+    memory::{MARKS, Pinned, Slot},
 };
 
 /// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
@@ -26,12 +26,12 @@ pub(crate) struct Staged {
     slot: Slot,
     job: Job,
     rooms: Rooms,
-    /// Where this party's key ends: its upload.
-    key_end: usize,
+    /// The table of streams and the delivered key, until they are on the GPU.
+    key: Option<Pinned>,
     lengths: Vec<usize>,
 }
 
-/// Where the rest of a chunk stands in the slot, and, from `pinned` on, in its pinned memory.
+/// Where the rest of a chunk stands in the slot, and in its pinned memory.
 #[derive(Clone, Copy, Debug)]
 struct Rooms {
     input: usize,
@@ -66,7 +66,7 @@ impl Staged {
         let states: [usize; STATES] = std::array::from_fn(|_| layout.take(words));
         let messages = [layout.take(message), layout.take(message)];
         let incoming = layout.take(message);
-        let mut pinned = Layout::from(key_end);
+        let mut pinned = Layout::from(0);
         let rooms = Rooms {
             input,
             output,
@@ -77,7 +77,8 @@ impl Staged {
             pinned_in: pinned.take(message),
         };
 
-        let mut slot = shared.memory.slot(layout.end(), pinned.end())?;
+        let slot = shared.memory.slot(layout.end(), pinned.end())?;
+        let mut pinned_key = shared.memory.pinned(key_end)?;
         let mut job = Job {
             elems: elems as u32,
             plane_bytes: elems.div_ceil(8) as u32,
@@ -94,7 +95,7 @@ impl Staged {
             match &place.packed {
                 Some(range) => {
                     let to = place.at..place.at + place.bytes;
-                    slot.pinned.bytes_mut()[to].copy_from_slice(&key.expose()[range.clone()]);
+                    pinned_key.bytes_mut()[to].copy_from_slice(&key.expose()[range.clone()]);
                 }
                 None => {
                     let is_mask = place.id == R_IN || place.id == R_OUT;
@@ -106,17 +107,25 @@ impl Staged {
                 }
             }
         }
-        shared.put_streams(&mut slot, &streams)?;
+        backend::put_streams(slot.at(0), pinned_key.bytes_mut(), &streams)?;
         let lengths = streams.iter().map(|stream| stream.bytes).collect();
-        let staged = Self { shared, kernels, eval: eval.clone(), slot, job, rooms, key_end, lengths };
+        let key = Some(pinned_key);
+        let staged = Self { shared, kernels, eval: eval.clone(), slot, job, rooms, key, lengths };
         staged.upload(staged.slot.stream())?;
         staged.expand(staged.slot.stream())?;
         Ok(staged)
     }
 
-    /// Queues the upload of the key.
+    /// Queues the upload of the key, while it is in the host's memory.
     pub(crate) fn upload(&self, on: &Stream) -> Result<(), BackendError> {
-        self.slot.upload_on(on, 0, 0, self.key_end)
+        self.key.as_ref().map_or(Ok(()), |key| self.slot.upload_from(on, key, 0))
+    }
+
+    /// Waits until the key is on the GPU, and wipes the host's copy.
+    pub(crate) fn settle(mut self) -> Result<Self, BackendError> {
+        self.wait()?;
+        self.key = None;
+        Ok(self)
     }
 
     /// Queues the expansion of what was not delivered.
@@ -136,7 +145,8 @@ impl Staged {
 
     /// Bytes of the upload, and bytes that are expanded.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        (self.key_end - TABLE_BYTES, self.lengths.iter().sum())
+        let uploaded = self.key.as_ref().map_or(0, |key| key.bytes().len());
+        (uploaded.saturating_sub(TABLE_BYTES), self.lengths.iter().sum())
     }
 
     /// Starts on the input.
@@ -149,22 +159,21 @@ impl Staged {
             return Err(BackendError::Misuse("an input of another length than the chunk's"));
         }
         self.shared.device.bind()?;
-        let begun = Instant::now();
         let Rooms { input, pinned_words, .. } = self.rooms;
         let place = &mut self.slot.pinned.bytes_mut()[pinned_words..][..8 * words.len()];
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
-        let copied = Span { activity: Activity::Copy, start: begun, end: Instant::now() };
-        self.slot.mark(0)?;
         self.slot.upload(pinned_words, input, 8 * words.len())?;
-        Ok(Eval { chunk: self, sent: 0, spans: vec![copied] })
+        Ok(Eval { chunk: self, sent: 0, spans: Vec::new() })
     }
 }
 
 impl StagedKey for Staged {
     fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
-        Ok(Box::new(self.evaluate(&input)?))
+        let eval = self.evaluate(&input)?;
+        eval.wait()?;
+        Ok(Box::new(eval))
     }
 }
 
@@ -235,7 +244,7 @@ impl Eval {
             return Err(BackendError::Misuse("a message of another length than the gate's"));
         }
         self.chunk.shared.device.bind()?;
-        let Some(before) = step.checked_sub(1) else { return Ok(()) };
+        let Some(before) = step.checked_sub(1) else { return self.chunk.slot.mark(0) };
         let Rooms { incoming: to, pinned_in, .. } = self.chunk.rooms;
         let (places, len) = places(&gate.exchanges()[before], elems, pinned_in);
         let slot = &mut self.chunk.slot;

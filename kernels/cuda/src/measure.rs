@@ -10,7 +10,7 @@ use suf_gate::{
 
 use crate::{
     CudaBackend,
-    backend::Dealing,
+    backend::{Dealing, put_streams},
     driver::Stream,
     eval::{Eval, Staged},
     layout::ALIGN,
@@ -181,7 +181,8 @@ impl CudaBackend {
         // SAFETY: both places lie in the slot and do not overlap.
         let copy = || unsafe { clock.stream.copy(slot.at(table), slot.at(at), BYTES) };
         let bytes = 2.0 * BYTES as f64 / clock.median_ms(copy)? * 1e3;
-        shared.put_streams(&mut slot, &[crate::layout::Stream { key: [0; 16], to: table, bytes: BYTES }])?;
+        let whole = crate::layout::Stream { key: [0; 16], to: table, bytes: BYTES };
+        put_streams(slot.at(0), slot.pinned.bytes_mut(), &[whole])?;
         slot.upload(0, 0, table)?;
         slot.stream().wait()?;
         let aes = clock.median_ms(|| shared.expand(&slot, &clock.stream, &[BYTES]))?;

@@ -141,21 +141,19 @@ impl Slot {
 
     /// Queues a copy of `len` pinned bytes from `from` on to byte `to` of the slot.
     pub(crate) fn upload(&self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
-        self.upload_on(self.stream(), from, to, len)
-    }
-
-    /// The same on another stream, which is waited for before the slot's own is used again.
-    pub(crate) fn upload_on(
-        &self,
-        on: &Stream,
-        from: usize,
-        to: usize,
-        len: usize,
-    ) -> Result<(), BackendError> {
         self.check(to, len);
         // SAFETY: the place lies in the slot, whose memory is used in the order of one stream; the pinned bytes belong
         // to the slot too, and are written again only after a wait.
-        unsafe { on.upload(&self.pinned.bytes()[from..from + len], self.at(to)) }
+        unsafe { self.stream().upload(&self.pinned.bytes()[from..from + len], self.at(to)) }
+    }
+
+    /// Queues on `on` a copy of all of `from` to the slot from byte `to` on. `from` lives until `on` has been waited for, and
+    /// the slot's own stream is used after that, if it is another.
+    pub(crate) fn upload_from(&self, on: &Stream, from: &Pinned, to: usize) -> Result<(), BackendError> {
+        self.check(to, from.len);
+        // SAFETY: the place lies in the slot, and the pinned block is given up, if ever early, to its pool, not to the
+        // system.
+        unsafe { on.upload(from.bytes(), self.at(to)) }
     }
 
     /// Queues a copy of `len` bytes from byte `from` of the slot on to pinned byte `to`.

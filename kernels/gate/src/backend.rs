@@ -30,7 +30,7 @@ pub trait Backend: Send + Sync {
 
 /// A chunk's key on its device, waiting for the input.
 pub trait StagedKey: Send {
-    /// Starts the evaluation.
+    /// Takes the input to where the key is.
     ///
     /// # Errors
     /// When the device fails.

@@ -1,7 +1,9 @@
 //! Threads that carry out the runs' computing.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
 };
 
@@ -14,9 +16,22 @@ use suf_wire::Fault;
 type Job = Box<dyn FnOnce(&dyn Backend) + Send>;
 
 /// A pool of threads over one backend. Dropping it lets the queue run out.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Workers {
-    queue: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+}
+
+/// Jobs that wait, in order. Each that comes wakes one thread, so that those that come together begin together.
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
 }
 
 impl Workers {
@@ -25,27 +40,49 @@ impl Workers {
     /// # Errors
     /// When the system gives no more threads.
     pub(crate) fn start(backend: &Arc<dyn Backend>, threads: usize) -> std::io::Result<Self> {
-        let (queue, jobs) = mpsc::channel::<Job>();
-        let jobs = Arc::new(Mutex::new(jobs));
+        let workers = Self { shared: Arc::default() };
         for index in 0..threads {
-            let (backend, jobs) = (Arc::clone(backend), Arc::clone(&jobs));
+            let (backend, shared) = (Arc::clone(backend), Arc::clone(&workers.shared));
             thread::Builder::new().name(format!("work-{index}")).spawn(move || {
-                loop {
-                    // The lock is held while waiting, so exactly one idle thread waits for the next job.
-                    let job = jobs.lock().expect("no holder panics").recv();
-                    let Ok(job) = job else { return };
+                while let Some(job) = shared.next() {
                     job(&*backend);
                     scrub_stack();
                 }
             })?;
         }
-        Ok(Self { queue })
+        Ok(workers)
     }
 
     /// Queues `job`.
     pub(crate) fn submit(&self, job: impl FnOnce(&dyn Backend) + Send + 'static) {
-        let sent = self.queue.send(Box::new(job));
-        assert!(sent.is_ok(), "the workers live as long as a handle to their queue");
+        self.shared.lock().jobs.push_back(Box::new(job));
+        self.shared.news.notify_one();
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.news.notify_all();
+    }
+}
+
+impl Shared {
+    /// The next job; none when there will be no more.
+    fn next(&self) -> Option<Job> {
+        let waiting = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
+        let mut queue = self.news.wait_while(self.lock(), waiting).expect("no holder panics");
+        queue.jobs.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no holder panics")
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} jobs wait", self.lock().jobs.len())
     }
 }
 

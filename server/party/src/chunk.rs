@@ -13,9 +13,9 @@ pub(crate) struct Chunk {
     pub(crate) shares: Option<Vec<u64>>,
     /// This party's half of x_hat, until the peer's is there.
     pub(crate) half: Option<Vec<u64>>,
-    /// The public input, until evaluation begins.
+    /// The public input, until it is loaded.
     pub(crate) x_hat: Option<Vec<u64>>,
-    /// The key, until evaluation begins.
+    /// The key, until the input is there too.
     pub(crate) staged: Option<Box<dyn StagedKey>>,
     /// The evaluation, whenever it is not being computed on.
     pub(crate) eval: Option<Box<dyn ChunkEval>>,

@@ -31,7 +31,8 @@ pub struct Run {
     burnt: Option<BurntBatch>,
     inputs: u32,
     opened: u32,
-    staged: u32,
+    /// Chunks whose key and input are where they will be computed on.
+    loaded: u32,
     unmasked: u32,
     /// Lowest chunk whose y_hat is not known. When the peer sends a frame of a chunk, it has sent all of those below its
     /// own lowest open chunk, and the stream keeps the order: so its window ends within this party's.
@@ -136,7 +137,7 @@ impl Run {
             burnt: None,
             inputs: 0,
             opened: 0,
-            staged: 0,
+            loaded: 0,
             unmasked: 0,
             lowest_open: 0,
             lowest_receiving: 0,
@@ -303,6 +304,7 @@ impl Run {
             }
             Done::United { chunk, x_hat } => {
                 self.chunks[chunk as usize].x_hat = Some(x_hat);
+                self.load_when_complete(chunk);
                 self.opened += 1;
                 if self.opened as usize == self.chunks.len() {
                     self.enter(Phase::AwaitingPeer);
@@ -311,7 +313,11 @@ impl Run {
             }
             Done::Staged { chunk, staged } => {
                 self.chunks[chunk as usize].staged = Some(staged);
-                self.staged += 1;
+                self.load_when_complete(chunk);
+            }
+            Done::Loaded { chunk, eval } => {
+                self.chunks[chunk as usize].eval = Some(eval);
+                self.loaded += 1;
                 if self.phase == Phase::Evaluating {
                     self.begin(chunk);
                 } else {
@@ -456,24 +462,32 @@ impl Run {
     }
 
     fn is_loaded(&self) -> bool {
-        self.phase == Phase::AwaitingPeer && self.staged >= self.first_window()
+        self.phase == Phase::AwaitingPeer && self.loaded >= self.first_window()
+    }
+
+    /// The input of a chunk joins its key.
+    fn load_when_complete(&mut self, chunk: u32) {
+        let takes_shares = self.plan.gate.takes_shares();
+        let state = &mut self.chunks[chunk as usize];
+        let input = if takes_shares { &mut state.shares } else { &mut state.x_hat };
+        if let (Some(input), Some(staged)) = (input.take_if(|_| state.staged.is_some()), state.staged.take())
+        {
+            let input = if takes_shares { Input::Shares(input) } else { Input::Wire(input) };
+            self.actions.push_back(Action::Compute(Work::Load { chunk, staged, input }));
+        }
     }
 
     fn begin(&mut self, chunk: u32) {
-        let state = &mut self.chunks[chunk as usize];
-        let staged = state.staged.take().expect("a chunk begins when its key is staged");
-        let input = match (state.x_hat.take(), state.shares.take()) {
-            (Some(x_hat), _) => Input::Wire(x_hat),
-            (None, shares) => Input::Shares(shares.expect("burning waits for every input")),
-        };
-        self.actions.push_back(Action::Compute(Work::Begin { chunk, staged, input }));
+        let eval = self.chunks[chunk as usize].eval.take().expect("a chunk begins when it is loaded");
+        self.actions.push_back(Action::Compute(Work::Step { chunk, eval, step: 0, incoming: Bytes::new() }));
     }
 
     /// The next exchange of `chunk`, if the peer's message and the evaluation are both here.
     fn advance(&mut self, chunk: u32) {
         let exchanges = self.exchanges();
         let state = &mut self.chunks[chunk as usize];
-        if state.eval.is_none() || state.inbox.is_empty() {
+        // Before its own first message, a chunk waits for the evaluation to begin.
+        if state.sent == 0 || state.eval.is_none() || state.inbox.is_empty() {
             return;
         }
         let (eval, incoming) = (state.eval.take(), state.inbox.pop_front());

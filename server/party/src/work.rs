@@ -35,8 +35,8 @@ pub enum Work {
         /// Its key.
         key: KeyBytes,
     },
-    /// Begin, and make the first message.
-    Begin {
+    /// Take the input to where the key is.
+    Load {
         /// The chunk.
         chunk: u32,
         /// Its key.
@@ -52,7 +52,7 @@ pub enum Work {
         eval: Box<dyn ChunkEval>,
         /// Which exchange.
         step: usize,
-        /// The peer's message of the exchange before.
+        /// The peer's message of the exchange before; empty for the first.
         incoming: Bytes,
     },
     /// Open y_hat.
@@ -98,7 +98,14 @@ pub enum Done {
         /// The key, in place.
         staged: Box<dyn StagedKey>,
     },
-    /// Of [`Work::Begin`] and [`Work::Step`].
+    /// Of [`Work::Load`].
+    Loaded {
+        /// The chunk.
+        chunk: u32,
+        /// Its evaluation, ready for the first exchange.
+        eval: Box<dyn ChunkEval>,
+    },
+    /// Of [`Work::Step`].
     Stepped {
         /// The chunk.
         chunk: u32,
@@ -113,8 +120,8 @@ pub enum Done {
         chunk: u32,
         /// The public masked output.
         y_hat: Vec<u64>,
-        /// What the device did for it.
-        spans: Vec<Span>,
+        /// The evaluation, which holds the chunk's key: wiping it is for when nobody waits.
+        spent: Option<Box<dyn ChunkEval>>,
     },
     /// Of [`Work::Unmask`].
     Unmasked {
@@ -146,18 +153,14 @@ impl Work {
                 Done::United { chunk, x_hat: mine }
             }
             Self::Stage { job, key } => Done::Staged { chunk: job.chunk, staged: backend.stage(&job, key)? },
-            Self::Begin { chunk, staged, input } => {
-                let mut eval = staged.begin(input)?;
-                let message = eval.step(0, &[])?.into();
-                Done::Stepped { chunk, eval, message }
-            }
+            Self::Load { chunk, staged, input } => Done::Loaded { chunk, eval: staged.begin(input)? },
             Self::Step { chunk, mut eval, step, incoming } => {
                 let message = eval.step(step, &incoming)?.into();
                 Done::Stepped { chunk, eval, message }
             }
             Self::Finish { chunk, mut eval, incoming } => {
                 let y_hat = eval.finish(&incoming)?;
-                Done::Finished { chunk, y_hat, spans: eval.take_spans() }
+                Done::Finished { chunk, y_hat, spent: Some(eval) }
             }
             Self::Unmask { job, mut y_hat } => {
                 let mask = backend.wire_mask(&job, layout::R_OUT)?;
@@ -175,7 +178,7 @@ impl Work {
     /// Whether this work belongs to the gate's exchanges, hence to `comp_ms`.
     #[must_use]
     pub fn is_evaluation(&self) -> bool {
-        matches!(self, Self::Begin { .. } | Self::Step { .. } | Self::Finish { .. })
+        matches!(self, Self::Step { .. } | Self::Finish { .. })
     }
 
     /// Its name, for logs.
@@ -185,7 +188,7 @@ impl Work {
             Self::Mask { .. } => "mask",
             Self::Unite { .. } => "unite",
             Self::Stage { .. } => "stage",
-            Self::Begin { .. } => "begin",
+            Self::Load { .. } => "load",
             Self::Step { .. } => "step",
             Self::Finish { .. } => "finish",
             Self::Unmask { .. } => "unmask",
@@ -198,8 +201,16 @@ impl Done {
     pub fn take_spans(&mut self) -> Vec<Span> {
         match self {
             Self::Stepped { eval, .. } => eval.take_spans(),
-            Self::Finished { spans, .. } => std::mem::take(spans),
+            Self::Finished { spent: Some(eval), .. } => eval.take_spans(),
             _ => Vec::new(),
+        }
+    }
+
+    /// What is left of a finished evaluation, to be dropped after its output is handed on: that wipes the chunk's key.
+    pub fn take_spent(&mut self) -> Option<Box<dyn ChunkEval>> {
+        match self {
+            Self::Finished { spent, .. } => spent.take(),
+            _ => None,
         }
     }
 }
@@ -216,6 +227,7 @@ impl fmt::Debug for Done {
             Self::Masked { .. } => "Done(mask)",
             Self::United { .. } => "Done(unite)",
             Self::Staged { .. } => "Done(stage)",
+            Self::Loaded { .. } => "Done(load)",
             Self::Stepped { .. } => "Done(step)",
             Self::Finished { .. } => "Done(finish)",
             Self::Unmasked { .. } => "Done(unmask)",
