@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use suf_gate::{
@@ -41,14 +41,16 @@ pub(crate) struct Shared {
     pub(crate) device: Arc<Device>,
     pub(crate) memory: Arc<Memory>,
     compiler: Compiler,
-    // Never unloaded: kernels are started from every thread.
-    base: Module,
+    /// Keeps the code of the two below, which are started from every thread.
+    _base: Module,
     streams: Kernel,
+    /// Opens the last exchange.
+    pub(crate) opening: Kernel,
     gates: Mutex<HashMap<[u8; 32], Loading>>,
 }
 
-/// A gate's kernels, being loaded by the first who needs them.
-type Loading = Arc<OnceLock<Arc<Kernels>>>;
+/// A gate's kernels, once the first who needs them has loaded them; the others wait.
+type Loading = Arc<Mutex<Option<Arc<Kernels>>>>;
 
 /// A gate's kernels, loaded.
 pub(crate) struct Kernels {
@@ -68,9 +70,10 @@ impl CudaBackend {
         let device = Arc::new(Device::open(device)?);
         let compiler = Compiler::find()?;
         let base = device.load(&compiler.cached(base_source().text(), device.sm)?)?;
-        let streams = base.kernel("streams")?;
+        let (streams, opening) = (base.kernel("streams")?, base.kernel("open_output")?);
         let memory = Arc::new(Memory::new(device.clone()));
-        let shared = Shared { device, memory, compiler, base, streams, gates: Mutex::default() };
+        let shared =
+            Shared { device, memory, compiler, _base: base, streams, opening, gates: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -148,10 +151,10 @@ impl Shared {
             .entry(*gate.digest())
             .or_default()
             .clone();
-        if let Some(kernels) = place.get() {
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernels) = &*place {
             return Ok(kernels.clone());
         }
-        // Two threads may both compile; one result is kept.
         let plan = Plan::of(gate)?;
         let module = self.device.load(&self.compiler.cached(plan.source.text(), self.device.sm)?)?;
         let load = |tasks: &[Task]| {
@@ -162,12 +165,7 @@ impl Shared {
         };
         let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
         let kernels = Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module };
-        Ok(place.get_or_init(|| Arc::new(kernels)).clone())
-    }
-
-    /// The kernel that opens the last exchange.
-    pub(crate) fn opening(&self) -> Result<Kernel, BackendError> {
-        self.base.kernel("open_output")
+        Ok(place.insert(Arc::new(kernels)).clone())
     }
 
     /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.

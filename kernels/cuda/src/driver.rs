@@ -253,14 +253,16 @@ impl Mark {
         Ok(Self { raw })
     }
 
-    /// Milliseconds from `earlier` to this point, once both are past.
+    /// Waits until this point is past.
+    pub(crate) fn wait(&self) -> Result<(), BackendError> {
+        // SAFETY: the handle is live.
+        unsafe { event::synchronize(self.raw) }.map_err(failed("waiting for an event"))
+    }
+
+    /// Milliseconds from `earlier` to this point; both are past.
     pub(crate) fn since_ms(&self, earlier: &Self) -> Result<f32, BackendError> {
         // SAFETY: both handles are live.
-        unsafe {
-            event::synchronize(self.raw).map_err(failed("waiting for an event"))?;
-            event::elapsed(earlier.raw, self.raw)
-        }
-        .map_err(failed("reading an event"))
+        unsafe { event::elapsed(earlier.raw, self.raw) }.map_err(failed("reading an event"))
     }
 }
 

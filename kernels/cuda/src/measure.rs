@@ -219,7 +219,10 @@ impl Clock {
             run()?;
             marks.push((start, self.stream.mark()?));
         }
-        let samples = marks.iter().map(|(start, end)| Ok(f64::from(end.since_ms(start)?)));
+        let samples = marks.iter().map(|(start, end)| {
+            end.wait()?;
+            Ok(f64::from(end.since_ms(start)?))
+        });
         Ok(median(samples.collect::<Result<Vec<_>, BackendError>>()?))
     }
 }

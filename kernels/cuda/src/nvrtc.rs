@@ -105,6 +105,11 @@ impl Compiler {
         if let Ok(cubin) = fs::read(&path) {
             return Ok(cubin);
         }
+        // The dealer and the parties of one machine need the same kernels at the same time: one of them compiles.
+        let _turn = turn(&path);
+        if let Ok(cubin) = fs::read(&path) {
+            return Ok(cubin);
+        }
         let cubin = self.compile(source, sm)?.cubin;
         if let Err(error) = write_whole(&path, &cubin) {
             tracing::warn!(path = %path.display(), %error, "compiled kernels cannot be kept; they are compiled again next time");
@@ -163,6 +168,14 @@ fn cache_dir() -> Option<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
     Some(base.join("suf").join("kernels"))
+}
+
+/// Waits for whoever makes the file at `path` now. Without a file to lock, several may make the same.
+fn turn(path: &Path) -> Option<fs::File> {
+    fs::create_dir_all(path.parent()?).ok()?;
+    let file = fs::File::create(path.with_extension("lock")).ok()?;
+    file.lock().ok()?;
+    Some(file)
 }
 
 /// Writes a file that other processes see whole or not at all.

@@ -7,7 +7,14 @@
 #[path = "../../cpu/tests/specs/mod.rs"]
 mod specs;
 
-use std::{env, sync::Arc};
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use suf_cpu::CpuBackend;
 use suf_cuda::CudaBackend;
@@ -109,6 +116,20 @@ impl Batch {
     }
 }
 
+/// Has the kernels of `gates` compiled, on all cores: one after the other takes minutes.
+fn compile(gpu: &CudaBackend, gates: &[Gate]) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(gate) = gates.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    drop(Batch::new(gate, 0, 1).deal(gpu));
+                }
+            });
+        }
+    });
+}
+
 fn assert_bytes(mine: &[u8], theirs: &[u8], what: &str) {
     assert_eq!(mine.len(), theirs.len(), "{what}: length");
     let apart = mine.iter().zip(theirs).filter(|(a, b)| a != b).count();
@@ -173,9 +194,11 @@ fn compare(gpu: &CudaBackend, batch: &Batch) {
 fn every_builtin_gate_agrees() {
     let Some(gpu) = gpu() else { return };
     let mut compared = 0;
-    for gate in catalog::builtin() {
+    let gates: Vec<_> = catalog::builtin().collect();
+    compile(&gpu, &gates);
+    for gate in &gates {
         for (chunk, elems) in SIZES.into_iter().flat_map(|elems| [(0, elems), (1, elems)]) {
-            compare(&gpu, &Batch::new(&gate, chunk, elems));
+            compare(&gpu, &Batch::new(gate, chunk, elems));
             compared += 1;
         }
     }
@@ -187,28 +210,28 @@ fn every_builtin_gate_agrees() {
 fn unusual_shapes_agree() {
     let Some(gpu) = gpu() else { return };
     let gelu = GateFile::builtin("gelu").expect("a built-in gate").curve;
-    for (bits, digits) in
-        [(6, &[6u8, 6] as &[u8]), (7, &[3, 4, 5]), (8, &[5, 3]), (11, &[6]), (12, &[7, 7, 7])]
-    {
+    let shapes = [(6, &[6u8, 6] as &[u8]), (7, &[3, 4, 5]), (8, &[5, 3]), (11, &[6]), (12, &[7, 7, 7])];
+    let gates = shapes.into_iter().flat_map(|(bits, digits)| {
         let residual = (0..1i32 << bits).map(|i| i * 37 % 801 - 400).collect();
         let curve = Curve { window_bits: bits, residual, ..gelu.clone() };
         let onehot = Onehot::new(curve.clone(), digits.to_vec()).expect("a shape");
         let dpf = suf_gate::dpf::Dpf::new(curve, 30).expect("a shape");
-        for shape in [Shape::Onehot(onehot), Shape::Dpf(dpf)] {
-            let gate = Gate::new("unusual", shape).expect("a gate");
-            compare(&gpu, &Batch::new(&gate, 0, 1001));
-        }
-    }
+        [Shape::Onehot(onehot), Shape::Dpf(dpf)].map(|shape| Gate::new("unusual", shape).expect("a gate"))
+    });
+    let gates: Vec<_> = gates.collect();
+    compile(&gpu, &gates);
+    gates.iter().for_each(|gate| compare(&gpu, &Batch::new(gate, 0, 1001)));
 }
 
 /// Random specifications: helpers of many comparisons, pieces, tables and terms of every kind.
 #[test]
 fn specifications_agree() {
     let Some(gpu) = gpu() else { return };
-    for seed in 0..16 {
-        let gate = specs::gate(specs::random(&mut specs::Random(seed)));
+    let gates: Vec<_> = (0..16).map(|seed| specs::gate(specs::random(&mut specs::Random(seed)))).collect();
+    compile(&gpu, &gates);
+    for (gate, seed) in gates.iter().zip(0..) {
         println!("specification {seed}: {:?}", gate.declared());
-        compare(&gpu, &Batch::new(&gate, seed as u32 % 2, 1001));
+        compare(&gpu, &Batch::new(gate, seed % 2, 1001));
     }
 }
 

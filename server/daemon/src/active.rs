@@ -15,12 +15,13 @@ use suf_gate::KeyBytes;
 use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
 use suf_party::{Action, Done, Event, Failure, Measured, Phase, Run, Summary, Work};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{Causal, Fault, PeerMessage, Transcript};
+use suf_wire::{Causal, Fault, PeerMessage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     captured,
+    hashing::Hashing,
     host::Host,
     keys::{self, Received},
     registry::Entry,
@@ -123,20 +124,20 @@ impl ActiveRun {
         mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
     ) {
         let plan = &self.entry.plan;
-        let transcript = Arc::new(Mutex::new(Transcript::new(plan.run, plan.digest())));
+        let transcript = Hashing::start(self.host.runtime(), plan);
         self.connection.get_or_init(|| connection);
         let writer = async {
             while let Some(next) = outgoing.recv().await {
                 let sent = match next {
                     Outgoing::Send(PeerMessage::Frame(mut frame), after) => {
                         frame.depth = after.next().unwrap_or(after);
-                        transcript.lock().expect("no holder panics").absorb(plan.me, &frame);
+                        transcript.absorb(plan.me, &frame);
                         captured::sent(plan, &frame);
                         sender.send_frame(frame, after).await
                     }
                     Outgoing::Send(message, _) => sender.send(&message).await,
                     Outgoing::Measure => {
-                        self.measured(&meter, &transcript);
+                        self.measured(&meter, &transcript).await;
                         Ok(())
                     }
                     Outgoing::Close => break,
@@ -155,7 +156,7 @@ impl ActiveRun {
                 match receiver.recv(expected).await {
                     Ok(message) => {
                         if let PeerMessage::Frame(frame) = &message {
-                            transcript.lock().expect("no holder panics").absorb(plan.me.other(), frame);
+                            transcript.absorb(plan.me.other(), frame);
                         }
                         self.feed(Event::Peer(message));
                     }
@@ -176,9 +177,10 @@ impl ActiveRun {
         });
     }
 
-    fn measured(self: &Arc<Self>, meter: &Meter, transcript: &Mutex<Transcript>) {
+    /// Every exchange is over: the counts and the hash are final.
+    async fn measured(self: &Arc<Self>, meter: &Meter, transcript: &Hashing) {
         let counts = meter.gate();
-        let transcript = transcript.lock().expect("no holder panics").digest();
+        let Some(transcript) = transcript.digest().await else { return };
         self.feed(Event::Measured(Measured {
             rounds: counts.rounds,
             bits_sent: counts.bits_sent,

@@ -7,6 +7,7 @@ mod active;
 mod captured;
 pub mod config;
 mod daemon;
+mod hashing;
 mod host;
 mod keys;
 pub mod ledger;

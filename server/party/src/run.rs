@@ -470,11 +470,12 @@ impl Run {
         let takes_shares = self.plan.gate.takes_shares();
         let state = &mut self.chunks[chunk as usize];
         let input = if takes_shares { &mut state.shares } else { &mut state.x_hat };
-        if let (Some(input), Some(staged)) = (input.take_if(|_| state.staged.is_some()), state.staged.take())
-        {
-            let input = if takes_shares { Input::Shares(input) } else { Input::Wire(input) };
-            self.actions.push_back(Action::Compute(Work::Load { chunk, staged, input }));
+        if input.is_none() || state.staged.is_none() {
+            return;
         }
+        let (input, staged) = (input.take().expect("looked"), state.staged.take().expect("looked"));
+        let input = if takes_shares { Input::Shares(input) } else { Input::Wire(input) };
+        self.actions.push_back(Action::Compute(Work::Load { chunk, staged, input }));
     }
 
     fn begin(&mut self, chunk: u32) {
