@@ -38,14 +38,15 @@ __device__ inline u32 aes_last_column(const AesTable& table, u32 a, u32 b, u32 c
     return __byte_perm(low, high, 0x5410) ^ key;
 }
 
-// Encrypts N blocks at once: the more, the less one waits for the table. `keys` are 44 words.
+// Encrypts N blocks at once: the more, the less one waits for the table. `keys` are 44 words. Rounds are
+// unrolled for single blocks only: for several it is no faster, and takes the compiler three times as long.
 template <int N, typename Keys>
 __device__ inline void aes_encrypt(const AesTable& table, const Keys& keys, uint4 (&block)[N]) {
 #pragma unroll
     for (int n = 0; n < N; n++) {
         block[n].x ^= keys[0], block[n].y ^= keys[1], block[n].z ^= keys[2], block[n].w ^= keys[3];
     }
-#pragma unroll 3
+#pragma unroll(N == 1 ? 3 : 1)
     for (int round = 1; round < 10; round++) {
 #pragma unroll
         for (int n = 0; n < N; n++) {

@@ -30,10 +30,10 @@ struct Idle {
     lanes: Vec<Lane>,
 }
 
-/// Where a chunk's work is queued, and marks to time it by.
+/// Where a chunk's work is queued, and marks to time it by. These are dropped first: a stream may be what keeps the context.
 struct Lane {
-    stream: Stream,
     marks: [Mark; MARKS],
+    stream: Stream,
 }
 
 /// Marks of a lane: the work between two of them is one kind of work.
@@ -65,7 +65,7 @@ impl Memory {
             Some(lane) => lane,
             None => {
                 let stream = self.device.stream()?;
-                Lane { stream, marks: [Mark::new()?, Mark::new()?, Mark::new()?, Mark::new()?] }
+                Lane { marks: [Mark::new()?, Mark::new()?, Mark::new()?, Mark::new()?], stream }
             }
         };
         Ok(Slot { memory: self.clone(), block: Some(block), lane: Some(lane), pinned })

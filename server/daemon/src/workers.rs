@@ -2,9 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    fmt, hint,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use suf_gate::Backend;
@@ -21,11 +25,22 @@ pub(crate) struct Workers {
     shared: Arc<Shared>,
 }
 
+/// How long a thread that has just worked looks for its next job before it sleeps. Between two exchanges there is about
+/// that much time, and waking a thread takes a good part of it.
+const LOOKS: Duration = Duration::from_micros(200);
+
+/// Threads of a pool that can afford to look: with fewer cores, the link's thread needs the one that they would look on.
+const MANY: usize = 8;
+
 /// Jobs that wait, in order. Each that comes wakes one thread, so that those that come together begin together.
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     news: Condvar,
+    /// Jobs in the queue, for those who look.
+    waiting: AtomicUsize,
+    /// Threads that look.
+    looking: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -47,6 +62,9 @@ impl Workers {
                 while let Some(job) = shared.next() {
                     job(&*backend);
                     scrub_stack();
+                    if threads >= MANY {
+                        shared.look();
+                    }
                 }
             })?;
         }
@@ -55,8 +73,16 @@ impl Workers {
 
     /// Queues `job`.
     pub(crate) fn submit(&self, job: impl FnOnce(&dyn Backend) + Send + 'static) {
-        self.shared.lock().jobs.push_back(Box::new(job));
-        self.shared.news.notify_one();
+        let mut queue = self.shared.lock();
+        queue.jobs.push_back(Box::new(job));
+        let waiting = queue.jobs.len();
+        self.shared.waiting.store(waiting, Ordering::Release);
+        // Who looks takes the lock afterwards, and finds the job.
+        let found = waiting <= self.shared.looking.load(Ordering::Acquire);
+        drop(queue);
+        if !found {
+            self.shared.news.notify_one();
+        }
     }
 }
 
@@ -72,7 +98,19 @@ impl Shared {
     fn next(&self) -> Option<Job> {
         let waiting = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
         let mut queue = self.news.wait_while(self.lock(), waiting).expect("no holder panics");
-        queue.jobs.pop_front()
+        let job = queue.jobs.pop_front();
+        self.waiting.store(queue.jobs.len(), Ordering::Release);
+        job
+    }
+
+    /// Returns when there may be a job, or after a while.
+    fn look(&self) {
+        self.looking.fetch_add(1, Ordering::AcqRel);
+        let until = Instant::now() + LOOKS;
+        while self.waiting.load(Ordering::Acquire) == 0 && Instant::now() < until {
+            hint::spin_loop();
+        }
+        self.looking.fetch_sub(1, Ordering::AcqRel);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -91,4 +129,48 @@ pub(crate) fn carry_out(work: Work, backend: &dyn Backend) -> Result<Done, Failu
     let name = work.name();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(backend)))
         .unwrap_or_else(|_| Err(Failure::new(Fault::Bug, format!("computing '{name}' panicked"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use suf_process::BackendChoice;
+
+    use super::*;
+
+    /// Jobs that come one by one and all at once, to few threads and to as many as look for them.
+    #[test]
+    fn every_job_is_done() {
+        for threads in [1, MANY] {
+            let backend = BackendChoice::Cpu.backend(0).expect("a CPU");
+            let workers = Workers::start(&backend, threads).expect("threads");
+            let (done, results) = mpsc::channel();
+            let submit = |number: usize| {
+                let done = done.clone();
+                workers.submit(move |_| done.send(number).expect("the test waits"));
+            };
+            for number in 0..100 {
+                submit(number);
+                assert_eq!(results.recv(), Ok(number));
+            }
+            (0..100).for_each(submit);
+            let mut all: Vec<_> = results.iter().take(100).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..100));
+        }
+    }
+
+    #[test]
+    fn the_queue_runs_out_after_the_pool_is_dropped() {
+        let backend = BackendChoice::Cpu.backend(0).expect("a CPU");
+        let workers = Workers::start(&backend, 1).expect("threads");
+        let (done, results) = mpsc::channel();
+        (0..10).for_each(|number| {
+            let done = done.clone();
+            workers.submit(move |_| done.send(number).expect("the test waits"));
+        });
+        drop((workers, done));
+        assert!(results.iter().eq(0..10));
+    }
 }
