@@ -14,7 +14,7 @@ use crate::{
     keys::DealerLink,
     ledger::RedbLog,
     peer::{self, PeerLink},
-    registry::{Entry, Registry},
+    registry::{Asker, Entry, Registry},
     store::KeyStore,
     workers::Workers,
 };
@@ -50,12 +50,12 @@ impl Host {
         Self { parts, registry: Registry::default(), peer: PeerLink::new() }
     }
 
-    /// Registers a run and proposes it to the other party.
+    /// Registers a run of `asker` and proposes it to the other party.
     ///
     /// # Errors
     /// When it cannot be registered.
-    pub fn propose(self: &Arc<Self>, plan: Plan) -> Result<Arc<Entry>, Failure> {
-        let entry = self.registry.insert(plan.clone())?;
+    pub fn propose(self: &Arc<Self>, plan: Plan, asker: Asker) -> Result<Arc<Entry>, Failure> {
+        let entry = self.registry.insert(plan.clone(), asker)?;
         peer::propose(self, &entry, plan);
         Ok(entry)
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     active::{ActiveRun, Started},
     host::{Host, resolve},
-    registry::Entry,
+    registry::{Asker, Entry},
 };
 
 /// What this program calls itself in greetings.
@@ -168,7 +168,7 @@ async fn answer(
         }
     };
     let admitted = host.policy().admit(&propose, me).and_then(|plan| {
-        let registered = host.registry().insert(plan.clone());
+        let registered = host.registry().insert(plan.clone(), Asker::Peer);
         registered.map(|entry| (plan, entry)).map_err(|failure| Failure::new(Fault::Caller, failure.reason))
     });
     let (plan, entry) = match admitted {

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use aws_lc_rs::digest;
 use suf_control::{failure::Failure, v1};
 use suf_party::Plan;
 use suf_wire::{PartyId, RunId};
@@ -26,6 +27,19 @@ const OUTPUT_ELEMS_KEPT: u64 = 1 << 22;
 
 /// Runs at work at once: each of the usual models holds some 100 MB of keys.
 const ACTIVE: usize = 64;
+
+/// Runs of one client at work at once: a quarter, so that one that asks both parties for all it may leaves half of them to
+/// others. The other party's runs are its clients', which it holds to this limit itself.
+const ACTIVE_PER_CLIENT: usize = 16;
+
+/// Who asked for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client of this party, by the SHA-256 of its certificate.
+    Client([u8; 32]),
+    /// The other party.
+    Peer,
+}
 
 /// All runs.
 #[derive(Debug, Default)]
@@ -46,6 +60,7 @@ struct Inner {
 pub struct Entry {
     /// What it is about.
     pub plan: Plan,
+    asker: Asker,
     /// Its state, for the control API.
     pub view: watch::Sender<v1::Run>,
     /// The machine at work, until the run ends.
@@ -57,23 +72,30 @@ pub struct Entry {
 }
 
 impl Registry {
-    /// Registers a run.
+    /// Registers a run that `asker` wants.
     ///
     /// # Errors
-    /// When its id is known already or too many runs are at work.
-    pub fn insert(&self, plan: Plan) -> Result<Arc<Entry>, Failure> {
+    /// When its id is known already or too many runs are at work, of this client or in all.
+    pub fn insert(&self, plan: Plan, asker: Asker) -> Result<Arc<Entry>, Failure> {
         let mut inner = self.lock();
         if inner.runs.contains_key(&plan.run) {
             return Err(Failure::caller("this run id was used before; draw a fresh one")
                 .with_code(Code::AlreadyExists));
         }
-        let active = inner.runs.values().filter(|entry| !entry.has_ended()).count();
-        if active >= ACTIVE {
-            let reason = format!("{active} runs are at work; wait for one to end");
-            return Err(Failure::caller(reason).with_code(Code::ResourceExhausted));
+        let active: Vec<_> = inner.runs.values().filter(|entry| !entry.has_ended()).collect();
+        let full = |whose: &str, count: usize| {
+            let reason = format!("{count} runs{whose} are at work; wait for one to end");
+            Failure::caller(reason).with_code(Code::ResourceExhausted)
+        };
+        if active.len() >= ACTIVE {
+            return Err(full("", active.len()));
+        }
+        let own = active.iter().filter(|entry| entry.asker == asker).count();
+        if matches!(asker, Asker::Client(_)) && own >= ACTIVE_PER_CLIENT {
+            return Err(full(" of this client", own));
         }
         inner.drop_large_outputs();
-        let entry = Arc::new(Entry::new(plan));
+        let entry = Arc::new(Entry::new(plan, asker));
         inner.order.push_back(entry.plan.run);
         inner.runs.insert(entry.plan.run, Arc::clone(&entry));
         inner.forget();
@@ -145,8 +167,17 @@ impl Inner {
     }
 }
 
+impl Asker {
+    /// The client with this certificate.
+    #[must_use]
+    pub fn client(certificate: &[u8]) -> Self {
+        let hash = digest::digest(&digest::SHA256, certificate);
+        Self::Client(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
 impl Entry {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: Plan, asker: Asker) -> Self {
         let view = v1::Run {
             run_id: plan.run.0.to_vec().into(),
             batch_id: plan.batch.0.to_vec().into(),
@@ -161,6 +192,7 @@ impl Entry {
         };
         Self {
             plan,
+            asker,
             view: watch::Sender::new(view),
             active: Mutex::default(),
             output: Mutex::default(),
@@ -211,4 +243,47 @@ impl Entry {
 #[must_use]
 pub(crate) fn is_end(state: v1::RunState) -> bool {
     matches!(state, v1::RunState::Done | v1::RunState::Failed | v1::RunState::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use suf_gate::{Protocol, catalog, gatefile::GateFile};
+    use suf_wire::BatchId;
+
+    use super::*;
+
+    #[test]
+    fn one_clients_flood_of_runs_leaves_room_for_others() {
+        let file = GateFile::builtin("gelu").expect("built in");
+        let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
+        let registry = Registry::default();
+        let mut ids = 0_u128..;
+        let mut ask = |asker| {
+            let id = ids.next().expect("without end").to_le_bytes();
+            let (gate, me) = (Arc::clone(&gate), PartyId::P0);
+            registry.insert(
+                Plan { run: RunId(id), batch: BatchId(id), gate, elems: 1, deadline_ms: 1, me },
+                asker,
+            )
+        };
+        let [greedy, modest] = [&b"one"[..], b"another"].map(Asker::client);
+        let first = ask(greedy).expect("the first");
+        for _ in 1..ACTIVE_PER_CLIENT {
+            ask(greedy).expect("within the client's limit");
+        }
+        let refused = ask(greedy).expect_err("one too many");
+        assert!(refused.to_string().contains("of this client"), "{refused}");
+        // The same flood at the other party, whose runs are not counted by client here.
+        for _ in 0..ACTIVE_PER_CLIENT {
+            ask(Asker::Peer).expect("within the limit");
+        }
+        ask(modest).expect("another client has its own places");
+        // A place that is free again is given again.
+        first.view.send_modify(|view| view.state = v1::RunState::Failed.into());
+        ask(greedy).expect("one of its runs has ended");
+
+        while ask(Asker::Peer).is_ok() {}
+        let refused = ask(modest).expect_err("too many in all");
+        assert!(refused.to_string().contains(&format!("{ACTIVE} runs are at work")), "{refused}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
-use suf_control::{failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
+use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
 use suf_gate::{Gate, Party as GateParty, layout};
 use suf_party::{Event, Plan};
 use suf_wire::{BatchId, Fault, RunId};
@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     host::Host,
-    registry::{Entry, is_end},
+    registry::{Asker, Entry, is_end},
 };
 
 /// Messages of a stream that wait for a slow client.
@@ -42,6 +42,7 @@ type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl v1::party_server::Party for PartyService {
     async fn start_run(&self, request: Request<v1::StartRunRequest>) -> Result<Response<v1::Run>, Status> {
+        let asker = Asker::client(&caller(&request)?.peer.certificate);
         let request = request.into_inner();
         let gate = gate_of(request.gate)?;
         let run = if request.run_id.is_empty() { RunId(entropy()) } else { run_id_of(&request.run_id)? };
@@ -59,7 +60,7 @@ impl v1::party_server::Party for PartyService {
             me: self.host.config().party(),
         };
         self.host.policy().check(&plan).map_err(to_control)?;
-        let entry = self.host.propose(plan)?;
+        let entry = self.host.propose(plan, asker)?;
         Ok(Response::new(entry.view.borrow().clone()))
     }
 
