@@ -5,4 +5,6 @@ pub mod decoders;
 pub mod inputs;
 pub mod npy;
 pub mod processes;
+pub mod relay;
+pub mod users;
 pub mod world;

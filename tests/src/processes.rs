@@ -168,6 +168,20 @@ impl Hosts {
         fs::read_to_string(self.folder.path().join(format!("{name}.log"))).expect("a log")
     }
 
+    /// The batches that a party says it has burnt, in order: it does so the moment one is burnt, before anything that depends on
+    /// it leaves.
+    ///
+    /// # Panics
+    /// When a line about it names no batch.
+    #[must_use]
+    pub fn burnt(&self, name: &str) -> Vec<String> {
+        let batch = |line: &str| {
+            let (_, rest) = line.split_once("batch=").unwrap_or_else(|| panic!("no batch in {line:?}"));
+            rest.chars().take_while(char::is_ascii_hexdigit).collect()
+        };
+        self.log(name).lines().filter(|line| line.contains("batch burnt")).map(batch).collect()
+    }
+
     /// The configuration of a daemon. Ports are chosen by the system at the first start and kept from then on.
     fn config(&self, name: &str) -> String {
         let identity =

@@ -24,9 +24,6 @@ const ELEMS: usize = 150_000;
 /// Kills in an ordinary test run; `SUF_CRASHES=500` for a long one.
 const CRASHES: usize = 6;
 
-/// Each party logs a batch the moment it is burnt, before anything that depends on it leaves.
-const BURNT: &str = "batch burnt";
-
 #[test]
 fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
     let crashes = std::env::var("SUF_CRASHES").map_or(CRASHES, |count| count.parse().expect("a number"));
@@ -62,9 +59,8 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
         must_work(&hosts, &gate, &x, &what);
     }
     for name in ["party0", "party1"] {
-        let log = hosts.log(name);
-        let burnt: Vec<_> = log.lines().filter(|line| line.contains(BURNT)).collect();
-        let batches: HashSet<_> = burnt.iter().map(|line| batch_in(line)).collect();
+        let burnt = hosts.burnt(name);
+        let batches: HashSet<_> = burnt.iter().collect();
         assert!(burnt.len() > crashes, "{name} burnt only {} batches", burnt.len());
         assert_eq!(batches.len(), burnt.len(), "{name} burnt a batch twice");
     }
@@ -85,12 +81,6 @@ fn check_from_outside(hosts: &Hosts) {
             eprintln!("SKIPPED, no check by tests/key_reuse.py: python3 cannot be started: {error}")
         }
     }
-}
-
-/// The value of the field `batch` of a log line.
-fn batch_in(line: &str) -> String {
-    let (_, rest) = line.split_once("batch=").unwrap_or_else(|| panic!("no batch in {line:?}"));
-    rest.chars().take_while(char::is_ascii_hexdigit).collect()
 }
 
 fn eval(hosts: &Hosts) -> Command {

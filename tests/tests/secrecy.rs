@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     os::unix::{
-        fs::{FileExt, MetadataExt, PermissionsExt},
+        fs::{FileExt, MetadataExt},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -18,6 +18,7 @@ use suf_tests::{
     dealer::{Dealt, TestDealer},
     npy,
     processes::Hosts,
+    users::{NOBODY, files, hand_over, own_uid},
 };
 use suf_wire::PartyId;
 
@@ -31,9 +32,6 @@ const NEEDLE: usize = 16;
 
 /// One needle in so many bytes of a key.
 const KEY_STRIDE: usize = 1 << 10;
-
-/// A user without rights: "nobody" on most systems, and nobody's on the others.
-const NOBODY: u32 = 65_534;
 
 #[test]
 fn nothing_of_a_batch_is_left_in_memory_or_on_disk_after_its_run() {
@@ -92,7 +90,7 @@ fn daemons_cannot_be_dumped_nor_read_and_lock_their_memory() {
     let hosts = Hosts::prepare(Path::new(PROGRAM));
     let folder = hosts.folder();
     let root = own_uid() == 0;
-    let program = if root { hand_over(folder) } else { PathBuf::from(PROGRAM) };
+    let program = if root { hand_over(Path::new(PROGRAM), folder) } else { PathBuf::from(PROGRAM) };
     let user = if root { NOBODY } else { own_uid() };
     for (wanted, words) in [(true, "memory is"), (false, "lock_memory = false")] {
         let config = format!(
@@ -276,23 +274,8 @@ fn ordinary(root: bool) -> Ended {
     Ended(child)
 }
 
-/// Gives `folder` to the user without rights, with a copy of the program.
-fn hand_over(folder: &Path) -> PathBuf {
-    let program = folder.join("suf");
-    fs::copy(PROGRAM, &program).expect("copies");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("changes the mode");
-    for path in files(folder).into_iter().chain([folder.join("pki"), folder.to_owned()]) {
-        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root gives away");
-    }
-    program
-}
-
 fn owner(pid: u32) -> u32 {
     fs::metadata(format!("/proc/{pid}/environ")).expect("a process").uid()
-}
-
-fn own_uid() -> u32 {
-    fs::metadata("/proc/self").expect("a process").uid()
 }
 
 /// Root may, unless it is confined: the daemons are not dumpable.
@@ -308,13 +291,4 @@ fn eval(hosts: &Hosts, protocol: &str) -> std::process::Output {
     let mut command = hosts.command(&["eval", "--protocol", protocol, "--gate", "gelu"]);
     command.args(["--inputs", "x.npy", "--outputs", "y.npy"]);
     command.args(hosts.as_client()).output().expect("suf starts")
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("readable").path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found
 }

@@ -235,6 +235,42 @@ fn the_readme_gives_the_two_commands_first() {
     assert!(read(&root().join(".ci/run")).contains("cargo test --release --workspace"));
 }
 
+/// Each danger of SECURITY.md has an answer and a test, and what is named as one is there: a test function, or a file.
+#[test]
+fn every_danger_has_an_answer_and_a_test_that_exists() {
+    let page = read(&root().join("SECURITY.md"));
+    let (_, rest) = page.split_once("## Dangers and answers").expect("the table of dangers");
+    let (table, _) = rest.split_once("\n## ").expect("a section after it");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---") && !line.starts_with("| danger "))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.len() >= 20, "{} dangers", rows.len());
+
+    let sources: Vec<String> = sources(root()).iter().map(|file| read(file)).collect();
+    let is_test = |name: &str| {
+        let function = format!("fn {name}(");
+        let stands = |source: &String| {
+            source.match_indices(&function).any(|(at, _)| {
+                let above: Vec<_> = source[..at].lines().rev().take(3).collect();
+                above.iter().any(|line| line.trim_start().starts_with("#[") && line.contains("test"))
+            })
+        };
+        sources.iter().any(stands)
+    };
+    for row in rows {
+        let [danger, answer, test] = row[..] else { panic!("three columns are due: {row:?}") };
+        assert!(!answer.is_empty() && !test.is_empty(), "{danger} has no answer or no test");
+        // Between backticks; what has a space is a command.
+        for name in test.split('`').skip(1).step_by(2).filter(|name| !name.contains(' ')) {
+            let found = if name.contains('/') { root().join(name).exists() } else { is_test(name) };
+            assert!(found || name == "fuzz_seeds", "{danger}: {name} does not exist");
+        }
+        assert!(test.contains('`') || test.contains("below"), "{danger}: no test is named");
+    }
+}
+
 /// Whether an SPDX expression can be satisfied with the allowed licences. AND binds tighter than OR.
 fn satisfied(expression: &str, allowed: &BTreeSet<&str>) -> bool {
     let expression = expression.replace('/', " OR ");

@@ -1,0 +1,158 @@
+//! What happens to processes, not within them: one stands still, the link between the parties is cut, file descriptors run
+//! out, files are not theirs. The run ends with a clear error, the processes live, and the next run works.
+
+use std::{
+    cell::OnceCell,
+    collections::HashSet,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::{Command, Output},
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use suf_tests::{
+    npy,
+    processes::{Hosts, NAMES},
+    relay::Relay,
+    users::{NOBODY, hand_over, own_uid},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+
+/// Elements of a run that sends some 2 MB each way.
+const MANY: usize = 150_000;
+
+#[test]
+fn a_process_that_stands_still_is_named_and_goes_on_afterwards() {
+    let mut hosts = hosts(|_, config| config);
+    for name in ["dealer", "party1"] {
+        let pid = pid(&mut hosts, name);
+        kill_process(pid, Signal::STOP).expect("the child is ours");
+        expect(&eval(&hosts, "few.npy"), FAILED, &[name], "while it stands still");
+        kill_process(pid, Signal::CONT).expect("the child is ours");
+        expect(&eval(&hosts, "few.npy"), DONE, &[], "once it goes on");
+    }
+    all_live(&mut hosts);
+}
+
+#[test]
+fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
+    let relay = OnceCell::new();
+    let mut hosts = hosts(|name, config| {
+        let connect =
+            config.split_once("connect = \"").map(|(_, rest)| rest.split('"').next().expect("quoted"));
+        let Some(address) = connect.filter(|_| name == "party1") else { return config };
+        let relay = relay.get_or_init(|| Relay::to(address.parse().expect("an address")));
+        config.replace(address, &relay.address().to_string())
+    });
+    let relay: &Relay = relay.get().expect("party 1 connects");
+    expect(&eval(&hosts, "few.npy"), DONE, &[], "through the relay");
+    // In the opening of the inputs, and in the exchanges.
+    for bytes in [1_000_000, 2_500_000] {
+        relay.cut_after(bytes);
+        expect(&eval(&hosts, "many.npy"), FAILED, &["party"], "while the link is cut");
+        assert!(relay.is_cut(), "the run failed before the cut");
+        relay.mend();
+        expect(&eval(&hosts, "few.npy"), DONE, &[], "once the link is mended");
+    }
+    all_live(&mut hosts);
+    for name in ["party0", "party1"] {
+        let burnt = hosts.burnt(name);
+        assert!(burnt.len() >= 5, "{name} burnt only {} batches", burnt.len());
+        assert_eq!(burnt.iter().collect::<HashSet<_>>().len(), burnt.len(), "{name} burnt a batch twice");
+    }
+}
+
+#[test]
+fn a_party_without_file_descriptors_recovers() {
+    let mut hosts = hosts(|_, config| config);
+    for name in ["party0", "party1"] {
+        let pid = pid(&mut hosts, name);
+        // The hard limit was inherited from here. What is open stays open; nothing more can be opened.
+        let few = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
+        let before = prlimit(Some(pid), Resource::Nofile, few).expect("the child is ours");
+        expect(&eval(&hosts, "few.npy"), FAILED, &[name], "without file descriptors");
+        prlimit(Some(pid), Resource::Nofile, before).expect("the child is ours");
+        expect(&eval(&hosts, "few.npy"), DONE, &[], "with them again");
+        let log = hosts.log(name);
+        assert!(
+            log.contains("cannot accept a control connection; trying again"),
+            "{name} did not notice: {log}"
+        );
+    }
+    all_live(&mut hosts);
+}
+
+#[test]
+fn files_that_are_not_the_daemons_are_named_at_the_start() {
+    let hosts = Hosts::prepare(Path::new(PROGRAM));
+    let folder = hosts.folder();
+    let state = folder.join("state");
+    fs::create_dir(&state).expect("the folder is writable");
+    let config = "party = 0\ncontrol = \"127.0.0.1:0\"\ndealer = \"127.0.0.1:9\"\nstate_dir = \"state\"\n\
+                  backend = \"cpu\"\npeer = { listen = \"127.0.0.1:0\" }\n[identity]\nca = \"pki/ca.pem\"\n\
+                  cert = \"pki/party0.pem\"\nkey = \"pki/party0.key\"\n";
+    fs::write(folder.join("party0.toml"), config).expect("the folder is writable");
+    fs::write(state.join("ledger.redb"), []).expect("the folder is writable");
+    let root = own_uid() == 0;
+    let program = if root { hand_over(Path::new(PROGRAM), folder) } else { PROGRAM.into() };
+    let start = || {
+        let mut command = Command::new(&program);
+        command.args(["party", "--config", "party0.toml"]).current_dir(folder);
+        if root {
+            // Nothing is closed to root.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.output().expect("suf starts")
+    };
+    let key = folder.join("pki/party0.key");
+    for (path, mode, words) in [
+        (&key, 0o000, &["party0.key"][..]),
+        (&key, 0o644, &["party0.key", "can be read by others"]),
+        (&state.join("ledger.redb"), 0o400, &["ledger.redb"]),
+        (&state, 0o500, &["state"]),
+        (&folder.join("party0.toml"), 0o000, &["party0.toml"]),
+    ] {
+        let before = fs::metadata(path).expect("it is there").permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        expect(&start(), FAILED, words, &format!("{} with mode {mode:o}", path.display()));
+        fs::set_permissions(path, before).expect("it is ours");
+    }
+}
+
+fn hosts(change: impl Fn(&str, String) -> String) -> Hosts {
+    let hosts = Hosts::start_with(Path::new(PROGRAM), change);
+    npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    npy::write_i64(&hosts.folder().join("many.npy"), &[4096; MANY]);
+    hosts
+}
+
+fn pid(hosts: &mut Hosts, name: &str) -> Pid {
+    let raw = i32::try_from(hosts.pid(name)).expect("process ids are positive");
+    Pid::from_raw(raw).expect("process ids are positive")
+}
+
+fn all_live(hosts: &mut Hosts) {
+    for name in NAMES {
+        assert!(hosts.is_alive(name), "{name} died: {}", hosts.log(name));
+    }
+}
+
+fn eval(hosts: &Hosts, inputs: &str) -> Output {
+    let mut command = hosts.command(&["eval", "--protocol", "onehot", "--gate", "gelu"]);
+    command.args(["--inputs", inputs, "--outputs", "y.npy"]);
+    command.args(hosts.as_client()).output().expect("suf starts")
+}
+
+fn expect(output: &Output, code: i32, words: &[&str], what: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{what}: '{word}' is missing in: {said}");
+    }
+    assert!(!said.contains("panicked"), "{what}: {said}");
+}
