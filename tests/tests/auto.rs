@@ -8,8 +8,8 @@ use suf_tests::{npy, processes::Hosts};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
-/// Two chunks and a bit: either party is sent a whole chunk's keys, enough for their rate to be measured.
-const MANY: usize = 140_000;
+/// Four chunks and a bit: 1.4 MB of an input's opening follow its first chunk, enough for a rate to be measured.
+const MANY: usize = 300_000;
 
 #[test]
 fn few_bytes_on_a_short_link_and_few_rounds_on_a_long_one() {
@@ -18,10 +18,12 @@ fn few_bytes_on_a_short_link_and_few_rounds_on_a_long_one() {
     let first = Choice::of(&short, "many.npy");
     assert_eq!(first.protocol, "onehot", "{}", first.why);
     assert!(first.why.contains("assumed: no large batch has come yet"), "{}", first.why);
-    // Those keys were a measurement.
+    assert!(first.why.contains("between the parties (by their profile)"), "{}", first.why);
+    // Those keys were a measurement, and the inputs' opening another.
     let second = Choice::of(&short, "many.npy");
     assert_eq!(second.protocol, "onehot", "{}", second.why);
     assert!(second.why.contains("from the dealer (as keys came last)"), "{}", second.why);
+    assert!(second.why.contains("between the parties (as an input was opened last)"), "{}", second.why);
 
     // 80 ms each way, emulated in the sockets: two rounds are cheaper than three, whatever the bytes of nine elements.
     let long = Hosts::start_with(Path::new(PROGRAM), |name, config| match name {

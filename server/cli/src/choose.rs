@@ -14,6 +14,8 @@ pub struct Measured {
     pub delay_ms: f64,
     /// Between the parties, in bits per second.
     pub peer_bps: f64,
+    /// Whether an input was opened at that rate; else it is the link profile's.
+    pub peer_measured: bool,
     /// From the dealer to one party, in bits per second.
     pub dealer_bps: f64,
     /// Whether keys have come at that rate; else it is assumed.
@@ -21,16 +23,17 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// From the links as a party reports them: the delay and the rate of keys are measured, the rate between the parties is
-    /// that of their link profile. What is down or unknown counts as fast.
+    /// From the links as a party reports them: the delay is measured, and so are the rates once there was a large run. What is
+    /// down or unknown counts as fast.
     #[must_use]
     pub fn of(peer: Option<&Link>, dealer: Option<&Link>) -> Self {
         let rate = |link: Option<&Link>| link.map(|link| link.rate_bps).filter(|rate| *rate > 0.0);
         Self {
             delay_ms: peer.map_or(0.0, |link| link.rtt_ms / 2.0),
             peer_bps: rate(peer).unwrap_or(ASSUMED_RATE_BPS),
+            peer_measured: peer.is_some_and(|link| link.rate_measured),
             dealer_bps: rate(dealer).unwrap_or(ASSUMED_RATE_BPS),
-            dealer_measured: rate(dealer).is_some(),
+            dealer_measured: dealer.is_some_and(|link| link.rate_measured),
         }
     }
 
@@ -73,9 +76,10 @@ impl Measured {
             )
         });
         let why = format!(
-            "at {:.3} ms each way, {:.2} Gbit/s between the parties (by their profile) and {:.2} Gbit/s from the dealer ({}): {}",
+            "at {:.3} ms each way, {:.2} Gbit/s between the parties ({}) and {:.2} Gbit/s from the dealer ({}): {}",
             self.delay_ms,
             self.peer_bps / 1e9,
+            if self.peer_measured { "as an input was opened last" } else { "by their profile" },
             self.dealer_bps / 1e9,
             if self.dealer_measured { "as keys came last" } else { "assumed: no large batch has come yet" },
             list.collect::<Vec<_>>().join(", ")
@@ -111,7 +115,13 @@ mod tests {
     #[test]
     fn the_cost_is_the_sum_of_its_causes() {
         let gate = gates::gate(&gates::file("gelu").unwrap(), Protocol::Onehot, None).unwrap();
-        let link = Measured { delay_ms: 4.0, peer_bps: 1e9, dealer_bps: 1e9, dealer_measured: true };
+        let link = Measured {
+            delay_ms: 4.0,
+            peer_bps: 1e9,
+            peer_measured: false,
+            dealer_bps: 1e9,
+            dealer_measured: true,
+        };
         let cost = link.cost(&gate, 1_000_000);
         assert_eq!((cost.rounds_ms, cost.bits_ms), (12.0, 69.0));
         let (chosen, why) = link.choose(vec![gate.clone()], 1_000_000).unwrap();
@@ -125,7 +135,13 @@ mod tests {
         let gates =
             || gates::available(&file, None).into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
         let choice = |link: Measured| link.choose(gates().collect(), 100_000).unwrap().0.protocol();
-        let near = Measured { delay_ms: 0.05, peer_bps: 8e9, dealer_bps: 1e9, dealer_measured: true };
+        let near = Measured {
+            delay_ms: 0.05,
+            peer_bps: 8e9,
+            peer_measured: true,
+            dealer_bps: 1e9,
+            dealer_measured: true,
+        };
         assert_eq!(choice(near), Protocol::Onehot);
         let far = Measured { delay_ms: 50.0, dealer_bps: 100e9, ..near };
         assert_eq!(far.cost(&gates().next_back().unwrap(), 1).rounds_ms, 100.0);
@@ -140,6 +156,7 @@ mod tests {
             Measured {
                 delay_ms: 0.5,
                 peer_bps: ASSUMED_RATE_BPS,
+                peer_measured: false,
                 dealer_bps: ASSUMED_RATE_BPS,
                 dealer_measured: false
             }

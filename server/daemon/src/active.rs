@@ -15,11 +15,12 @@ use suf_gate::KeyBytes;
 use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
 use suf_party::{Action, Done, Event, Failure, Measured, Phase, Run, Summary, Work};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{Causal, Fault, PeerMessage};
+use suf_wire::{Causal, DataFrame, Fault, PeerMessage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    arrivals::Arrivals,
     captured,
     hashing::Hashing,
     host::Host,
@@ -150,12 +151,17 @@ impl ActiveRun {
             sender.flushed().await;
         };
         let reader = async {
+            let mut opening = Arrivals::default();
             loop {
                 let expected =
                     |head: &suf_wire::DataHead| self.lock().run.expected_frame(head.step, head.chunk).ok();
                 match receiver.recv(expected).await {
                     Ok(message) => {
                         if let PeerMessage::Frame(frame) = &message {
+                            if frame.step == DataFrame::OPEN {
+                                opening.add(frame.payload.len(), Instant::now());
+                                self.host.peer().measure(&opening);
+                            }
                             transcript.absorb(plan.me.other(), frame);
                         }
                         self.feed(Event::Peer(message));

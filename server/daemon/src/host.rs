@@ -104,18 +104,22 @@ impl Host {
         }
     }
 
-    /// The link to the other party, as measured now; none while it is down.
+    /// The link to the other party, as measured; none while it is down.
     #[must_use]
     pub fn peer_link(&self) -> Option<v1::Link> {
         let connection = self.peer.now()?;
         let moved = connection.udp_stats();
+        let by_profile = self.link_description();
+        let measured = self.peer.measured_bps();
         Some(v1::Link {
             rtt_ms: crate::timing::ms(connection.rtt()),
+            rate_bps: measured.unwrap_or(by_profile.rate_bps),
+            rate_measured: measured.is_some(),
             bytes_sent: moved.bytes_sent,
             bytes_received: moved.bytes_received,
             datagrams_sent: moved.datagrams_sent,
             datagrams_received: moved.datagrams_received,
-            ..self.link_description()
+            ..by_profile
         })
     }
 

@@ -16,6 +16,7 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
     active::ActiveRun,
+    arrivals::LEAST_MEASURED_BYTES,
     host::{Host, resolve},
     store::BatchStore,
     timing::ms,
@@ -23,9 +24,6 @@ use crate::{
 
 /// Bytes of a chunk's message before the key: length, kind, index, tag.
 const CHUNK_OVERHEAD: u64 = (suf_wire::PREFIX_BYTES + 20) as u64;
-
-/// Batches with fewer bytes of key measure the delay, not the rate.
-const LEAST_MEASURED_BYTES: u64 = 1 << 20;
 
 /// The link to the dealer, with an endpoint of its own: bulk keys never queue before evaluation messages.
 #[derive(Debug)]
@@ -71,10 +69,12 @@ impl DealerLink {
         let slot = self.connection.try_lock().ok()?;
         let connection = slot.as_ref().filter(|connection| connection.ended().is_none())?;
         let moved = connection.udp_stats();
+        let rate_bps = *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner);
         Some(v1::Link {
             kind: self.endpoint.kind().to_string(),
             rtt_ms: ms(connection.rtt()),
-            rate_bps: *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner),
+            rate_bps,
+            rate_measured: rate_bps > 0.0,
             bytes_sent: moved.bytes_sent,
             bytes_received: moved.bytes_received,
             datagrams_sent: moved.datagrams_sent,

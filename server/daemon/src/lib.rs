@@ -4,6 +4,7 @@
 //! computing on worker threads. What happens is handed to the run's machine (`suf-party`), which decides.
 
 mod active;
+mod arrivals;
 mod captured;
 pub mod config;
 mod daemon;

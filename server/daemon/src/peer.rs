@@ -1,6 +1,9 @@
 //! The connection between the two parties: who calls whom, and runs that come and go over it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use suf_link::{Connection, Endpoint};
 use suf_party::{Event, Failure, Plan, Run};
@@ -9,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     active::{ActiveRun, Started},
+    arrivals::Arrivals,
     host::{Host, resolve},
     registry::{Asker, Entry},
 };
@@ -26,23 +30,38 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the first message of a channel may take.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The present connection to the other party.
+/// The present connection to the other party, and what was measured of the link.
 #[derive(Debug)]
-pub(crate) struct PeerLink(watch::Sender<Option<Connection>>);
+pub(crate) struct PeerLink {
+    present: watch::Sender<Option<Connection>>,
+    rate_bps: Mutex<Option<f64>>,
+}
 
 impl PeerLink {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self { present: watch::Sender::new(None), rate_bps: Mutex::default() }
     }
 
     /// The connection, if there is one now.
     pub(crate) fn now(&self) -> Option<Connection> {
-        self.0.borrow().clone().filter(|connection| connection.ended().is_none())
+        self.present.borrow().clone().filter(|connection| connection.ended().is_none())
+    }
+
+    /// Bits per second at which the other party's half of the last large input came; none before.
+    pub(crate) fn measured_bps(&self) -> Option<f64> {
+        *self.rate_bps.lock().expect("no holder panics")
+    }
+
+    /// Keeps what an input's opening told of the link, if anything.
+    pub(crate) fn measure(&self, opening: &Arrivals) {
+        if let Some(rate) = opening.rate_bps() {
+            *self.rate_bps.lock().expect("no holder panics") = Some(rate);
+        }
     }
 
     /// The connection, waiting for it a little.
     async fn soon(&self, peer: PartyId) -> Result<Connection, Failure> {
-        let mut watching = self.0.subscribe();
+        let mut watching = self.present.subscribe();
         let there =
             watching.wait_for(|slot| slot.as_ref().is_some_and(|connection| connection.ended().is_none()));
         match tokio::time::timeout(CONNECT_PATIENCE, there).await {
@@ -55,7 +74,7 @@ impl PeerLink {
     }
 
     fn replace(&self, connection: Connection) {
-        if let Some(old) = self.0.send_replace(Some(connection)) {
+        if let Some(old) = self.present.send_replace(Some(connection)) {
             old.close("replaced by a newer connection");
         }
     }
