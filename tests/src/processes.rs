@@ -117,6 +117,23 @@ impl Hosts {
             .map(Into::into)
     }
 
+    /// `suf eval` of GELU on the file `inputs` of the folder, as their client; `how` says by which protocol. Not started yet.
+    #[must_use]
+    pub fn eval(&self, how: &[&str], inputs: &str) -> Command {
+        let mut command = self.command(&["eval", "--gate", "gelu", "--inputs", inputs, "--outputs", "y.npy"]);
+        command.args(how).args(self.as_client());
+        command
+    }
+
+    /// The outcome of `suf eval` under `onehot` on the file `inputs` of the folder.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn onehot(&self, inputs: &str) -> Output {
+        self.eval(&["--protocol", "onehot"], inputs).output().expect("suf starts")
+    }
+
     /// Kills a daemon with SIGKILL and waits until it is gone.
     ///
     /// # Panics
@@ -252,4 +269,17 @@ impl Drop for Hosts {
             let _ = daemon.child.wait();
         }
     }
+}
+
+/// Checks that a command ended with the status `code`, has all of `words` among what it said, and did not panic.
+///
+/// # Panics
+/// When that is not so; `what` names the case.
+pub fn expect(output: &Output, code: i32, words: &[&str], what: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{what}: '{word}' is missing in: {said}");
+    }
+    assert!(!said.contains("panicked"), "{what}: {said}");
 }

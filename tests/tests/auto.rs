@@ -56,18 +56,7 @@ struct Choice {
 impl Choice {
     /// Evaluates GELU on `inputs`, and checks that the reason is the sum of its parts and the choice the least of them.
     fn of(hosts: &Hosts, inputs: &str) -> Self {
-        let mut command = hosts.command(&[
-            "eval",
-            "--auto",
-            "--gate",
-            "gelu",
-            "--inputs",
-            inputs,
-            "--outputs",
-            "y.npy",
-            "--json",
-        ]);
-        let output = command.args(hosts.as_client()).output().expect("suf starts");
+        let output = hosts.eval(&["--auto", "--json"], inputs).output().expect("suf starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let text = |key: &str| found[key].as_str().expect("text").to_owned();

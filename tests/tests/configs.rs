@@ -9,6 +9,7 @@ use std::{
 
 use suf_gate::{Protocol, catalog, gatefile::GateFile, spec::SpecFile};
 use suf_link::LinkProfile;
+use suf_process::Configuration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 

@@ -45,7 +45,12 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
         let victim = NAMES[rng.random_range(0..NAMES.len())];
         let moment = usual.mul_f64(rng.random_range(0.0..1.1));
         let what = format!("kill {crash}: {victim} after {moment:?} of {usual:?}");
-        let run = eval(&hosts).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("suf starts");
+        let run = hosts
+            .eval(&["--protocol", "onehot"], "x.npy")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("suf starts");
         let run = End::of(run);
         let early = run.within(moment);
         hosts.kill(victim);
@@ -83,24 +88,8 @@ fn check_from_outside(hosts: &Hosts) {
     }
 }
 
-fn eval(hosts: &Hosts) -> Command {
-    let mut command = hosts.command(&[
-        "eval",
-        "--protocol",
-        "onehot",
-        "--gate",
-        "gelu",
-        "--inputs",
-        "x.npy",
-        "--outputs",
-        "y.npy",
-    ]);
-    command.args(hosts.as_client());
-    command
-}
-
 fn must_work(hosts: &Hosts, gate: &Gate, x: &[i64], what: &str) {
-    let output = eval(hosts).output().expect("suf starts");
+    let output = hosts.onehot("x.npy");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: the run after it failed: {said}\n{}", logs(hosts));
     let y = npy::read_i64(&hosts.folder().join("y.npy"));

@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use suf_tests::{
     npy,
-    processes::{Hosts, NAMES},
+    processes::{Hosts, NAMES, expect},
     relay::Relay,
     users::{NOBODY, hand_over, own_uid},
 };
@@ -32,9 +32,9 @@ fn a_process_that_stands_still_is_named_and_goes_on_afterwards() {
     for name in ["dealer", "party1"] {
         let pid = pid(&mut hosts, name);
         kill_process(pid, Signal::STOP).expect("the child is ours");
-        expect(&eval(&hosts, "few.npy"), FAILED, &[name], "while it stands still");
+        expect(&hosts.onehot("few.npy"), FAILED, &[name], "while it stands still");
         kill_process(pid, Signal::CONT).expect("the child is ours");
-        expect(&eval(&hosts, "few.npy"), DONE, &[], "once it goes on");
+        expect(&hosts.onehot("few.npy"), DONE, &[], "once it goes on");
     }
     all_live(&mut hosts);
 }
@@ -50,14 +50,14 @@ fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
         config.replace(address, &relay.address().to_string())
     });
     let relay: &Relay = relay.get().expect("party 1 connects");
-    expect(&eval(&hosts, "few.npy"), DONE, &[], "through the relay");
+    expect(&hosts.onehot("few.npy"), DONE, &[], "through the relay");
     // In the opening of the inputs, and in the exchanges.
     for bytes in [1_000_000, 2_500_000] {
         relay.cut_after(bytes);
-        expect(&eval(&hosts, "many.npy"), FAILED, &["party"], "while the link is cut");
+        expect(&hosts.onehot("many.npy"), FAILED, &["party"], "while the link is cut");
         assert!(relay.is_cut(), "the run failed before the cut");
         relay.mend();
-        expect(&eval(&hosts, "few.npy"), DONE, &[], "once the link is mended");
+        expect(&hosts.onehot("few.npy"), DONE, &[], "once the link is mended");
     }
     all_live(&mut hosts);
     for name in ["party0", "party1"] {
@@ -75,9 +75,9 @@ fn a_party_without_file_descriptors_recovers() {
         // The hard limit was inherited from here. What is open stays open; nothing more can be opened.
         let few = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
         let before = prlimit(Some(pid), Resource::Nofile, few).expect("the child is ours");
-        expect(&eval(&hosts, "few.npy"), FAILED, &[name], "without file descriptors");
+        expect(&hosts.onehot("few.npy"), FAILED, &[name], "without file descriptors");
         prlimit(Some(pid), Resource::Nofile, before).expect("the child is ours");
-        expect(&eval(&hosts, "few.npy"), DONE, &[], "with them again");
+        expect(&hosts.onehot("few.npy"), DONE, &[], "with them again");
         let log = hosts.log(name);
         assert!(
             log.contains("cannot accept a control connection; trying again"),
@@ -140,19 +140,4 @@ fn all_live(hosts: &mut Hosts) {
     for name in NAMES {
         assert!(hosts.is_alive(name), "{name} died: {}", hosts.log(name));
     }
-}
-
-fn eval(hosts: &Hosts, inputs: &str) -> Output {
-    let mut command = hosts.command(&["eval", "--protocol", "onehot", "--gate", "gelu"]);
-    command.args(["--inputs", inputs, "--outputs", "y.npy"]);
-    command.args(hosts.as_client()).output().expect("suf starts")
-}
-
-fn expect(output: &Output, code: i32, words: &[&str], what: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{what}: '{word}' is missing in: {said}");
-    }
-    assert!(!said.contains("panicked"), "{what}: {said}");
 }

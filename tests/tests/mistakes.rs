@@ -1,15 +1,11 @@
 //! Every mistake ends with one clear message that names who is at fault, the right exit status, and all processes alive and
 //! ready for the next run.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Command};
 
 use suf_tests::{
     npy,
-    processes::{Hosts, NAMES},
+    processes::{Hosts, NAMES, expect},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -61,9 +57,9 @@ fn bad_tensors_are_refused_before_anything_is_sent() {
         ("junk.npy", &["junk.npy"]),
         ("absent.npy", &["absent.npy"]),
     ] {
-        expect(&eval(&hosts, name), USAGE, words, name);
+        expect(&hosts.onehot(name), USAGE, words, name);
     }
-    expect(&eval(&hosts, "good.npy"), DONE, &[], "after all that");
+    expect(&hosts.onehot("good.npy"), DONE, &[], "after all that");
     for party in ["party0", "party1"] {
         let runs = hosts.log(party).lines().filter(|line| line.contains("batch burnt")).count();
         assert_eq!(runs, 1, "{party} took part in runs of bad tensors");
@@ -75,13 +71,13 @@ fn an_absent_dealer_and_an_absent_peer_are_named_and_cost_nothing_but_the_run() 
     let mut hosts = Hosts::start(Path::new(PROGRAM));
     npy::write_i64(&hosts.folder().join("x.npy"), &[4096; 9]);
     hosts.kill("dealer");
-    expect(&eval(&hosts, "x.npy"), FAILED, &["dealer"], "without a dealer");
+    expect(&hosts.onehot("x.npy"), FAILED, &["dealer"], "without a dealer");
     hosts.restart("dealer");
-    expect(&eval(&hosts, "x.npy"), DONE, &[], "with the dealer again");
+    expect(&hosts.onehot("x.npy"), DONE, &[], "with the dealer again");
     hosts.kill("party1");
-    expect(&eval(&hosts, "x.npy"), FAILED, &["party1"], "without party 1");
+    expect(&hosts.onehot("x.npy"), FAILED, &["party1"], "without party 1");
     hosts.restart("party1");
-    expect(&eval(&hosts, "x.npy"), DONE, &[], "with party 1 again");
+    expect(&hosts.onehot("x.npy"), DONE, &[], "with party 1 again");
     for name in NAMES {
         assert!(hosts.is_alive(name), "{name} died");
         assert_eq!(hosts.terminate(name), Some(DONE), "{name} did not end cleanly on SIGTERM");
@@ -143,38 +139,14 @@ fn a_full_disk_ends_the_run_and_not_the_party() {
         });
         npy::write_i64(&hosts.folder().join("large.npy"), &[4096; 200_000]);
         npy::write_i64(&hosts.folder().join("small.npy"), &[4096; 9]);
-        expect(&eval(&hosts, "large.npy"), FAILED, &["spool", "space"], "16 MB of keys on 4 MB of disk");
+        expect(&hosts.onehot("large.npy"), FAILED, &["spool", "space"], "16 MB of keys on 4 MB of disk");
         for name in NAMES {
             assert!(hosts.is_alive(name), "{name} died");
         }
-        expect(&eval(&hosts, "small.npy"), DONE, &[], "a small run afterwards");
+        expect(&hosts.onehot("small.npy"), DONE, &[], "a small run afterwards");
     }
     let unmounted = Command::new("umount").arg(folder.path()).status().expect("umount runs");
     assert!(unmounted.success());
-}
-
-fn eval(hosts: &Hosts, inputs: &str) -> Output {
-    let mut command = hosts.command(&[
-        "eval",
-        "--protocol",
-        "onehot",
-        "--gate",
-        "gelu",
-        "--inputs",
-        inputs,
-        "--outputs",
-        "y.npy",
-    ]);
-    command.args(hosts.as_client()).output().expect("suf starts")
-}
-
-fn expect(output: &Output, code: i32, words: &[&str], what: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{what}: '{word}' is missing in: {said}");
-    }
-    assert!(!said.contains("panicked"), "{what}: {said}");
 }
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

@@ -48,7 +48,7 @@ fn nothing_of_a_batch_is_left_in_memory_or_on_disk_after_its_run() {
     });
     npy::write_i64(&hosts.folder().join("x.npy"), &[4096; ELEMS]);
     for protocol in ["onehot", "sigma", "suf", "dpf", "suf-lut"] {
-        let output = eval(&hosts, protocol);
+        let output = hosts.eval(&["--protocol", protocol], "x.npy").output().expect("suf starts");
         assert!(output.status.success(), "{protocol}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let dealt = dealer.take_dealt();
@@ -285,10 +285,4 @@ fn reads_memory_of(pid: u32) -> bool {
 
 fn kib(text: &str) -> u64 {
     text.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-fn eval(hosts: &Hosts, protocol: &str) -> std::process::Output {
-    let mut command = hosts.command(&["eval", "--protocol", protocol, "--gate", "gelu"]);
-    command.args(["--inputs", "x.npy", "--outputs", "y.npy"]);
-    command.args(hosts.as_client()).output().expect("suf starts")
 }

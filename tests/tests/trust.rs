@@ -1,10 +1,6 @@
 //! Processes that should not trust each other: a dealer that lies, certificates that are renewed, backups that are restored.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Command};
 
 use suf_tests::{dealer::TestDealer, npy, processes::Hosts};
 
@@ -21,13 +17,13 @@ fn a_dealer_that_gives_unequal_keys_is_named_to_the_client() {
     });
     npy::write_i64(&hosts.folder().join("x.npy"), &[4096; 9]);
     for protocol in ["sigma", "suf", "dpf", "suf-lut"] {
-        let output = eval(&hosts, protocol);
+        let output = hosts.eval(&["--protocol", protocol], "x.npy").output().expect("suf starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{protocol}: {said}");
         assert!(said.contains("dealer") && said.contains("unequal public parts"), "{protocol}: {said}");
     }
     // Nothing of onehot's keys is common, hence nothing is unequal.
-    let output = eval(&hosts, "onehot");
+    let output = hosts.onehot("x.npy");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -49,7 +45,7 @@ fn a_certificate_is_renewed_without_a_restart() {
             assert!(hosts.is_alive(name), "{name} died: {}", hosts.log(name));
             std::thread::yield_now();
         }
-        let output = eval(&hosts, "onehot");
+        let output = hosts.onehot("x.npy");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
     // What does not fit is not taken, and said.
@@ -60,21 +56,21 @@ fn a_certificate_is_renewed_without_a_restart() {
         assert!(hosts.is_alive("party1"), "party1 died: {}", hosts.log("party1"));
         std::thread::yield_now();
     }
-    assert!(eval(&hosts, "onehot").status.success());
+    assert!(hosts.onehot("x.npy").status.success());
 }
 
 #[test]
 fn a_restored_ledger_and_a_copied_spool_are_refused_at_the_start() {
     let mut hosts = Hosts::start(Path::new(PROGRAM));
     npy::write_i64(&hosts.folder().join("x.npy"), &[4096; 9]);
-    assert!(eval(&hosts, "onehot").status.success());
+    assert!(hosts.onehot("x.npy").status.success());
     let state = |name: &str| hosts.folder().join(format!("state-{name}"));
     let (ledger, backup) = (state("party0").join("ledger.redb"), hosts.folder().join("backup"));
     let marks = ["party0", "party1"].map(|name| state(name).join("spool/ledger-mark"));
     hosts.kill("party0");
     fs::copy(&ledger, &backup).expect("a backup");
     hosts.restart("party0");
-    assert!(eval(&hosts, "onehot").status.success());
+    assert!(hosts.onehot("x.npy").status.success());
 
     for name in ["party0", "party1"] {
         assert_eq!(hosts.terminate(name), Some(0));
@@ -91,7 +87,7 @@ fn a_restored_ledger_and_a_copied_spool_are_refused_at_the_start() {
 
     hosts.restart("party0");
     hosts.restart("party1");
-    assert!(eval(&hosts, "onehot").status.success());
+    assert!(hosts.onehot("x.npy").status.success());
 }
 
 fn refused(hosts: &Hosts, name: &str, words: &str) {
@@ -99,10 +95,4 @@ fn refused(hosts: &Hosts, name: &str, words: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(words), "'{words}' is missing in: {said}");
-}
-
-fn eval(hosts: &Hosts, protocol: &str) -> Output {
-    let mut command = hosts.command(&["eval", "--protocol", protocol, "--gate", "gelu"]);
-    command.args(["--inputs", "x.npy", "--outputs", "y.npy"]);
-    command.args(hosts.as_client()).output().expect("suf starts")
 }

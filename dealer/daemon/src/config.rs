@@ -6,7 +6,7 @@ use serde::Deserialize;
 use suf_gate::gate::MAX_ELEMS;
 use suf_link::IdentityFiles;
 use suf_process::{
-    BackendChoice, ConfigError,
+    BackendChoice,
     config::{self, Configuration},
 };
 use suf_wire::limits::MAX_KEY_CHUNK_BYTES;
@@ -59,22 +59,6 @@ const MOST_MEMORY_MB: u64 = 1 << 20;
 const MOST_WAIT_S: u32 = 3600;
 
 impl Config {
-    /// Reads and checks `path`. Relative paths in it are taken from its folder.
-    ///
-    /// # Errors
-    /// When it cannot be read, has an unknown key, or a value out of range.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        config::load(path)
-    }
-
-    /// As [`Config::load`], for the `text` of the file at `path`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        config::parse(text, path)
-    }
-
     /// What the dealer allows itself and the parties.
     #[must_use]
     pub fn limits(&self) -> Limits {

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use suf_control::server::Control;
 use suf_link::{Endpoint, Identity, LinkProfile};
-use suf_process::{Args, Start, bind_control, hardening, identity, signals};
+use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, signals};
 use suf_wire::Role;
 use tokio::runtime;
 

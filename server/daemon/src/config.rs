@@ -9,7 +9,7 @@ use serde::Deserialize;
 use suf_gate::{Protocol, gate::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
-    BackendChoice, ConfigError,
+    BackendChoice,
     config::{self, Configuration},
 };
 use suf_wire::PartyId;
@@ -77,22 +77,6 @@ pub enum Peer {
 const MOST_RUN_S: u32 = 86_400;
 
 impl Config {
-    /// Reads and checks `path`. Relative paths in it are taken from its folder.
-    ///
-    /// # Errors
-    /// When it cannot be read, has an unknown key, or a value out of range.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        config::load(path)
-    }
-
-    /// As [`Config::load`], for the `text` of the file at `path`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        config::parse(text, path)
-    }
-
     /// Which party this is.
     #[must_use]
     pub fn party(&self) -> PartyId {

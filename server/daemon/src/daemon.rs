@@ -10,7 +10,7 @@ use std::{
 use suf_control::server::Control;
 use suf_link::{Endpoint, LinkProfile};
 use suf_party::{Ledger, Policy};
-use suf_process::{Args, Start, bind_control, hardening, identity, signals};
+use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, signals};
 use suf_wire::PartyId;
 use tokio::{runtime, sync::oneshot};
 

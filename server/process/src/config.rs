@@ -16,6 +16,28 @@ pub trait Configuration: DeserializeOwned {
     /// # Errors
     /// Which key is wrong, and what it may be.
     fn check(&mut self, folder: &Path) -> Result<(), String>;
+
+    /// Reads and checks the file at `path`. Relative paths in it are taken from its folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key, or a value out of range.
+    fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// As [`Configuration::load`], for the `text` of the file at `path`.
+    ///
+    /// # Errors
+    /// As there.
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.check(folder).map_err(|reason| ConfigError::Value { path: path.to_owned(), reason })?;
+        Ok(config)
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -45,28 +67,6 @@ pub enum ConfigError {
         /// Which key, and what it may be.
         reason: String,
     },
-}
-
-/// Reads and checks the file at `path`.
-///
-/// # Errors
-/// When it cannot be read, has an unknown key, or a value out of range.
-pub fn load<T: Configuration>(path: &Path) -> Result<T, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-    parse(&text, path)
-}
-
-/// As [`load`], for the `text` of the file at `path`.
-///
-/// # Errors
-/// As there.
-pub fn parse<T: Configuration>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    let mut config: T = toml::from_str(text)
-        .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    config.check(folder).map_err(|reason| ConfigError::Value { path: path.to_owned(), reason })?;
-    Ok(config)
 }
 
 /// Whether the value of `key` is from `least` to `most`.

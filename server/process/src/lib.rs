@@ -14,7 +14,7 @@ mod daemon;
 mod fault;
 
 pub use backend::BackendChoice;
-pub use config::ConfigError;
+pub use config::{ConfigError, Configuration};
 pub use daemon::{Args, Start, bind_control, run};
 pub use fault::at_fault;
 

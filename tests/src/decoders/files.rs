@@ -6,6 +6,7 @@ use suf_cli::npy;
 use suf_control::{shares, v1};
 use suf_gate::{gatefile::GateFile, spec::SpecFile};
 use suf_link::LinkProfile;
+use suf_process::Configuration;
 
 /// Tensors in files: what is read can be written and read again, bit by bit.
 ///
