@@ -163,6 +163,9 @@ impl LinkProfile {
 
 /// IPv6 and UDP headers; IPv4's are smaller.
 const HEADERS_BYTES: u16 = 48;
+/// UDP payload in packets of 1500 bytes, which every way carries. A connection begins with those; larger ones are tried, one
+/// in a round trip, and used once they have got through.
+const COMMON_UDP_PAYLOAD_BYTES: u16 = 1500 - HEADERS_BYTES;
 /// quinn's 1.25 MB stalls a stream at 1 Gbit/s and 10 ms; no message of a chunk is larger than a few of these.
 const STREAM_RECEIVE_WINDOW_BYTES: u64 = 16 << 20;
 /// Several streams at once; bounds what an other side can make us hold.
@@ -252,7 +255,8 @@ impl Settings {
             reason(
                 "UDP payload",
                 bytes(self.udp_payload_bytes.into()),
-                "the profile's mtu less IPv6 and UDP headers; jumbo frames are used where the profile has them",
+                "the profile's mtu less IPv6 and UDP headers; jumbo frames are tried where the profile has them, and used once \
+                 they have got through",
             ),
             reason(
                 "pacing",
@@ -294,7 +298,7 @@ impl Settings {
             .receive_window(bytes(self.receive_window_bytes))
             .send_window(self.send_window_bytes)
             .initial_rtt(self.initial_rtt)
-            .initial_mtu(self.udp_payload_bytes)
+            .initial_mtu(self.udp_payload_bytes.min(COMMON_UDP_PAYLOAD_BYTES))
             .mtu_discovery_config(Some(discovery))
             .ack_frequency_config(None)
             .datagram_receive_buffer_size(None);

@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use crate::common::{Pair, pair};
-use bytes::Bytes;
 use suf_link::{Channel, LinkError, LinkProfile};
 use suf_wire::{
     BatchId, Causal, DataFrame, DealerMessage, Fault, KeyChunk, PartyId, PeerMessage, Reason, Role, RunId,
     WireError,
 };
 
-fn loopback() -> LinkProfile {
+pub(crate) fn loopback() -> LinkProfile {
     LinkProfile::built_in("loopback").expect("a built-in profile")
 }
 
 /// A channel from the caller, greeted on both sides.
-async fn channels(pair: &Pair) -> (Channel<PeerMessage>, Channel<PeerMessage>) {
+pub(crate) async fn channels(pair: &Pair) -> (Channel<PeerMessage>, Channel<PeerMessage>) {
     let mut calling = pair.calling.open().await.expect("opens");
     let accepted = async {
         let mut called = pair.called.accept::<PeerMessage>().await.expect("accepts");
@@ -33,7 +32,7 @@ fn frame(step: u8, chunk: u32, bits: u64) -> DataFrame {
     DataFrame::new(step, chunk, bits, bytes.into())
 }
 
-async fn receive(channel: &mut Channel<PeerMessage>, bytes: usize) -> DataFrame {
+pub(crate) async fn receive(channel: &mut Channel<PeerMessage>, bytes: usize) -> DataFrame {
     match channel.receiver.recv(|_| Some(bytes)).await.expect("a frame") {
         PeerMessage::Frame(frame) => frame,
         other => panic!("{other:?} is no frame"),
@@ -220,20 +219,4 @@ async fn a_port_can_be_had_once() {
     let error = suf_link::Endpoint::bind(taken, &identity, &loopback(), false).expect_err("taken");
     assert!(matches!(error, LinkError::Bind { addr, .. } if addr == taken), "{error:?}");
     assert_eq!(error.fault(), Fault::Config);
-}
-
-#[tokio::test]
-async fn large_packets_go_in_bursts_that_the_kernel_takes() {
-    let pair = pair(&loopback(), false).await;
-    let (mut calling, mut called) = channels(&pair).await;
-    for chunk in 0..32 {
-        let bits = 8 << 20;
-        let payload = Bytes::from(vec![0; bits / 8]);
-        let sent = DataFrame::new(0, chunk, bits as u64, payload);
-        let (sent, received) =
-            tokio::join!(calling.sender.send_frame(sent, Causal::START), receive(&mut called, bits / 8));
-        sent.expect("sends");
-        assert_eq!(received.chunk, chunk);
-    }
-    assert_eq!(pair.calling.path().mtu, pair.caller.settings().udp_payload_bytes);
 }

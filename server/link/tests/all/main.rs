@@ -2,5 +2,6 @@
 
 mod channels;
 mod common;
+mod packets;
 mod shaped;
 mod trust;
