@@ -361,7 +361,7 @@ impl World {
                 node.output.insert(chunk, shares);
             }
             Action::Measure => {
-                let transcript = node.transcript.as_ref().expect("there from the start").digest();
+                let transcript = node.transcript.as_mut().expect("there from the start").digest();
                 let Counted { sent, received, rounds } = node.counted;
                 let measured = Measured { rounds, bits_sent: sent, bits_received: received, transcript };
                 self.local(me, Event::Measured(measured));

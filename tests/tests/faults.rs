@@ -23,6 +23,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
 
+/// Runs on a mended link of which one must work; each that does not waits 10 s for the connection.
+const TRIES: usize = 6;
+
 /// Elements of a run that sends some 2 MB each way.
 const MANY: usize = 150_000;
 
@@ -57,7 +60,9 @@ fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
         expect(&hosts.onehot("many.npy"), FAILED, &["party"], "while the link is cut");
         assert!(relay.is_cut(), "the run failed before the cut");
         relay.mend();
-        expect(&hosts.onehot("few.npy"), DONE, &[], "once the link is mended");
+        // A handshake that began while the link was cut goes on in growing steps: the first run may not wait for it.
+        let again = (0..TRIES).map(|_| hosts.onehot("few.npy")).find(|output| output.status.success());
+        assert!(again.is_some(), "no run works on the mended link: {}", hosts.log("party0"));
     }
     all_live(&mut hosts);
     for name in ["party0", "party1"] {

@@ -289,3 +289,27 @@ fn a_transcript_sees_order_within_a_direction_only() {
     assert_ne!(hash(&[(p0, 0), (p0, 1)]), hash(&[(p0, 1), (p0, 0)]));
     assert_ne!(hash(&[(p0, 0)]), hash(&[(p1, 0)]));
 }
+
+/// What waits to be hashed is no different from what was: neither its bytes nor when the hash is asked for.
+#[test]
+fn a_transcript_sees_every_byte_however_late_it_is_hashed() {
+    const FRAMES: u8 = 18;
+    let hash = |changed: Option<u8>, asked_after: Option<u8>| {
+        let mut transcript = Transcript::new(RunId([1; 16]), Digest([2; 32]));
+        for step in 0..FRAMES {
+            let mut payload = vec![step; 1 << 20];
+            payload[77] ^= u8::from(changed == Some(step));
+            let frame = DataFrame::new(step, 0, 8 << 20, payload.into());
+            transcript.absorb(PartyId::P0, &DataFrame { depth: depth(1), ..frame });
+            if asked_after == Some(step) {
+                transcript.digest();
+            }
+        }
+        transcript.digest()
+    };
+    let plain = hash(None, None);
+    for step in [0, FRAMES / 2, FRAMES - 1] {
+        assert_eq!(hash(None, Some(step)), plain);
+        assert_ne!(hash(Some(step), None), plain);
+    }
+}

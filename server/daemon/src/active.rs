@@ -281,10 +281,7 @@ impl ActiveRun {
                 inner.timing.compute(false);
                 inner.timing.device(&spans);
             }
-            let spent = done.as_mut().map_or(None, Done::take_spent);
             this.feed(done.map_or_else(Event::Failed, Event::Done));
-            // Wipes the chunk's key, now that nobody waits for it.
-            drop(spent);
         });
     }
 

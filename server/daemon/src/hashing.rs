@@ -1,4 +1,5 @@
-//! The transcript, hashed on a thread of its own: the link's thread has the encryption to do.
+//! The transcript, kept on a thread of its own, which hashes when the exchanges are over or much waits: the link's thread has
+//! the encryption to do, and so have the others while the peer waits.
 
 use std::sync::mpsc;
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use suf_link::{Connection, Endpoint};
+use suf_link::{Channel, Connection, Endpoint, LinkError};
 use suf_party::{Event, Failure, Plan, Run};
 use suf_wire::{Fault, PartyId, PeerMessage, Role};
 use tokio::sync::watch;
@@ -147,13 +147,7 @@ pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>, plan: Plan) {
     let Started { active, outgoing } = ActiveRun::start(host, entry, Run::propose(plan));
     let host = Arc::clone(host);
     host.clone().evaluation().spawn(async move {
-        let opened = async {
-            let connection = host.peer().soon(me.other()).await?;
-            let mut channel = connection.open::<PeerMessage>().await.map_err(from_peer)?;
-            channel.greet(me.role(), SOFTWARE).await.map_err(from_peer)?;
-            Ok::<_, Failure>((connection, channel))
-        };
-        match opened.await {
+        match open(&host, me).await {
             Ok((connection, channel)) => {
                 let meter = channel.meter();
                 let (sender, receiver) = channel.split();
@@ -164,11 +158,33 @@ pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>, plan: Plan) {
     });
 }
 
+/// A channel over which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
+/// already: then the next one is waited for, once. Nothing was proposed yet.
+async fn open(host: &Host, me: PartyId) -> Result<(Connection, Channel<PeerMessage>), Failure> {
+    let mut first = true;
+    loop {
+        let connection = host.peer().soon(me.other()).await?;
+        let opened = async {
+            let mut channel = connection.open::<PeerMessage>().await?;
+            channel.greet(me.role(), SOFTWARE).await?;
+            Ok::<_, LinkError>(channel)
+        };
+        match opened.await {
+            Ok(channel) => return Ok((connection, channel)),
+            Err(error) if first && connection.ended().is_some() => {
+                tracing::info!(%error, "the peer's connection was dead; trying the next");
+                first = false;
+            }
+            Err(error) => return Err(from_peer(error)),
+        }
+    }
+}
+
 /// Answers a proposal of the other party, and takes part if the policy admits it.
 async fn answer(
     host: &Arc<Host>,
     connection: Connection,
-    mut channel: suf_link::Channel<PeerMessage>,
+    mut channel: Channel<PeerMessage>,
 ) -> Result<(), Failure> {
     let me = host.config().party();
     let first = async {
@@ -208,6 +224,6 @@ async fn answer(
     Ok(())
 }
 
-fn from_peer(error: suf_link::LinkError) -> Failure {
+fn from_peer(error: LinkError) -> Failure {
     Failure::new(error.fault(), error.to_string())
 }

@@ -43,6 +43,13 @@ fn most_segments(udp_payload_bytes: u16, offered: usize) -> usize {
     offered.min(MOST_PAYLOAD_BYTES / usize::from(udp_payload_bytes)).max(1)
 }
 
+/// How many datagrams of `udp_payload_bytes` one receive may bring: the kernel joins no more than make the largest datagram. quinn
+/// sets aside 32 times this many and writes to the start of each, so that the 64 which the system offers would be 130 MB for
+/// large packets, in pages of 2 MB of which the first bytes are used.
+fn received_segments(udp_payload_bytes: u16, offered: usize) -> usize {
+    offered.min(MOST_PAYLOAD_BYTES.div_ceil(usize::from(udp_payload_bytes)))
+}
+
 /// What quinn sends and receives through: a UDP socket that offers fewer segments than the system does, and whose sends may
 /// take the way over an emulated link.
 #[derive(Debug)]
@@ -110,10 +117,27 @@ impl AsyncUdpSocket for LinkSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        received_segments(self.udp_payload_bytes, self.inner.max_receive_segments())
     }
 
     fn may_fragment(&self) -> bool {
         self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_kernel_joins_is_received_whole() {
+        for bytes in [1200, 1452, 8952, 32_000, 65_487] {
+            let room = received_segments(bytes, 64) * usize::from(bytes);
+            assert!(
+                (MOST_PAYLOAD_BYTES..2 * MOST_PAYLOAD_BYTES).contains(&room),
+                "{room} for packets of {bytes}"
+            );
+        }
+        assert_eq!(received_segments(1452, 1), 1, "a system that joins nothing");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_gate::{EvalJob, Input, KeyBytes, Seed, layout};
+use suf_gate::{ChunkEval, EvalJob, Input, KeyBytes, Seed, layout};
 use suf_wire::{Accept, Causal, DataFrame, Fault, Finished, PeerMessage, Segments};
 
 use crate::chunk::Chunk;
@@ -34,6 +34,11 @@ pub struct Run {
     /// Chunks whose key and input are where they will be computed on.
     loaded: u32,
     unmasked: u32,
+    /// Evaluations that are over. Wiping their keys takes as long as reading them did, so it waits until the peer needs
+    /// nothing more of this party: of one window at most, for the memory's sake.
+    spent: VecDeque<Box<dyn ChunkEval>>,
+    /// Wipings under way. The run ends after them: then none of its keys is left.
+    wiping: u32,
     /// Lowest chunk whose y_hat is not known. When the peer sends a frame of a chunk, it has sent all of those below its
     /// own lowest open chunk, and the stream keeps the order: so its window ends within this party's.
     lowest_open: u32,
@@ -139,6 +144,8 @@ impl Run {
             opened: 0,
             loaded: 0,
             unmasked: 0,
+            spent: VecDeque::new(),
+            wiping: 0,
             lowest_open: 0,
             lowest_receiving: 0,
             peer_ready: None,
@@ -332,8 +339,10 @@ impl Run {
                 self.send_frame(step as u8, chunk, message);
                 self.advance(chunk);
             }
-            Done::Finished { chunk, y_hat, .. } => {
+            Done::Finished { chunk, y_hat, spent } => {
                 self.chunks[chunk as usize].y_hat = Some(y_hat);
+                self.spent.push_back(spent);
+                self.wipe_down_to(WINDOW as usize);
                 let before = self.window_end();
                 while self.chunks.get(self.lowest_open as usize).is_some_and(|chunk| chunk.y_hat.is_some()) {
                     self.lowest_open += 1;
@@ -349,6 +358,10 @@ impl Run {
             Done::Unmasked { chunk, shares } => {
                 self.actions.push_back(Action::Output { chunk, shares });
                 self.unmasked += 1;
+                return self.close_when_complete();
+            }
+            Done::Wiped => {
+                self.wiping -= 1;
                 return self.close_when_complete();
             }
         }
@@ -399,11 +412,21 @@ impl Run {
         if *theirs != expected {
             return Err(peer(format!("it finished with {theirs:?}, this party with {expected:?}")));
         }
-        if self.unmasked as usize == self.chunks.len() {
+        self.wipe_down_to(0);
+        if self.unmasked as usize == self.chunks.len() && self.wiping == 0 {
             let key_bytes = SEED_BYTES + self.plan.gate.batch_key_bytes(self.plan.party(), self.plan.elems);
             self.end(Ok(Summary { measured, key_bytes }));
         }
         Ok(())
+    }
+
+    /// Has the keys of the evaluations that ended first wiped, until no more than `kept` are left.
+    fn wipe_down_to(&mut self, kept: usize) {
+        let surplus = self.spent.len().saturating_sub(kept);
+        for spent in self.spent.drain(..surplus) {
+            self.wiping += 1;
+            self.actions.push_back(Action::Compute(Work::Wipe(spent)));
+        }
     }
 
     fn request_keys(&mut self) {
@@ -536,6 +559,7 @@ impl Run {
 
     fn end(&mut self, result: Result<Summary, Failure>) {
         self.chunks.clear();
+        self.spent.clear();
         self.seed = None;
         self.enter(Phase::Ended);
         self.actions.push_back(Action::End(result));

@@ -71,6 +71,8 @@ pub enum Work {
         /// The public output.
         y_hat: Vec<u64>,
     },
+    /// Drop an evaluation that is over, which wipes its key.
+    Wipe(Box<dyn ChunkEval>),
 }
 
 /// What came of it.
@@ -121,7 +123,7 @@ pub enum Done {
         /// The public masked output.
         y_hat: Vec<u64>,
         /// The evaluation, which holds the chunk's key: wiping it is for when nobody waits.
-        spent: Option<Box<dyn ChunkEval>>,
+        spent: Box<dyn ChunkEval>,
     },
     /// Of [`Work::Unmask`].
     Unmasked {
@@ -130,6 +132,8 @@ pub enum Done {
         /// This party's share of y.
         shares: Vec<u64>,
     },
+    /// Of [`Work::Wipe`].
+    Wiped,
 }
 
 impl Work {
@@ -160,7 +164,7 @@ impl Work {
             }
             Self::Finish { chunk, mut eval, incoming } => {
                 let y_hat = eval.finish(&incoming)?;
-                Done::Finished { chunk, y_hat, spent: Some(eval) }
+                Done::Finished { chunk, y_hat, spent: eval }
             }
             Self::Unmask { job, mut y_hat } => {
                 let mask = backend.wire_mask(&job, layout::R_OUT)?;
@@ -171,6 +175,10 @@ impl Work {
                     };
                 }
                 Done::Unmasked { chunk: job.chunk, shares: y_hat }
+            }
+            Self::Wipe(spent) => {
+                drop(spent);
+                Done::Wiped
             }
         })
     }
@@ -192,6 +200,7 @@ impl Work {
             Self::Step { .. } => "step",
             Self::Finish { .. } => "finish",
             Self::Unmask { .. } => "unmask",
+            Self::Wipe(_) => "wipe",
         }
     }
 }
@@ -200,17 +209,8 @@ impl Done {
     /// What the device did for it, for whoever measures; empty the second time.
     pub fn take_spans(&mut self) -> Vec<Span> {
         match self {
-            Self::Stepped { eval, .. } => eval.take_spans(),
-            Self::Finished { spent: Some(eval), .. } => eval.take_spans(),
+            Self::Stepped { eval, .. } | Self::Finished { spent: eval, .. } => eval.take_spans(),
             _ => Vec::new(),
-        }
-    }
-
-    /// What is left of a finished evaluation, to be dropped after its output is handed on: that wipes the chunk's key.
-    pub fn take_spent(&mut self) -> Option<Box<dyn ChunkEval>> {
-        match self {
-            Self::Finished { spent, .. } => spent.take(),
-            _ => None,
         }
     }
 }
@@ -231,6 +231,7 @@ impl fmt::Debug for Done {
             Self::Stepped { .. } => "Done(step)",
             Self::Finished { .. } => "Done(finish)",
             Self::Unmasked { .. } => "Done(unmask)",
+            Self::Wiped => "Done(wipe)",
         })
     }
 }
