@@ -11,6 +11,7 @@ import array
 import ctypes
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -53,6 +54,9 @@ def paths(program, protocol, secrets):
             process.returncode = status
             assert status == 0 and len(found) == len(OPERATIONS), f"{program} {protocol}: it ended with {status}"
             return found, base
+        if os.WSTOPSIG(status) & 0x7F != signal.SIGTRAP:
+            # Stopped by somebody else: nothing was executed, and the signal is not passed on.
+            continue
         libc.ptrace(GETREGS, pid, None, place)
         if path is None:
             # Before the first mark: from call to call of the system.
