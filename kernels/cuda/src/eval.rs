@@ -149,7 +149,7 @@ impl Staged {
         (uploaded.saturating_sub(TABLE_BYTES), self.lengths.iter().sum())
     }
 
-    /// Starts on the input.
+    /// Queues the upload of the input.
     pub(crate) fn evaluate(mut self, input: &Input) -> Result<Eval, BackendError> {
         let (Input::Wire(words) | Input::Shares(words)) = input;
         if matches!(input, Input::Shares(_)) != self.eval.gate.takes_shares() {
