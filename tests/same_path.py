@@ -4,7 +4,8 @@
 Steps through one chunk of each protocol, instruction by instruction (ptrace), under several secrets and the same public values, and
 compares the addresses of all instructions executed: no branch, no call and no number of rounds may differ. For each operation it
 says how many instructions were executed. Where they differ, it says from where on. Exit status 0 if nothing differs, 1 if
-something does. Linux on x86-64, as the user of the program or root; a few minutes. What is read and written is not compared.
+something does: SECURITY.md says what may. Linux on x86-64, as the user of the program or root; a few minutes. What is read and
+written is not compared.
 """
 
 import array
