@@ -17,8 +17,8 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
 use suf_deal::{Batch, Desk, Entropy, KeyChunk, Standing};
-use suf_gate::{Gate, KeyBytes, Party, Seed, layout};
-use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Plan, Policy, Run, Summary};
+use suf_gate::{BackendError, Gate, KeyBytes, Party, Seed, layout};
+use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Plan, Policy, Run, Summary, Work};
 use suf_wire::{
     BatchId, CommonParts, DataFrame, Digest, Fault, KeyRequest, PartyId, PeerMessage, RunId, Transcript,
     decode_frame,
@@ -55,6 +55,8 @@ pub struct Faults {
     pub silence: f64,
     /// The dealer gives the parties unequal public parts, under good tags; per batch, of gates that have public parts.
     pub unequal: f64,
+    /// A party's device is lost, at each of its computations.
+    pub device: f64,
 }
 
 impl Faults {
@@ -71,6 +73,7 @@ impl Faults {
         damage: 0.03,
         silence: 0.03,
         unequal: 0.03,
+        device: 0.005,
     };
 }
 
@@ -354,8 +357,13 @@ impl World {
             }
             Action::Align => self.local(me, Event::Aligned),
             Action::Compute(work) => {
-                let event = work.run(&self.backend).map_or_else(Event::Failed, Event::Done);
-                self.local(me, event);
+                // To wipe what is left of a chunk takes no device.
+                let lost = !matches!(work, Work::Wipe(_)) && self.rng.random_bool(self.faults.device);
+                let done = match lost {
+                    true => Err(BackendError::Failed("it fell off the bus".into()).into()),
+                    false => work.run(&self.backend),
+                };
+                self.local(me, done.map_or_else(Event::Failed, Event::Done));
             }
             Action::Output { chunk, shares } => {
                 node.output.insert(chunk, shares);

@@ -81,6 +81,36 @@ fn a_dealer_that_gives_unequal_public_parts_is_named_before_the_first_exchange()
 }
 
 #[test]
+fn a_lost_device_ends_its_partys_run_and_not_the_party() {
+    let mut lost = 0;
+    for gate in catalog::builtin().filter(|gate| gate.name() == "gelu") {
+        for seed in 0..20 {
+            let what = format!("{} {}, seed {seed}", gate.protocol(), gate.name());
+            let mut world = World::with_faults(seed, Faults { device: 0.1, ..Faults::default() });
+            let x = inputs::awkward(&gate, 9, seed);
+            let run = |world: &mut World| {
+                let batch = world.fresh_batch();
+                world.run(gate.clone(), batch, inputs::share(&x, seed)).ends
+            };
+            let ends = run(&mut world);
+            let faults: Vec<Fault> = ends.iter().filter_map(|end| Some(end.as_ref().err()?.fault)).collect();
+            if !faults.is_empty() {
+                assert!(faults.contains(&Fault::Device), "{what}: {ends:?}");
+                assert!(
+                    faults.iter().all(|fault| [Fault::Device, Fault::Peer].contains(fault)),
+                    "{what}: {ends:?}"
+                );
+                lost += 1;
+            }
+            world.set_faults(Faults::default());
+            assert!(run(&mut world).iter().all(Result::is_ok), "{what}: the next run");
+            assert_eq!(world.breaches(), [""; 0], "{what}");
+        }
+    }
+    assert!(lost >= 40, "only {lost} runs lost a device");
+}
+
+#[test]
 fn a_seed_decides_everything() {
     let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
     let x = inputs::awkward(&gate, 1001, 1);
