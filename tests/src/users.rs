@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// A user without rights: "nobody" on most systems, and nobody's on the others.
@@ -25,7 +26,10 @@ pub fn own_uid() -> u32 {
 #[must_use]
 pub fn hand_over(program: &Path, folder: &Path) -> PathBuf {
     let copy = folder.join("suf");
-    fs::copy(program, &copy).expect("copies");
+    // By a process of its own: a child that another test forks meanwhile would inherit the file, open for writing, and a file
+    // that is being written cannot be executed.
+    let copied = Command::new("cp").args([program, &copy]).status().expect("cp runs");
+    assert!(copied.success(), "{} cannot be copied", program.display());
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("changes the mode");
     for path in files(folder).into_iter().chain([folder.join("pki"), folder.to_owned()]) {
         chown(path, Some(NOBODY), Some(NOBODY)).expect("root gives away");
