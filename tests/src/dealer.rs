@@ -61,8 +61,8 @@ impl TestDealer {
             while let Some(incoming) = endpoint.incoming().await {
                 let (waiting, book) = (Arc::clone(&waiting), Arc::clone(&book));
                 tokio::spawn(async move {
-                    let connection =
-                        incoming.establish(&PartyId::BOTH.map(PartyId::role)).await.expect("a party");
+                    let established = incoming.establish(&PartyId::BOTH.map(PartyId::role)).await;
+                    let Some(connection) = established.expect("a party") else { return };
                     while let Ok(channel) = connection.accept::<DealerMessage>().await {
                         tokio::spawn(serve(channel, Arc::clone(&waiting), Arc::clone(&book), unequal));
                     }

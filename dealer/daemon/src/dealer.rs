@@ -115,7 +115,8 @@ impl Dealer {
     async fn serve_caller(self: &Arc<Self>, incoming: Incoming) {
         let remote = incoming.remote();
         let connection = match incoming.establish(&PartyId::BOTH.map(PartyId::role)).await {
-            Ok(connection) => connection,
+            Ok(Some(connection)) => connection,
+            Ok(None) => return tracing::debug!(%remote, "a lane, and more to come"),
             Err(error) => return tracing::warn!(%remote, %error, "a caller was not admitted"),
         };
         let party = connection.role().party().expect("only parties are admitted");

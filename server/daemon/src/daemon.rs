@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(config.party().role())?;
-    let profile = LinkProfile::find(&config.link)?;
+    let profile = LinkProfile::find(&config.link)?.on_this_host();
     let gpu = match config.party() {
         PartyId::P0 => 0,
         PartyId::P1 => 1,
@@ -52,7 +52,7 @@ fn start(args: &Args) -> Start<()> {
     let workers = Workers::start(&backend, config.thread_count())?;
 
     let main_runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-    let evaluation = runtime::Builder::new_current_thread().enable_all().build()?;
+    let evaluation = evaluation_runtime(profile.settings().lanes)?;
     let evaluation_handle = evaluation.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let evaluation_thread = thread::Builder::new().name("evaluation".into()).spawn(move || {
@@ -95,6 +95,15 @@ fn start(args: &Args) -> Start<()> {
     // The thread ran nothing but the peer link; a panic there was logged where it happened.
     let _ = evaluation_thread.join();
     outcome
+}
+
+/// Moves the messages between the parties: a thread for each lane. For one lane it is the thread that waits.
+fn evaluation_runtime(lanes: u8) -> std::io::Result<runtime::Runtime> {
+    let mut builder = match lanes {
+        1 => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(lanes.into()).thread_name("evaluation").enable_all().build()
 }
 
 async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {

@@ -41,7 +41,7 @@ pub(crate) struct Parts {
     pub(crate) dealer: DealerLink,
     /// Control API, keys, disk.
     pub(crate) runtime: Handle,
-    /// The peer link, on a thread of its own.
+    /// The peer link, on threads of its own.
     pub(crate) evaluation: Handle,
 }
 

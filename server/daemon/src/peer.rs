@@ -87,7 +87,8 @@ pub(crate) async fn listen(host: Arc<Host>, endpoint: Arc<Endpoint>) {
         tokio::spawn(async move {
             let remote = incoming.remote();
             match incoming.establish(&[Role::Party1]).await {
-                Ok(connection) => serve(&host, connection).await,
+                Ok(Some(connection)) => serve(&host, connection).await,
+                Ok(None) => tracing::debug!(%remote, "a lane on the peer link, and more to come"),
                 Err(error) => tracing::warn!(%remote, %error, "a caller on the peer link was not admitted"),
             }
         });

@@ -1,4 +1,4 @@
-//! Loopback figures of a link between two threads, each with a runtime of its own: bulk in Gbit/s, and round trips of
+//! Loopback figures of a link between two threads, each with a runtime of its own, of a thread for each lane: bulk in Gbit/s, and round trips of
 //! 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), and `shaped` to emulate it.
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped`
@@ -26,7 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::TempDir::new()?;
     Pki::create(folder.path(), &BTreeMap::new())?;
     let identity = |role: Role| Identity::load_from(folder.path(), role.name());
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = || match profile.lanes {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        lanes => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(lanes.into()).enable_all().build()
+        }
+    };
 
     let (here, there) = (runtime()?, runtime()?);
     let local = (std::net::Ipv4Addr::LOCALHOST, 0).into();

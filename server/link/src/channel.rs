@@ -1,18 +1,18 @@
-//! A channel: one bidirectional stream of one family of messages.
+//! A channel: a bidirectional stream of one family of messages, over all lanes of a connection in turns.
 
-use bytes::Bytes;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
 use suf_wire::{
     Causal, DataFrame, Encoded, Hello, Message, PREFIX_BYTES, PeerMessage, Prefix, Role, VERSION, WireError,
 };
 
-use crate::error::{LinkError, Remote, code};
+use crate::error::{LinkError, code};
+use crate::lanes::{Lanes, Place, STRIPE_BYTES, Streams, mark};
 use crate::meter::Meter;
 
-/// Payloads are handed to QUIC in pieces of this size, not copied: it counts a piece against the send window until all
-/// of the piece is acknowledged, so that one of the window's size would stop the stream for a round trip.
-const PIECE_BYTES: usize = 64 << 10;
-
-/// Both halves of a stream. Messages arrive in the order they were sent; many may be under way.
+/// Both halves. Messages arrive in the order they were sent; many may be under way.
 #[derive(Debug)]
 pub struct Channel<M: Message> {
     /// The sending half.
@@ -22,20 +22,32 @@ pub struct Channel<M: Message> {
 }
 
 impl<M: Message> Channel<M> {
-    pub(crate) fn new(
-        connection: quinn::Connection,
-        remote: Remote,
-        (send, receive): (quinn::SendStream, quinn::RecvStream),
-    ) -> Self {
+    pub(crate) fn opened(lanes: &Arc<Lanes>, streams: Vec<Streams>) -> Self {
+        Self::new(lanes, streams, |_| None)
+    }
+
+    pub(crate) fn accepted(lanes: &Arc<Lanes>, streams: Vec<Streams>) -> Self {
+        Self::new(lanes, streams, |lane| (lane > 0).then(|| mark(lane)))
+    }
+
+    fn new(lanes: &Arc<Lanes>, streams: Vec<Streams>, mark: impl Fn(usize) -> Option<u8>) -> Self {
         let meter = Meter::default();
-        let sender =
-            Sender { stream: send, remote: remote.clone(), meter: meter.clone(), family: Default::default() };
+        let (sending, receiving): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
+        let receiving = receiving.into_iter().enumerate();
+        let receiving =
+            receiving.map(|(lane, stream)| Incoming { stream, unread: Bytes::new(), mark: mark(lane) });
+        let sender = Sender {
+            place: Place::start(sending.len()),
+            streams: sending.into(),
+            lanes: Arc::clone(lanes),
+            meter: meter.clone(),
+            family: PhantomData,
+        };
         let receiver = Receiver {
-            stream: receive,
-            connection,
-            remote,
+            place: Place::start(receiving.len()),
+            streams: receiving.collect(),
+            lanes: Arc::clone(lanes),
             meter,
-            unread: Bytes::new(),
             stage: Stage::Prefix,
             piece: Vec::with_capacity(PREFIX_BYTES),
         };
@@ -71,7 +83,8 @@ impl Channel<PeerMessage> {
     ) -> Result<String, LinkError> {
         let hello = Hello { version, role: own, software: software.to_owned() };
         self.sender.send(&PeerMessage::Hello(hello)).await?;
-        let remote = &self.receiver.remote;
+        let lanes = Arc::clone(&self.receiver.lanes);
+        let remote = lanes.remote();
         let (wanted, name) = (remote.role, remote.to_string());
         match self.receiver.recv(|_| None).await? {
             PeerMessage::Hello(hello) if hello.version != version => Err(LinkError::Version { remote: name }),
@@ -81,7 +94,7 @@ impl Channel<PeerMessage> {
                 found: hello.role.to_string(),
             }),
             PeerMessage::Hello(hello) => Ok(hello.software),
-            _ => Err(self.receiver.remote.bad_message(WireError::Unknown { field: "greeting", value: 0 })),
+            _ => Err(remote.bad_message(WireError::Unknown { field: "greeting", value: 0 })),
         }
     }
 }
@@ -89,10 +102,11 @@ impl Channel<PeerMessage> {
 /// The sending half of a channel. Waits while the other side does not read.
 #[derive(Debug)]
 pub struct Sender<M> {
-    stream: quinn::SendStream,
-    remote: Remote,
+    streams: Box<[quinn::SendStream]>,
+    place: Place,
+    lanes: Arc<Lanes>,
     meter: Meter,
-    family: std::marker::PhantomData<fn(M)>,
+    family: PhantomData<fn(M)>,
 }
 
 impl<M: Message> Sender<M> {
@@ -110,26 +124,43 @@ impl<M: Message> Sender<M> {
 
     /// Says that nothing follows. The other side's next receive is [`LinkError::Ended`].
     pub fn finish(&mut self) {
-        // An error says that the stream is closed already, which is what is wanted.
-        let _ = self.stream.finish();
+        for stream in &mut self.streams {
+            // An error says that the stream is closed already, which is what is wanted.
+            let _ = stream.finish();
+        }
     }
 
     /// Waits until the other side has acknowledged everything, `finish` included, or has gone.
     pub async fn flushed(&mut self) {
-        // Either way nothing of ours is under way any more.
-        let _ = self.stream.stopped().await;
+        for stream in &mut self.streams {
+            // Either way nothing of ours is under way any more.
+            let _ = stream.stopped().await;
+        }
     }
 
     async fn write(&mut self, message: &M) -> Result<(), LinkError> {
-        let Encoded { head, mut payload } =
+        let Encoded { head, payload } =
             message.encode().map_err(|error| LinkError::Bug(error.to_string()))?;
-        let mut pieces = Vec::with_capacity(1 + payload.len().div_ceil(PIECE_BYTES));
-        pieces.push(head);
-        while !payload.is_empty() {
-            pieces.push(payload.split_to(payload.len().min(PIECE_BYTES)));
+        let mut pieces = Vec::with_capacity(2 + payload.len() / STRIPE_BYTES);
+        for mut part in [head, payload] {
+            while !part.is_empty() {
+                let lane = self.place.lane();
+                let piece = part.split_to(part.len().min(self.place.left()));
+                self.place.advance(piece.len());
+                pieces.push(piece);
+                if self.place.lane() != lane {
+                    self.write_pieces(lane, &mut pieces).await?;
+                }
+            }
         }
-        let written = self.stream.write_all_chunks(&mut pieces).await;
-        written.map_err(|error| self.remote.unwritable(error))
+        self.write_pieces(self.place.lane(), &mut pieces).await
+    }
+
+    /// Hands `pieces` to QUIC, not copied, and leaves none.
+    async fn write_pieces(&mut self, lane: usize, pieces: &mut Vec<Bytes>) -> Result<(), LinkError> {
+        let written = self.streams[lane].write_all_chunks(pieces).await;
+        pieces.clear();
+        written.map_err(|error| self.lanes.remote().unwritable(error))
     }
 }
 
@@ -149,15 +180,23 @@ impl Sender<PeerMessage> {
 /// The receiving half of a channel.
 #[derive(Debug)]
 pub struct Receiver<M: Message> {
-    stream: quinn::RecvStream,
-    connection: quinn::Connection,
-    remote: Remote,
+    streams: Box<[Incoming]>,
+    place: Place,
+    lanes: Arc<Lanes>,
     meter: Meter,
-    /// Bytes that QUIC handed out and no message has taken yet.
-    unread: Bytes,
     stage: Stage<M::Head>,
     /// The piece of the current message that is being filled.
     piece: Vec<u8>,
+}
+
+/// What comes over one lane.
+#[derive(Debug)]
+struct Incoming {
+    stream: quinn::RecvStream,
+    /// The opener's first byte, while it is due.
+    mark: Option<u8>,
+    /// Bytes that QUIC handed out and no message has taken yet.
+    unread: Bytes,
 }
 
 /// Which piece of a message comes next.
@@ -193,34 +232,45 @@ impl<M: Message> Receiver<M> {
                     }
                     return Ok(message);
                 }
-                Err(error) => {
-                    self.connection.close(code::MESSAGE, error.to_string().as_bytes());
-                    return Err(self.remote.bad_message(error));
-                }
+                Err(error) => return Err(self.refuse(error)),
             }
         }
+    }
+
+    fn refuse(&self, error: WireError) -> LinkError {
+        self.lanes.close(code::MESSAGE, error.to_string().as_bytes());
+        self.lanes.remote().bad_message(error)
     }
 
     /// Fills the current piece to its length.
     async fn fill(&mut self) -> Result<(), LinkError> {
         let length = self.stage.length::<M>();
         while self.piece.len() < length {
-            if self.unread.is_empty() {
-                let chunk = self.stream.read_chunk(usize::MAX, true).await;
-                match chunk.map_err(|error| self.remote.unreadable(error))? {
-                    Some(chunk) => self.unread = chunk.bytes,
+            let lane = self.place.lane();
+            let incoming = &mut self.streams[lane];
+            if incoming.unread.is_empty() {
+                let chunk = incoming.stream.read_chunk(usize::MAX, true).await;
+                match chunk.map_err(|error| self.lanes.remote().unreadable(error))? {
+                    Some(chunk) => incoming.unread = chunk.bytes,
                     None if self.piece.is_empty() && matches!(self.stage, Stage::Prefix) => {
-                        return Err(self.remote.ended());
+                        return Err(self.lanes.remote().ended());
                     }
                     None => {
                         let left = self.piece.len();
                         let cut = WireError::Truncated { field: "stream", needed: length, left };
-                        return Err(self.remote.bad_message(cut));
+                        return Err(self.lanes.remote().bad_message(cut));
                     }
                 }
             }
-            let take = self.unread.len().min(length - self.piece.len());
-            self.piece.extend_from_slice(&self.unread.split_to(take));
+            if let Some(wanted) = incoming.mark.take() {
+                let mark = incoming.unread.get_u8();
+                if mark != wanted {
+                    return Err(self.refuse(WireError::Unknown { field: "lane", value: mark.into() }));
+                }
+            }
+            let take = incoming.unread.len().min(length - self.piece.len()).min(self.place.left());
+            self.piece.extend_from_slice(&incoming.unread.split_to(take));
+            self.place.advance(take);
         }
         Ok(())
     }

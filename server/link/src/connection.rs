@@ -1,18 +1,20 @@
 //! A connection to one other process.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use suf_wire::{Message, Role};
 
 use crate::channel::Channel;
-use crate::error::{LinkError, Remote, code};
+use crate::error::{LinkError, code};
+use crate::lanes::Lanes;
 
-/// An established connection whose other side's role has been checked. Clones share it; it closes when the last of them
-/// and of its channels is dropped.
+/// An established connection whose other side's role has been checked: one QUIC connection, or several, its lanes. Clones
+/// share it; it closes when the last of them and of its channels is dropped.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    inner: quinn::Connection,
+    lanes: Arc<Lanes>,
     role: Role,
 }
 
@@ -66,8 +68,14 @@ pub struct PathFigures {
 }
 
 impl Connection {
-    pub(crate) fn new(inner: quinn::Connection, role: Role) -> Self {
-        Self { inner, role }
+    /// Must be called within a tokio runtime.
+    pub(crate) fn new(lanes: Vec<quinn::Connection>, role: Role) -> Self {
+        Self { lanes: Arc::new(Lanes::new(lanes, role)), role }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// The other side's role, by its certificate.
@@ -77,7 +85,7 @@ impl Connection {
 
     /// The other side's address.
     pub fn remote(&self) -> SocketAddr {
-        self.inner.remote_address()
+        self.lanes.first().remote_address()
     }
 
     /// Opens a channel. The other side learns of it with the first message.
@@ -85,8 +93,7 @@ impl Connection {
     /// # Errors
     /// How the connection ended.
     pub async fn open<M: Message>(&self) -> Result<Channel<M>, LinkError> {
-        let streams = self.inner.open_bi().await.map_err(|error| self.named().lost(error, true))?;
-        Ok(Channel::new(self.inner.clone(), self.named(), streams))
+        Ok(Channel::opened(&self.lanes, self.lanes.open().await?))
     }
 
     /// The next channel that the other side opens. Dropped and called again, none is lost.
@@ -94,56 +101,59 @@ impl Connection {
     /// # Errors
     /// How the connection ended.
     pub async fn accept<M: Message>(&self) -> Result<Channel<M>, LinkError> {
-        let streams = self.inner.accept_bi().await.map_err(|error| self.named().lost(error, true))?;
-        Ok(Channel::new(self.inner.clone(), self.named(), streams))
+        Ok(Channel::accepted(&self.lanes, self.lanes.accept().await?))
     }
 
-    /// UDP bytes and datagrams so far; take the difference of two with [`Traffic::since`].
+    /// UDP bytes and datagrams of all lanes so far; take the difference of two with [`Traffic::since`].
     pub fn udp_stats(&self) -> Traffic {
-        let stats = self.inner.stats();
-        Traffic {
-            bytes_sent: stats.udp_tx.bytes,
-            bytes_received: stats.udp_rx.bytes,
-            datagrams_sent: stats.udp_tx.datagrams,
-            datagrams_received: stats.udp_rx.datagrams,
-        }
+        self.lanes.all().iter().map(quinn::Connection::stats).fold(Traffic::default(), |sum, lane| Traffic {
+            bytes_sent: sum.bytes_sent + lane.udp_tx.bytes,
+            bytes_received: sum.bytes_received + lane.udp_rx.bytes,
+            datagrams_sent: sum.datagrams_sent + lane.udp_tx.datagrams,
+            datagrams_received: sum.datagrams_received + lane.udp_rx.datagrams,
+        })
     }
 
-    /// Round trip times, losses and packet size.
+    /// Round trip times and packet size of the first lane; window, packets and losses of all.
     pub fn path(&self) -> PathFigures {
-        let path = self.inner.stats().path;
-        PathFigures {
-            rtt: path.rtt,
-            min_rtt: path.min_rtt,
-            window_bytes: path.cwnd,
-            sent_packets: path.sent_packets,
-            lost_packets: path.lost_packets,
-            mtu: path.current_mtu,
-        }
+        let mut paths = self.lanes.all().iter().map(|lane| lane.stats().path);
+        let first = paths.next().expect("a connection has a lane");
+        let first = PathFigures {
+            rtt: first.rtt,
+            min_rtt: first.min_rtt,
+            window_bytes: first.cwnd,
+            sent_packets: first.sent_packets,
+            lost_packets: first.lost_packets,
+            mtu: first.current_mtu,
+        };
+        paths.fold(first, |sum, lane| PathFigures {
+            window_bytes: sum.window_bytes + lane.cwnd,
+            sent_packets: sum.sent_packets + lane.sent_packets,
+            lost_packets: sum.lost_packets + lane.lost_packets,
+            ..sum
+        })
     }
 
     /// Smoothed round trip time.
     pub fn rtt(&self) -> Duration {
-        self.inner.rtt()
+        self.lanes.first().rtt()
     }
 
     /// Whether and how the connection has ended.
     pub fn ended(&self) -> Option<LinkError> {
-        self.inner.close_reason().map(|error| self.named().lost(error, true))
+        let end = self.lanes.all().iter().find_map(quinn::Connection::close_reason);
+        end.map(|error| self.lanes.remote().lost(error, true))
     }
 
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> LinkError {
-        let error = self.inner.closed().await;
-        self.named().lost(error, true)
+        // All lanes end when one does.
+        let error = self.lanes.first().closed().await;
+        self.lanes.remote().lost(error, true)
     }
 
     /// Closes at once; the other side sees `reason`, data under way is lost.
     pub fn close(&self, reason: &str) {
-        self.inner.close(code::DONE, reason.as_bytes());
-    }
-
-    fn named(&self) -> Remote {
-        Remote { role: Some(self.role), addr: self.inner.remote_address() }
+        self.lanes.close(code::DONE, reason.as_bytes());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{EndpointConfig, TokioRuntime, TransportConfig};
+use quinn::{EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 use suf_wire::{Role, VERSION};
 
@@ -13,11 +13,12 @@ use crate::certificate::role_of;
 use crate::connection::Connection;
 use crate::error::{LinkError, Remote, code};
 use crate::identity::Identity;
+use crate::lanes::{LaneHello, Waiting};
 use crate::profile::{LinkKind, LinkProfile, Settings};
 use crate::socket::LinkSocket;
 
 /// From the first packet to the listener's welcome: several round trips between continents, and some lost packets.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Handshakes under way at once. Three processes and their clients never come near it; a flood does.
 const MOST_INCOMING: usize = 256;
@@ -32,6 +33,7 @@ pub struct Endpoint {
     kind: LinkKind,
     socket: Arc<LinkSocket>,
     identity: Identity,
+    waiting: Arc<Waiting>,
 }
 
 impl Endpoint {
@@ -81,7 +83,15 @@ impl Endpoint {
         let runtime = Arc::new(TokioRuntime);
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket.clone(), runtime)
             .map_err(failed)?;
-        Ok(Self { inner, client, settings, kind, socket, identity: identity.clone() })
+        Ok(Self {
+            inner,
+            client,
+            settings,
+            kind,
+            socket,
+            identity: identity.clone(),
+            waiting: Arc::default(),
+        })
     }
 
     /// The address bound.
@@ -110,7 +120,13 @@ impl Endpoint {
     /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a
     /// task of its own, so that a slow one holds up nobody.
     pub async fn incoming(&self) -> Option<Incoming> {
-        Some(Incoming { inner: self.inner.accept().await?, identity: self.identity.clone() })
+        let inner = self.inner.accept().await?;
+        Some(Incoming {
+            inner,
+            identity: self.identity.clone(),
+            waiting: Arc::clone(&self.waiting),
+            receive_window_bytes: self.settings.receive_window_bytes * u64::from(self.settings.lanes),
+        })
     }
 
     /// The next caller, established, if its certificate's role is among `admitted`. For listeners with one caller; see
@@ -119,9 +135,12 @@ impl Endpoint {
     /// # Errors
     /// Of this one caller; the endpoint goes on.
     pub async fn accept(&self, admitted: &[Role]) -> Result<Connection, LinkError> {
-        match self.incoming().await {
-            Some(incoming) => incoming.establish(admitted).await,
-            None => Err(LinkError::Bug("accept on a closed endpoint".into())),
+        loop {
+            let incoming = self.incoming().await;
+            let incoming = incoming.ok_or_else(|| LinkError::Bug("accept on a closed endpoint".into()))?;
+            if let Some(connection) = incoming.establish(admitted).await? {
+                return Ok(connection);
+            }
         }
     }
 
@@ -136,7 +155,26 @@ impl Endpoint {
         name: &str,
         expected: Role,
     ) -> Result<Connection, LinkError> {
-        let remote = Remote { role: Some(expected), addr };
+        let mut call = [0; 16];
+        getrandom::fill(&mut call).map_err(|error| LinkError::Bug(error.to_string()))?;
+        let lanes = self.settings.lanes;
+        let mut all = Vec::with_capacity(lanes.into());
+        // The first lane completes the connection, so it is called last.
+        for lane in (0..lanes).rev() {
+            all.push(self.call_lane(addr, name, expected, LaneHello { call, lane, lanes }).await?);
+        }
+        all.reverse();
+        Ok(Connection::new(all, expected))
+    }
+
+    pub(crate) async fn call_lane(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+        expected: Role,
+        hello: LaneHello,
+    ) -> Result<quinn::Connection, LinkError> {
+        let remote = Remote::new(Some(expected), addr);
         let calling = self.inner.connect_with(self.client.clone(), addr, name);
         let calling = calling.map_err(|error| LinkError::Untrusted {
             remote: remote.to_string(),
@@ -144,9 +182,14 @@ impl Endpoint {
         })?;
         let established = async {
             let inner = calling.await.map_err(|error| remote.lost(error, false))?;
-            let role = admit(&inner, &remote, &[expected], &self.identity)?;
-            welcomed(&inner, &remote).await?;
-            Ok(Connection::new(inner, role))
+            admit(&inner, &remote, &[expected], &self.identity)?;
+            say(&inner, &remote, &hello.encode()).await?;
+            let version = u16::from_le_bytes(hear(&inner, &remote).await?);
+            if version != VERSION {
+                inner.close(code::VERSION, b"another protocol version");
+                return Err(LinkError::Version { remote: remote.to_string() });
+            }
+            Ok(inner)
         };
         tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or_else(|_| Err(remote.unreachable()))
     }
@@ -163,6 +206,9 @@ impl Endpoint {
 pub struct Incoming {
     inner: quinn::Incoming,
     identity: Identity,
+    waiting: Arc<Waiting>,
+    /// Of all lanes together.
+    receive_window_bytes: u64,
 }
 
 impl Incoming {
@@ -172,19 +218,35 @@ impl Incoming {
     }
 
     /// Completes the handshake and admits the caller if its certificate's role is among `admitted`; others are told why
-    /// not.
+    /// not. Gives the connection when this was the last of its lanes, and `None` before.
     ///
     /// # Errors
     /// Who could not be admitted, and why.
-    pub async fn establish(self, admitted: &[Role]) -> Result<Connection, LinkError> {
-        let remote = Remote { role: None, addr: self.inner.remote_address() };
+    pub async fn establish(self, admitted: &[Role]) -> Result<Option<Connection>, LinkError> {
+        let mut remote = Remote::new(None, self.inner.remote_address());
+        let late = remote.unreachable();
         let established = async {
             let inner = self.inner.await.map_err(|error| remote.lost(error, false))?;
-            let role = admit(&inner, &remote, admitted, &self.identity)?;
-            welcome(&inner, &Remote { role: Some(role), addr: remote.addr }).await?;
-            Ok(Connection::new(inner, role))
+            let (role, certificate) = admit(&inner, &remote, admitted, &self.identity)?;
+            remote.role = Some(role);
+            let hello = LaneHello::decode(hear(&inner, &remote).await?);
+            let hello = hello.ok_or("it says that it is a lane that there cannot be");
+            let complete = hello.and_then(|hello| {
+                // The caller decides how many lanes there are, but not how much we hold for it.
+                let window = self.receive_window_bytes / u64::from(hello.lanes);
+                inner.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
+                self.waiting.complete(hello, &certificate, inner.clone())
+            });
+            let lanes = complete.map_err(|problem| {
+                inner.close(code::MESSAGE, problem.as_bytes());
+                LinkError::Lanes { remote: remote.to_string(), problem }
+            })?;
+            // In TLS 1.3 a caller's handshake ends before its certificate is looked at, so that without this a refusal would
+            // surface only later, in the middle of something else.
+            say(&inner, &remote, &VERSION.to_le_bytes()).await?;
+            Ok(lanes.map(|lanes| Connection::new(lanes, role)))
         };
-        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or_else(|_| Err(remote.unreachable()))
+        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or(Err(late))
     }
 }
 
@@ -195,24 +257,23 @@ fn admit(
     remote: &Remote,
     admitted: &[Role],
     own: &Identity,
-) -> Result<Role, LinkError> {
+) -> Result<(Role, CertificateDer<'static>), LinkError> {
     let identity = inner.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let certificate = identity.as_ref().and_then(|chain| chain.first());
-    let found = certificate.map_or_else(|| Err("no certificate".into()), role_of);
+    let certificate = identity.and_then(|chain| chain.into_iter().next()).ok_or("no certificate".to_owned());
+    let found = certificate.and_then(|certificate| Ok((role_of(&certificate)?, certificate)));
     match found {
-        Ok(role) if admitted.contains(&role) => {
+        Ok((role, certificate)) if admitted.contains(&role) => {
             // A certificate of our own role with our key is our own.
-            let shared = |certificate| role != own.role() && own.has_key_of(certificate);
-            if certificate.is_some_and(shared) {
+            if role != own.role() && own.has_key_of(&certificate) {
                 let reason =
                     b"your certificate has the private key of ours; each role needs a key of its own";
                 inner.close(code::ROLE, reason);
                 return Err(LinkError::SharedKey { remote: remote.addr.to_string() });
             }
-            Ok(role)
+            Ok((role, certificate))
         }
         other => {
-            let found = other.map_or_else(|problem| problem, |role| role.to_string());
+            let found = other.map_or_else(|problem| problem, |(role, _)| role.to_string());
             let wanted = admitted.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
             let reason = format!("your certificate says {found}, wanted here is {wanted}");
             inner.close(code::ROLE, reason.as_bytes());
@@ -221,28 +282,27 @@ fn admit(
     }
 }
 
-/// Tells a caller that it is admitted. In TLS 1.3 a caller's handshake ends before its certificate is looked at, so that
-/// without this a refusal would surface only later, in the middle of something else.
-async fn welcome(inner: &quinn::Connection, remote: &Remote) -> Result<(), LinkError> {
+/// Sends the one thing that each side says of a new QUIC connection: the caller which lane it is, the listener that it is
+/// welcome, with the version.
+async fn say(inner: &quinn::Connection, remote: &Remote, bytes: &[u8]) -> Result<(), LinkError> {
     let mut stream = inner.open_uni().await.map_err(|error| remote.lost(error, false))?;
-    stream.write_all(&VERSION.to_le_bytes()).await.map_err(|error| remote.unwritable(error))?;
-    // An error says that the connection is closed, which the caller of this learns from its first message.
+    stream.write_all(bytes).await.map_err(|error| remote.unwritable(error))?;
+    // An error says that the connection is closed, which the next to use it learns.
     let _ = stream.finish();
     Ok(())
 }
 
-async fn welcomed(inner: &quinn::Connection, remote: &Remote) -> Result<(), LinkError> {
+async fn hear<const BYTES: usize>(
+    inner: &quinn::Connection,
+    remote: &Remote,
+) -> Result<[u8; BYTES], LinkError> {
     let mut stream = inner.accept_uni().await.map_err(|error| remote.lost(error, false))?;
-    let mut version = [0; 2];
-    stream.read_exact(&mut version).await.map_err(|error| match error {
+    let mut bytes = [0; BYTES];
+    stream.read_exact(&mut bytes).await.map_err(|error| match error {
         quinn::ReadExactError::ReadError(error) => remote.unreadable(error),
         quinn::ReadExactError::FinishedEarly(_) => remote.ended(),
     })?;
-    if u16::from_le_bytes(version) == VERSION {
-        return Ok(());
-    }
-    inner.close(code::VERSION, b"another protocol version");
-    Err(LinkError::Version { remote: remote.to_string() })
+    Ok(bytes)
 }
 
 fn server_config(

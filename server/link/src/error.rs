@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 use suf_wire::{Fault, Role, VERSION, WireError};
@@ -81,6 +82,14 @@ pub enum LinkError {
         /// The other side.
         remote: String,
     },
+    /// The other side's QUIC connections do not make one of ours.
+    #[error("{remote}: {problem}; run the same release on all hosts, and let the other side call again")]
+    Lanes {
+        /// The other side.
+        remote: String,
+        /// What is wrong with the lanes.
+        problem: &'static str,
+    },
     /// The other side closed the connection and said why.
     #[error("{remote}: closed the connection: {reason}")]
     Closed {
@@ -141,6 +150,7 @@ impl LinkError {
             | Self::Lost { fault, .. }
             | Self::Ended { fault, .. }
             | Self::Message { fault, .. } => *fault,
+            Self::Lanes { .. } => Fault::Peer,
             Self::Bug(_) => Fault::Bug,
         }
     }
@@ -165,6 +175,8 @@ pub(crate) mod code {
 pub(crate) struct Remote {
     pub(crate) role: Option<Role>,
     pub(crate) addr: SocketAddr,
+    /// Where there are several lanes, why the first that ended did: the others were closed by us, for that.
+    pub(crate) cause: Option<Arc<OnceLock<ConnectionError>>>,
 }
 
 impl std::fmt::Display for Remote {
@@ -177,6 +189,11 @@ impl std::fmt::Display for Remote {
 }
 
 impl Remote {
+    /// Whoever is at `addr`, not established yet.
+    pub(crate) fn new(role: Option<Role>, addr: SocketAddr) -> Self {
+        Self { role, addr, cause: None }
+    }
+
     fn fault(&self) -> Fault {
         match self.role {
             Some(Role::Dealer) => Fault::Dealer,
@@ -189,7 +206,8 @@ impl Remote {
     pub(crate) fn lost(&self, error: ConnectionError, established: bool) -> LinkError {
         let remote = self.to_string();
         let fault = self.fault();
-        match error {
+        let cause = self.cause.as_ref().and_then(|cause| cause.get());
+        match cause.filter(|_| error == ConnectionError::LocallyClosed).cloned().unwrap_or(error) {
             ConnectionError::TimedOut if !established => self.unreachable(),
             ConnectionError::TransportError(error) if is_tls(error.code) => {
                 refused(remote, error.code, error.reason)

@@ -24,6 +24,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod identity;
+mod lanes;
 mod meter;
 mod pki;
 mod profile;

@@ -1,6 +1,7 @@
 //! What a link is like, and what follows for QUIC.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::congestion::UnpacedFactory;
 use crate::error::LinkError;
+use crate::lanes::MOST_LANES;
 
 /// A link between two hosts, one direction; both are alike. The keys are documented in `config/links/*.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,13 @@ pub struct LinkProfile {
     /// sends a whole window at once.
     #[serde(default = "yes")]
     pub pacing: bool,
+    /// QUIC connections that share the messages between two processes. The caller's profile decides.
+    #[serde(default = "one")]
+    pub lanes: u8,
+}
+
+fn one() -> u8 {
+    1
 }
 
 fn yes() -> bool {
@@ -120,6 +129,15 @@ impl LinkProfile {
         Ok(profile)
     }
 
+    /// The profile with no more lanes than this host can serve: one for each four processors. A lane keeps a processor busy at
+    /// each end, which may be one host, and the gates' computing needs some as well; lanes that take turns only cost.
+    #[must_use]
+    pub fn on_this_host(self) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let affordable = u8::try_from(processors / PROCESSORS_PER_LANE).unwrap_or(u8::MAX);
+        Self { lanes: affordable.clamp(1, self.lanes), ..self }
+    }
+
     /// Bytes that fill the link for one round trip.
     pub fn bandwidth_delay_bytes(&self) -> u64 {
         // Within 2^53: at most 10^12 bit/s and 4 s.
@@ -131,12 +149,15 @@ impl LinkProfile {
         let round_trip = Duration::from_secs_f64(2.0 * self.delay_ms / 1e3);
         let bandwidth_delay = self.bandwidth_delay_bytes();
         let queue = u64::from(self.limit_packets) * u64::from(self.mtu);
+        let per_lane = |bytes: u64| bytes / u64::from(self.lanes);
         Settings {
-            stream_receive_window_bytes: STREAM_RECEIVE_WINDOW_BYTES.max(2 * bandwidth_delay),
-            receive_window_bytes: RECEIVE_WINDOW_BYTES.max(4 * bandwidth_delay),
-            send_window_bytes: (bandwidth_delay + queue / 4)
-                .clamp(LEAST_CONGESTION_WINDOW_BYTES, SEND_WINDOW_BYTES),
-            congestion_window_bytes: bandwidth_delay.max(LEAST_CONGESTION_WINDOW_BYTES),
+            lanes: self.lanes,
+            stream_receive_window_bytes: per_lane(STREAM_RECEIVE_WINDOW_BYTES.max(2 * bandwidth_delay)),
+            receive_window_bytes: per_lane(RECEIVE_WINDOW_BYTES.max(4 * bandwidth_delay)),
+            send_window_bytes: per_lane(
+                (bandwidth_delay + queue / 4).clamp(LEAST_CONGESTION_WINDOW_BYTES, SEND_WINDOW_BYTES),
+            ),
+            congestion_window_bytes: per_lane(bandwidth_delay.max(LEAST_CONGESTION_WINDOW_BYTES)),
             initial_rtt: round_trip.max(LEAST_INITIAL_RTT),
             udp_payload_bytes: self.mtu - HEADERS_BYTES,
             pacing: self.pacing,
@@ -156,6 +177,7 @@ impl LinkProfile {
         within("jitter_ms", self.jitter_ms, 0.0, self.delay_ms)?;
         within("loss", self.loss, 0.0, 0.5)?;
         within("limit_packets", self.limit_packets.into(), 16.0, 1e7)?;
+        within("lanes", self.lanes.into(), 1.0, MOST_LANES.into())?;
         // QUIC needs UDP payloads of 1200 bytes.
         within("mtu", self.mtu.into(), 1280.0, 65_535.0)
     }
@@ -180,6 +202,8 @@ const LEAST_CONGESTION_WINDOW_BYTES: u64 = 2 << 20;
 const LEAST_INITIAL_RTT: Duration = Duration::from_millis(10);
 /// Datagram buffers of the sockets: what 8 Gbit/s brings in 8 ms, the time for which a busy thread may not read.
 pub(crate) const UDP_BUFFER_BYTES: usize = 8 << 20;
+/// See [`LinkProfile::on_this_host`].
+const PROCESSORS_PER_LANE: usize = 4;
 /// Silence after which the other side is taken for dead. Long enough for a host that swaps or is short of CPU.
 const IDLE: Duration = Duration::from_secs(6);
 /// Silence after which we ask whether the other side is there: several tries fit in [`IDLE`].
@@ -190,6 +214,8 @@ const STREAMS: u32 = 64;
 /// What QUIC is told about a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
+    /// QUIC connections that a caller makes. The windows below are those of one.
+    pub lanes: u8,
     /// Bytes that one stream may have unread.
     pub stream_receive_window_bytes: u64,
     /// Bytes that one connection may have unread.
@@ -278,6 +304,12 @@ impl Settings {
                 "bulk keys and the gate's messages go over connections and sockets of their own: keys never queue \
                  before a message",
             ),
+            reason(
+                "lanes",
+                self.lanes.to_string(),
+                "QUIC connections that share the work of one of ours, each a core's at a time; the windows are those of \
+                 one. A daemon makes at most one for each four processors of its host",
+            ),
         ]
     }
 
@@ -288,7 +320,7 @@ impl Settings {
         let mut config = TransportConfig::default();
         config
             .max_concurrent_bidi_streams(STREAMS.into())
-            // The listener's welcome.
+            // The caller's lane and the listener's welcome.
             .max_concurrent_uni_streams(1_u32.into())
             .max_idle_timeout(Some(
                 IdleTimeout::try_from(IDLE).expect("seconds fit in a VarInt of milliseconds"),

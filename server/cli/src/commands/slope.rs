@@ -89,6 +89,7 @@ fn profile(delay_ms: f64) -> LinkProfile {
         jitter_ms: 0.0,
         loss: 0.0,
         pacing: true,
+        lanes: 1,
     }
 }
 

@@ -9,8 +9,9 @@ use suf_wire::{
     WireError,
 };
 
+/// Loopback over one lane; `lanes.rs` has several.
 pub(crate) fn loopback() -> LinkProfile {
-    LinkProfile::built_in("loopback").expect("a built-in profile")
+    LinkProfile { lanes: 1, ..LinkProfile::built_in("loopback").expect("a built-in profile") }
 }
 
 /// A channel from the caller, greeted on both sides.

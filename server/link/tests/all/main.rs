@@ -2,6 +2,7 @@
 
 mod channels;
 mod common;
+mod lanes;
 mod packets;
 mod shaped;
 mod trust;

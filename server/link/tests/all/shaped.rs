@@ -17,6 +17,7 @@ fn profile() -> LinkProfile {
         jitter_ms: 0.0,
         loss: 0.0,
         pacing: true,
+        lanes: 1,
     }
 }
 

@@ -10,7 +10,7 @@ use suf_wire::{Fault, PeerMessage, Role};
 use tempfile::TempDir;
 
 fn profile() -> LinkProfile {
-    LinkProfile::built_in("loopback").expect("a built-in profile")
+    LinkProfile { lanes: 1, ..LinkProfile::built_in("loopback").expect("a built-in profile") }
 }
 
 /// `caller`'s attempt on a listener that is party 1 and admits party 0; both ends' results.
