@@ -2,6 +2,7 @@
 
 pub mod dealer;
 pub mod decoders;
+pub mod disk;
 pub mod inputs;
 pub mod npy;
 pub mod processes;

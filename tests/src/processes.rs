@@ -1,16 +1,21 @@
 //! A dealer and two parties as real processes, with addresses and state that survive a kill.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
 
+use suf_lab::{Host, Lab, Network};
 use tempfile::TempDir;
 
 /// The three daemons.
 pub const NAMES: [&str; 3] = ["dealer", "party0", "party1"];
+
+/// What daemons log for [`check_from_outside`]: every frame that is sent.
+pub const CAPTURE: &str = "info,suf_server::captured=trace";
 
 /// Three hosts in one folder.
 pub struct Hosts {
@@ -19,6 +24,8 @@ pub struct Hosts {
     daemons: Vec<Daemon>,
     /// What the daemons log, if not what they are told to by the environment.
     filter: Option<&'static str>,
+    /// Each daemon, and the client, on a host of its own. Dropped when the daemons are gone.
+    lab: Option<Lab>,
 }
 
 struct Daemon {
@@ -58,8 +65,22 @@ impl Hosts {
     /// When certificates cannot be made.
     #[must_use]
     pub fn prepare(program: &Path) -> Self {
+        Self::placed(program, None)
+    }
+
+    /// As [`Hosts::prepare`], for daemons that each run on their own host of `lab`, as does the client. They share files, not
+    /// networks.
+    ///
+    /// # Panics
+    /// When certificates cannot be made.
+    #[must_use]
+    pub fn prepare_in(program: &Path, lab: Lab) -> Self {
+        Self::placed(program, Some(lab))
+    }
+
+    fn placed(program: &Path, lab: Option<Lab>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let hosts = Self { program: program.to_owned(), folder, daemons: Vec::new(), filter: None };
+        let hosts = Self { program: program.to_owned(), folder, daemons: Vec::new(), filter: None, lab };
         let made = hosts.suf(&["pki", "init", "pki"]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         hosts
@@ -101,10 +122,19 @@ impl Hosts {
         self.command(arguments).output().expect("suf starts")
     }
 
-    /// `suf` with `arguments` in the folder, not started yet.
+    /// `suf` with `arguments` in the folder, as the client runs it, not started yet.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_on(Host::Client, arguments)
+    }
+
+    /// `suf` with `arguments` in the folder, as `host` of the lab runs it, not started yet.
+    #[must_use]
+    pub fn command_on(&self, host: Host, arguments: &[&str]) -> Command {
+        let mut command = match &self.lab {
+            Some(lab) => lab.command(host, &self.program),
+            None => Command::new(&self.program),
+        };
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
@@ -115,6 +145,13 @@ impl Hosts {
         let url = |name: &str| format!("https://{}", self.address(name, "control"));
         ["--party0", &url("party0"), "--party1", &url("party1"), "--identity", "pki/client.pem"]
             .map(Into::into)
+    }
+
+    /// Options that lead a client to one party.
+    #[must_use]
+    pub fn as_client_of(&self, party: &str) -> [String; 4] {
+        let url = format!("https://{}", self.address(party, "control"));
+        [format!("--{party}"), url, "--identity".into(), "pki/client.pem".into()]
     }
 
     /// `suf eval` of GELU on the file `inputs` of the folder, as their client; `how` says by which protocol. Not started yet.
@@ -170,6 +207,15 @@ impl Hosts {
         matches!(self.daemon_mut(name).child.try_wait(), Ok(None))
     }
 
+    /// The network of the daemons that were prepared in one.
+    ///
+    /// # Panics
+    /// When they were not.
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        self.lab.as_ref().expect("prepared in a lab")
+    }
+
     /// The folder of certificates, configurations, state and tensors.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -199,20 +245,39 @@ impl Hosts {
         self.log(name).lines().filter(|line| line.contains("batch burnt")).map(batch).collect()
     }
 
+    /// Checks that each party has burnt `least` batches or more, and none twice.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub fn check_batches(&self, least: usize) {
+        for name in ["party0", "party1"] {
+            let burnt = self.burnt(name);
+            let batches: HashSet<_> = burnt.iter().collect();
+            assert!(burnt.len() >= least, "{name} burnt only {} batches", burnt.len());
+            assert_eq!(batches.len(), burnt.len(), "{name} burnt a batch twice");
+        }
+    }
+
     /// The configuration of a daemon. Ports are chosen by the system at the first start and kept from then on.
     fn config(&self, name: &str) -> String {
         let identity =
             format!("[identity]\nca = \"pki/ca.pem\"\ncert = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n");
-        let own = |field: &str| self.known(name, field).unwrap_or_else(|| "127.0.0.1:0".into());
-        let control = own("control");
+        let own = |field: &str, network: Network| {
+            let any_port = || match &self.lab {
+                Some(_) => format!("{}:0", host(name).address(network)),
+                None => "127.0.0.1:0".into(),
+            };
+            self.known(name, field).unwrap_or_else(any_port)
+        };
+        let control = own("control", Network::Control);
         if name == "dealer" {
-            let listen = own("keys");
+            let listen = own("keys", Network::Keys);
             return format!(
                 "listen = \"{listen}\"\ncontrol = \"{control}\"\nlink = \"loopback\"\n{identity}"
             );
         }
         let (party, peer) = if name == "party0" {
-            (0, format!("listen = \"{}\"", own("peer")))
+            (0, format!("listen = \"{}\"", own("peer", Network::Peer)))
         } else {
             (1, format!("connect = \"{}\"", self.address("party0", "peer")))
         };
@@ -229,7 +294,7 @@ impl Hosts {
         fs::write(folder.join(&file), config).expect("the folder is writable");
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{name}.log")));
         let role = if name == "dealer" { "dealer" } else { "party" };
-        let mut command = self.command(&[role, "--config", &file, "--until-stdin-closes"]);
+        let mut command = self.command_on(host(name), &[role, "--config", &file, "--until-stdin-closes"]);
         if let Some(filter) = self.filter {
             command.env("RUST_LOG", filter);
         }
@@ -269,6 +334,34 @@ impl Drop for Hosts {
             let _ = daemon.child.wait();
         }
     }
+}
+
+/// Lets a script that shares no code with the program look for keys used twice, in every frame that the parties of `all` sent.
+/// They log [`CAPTURE`].
+///
+/// # Panics
+/// When a key was used twice.
+pub fn check_from_outside(all: &[&Hosts]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("key_reuse.py");
+    let logs = all.iter().flat_map(|hosts| ["party0.log", "party1.log"].map(|log| hosts.folder().join(log)));
+    // The system's own, if there is one: another may be a script that chooses a version, for seconds in a user-mode kernel.
+    let own = "/usr/bin/python3";
+    let python = if Path::new(own).exists() { own } else { "python3" };
+    match Command::new(python).arg(script).args(logs).output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            println!("{said}");
+            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Err(error) => {
+            eprintln!("SKIPPED, no check by tests/key_reuse.py: python3 cannot be started: {error}");
+        }
+    }
+}
+
+/// The host of a lab that a daemon runs on.
+fn host(name: &str) -> Host {
+    Host::ALL.into_iter().find(|host| host.name() == name).expect("hosts are called as their daemons")
 }
 
 /// Checks that a command ended with the status `code`, has all of `words` among what it said, and did not panic.

@@ -1,9 +1,8 @@
 //! kill -9 of any process at any moment: the next run works, and no batch is consumed twice.
 
 use std::{
-    collections::HashSet,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Output, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
 use suf_tests::{
     inputs, npy,
-    processes::{Hosts, NAMES},
+    processes::{CAPTURE, Hosts, NAMES, check_from_outside},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -33,7 +32,7 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
 
     let file = GateFile::builtin("gelu").expect("built in");
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
-    let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging("info,suf_server::captured=trace");
+    let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging(CAPTURE);
     hosts.start_daemons(|_, config| config);
     let x = inputs::awkward(&gate, ELEMS, seed);
     npy::write_i64(&hosts.folder().join("x.npy"), &x);
@@ -63,29 +62,8 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
         hosts.restart(victim);
         must_work(&hosts, &gate, &x, &what);
     }
-    for name in ["party0", "party1"] {
-        let burnt = hosts.burnt(name);
-        let batches: HashSet<_> = burnt.iter().collect();
-        assert!(burnt.len() > crashes, "{name} burnt only {} batches", burnt.len());
-        assert_eq!(batches.len(), burnt.len(), "{name} burnt a batch twice");
-    }
-    check_from_outside(&hosts);
-}
-
-/// The same again by a script that shares no code with the program, over every frame that was sent.
-fn check_from_outside(hosts: &Hosts) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("key_reuse.py");
-    let logs = ["party0.log", "party1.log"].map(|log| hosts.folder().join(log));
-    match Command::new("python3").arg(script).args(logs).output() {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            println!("{said}");
-            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        }
-        Err(error) => {
-            eprintln!("SKIPPED, no check by tests/key_reuse.py: python3 cannot be started: {error}")
-        }
-    }
+    hosts.check_batches(crashes + 1);
+    check_from_outside(&[&hosts]);
 }
 
 fn must_work(hosts: &Hosts, gate: &Gate, x: &[i64], what: &str) {

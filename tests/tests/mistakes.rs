@@ -4,6 +4,7 @@
 use std::{fs, path::Path, process::Command};
 
 use suf_tests::{
+    disk::SmallDisk,
     npy,
     processes::{Hosts, NAMES, expect},
 };
@@ -121,32 +122,28 @@ fn wrong_certificates_configurations_and_ports_are_refused_at_the_start() {
 
 #[test]
 fn a_full_disk_ends_the_run_and_not_the_party() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-        .arg(folder.path())
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !mounted {
+    let Some(disk) = SmallDisk::mount(4) else {
         eprintln!("SKIPPED: mounting a small file system needs root");
         return;
+    };
+    let spool = format!("\"{}\"", disk.path().display());
+    let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| {
+        let small = config.replace("\"state-party0\"", &format!("{spool}\nkey_memory_mb = 0"));
+        if name == "party0" { small } else { config }
+    });
+    npy::write_i64(&hosts.folder().join("large.npy"), &[4096; 200_000]);
+    npy::write_i64(&hosts.folder().join("small.npy"), &[4096; 9]);
+    expect(&hosts.onehot("large.npy"), FAILED, &["spool", "space"], "16 MB of keys on 4 MB of disk");
+    for name in NAMES {
+        assert!(hosts.is_alive(name), "{name} died");
     }
-    let spool = format!("\"{}\"", folder.path().display());
-    {
-        let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| {
-            let small = config.replace("\"state-party0\"", &format!("{spool}\nkey_memory_mb = 0"));
-            if name == "party0" { small } else { config }
-        });
-        npy::write_i64(&hosts.folder().join("large.npy"), &[4096; 200_000]);
-        npy::write_i64(&hosts.folder().join("small.npy"), &[4096; 9]);
-        expect(&hosts.onehot("large.npy"), FAILED, &["spool", "space"], "16 MB of keys on 4 MB of disk");
-        for name in NAMES {
-            assert!(hosts.is_alive(name), "{name} died");
-        }
-        expect(&hosts.onehot("small.npy"), DONE, &[], "a small run afterwards");
-    }
-    let unmounted = Command::new("umount").arg(folder.path()).status().expect("umount runs");
-    assert!(unmounted.success());
+    expect(&hosts.onehot("small.npy"), DONE, &[], "a small run afterwards");
+    // Not even the ledger finds room; it is usable again when there is some.
+    let filler = disk.fill();
+    expect(&hosts.onehot("small.npy"), FAILED, &["space"], "on a full disk");
+    fs::remove_file(filler).expect("it is there");
+    expect(&hosts.onehot("small.npy"), DONE, &[], "with room again");
+    hosts.check_batches(2);
 }
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

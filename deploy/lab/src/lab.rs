@@ -179,6 +179,15 @@ impl Lab {
         self.shape("change")
     }
 
+    /// Takes the interface of `host` to `network` down, as when its cable is pulled, or up again.
+    ///
+    /// # Errors
+    /// When `host` is not on that network.
+    pub fn set_link(&self, host: Host, network: Network, up: bool) -> Result<(), LabError> {
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &self.namespace(host), "link", "set", "dev", network.name(), state]).map(drop)
+    }
+
     fn build(&self) -> Result<(), LabError> {
         let switch = switch(&self.name);
         for host in Host::ALL {

@@ -1,6 +1,9 @@
 //! The durable log of burnt batches, in redb.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use suf_party::BurnLog;
@@ -23,9 +26,18 @@ pub const FILE: &str = "ledger.redb";
 /// The log over a redb file. One process holds it at a time.
 #[derive(Debug)]
 pub struct RedbLog {
-    database: Database,
+    file: PathBuf,
     name: [u8; 16],
     mark: Mark,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None after an error: redb takes nothing more then, such as when there is space again, before the file is opened anew.
+    database: Option<Database>,
+    /// Batches that it knows.
+    known: u64,
 }
 
 /// Why the ledger cannot be used.
@@ -81,44 +93,15 @@ impl RedbLog {
     /// When another process has it, or it cannot be read or written.
     pub fn open(state_dir: &Path) -> Result<Self, LogError> {
         let file = state_dir.join(FILE);
-        let path = file.display().to_string();
-        let open = |error: redb::Error| LogError::Open { path: path.clone(), error: Box::new(error) };
-        let database = Database::create(&file).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => LogError::InUse(path.clone()),
-            other => open(other.into()),
-        })?;
-        let write = database.begin_write().map_err(|error| open(error.into()))?;
-        let known = write
-            .open_table(BURNT)
-            .map_err(|error| open(error.into()))?
-            .len()
-            .map_err(|error| open(error.into()))?;
-        let name = {
-            let mut table = write.open_table(NAME).map_err(|error| open(error.into()))?;
-            let found = table.get(()).map_err(|error| open(error.into()))?.map(|name| name.value());
-            match found {
-                Some(name) => name,
-                None => {
-                    let mut name = [0; 16];
-                    aws_lc_rs::rand::fill(&mut name).expect("the operating system gives entropy");
-                    table.insert((), name).map_err(|error| open(error.into()))?;
-                    name
-                }
-            }
-        };
-        write.commit().map_err(|error| open(error.into()))?;
-
+        let (database, name, known) = open(&file)?;
         let spool = state_dir.join(SPOOL);
         let unmarked = |error| LogError::Mark { path: spool.display().to_string(), error };
         let (mark, marked) = Mark::open(&spool).map_err(unmarked)?;
-        match marked {
-            Some(marked) if marked.ledger != name => return Err(LogError::Foreign(path)),
-            Some(Marked { burnt, .. }) if burnt > known => {
-                return Err(LogError::Restored { path, known, burnt });
-            }
-            _ => mark.write(Marked { ledger: name, burnt: known }).map_err(unmarked)?,
+        if let Some(marked) = marked {
+            check(&file, (name, known), (marked.ledger, marked.burnt))?;
         }
-        Ok(Self { database, name, mark })
+        mark.write(Marked { ledger: name, burnt: known }).map_err(unmarked)?;
+        Ok(Self { file, name, mark, state: Mutex::new(State { database: Some(database), known }) })
     }
 
     /// How many batches were burnt.
@@ -126,39 +109,106 @@ impl RedbLog {
     /// # Errors
     /// When the file cannot be read.
     pub fn burnt(&self) -> Result<u64, LogError> {
-        let count =
-            || -> Result<u64, redb::Error> { Ok(self.database.begin_read()?.open_table(BURNT)?.len()?) };
-        count().map_err(|error| LogError::Write(Box::new(error)))
+        self.with(|database| Ok(database.begin_read()?.open_table(BURNT)?.len()?))
     }
 
-    fn insert(&self, batch: BatchId) -> Result<bool, redb::Error> {
-        let mut write = self.database.begin_write()?;
-        // The commit returns after the file system has it.
-        write.set_durability(Durability::Immediate)?;
-        let (fresh, burnt) = {
-            let mut table = write.open_table(BURNT)?;
-            // Within a write transaction, of which there is one at a time, the insert itself is the test.
-            let fresh = table.insert(batch.0, unix_ms())?.is_none();
-            (fresh, table.len()?)
-        };
-        if fresh {
-            write.commit()?;
-            // What is burnt is burnt: a mark that cannot be written, on a full disk, says less and forbids nothing.
-            if let Err(error) = self.mark.write(Marked { ledger: self.name, burnt }) {
-                tracing::warn!(%error, "the ledger's mark in the spool folder stays behind");
+    /// Lets `work` use the database, opened anew if need be.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, LogError> {
+        // The state is whole whatever a panicking thread was doing: without a database it is opened anew.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match state.database.take() {
+            Some(database) => database,
+            None => {
+                let (database, name, known) = open(&self.file)?;
+                check(&self.file, (name, known), (self.name, state.known))?;
+                tracing::info!(ledger = %self.file.display(), known, "the ledger is open again");
+                state.known = known;
+                database
             }
-        } else {
-            write.abort()?;
-        }
-        Ok(fresh)
+        };
+        let done = work(&database).map_err(|error| LogError::Write(Box::new(error)))?;
+        state.database = Some(database);
+        Ok(done)
     }
+}
+
+/// Opens or creates the ledger in `file`: its database, its name, and how many batches it knows.
+fn open(file: &Path) -> Result<(Database, [u8; 16], u64), LogError> {
+    let path = || file.display().to_string();
+    let read = || -> Result<_, redb::Error> {
+        let database = Database::create(file)?;
+        let write = database.begin_write()?;
+        let known = write.open_table(BURNT)?.len()?;
+        let name = {
+            let mut table = write.open_table(NAME)?;
+            let found = table.get(())?.map(|name| name.value());
+            match found {
+                Some(name) => name,
+                None => {
+                    let mut name = [0; 16];
+                    aws_lc_rs::rand::fill(&mut name).expect("the operating system gives entropy");
+                    table.insert((), name)?;
+                    name
+                }
+            }
+        };
+        write.commit()?;
+        Ok((database, name, known))
+    };
+    read().map_err(|error| match error {
+        redb::Error::DatabaseAlreadyOpen => LogError::InUse(path()),
+        other => LogError::Open { path: path(), error: Box::new(other) },
+    })
+}
+
+/// Whether the ledger that was opened is the one that was expected, and knows all that it had burnt.
+fn check(
+    file: &Path,
+    (name, known): ([u8; 16], u64),
+    (expected, burnt): ([u8; 16], u64),
+) -> Result<(), LogError> {
+    let path = file.display().to_string();
+    if name != expected {
+        return Err(LogError::Foreign(path));
+    }
+    if known < burnt {
+        return Err(LogError::Restored { path, known, burnt });
+    }
+    Ok(())
+}
+
+/// Whether `batch` is new to the ledger, and how many it knows now. Durable when it returns.
+fn insert(database: &Database, batch: BatchId) -> Result<(bool, u64), redb::Error> {
+    let mut write = database.begin_write()?;
+    // The commit returns after the file system has it.
+    write.set_durability(Durability::Immediate)?;
+    let (fresh, known) = {
+        let mut table = write.open_table(BURNT)?;
+        // Within a write transaction, of which there is one at a time, the insert itself is the test.
+        let fresh = table.insert(batch.0, unix_ms())?.is_none();
+        (fresh, table.len()?)
+    };
+    if fresh {
+        write.commit()?
+    } else {
+        write.abort()?
+    }
+    Ok((fresh, known))
 }
 
 impl BurnLog for RedbLog {
     type Error = LogError;
 
     fn record(&self, batch: BatchId) -> Result<bool, LogError> {
-        self.insert(batch).map_err(|error| LogError::Write(Box::new(error)))
+        let (fresh, known) = self.with(|database| insert(database, batch))?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another batch may have been recorded meanwhile.
+        state.known = state.known.max(known);
+        // What is burnt is burnt: a mark that cannot be written, on a full disk, says less and forbids nothing.
+        if let Err(error) = self.mark.write(Marked { ledger: self.name, burnt: state.known }) {
+            tracing::warn!(%error, "the ledger's mark in the spool folder stays behind");
+        }
+        Ok(fresh)
     }
 }
 

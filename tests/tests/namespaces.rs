@@ -1,0 +1,349 @@
+//! Dealer, parties and client as processes on hosts of their own: a network that is cut in the middle of a run, a party that is
+//! killed or stands still there, a full disk, no file descriptors, a key that others can read. Each time the run ends with an
+//! error before its deadline, at both parties; the next one works, and no key is used twice.
+//!
+//! The hosts are network namespaces, in a user-mode kernel where this machine's own has no netem. What a fault falls upon is a
+//! state that a party told over the control API, never a moment by the clock.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Lines},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, ChildStdout, Stdio},
+    thread,
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use serde_json::Value;
+use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
+use suf_lab::{Host, Lab, LabPlan, NamedProfile, Network, check_kernel, uml};
+use suf_tests::{
+    disk::SmallDisk,
+    inputs, npy,
+    processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+
+/// Whom a failure blames.
+const PEER: &str = "FAULT_PEER";
+const DEALER: &str = "FAULT_DEALER";
+const CALLER: &str = "FAULT_CALLER";
+
+/// States in which parties send what depends on keys. One waits for its input, or for the peer, while the other has begun.
+const AT_WORK: &[&str] = &["ready_for_input", "opening", "evaluating"];
+
+/// Between the parties: opening 40 000 inputs takes 1.9 s and the exchanges 2.8 s, many times what it takes to see that they
+/// have begun.
+const PEER_LINK: &str = "rate_bps = 1_000_000\ndelay_ms = 5.0\nlimit_packets = 2000\nmtu = 1500\n";
+
+/// To the dealer: the keys of such a run take 1.3 s.
+const KEY_LINK: &str = "rate_bps = 48_000_000\ndelay_ms = 1.0\nlimit_packets = 4000\nmtu = 1500\n";
+
+/// Elements of a run that something happens to.
+const MANY: usize = 40_000;
+
+/// The small disk, in MiB: the keys of a run of MANY fit, 3.2 MB.
+const DISK_MIB: u32 = 6;
+
+/// Elements of a run whose keys take half a minute.
+const HUGE: usize = 1_000_000;
+
+/// Elements of a run that has to work.
+const FEW: usize = 100;
+
+/// What a run may take, in seconds. One that something happened to ends before.
+const DEADLINE_S: &str = "90";
+
+/// Runs on a mended network of which one must work; each that does not waits 10 s for the connection.
+const TRIES: usize = 6;
+
+#[test]
+fn faults_on_hosts_of_their_own_cost_the_run_that_they_fall_upon() {
+    match check_kernel() {
+        Ok(()) => all(),
+        Err(why) if uml::is_installed() => {
+            eprintln!("in a user-mode kernel: {why}");
+            let command = [env::current_exe().expect("our path").into(), "--nocapture".into()];
+            assert_eq!(uml::run(&command).expect("the kernel runs"), 0);
+        }
+        Err(why) => eprintln!("SKIPPED, nothing was cut, killed or filled on a host of its own: {why}"),
+    }
+}
+
+/// Most of the time is spent waiting for a silence to be long enough, hence side by side.
+fn all() {
+    let disk = SmallDisk::mount(DISK_MIB).expect("root may mount");
+    let scenes: [(fn(&mut Scene<'_>), _); 3] =
+        [(networks_between_the_parties, None), (standing_still_and_disks, Some(&disk)), (the_rest, None)];
+    let played = thread::scope(|scope| {
+        let started = scenes.map(|(play, disk)| {
+            scope.spawn(move || {
+                let mut scene = Scene::prepare(disk);
+                play(&mut scene);
+                scene.finish()
+            })
+        });
+        started.map(|scene| scene.join().expect("what it says stands above"))
+    });
+    check_from_outside(&played.each_ref());
+}
+
+/// At one party's end while the inputs are opened, at the other's during the exchanges.
+fn networks_between_the_parties(scene: &mut Scene<'_>) {
+    for (state, host) in [("opening", Host::Party1), ("evaluating", Host::Party0)] {
+        let mut run = scene.start_run(MANY);
+        run.feed(scene);
+        run.reaches("party0", state);
+        scene.link(host, Network::Peer, false);
+        run.fails(scene, "party0", AT_WORK, &[PEER]);
+        run.fails(scene, "party1", AT_WORK, &[PEER]);
+        run.is_told();
+        scene.link(host, Network::Peer, true);
+        scene.works_again();
+    }
+}
+
+/// A party that stands still, and one whose disk is full.
+fn standing_still_and_disks(scene: &mut Scene<'_>) {
+    let disk = scene.disk.expect("party 0's state is on it");
+    let mut run = scene.start_run(MANY);
+    run.feed(scene);
+    run.reaches("party1", "evaluating");
+    let pid = scene.pid("party0");
+    kill_process(pid, Signal::STOP).expect("the child is ours");
+    run.fails(scene, "party1", &["evaluating"], &[PEER]);
+    run.is_told();
+    kill_process(pid, Signal::CONT).expect("the child is ours");
+    // It finds its connections dead and the client's cancellation waiting, in either order.
+    run.watches.clear();
+    run.fails(scene, "party0", AT_WORK, &[PEER, CALLER]);
+    scene.works_again();
+
+    let filler = disk.fill();
+    expect(&scene.hosts.onehot("few.npy"), FAILED, &["party 0", "space"], "on a full disk");
+    fs::remove_file(filler).expect("it is there");
+    scene.works_again();
+}
+
+/// A party that is killed, a dealer whose network is cut, no file descriptors, and a private key that others can read.
+fn the_rest(scene: &mut Scene<'_>) {
+    let mut run = scene.start_run(MANY);
+    run.feed(scene);
+    run.reaches("party0", "evaluating");
+    scene.hosts.kill("party1");
+    // The client loses its connection to party 1 at once, and may give the run up before party 0 does.
+    run.fails(scene, "party0", &["evaluating"], &[PEER, CALLER]);
+    run.is_told();
+    scene.hosts.restart("party1");
+    scene.works_again();
+
+    let mut run = scene.start_run(HUGE);
+    run.reaches("party0", "dealing");
+    scene.link(Host::Dealer, Network::Keys, false);
+    run.fails(scene, "party0", &["dealing"], &[DEALER]);
+    run.fails(scene, "party1", &["dealing"], &[DEALER]);
+    scene.link(Host::Dealer, Network::Keys, true);
+    scene.works_again();
+
+    let pid = scene.pid("party1");
+    // The hard limit was inherited from here. What is open stays open; nothing more can be opened.
+    let few = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
+    let before = prlimit(Some(pid), Resource::Nofile, few).expect("the child is ours");
+    expect(&scene.hosts.onehot("few.npy"), FAILED, &["party1"], "without file descriptors");
+    prlimit(Some(pid), Resource::Nofile, before).expect("the child is ours");
+    scene.works_again();
+
+    scene.hosts.kill("party1");
+    let key = scene.hosts.folder().join("pki/party1.key");
+    let private = fs::metadata(&key).expect("it is there").permissions();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let refused = scene.hosts.command_on(Host::Party1, &["party", "--config", "party1.toml"]).output();
+    let words = ["party1.key", "can be read by others"];
+    expect(&refused.expect("suf starts"), FAILED, &words, "with a key that others can read");
+    fs::set_permissions(&key, private).expect("it is ours");
+    scene.hosts.restart("party1");
+    scene.works_again();
+}
+
+/// Daemons on hosts of their own, and a tensor that they must get right.
+struct Scene<'a> {
+    hosts: Hosts,
+    /// Where party 0's state is, if not with everything else.
+    disk: Option<&'a SmallDisk>,
+    gate: Gate,
+    x: Vec<i64>,
+    /// Runs that have worked.
+    worked: usize,
+}
+
+impl<'a> Scene<'a> {
+    /// With party 0's state on `disk`, if there is one; then its keys are there too.
+    fn prepare(disk: Option<&'a SmallDisk>) -> Self {
+        let links = tempfile::tempdir().expect("a temporary folder");
+        let profile = |name: &str, text: &str| {
+            let file = links.path().join(name);
+            fs::write(&file, text).expect("writable");
+            NamedProfile::find(&file.display().to_string()).expect("a profile")
+        };
+        let plan = LabPlan { peer: profile("peer.toml", PEER_LINK), dealer: profile("keys.toml", KEY_LINK) };
+        let lab = Lab::up(plan).expect("a lab");
+        let mut hosts = Hosts::prepare_in(Path::new(PROGRAM), lab).logging(CAPTURE);
+        fs::write(hosts.folder().join("keys.toml"), KEY_LINK).expect("writable");
+        fs::write(hosts.folder().join("peer.toml"), PEER_LINK).expect("writable");
+        hosts.start_daemons(|name, config| {
+            let config = match (name, disk) {
+                ("dealer", _) => config.replace("\"loopback\"", "\"./keys.toml\""),
+                ("party0", Some(disk)) => {
+                    let state = format!("\"{}\"\nkey_memory_mb = 0", disk.path().display());
+                    format!("link = \"./peer.toml\"\n{}", config.replace("\"state-party0\"", &state))
+                }
+                _ => format!("link = \"./peer.toml\"\n{config}"),
+            };
+            // Locking is slow in a user-mode kernel, and nothing here is about memory.
+            format!("lock_memory = false\n{config}")
+        });
+        let file = GateFile::builtin("gelu").expect("built in");
+        let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
+        let x = inputs::awkward(&gate, FEW, 1);
+        npy::write_i64(&hosts.folder().join("few.npy"), &x);
+        npy::write_i64(&hosts.folder().join("many.npy"), &inputs::awkward(&gate, MANY, 2));
+        Self { hosts, disk, gate, x, worked: 0 }
+    }
+
+    /// A run of `elements`, which waits for its input; party 0 has accepted it.
+    fn start_run(&self, elements: usize) -> Run {
+        let elements = elements.to_string();
+        let output = self
+            .hosts
+            .command(&["run", "--gate", "gelu", "--protocol", "onehot", "--elements", &elements])
+            .args(["--deadline", DEADLINE_S, "--json"])
+            .args(self.hosts.as_client_of("party0"))
+            .output()
+            .expect("suf starts");
+        expect(&output, DONE, &[], "starting a run");
+        let started: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let id = started["run_id"].as_str().expect("an id").to_owned();
+        let watches = vec![Watch::start(&self.hosts, &id, "party0")];
+        Run { id, watches, feeder: None }
+    }
+
+    fn link(&self, host: Host, network: Network, up: bool) {
+        self.hosts.lab().set_link(host, network, up).expect("it is on that network");
+    }
+
+    /// The next run works, as soon as the network does: a handshake that began while it was cut goes on in growing steps, and
+    /// the first run may not wait for it.
+    fn works_again(&mut self) {
+        let y = self.hosts.folder().join("y.npy");
+        // What an earlier run left.
+        let _ = fs::remove_file(&y);
+        let again = (0..TRIES).map(|_| self.hosts.onehot("few.npy")).find(|output| output.status.success());
+        assert!(again.is_some(), "no run works: {}", NAMES.map(|name| self.hosts.log(name)).concat());
+        let y = npy::read_i64(&y);
+        assert_eq!(y.len(), self.x.len());
+        for (x, y) in self.x.iter().zip(&y) {
+            assert!(self.gate.reference(*x).contains(y), "x = {x} gives {y}");
+        }
+        self.worked += 1;
+    }
+
+    fn pid(&mut self, name: &str) -> Pid {
+        let raw = i32::try_from(self.hosts.pid(name)).expect("process ids are positive");
+        Pid::from_raw(raw).expect("process ids are positive")
+    }
+
+    /// The daemons, all of which live.
+    fn finish(mut self) -> Hosts {
+        for name in NAMES {
+            assert!(self.hosts.is_alive(name), "{name} died: {}", self.hosts.log(name));
+        }
+        self.hosts.check_batches(self.worked);
+        self.hosts
+    }
+}
+
+/// A run that something is going to happen to.
+struct Run {
+    id: String,
+    watches: Vec<Watch>,
+    /// The client with its tensor.
+    feeder: Option<Child>,
+}
+
+impl Run {
+    /// Lets a client send the tensor, once both parties wait for it.
+    fn feed(&mut self, scene: &Scene<'_>) {
+        self.reaches("party0", "ready-for-input");
+        self.watches.push(Watch::start(&scene.hosts, &self.id, "party1"));
+        let mut feeder = scene.hosts.eval(&["--protocol", "onehot", "--run", &self.id], "many.npy");
+        self.feeder = Some(feeder.stderr(Stdio::piped()).spawn().expect("suf starts"));
+    }
+
+    /// Waits until `party` says that the run is in `state`.
+    fn reaches(&mut self, party: &str, state: &str) {
+        let watch = self.watches.iter_mut().find(|watch| watch.party == party).expect("it is watched");
+        let reached = watch.states.by_ref().any(|line| state_of(&line.expect("text")) == state);
+        assert!(reached, "{party} never said that the run is {state}");
+    }
+
+    /// Waits until the run has ended at `party`, before its deadline, in one of `states` and for one of `faults`.
+    fn fails(&mut self, scene: &Scene<'_>, party: &'static str, states: &[&str], faults: &[&str]) {
+        let at = self.watches.iter().position(|watch| watch.party == party);
+        let watch = at.map(|at| self.watches.remove(at));
+        let watch = watch.unwrap_or_else(|| Watch::start(&scene.hosts, &self.id, party));
+        let last = watch.last();
+        let failure = &last["failure"];
+        let reason = failure["reason"].as_str().unwrap_or_else(|| panic!("{party}: {last}"));
+        eprintln!("{party}, {}: {reason}", failure["step"]);
+        assert!(faults.iter().any(|fault| failure["fault"] == *fault), "{party}: {last}");
+        assert!(states.iter().any(|state| failure["step"] == *state), "{party}: {last}");
+        assert!(!reason.contains("deadline"), "{party} waited for the run's deadline: {reason}");
+    }
+
+    /// The client is told that its run has failed.
+    fn is_told(&mut self) {
+        let feeder = self.feeder.take().expect("it was fed");
+        expect(&feeder.wait_with_output().expect("the child is ours"), FAILED, &["party"], "the client");
+    }
+}
+
+/// What a party tells of a run.
+struct Watch {
+    party: &'static str,
+    child: Child,
+    states: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    fn start(hosts: &Hosts, id: &str, party: &'static str) -> Self {
+        let mut command = hosts.command(&["watch", id, "--json"]);
+        command.args(hosts.as_client_of(party)).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("suf starts");
+        let states = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self { party, child, states }
+    }
+
+    /// What the party says of the run at its end.
+    fn last(mut self) -> Value {
+        let last = self.states.by_ref().last().expect("a state").expect("text");
+        serde_json::from_str(&last).expect("JSON")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It may have ended already; either way it is gone afterwards.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn state_of(line: &str) -> String {
+    let run: Value = serde_json::from_str(line).expect("JSON");
+    run["state"].as_str().expect("a state").to_owned()
+}
