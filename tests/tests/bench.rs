@@ -10,7 +10,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 const ELEMS: u64 = 70_004;
 
 /// What a record has at least.
-const FIELDS: [&str; 37] = [
+const FIELDS: [&str; 38] = [
     "model",
     "gate",
     "seq",
@@ -48,6 +48,7 @@ const FIELDS: [&str; 37] = [
     "inputs",
     "link_kind",
     "rtt_ms",
+    "lanes",
 ];
 
 /// Key bytes per element and party, bits per element and direction, rounds.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use suf_link::LinkProfile;
 use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect},
@@ -42,10 +43,19 @@ fn a_process_that_stands_still_is_named_and_goes_on_afterwards() {
     all_live(&mut hosts);
 }
 
+/// One lane or several, they are cut together.
 #[test]
 fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
     let relay = OnceCell::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let lanes = folder.path().join("lanes.toml");
+    let (_, loopback) = LinkProfile::BUILT_IN[0];
+    fs::write(&lanes, loopback.replace("lanes = 8", "lanes = 3")).expect("writes");
     let mut hosts = hosts(|name, config| {
+        let config = match name {
+            "dealer" => config,
+            _ => format!("link = \"{}\"\n{config}", lanes.display()),
+        };
         let connect =
             config.split_once("connect = \"").map(|(_, rest)| rest.split('"').next().expect("quoted"));
         let Some(address) = connect.filter(|_| name == "party1") else { return config };
@@ -54,6 +64,7 @@ fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
     });
     let relay: &Relay = relay.get().expect("party 1 connects");
     expect(&hosts.onehot("few.npy"), DONE, &[], "through the relay");
+    assert!(hosts.log("party0").contains("lanes=3"), "one lane: {}", hosts.log("party0"));
     // In the opening of the inputs, and in the exchanges.
     for bytes in [1_000_000, 2_500_000] {
         relay.cut_after(bytes);

@@ -19,7 +19,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(Role::Dealer)?;
-    let profile = LinkProfile::find(&config.link)?.on_this_host();
+    let profile = LinkProfile::find(&config.link)?;
     let dealer = Dealer::new(config.limits(), config.backend.backend(0)?);
     if args.check {
         println!("{}", args.checked("the dealer"));

@@ -48,6 +48,8 @@ pub struct Record {
     pub link_kind: String,
     /// Smoothed round-trip time between the parties, in milliseconds.
     pub rtt_ms: f64,
+    /// QUIC connections that shared the messages between the parties.
+    pub lanes: u32,
     /// Bits per second of the link as set or measured; 0 where unknown.
     pub rate_bps: f64,
     /// Gate key bytes of one party: the mean of both.
@@ -238,6 +240,7 @@ impl Record {
             link: row.link.to_owned(),
             link_kind: link.kind,
             rtt_ms: link.rtt_ms,
+            lanes: link.lanes,
             rate_bps: link.rate_bps,
             key_bytes: mean(first.key_bytes, second.key_bytes),
             key_bytes_p0: first.key_bytes,
@@ -410,7 +413,7 @@ pub(crate) mod tests {
             bits_received: 69_000,
             rounds: 3,
             declared_rounds: 3,
-            link: Some(Link { kind: "loopback".into(), rtt_ms: 0.1, ..Link::default() }),
+            link: Some(Link { kind: "loopback".into(), rtt_ms: 0.1, lanes: 1, ..Link::default() }),
             ..Figures::default()
         }
     }

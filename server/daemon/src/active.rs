@@ -355,8 +355,9 @@ impl ActiveRun {
         let split = inner.timing.split();
         let clocks = backend.clocks;
         // The peer has finished: it has every frame of this party, and this party every one of the peer.
-        let (traffic, rtt_ms) = self.connection.get().map_or_else(Default::default, |connection| {
-            (connection.udp_stats().since(inner.traffic_before), crate::timing::ms(connection.rtt()))
+        let (traffic, rtt_ms, lanes) = self.connection.get().map_or_else(Default::default, |connection| {
+            let traffic = connection.udp_stats().since(inner.traffic_before);
+            (traffic, crate::timing::ms(connection.rtt()), connection.lanes())
         });
         let declared = plan.gate.declared();
         v1::Figures {
@@ -380,7 +381,7 @@ impl ActiveRun {
             rounds: summary.measured.rounds.into(),
             declared_rounds: declared.rounds.into(),
             declared_bits: plan.gate.batch_message_bits(plan.elems),
-            link: Some(v1::Link { rtt_ms, ..self.host.link_description() }),
+            link: Some(v1::Link { rtt_ms, lanes, ..self.host.link_description() }),
             backend: backend.name.into(),
             hardware: backend.device,
             processor_mhz: clocks.map_or(0, |clocks| clocks.processor_mhz),

@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(config.party().role())?;
-    let profile = LinkProfile::find(&config.link)?.on_this_host();
+    let profile = LinkProfile::find(&config.link)?;
     let gpu = match config.party() {
         PartyId::P0 => 0,
         PartyId::P1 => 1,

@@ -115,6 +115,7 @@ impl Host {
             rtt_ms: crate::timing::ms(connection.rtt()),
             rate_bps: measured.unwrap_or(by_profile.rate_bps),
             rate_measured: measured.is_some(),
+            lanes: connection.lanes(),
             bytes_sent: moved.bytes_sent,
             bytes_received: moved.bytes_received,
             datagrams_sent: moved.datagrams_sent,

@@ -74,6 +74,7 @@ impl DealerLink {
             kind: self.endpoint.kind().to_string(),
             rtt_ms: ms(connection.rtt()),
             rate_bps,
+            lanes: connection.lanes(),
             rate_measured: rate_bps > 0.0,
             bytes_sent: moved.bytes_sent,
             bytes_received: moved.bytes_received,

@@ -122,7 +122,8 @@ pub(crate) async fn call(host: Arc<Host>, endpoint: Arc<Endpoint>, address: Stri
 
 /// Takes the runs that the peer proposes until the connection ends.
 async fn serve(host: &Arc<Host>, connection: Connection) {
-    tracing::info!(peer = %connection.role(), remote = %connection.remote(), "peer connected");
+    let (lanes, remote) = (connection.lanes(), connection.remote());
+    tracing::info!(peer = %connection.role(), %remote, lanes, "peer connected");
     host.peer().replace(connection.clone());
     loop {
         match connection.accept::<PeerMessage>().await {

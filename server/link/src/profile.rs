@@ -85,7 +85,7 @@ impl LinkProfile {
         ("intercontinental", include_str!("../../../config/links/intercontinental.toml")),
     ];
 
-    /// A built-in profile.
+    /// A built-in profile, with the lanes that this host has processors for.
     ///
     /// # Errors
     /// [`LinkError::Profile`] lists the names there are.
@@ -95,7 +95,7 @@ impl LinkProfile {
             name: name.to_owned(),
             problem: format!("unknown; there are {}", Self::BUILT_IN.map(|(name, _)| name).join(", ")),
         })?;
-        Self::parse(name, text)
+        Ok(Self::parse(name, text)?.on_this_host())
     }
 
     /// A profile as a configuration names it: a built-in name, or the path of a file, which has a slash or a dot.
@@ -106,7 +106,7 @@ impl LinkProfile {
         if name.contains(['/', '.']) { Self::load(Path::new(name)) } else { Self::built_in(name) }
     }
 
-    /// A profile from a file.
+    /// A profile from a file, taken as it stands.
     ///
     /// # Errors
     /// [`LinkError::Profile`].
@@ -131,8 +131,7 @@ impl LinkProfile {
 
     /// The profile with no more lanes than this host can serve: one for each four processors. A lane keeps a processor busy at
     /// each end, which may be one host, and the gates' computing needs some as well; lanes that take turns only cost.
-    #[must_use]
-    pub fn on_this_host(self) -> Self {
+    fn on_this_host(self) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let affordable = u8::try_from(processors / PROCESSORS_PER_LANE).unwrap_or(u8::MAX);
         Self { lanes: affordable.clamp(1, self.lanes), ..self }
@@ -308,7 +307,7 @@ impl Settings {
                 "lanes",
                 self.lanes.to_string(),
                 "QUIC connections that share the work of one of ours, each a core's at a time; the windows are those of \
-                 one. A daemon makes at most one for each four processors of its host",
+                 one. A built-in profile has one for each four processors of the host at most, a file's are taken as they stand",
             ),
         ]
     }

@@ -102,10 +102,13 @@ fn built_in_profiles_are_the_shipped_files() {
     assert_eq!(files.len(), LinkProfile::BUILT_IN.len());
     for file in files {
         let name = file.file_stem().expect("a name").to_string_lossy();
-        assert_eq!(
-            LinkProfile::load(&file).expect("parses"),
-            LinkProfile::built_in(&name).expect("is built in")
+        let shipped = LinkProfile::load(&file).expect("parses");
+        let built_in = LinkProfile::built_in(&name).expect("is built in");
+        assert!(
+            (1..=shipped.lanes).contains(&built_in.lanes),
+            "{name}: a host may have processors for fewer"
         );
+        assert_eq!(LinkProfile { lanes: built_in.lanes, ..shipped }, built_in);
     }
 }
 
