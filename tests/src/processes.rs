@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -24,6 +25,8 @@ pub struct Hosts {
     daemons: Vec<Daemon>,
     /// What the daemons log, if not what they are told to by the environment.
     filter: Option<&'static str>,
+    /// Variables that one daemon has besides ours.
+    environment: Vec<(&'static str, &'static str, OsString)>,
     /// Each daemon, and the client, on a host of its own. Dropped when the daemons are gone.
     lab: Option<Lab>,
 }
@@ -36,6 +39,7 @@ struct Daemon {
     /// Kept open, so that the daemon can print.
     _stdout: BufReader<ChildStdout>,
     ready: serde_json::Value,
+    config: String,
 }
 
 impl Hosts {
@@ -80,7 +84,8 @@ impl Hosts {
 
     fn placed(program: &Path, lab: Option<Lab>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let hosts = Self { program: program.to_owned(), folder, daemons: Vec::new(), filter: None, lab };
+        let program = program.to_owned();
+        let hosts = Self { program, folder, daemons: Vec::new(), filter: None, environment: Vec::new(), lab };
         let made = hosts.suf(&["pki", "init", "pki"]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         hosts
@@ -91,6 +96,11 @@ impl Hosts {
     pub fn logging(mut self, filter: &'static str) -> Self {
         self.filter = Some(filter);
         self
+    }
+
+    /// Gives the daemon `name`, whenever it is started from now on, the variable `variable`.
+    pub fn set_env(&mut self, name: &'static str, variable: &'static str, value: OsString) {
+        self.environment.push((name, variable, value));
     }
 
     /// Starts all three, with each configuration changed by `change`, which is given the daemon's name.
@@ -181,12 +191,23 @@ impl Hosts {
         daemon.child.wait().expect("the child is ours");
     }
 
-    /// Starts a killed daemon again, with the addresses and the state that it had.
+    /// Starts a killed daemon again, with the configuration, the addresses and the state that it had.
     ///
     /// # Panics
     /// When it does not start.
     pub fn restart(&mut self, name: &'static str) {
-        let config = self.config(name);
+        let mut config = self.daemon_mut(name).config.clone();
+        let any = |network| format!("\"{}\"", self.any_port(name, network));
+        for (key, field, network) in [
+            ("control", "control", Network::Control),
+            ("listen", "keys", Network::Keys),
+            ("listen", "peer", Network::Peer),
+        ] {
+            if let Some(known) = self.known(name, field) {
+                config =
+                    config.replace(&format!("{key} = {}", any(network)), &format!("{key} = \"{known}\""));
+            }
+        }
         let daemon = self.launch(name, &config);
         *self.daemon_mut(name) = daemon;
     }
@@ -263,11 +284,7 @@ impl Hosts {
         let identity =
             format!("[identity]\nca = \"pki/ca.pem\"\ncert = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n");
         let own = |field: &str, network: Network| {
-            let any_port = || match &self.lab {
-                Some(_) => format!("{}:0", host(name).address(network)),
-                None => "127.0.0.1:0".into(),
-            };
-            self.known(name, field).unwrap_or_else(any_port)
+            self.known(name, field).unwrap_or_else(|| self.any_port(name, network))
         };
         let control = own("control", Network::Control);
         if name == "dealer" {
@@ -288,6 +305,14 @@ impl Hosts {
         )
     }
 
+    /// The address of a daemon on `network`, with a port of the system's choice.
+    fn any_port(&self, name: &str, network: Network) -> String {
+        match &self.lab {
+            Some(_) => format!("{}:0", host(name).address(network)),
+            None => "127.0.0.1:0".into(),
+        }
+    }
+
     fn launch(&self, name: &'static str, config: &str) -> Daemon {
         let folder = self.folder.path();
         let file = format!("{name}.toml");
@@ -298,6 +323,8 @@ impl Hosts {
         if let Some(filter) = self.filter {
             command.env("RUST_LOG", filter);
         }
+        let own = self.environment.iter().filter(|(of, ..)| *of == name);
+        command.envs(own.map(|(_, variable, value)| (variable, value)));
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -309,7 +336,8 @@ impl Hosts {
         stdout.read_line(&mut line).expect("a daemon prints text");
         let ready = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("{name} says {line:?} ({error}); its log:\n{}", self.log(name)));
-        Daemon { name, _stdin: child.stdin.take(), child, _stdout: stdout, ready }
+        let config = config.to_owned();
+        Daemon { name, _stdin: child.stdin.take(), child, _stdout: stdout, ready, config }
     }
 
     fn address(&self, name: &str, field: &str) -> String {

@@ -25,8 +25,37 @@ const MIN_DRIVER: i32 = 12080;
 pub(crate) fn failed(what: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| match error.0 {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => BackendError::OutOfMemory(what.into()),
+        code if is_final(code) => BackendError::Lost(format!("{what}: {error}")),
         _ => BackendError::Failed(format!("{what}: {error}")),
     }
+}
+
+/// Whether nothing works any more on this GPU in this process: the failures of which the driver's reference says that the
+/// process must end, and those of a GPU that is gone.
+fn is_final(code: CUresult) -> bool {
+    matches!(
+        code,
+        CUresult::CUDA_ERROR_DEINITIALIZED
+            | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
+            | CUresult::CUDA_ERROR_NO_DEVICE
+            | CUresult::CUDA_ERROR_INVALID_DEVICE
+            | CUresult::CUDA_ERROR_INVALID_CONTEXT
+            | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_CONTAINED
+            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::CUDA_ERROR_INVALID_PC
+            | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUresult::CUDA_ERROR_ASSERT
+            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | CUresult::CUDA_ERROR_EXTERNAL_DEVICE
+            | CUresult::CUDA_ERROR_UNKNOWN
+    )
 }
 
 /// One GPU, opened.

@@ -162,6 +162,9 @@ pub enum BackendError {
     /// A kernel or a copy failed.
     #[error("device failed: {0}")]
     Failed(String),
+    /// The device takes nothing more from this process.
+    #[error("device lost: {0}")]
+    Lost(String),
     /// The caller passed what the gate does not take.
     #[error("backend misused: {0}")]
     Misuse(&'static str),

@@ -39,9 +39,10 @@ impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
         let fault = match error {
             BackendError::Misuse(_) => Fault::Bug,
-            BackendError::Unavailable(_) | BackendError::OutOfMemory(_) | BackendError::Failed(_) => {
-                Fault::Device
-            }
+            BackendError::Unavailable(_)
+            | BackendError::OutOfMemory(_)
+            | BackendError::Failed(_)
+            | BackendError::Lost(_) => Fault::Device,
         };
         Self::new(fault, error.to_string())
     }

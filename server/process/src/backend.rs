@@ -5,11 +5,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use suf_gate::{Backend, BackendError};
 
+use crate::until_lost::UntilLost;
+
 /// The key `backend`: what computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendChoice {
-    /// A GPU where there is one, else the CPU.
+    /// A GPU where there is one, for as long as it is there; else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -27,10 +29,13 @@ impl BackendChoice {
         match self {
             Self::Cpu => Ok(cpu()),
             Self::Cuda => gpu(index),
-            Self::Auto => gpu(index).or_else(|reason| {
-                tracing::info!(%reason, "no GPU is used, the CPU computes");
-                Ok(cpu())
-            }),
+            Self::Auto => match gpu(index) {
+                Ok(gpu) => Ok(Arc::new(UntilLost::new(gpu, cpu()))),
+                Err(reason) => {
+                    tracing::info!(%reason, "no GPU is used, the CPU computes");
+                    Ok(cpu())
+                }
+            },
         }
     }
 }

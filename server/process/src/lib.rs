@@ -12,6 +12,7 @@ pub mod telemetry;
 
 mod daemon;
 mod fault;
+mod until_lost;
 
 pub use backend::BackendChoice;
 pub use config::{ConfigError, Configuration};
