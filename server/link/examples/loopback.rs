@@ -1,7 +1,8 @@
 //! Loopback figures of a link between two threads, each with a runtime of its own, of a thread for each lane: bulk in Gbit/s, and round trips of
-//! 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), and `shaped` to emulate it.
+//! 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element
+//! of a gate's exchanges: then six chunks of 65536 elements are also exchanged as the gate would, with nothing computed.
 //!
-//! `cargo run --release -p suf-link --example loopback -- wan shaped`
+//! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +14,10 @@ use suf_wire::{BatchId, Causal, DataFrame, DealerMessage, KeyChunk, PeerMessage,
 /// One key chunk of a middling gate: 65536 elements of 64 bytes.
 const CHUNK_BYTES: usize = 4 << 20;
 const CHUNKS: u32 = 128;
+/// A gate over 393216 elements.
+const GATE_ELEMS: usize = 65_536;
+const GATE_CHUNKS: u32 = 6;
+const GATES: usize = 101;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -21,7 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         true => LinkProfile::load(name.as_ref())?,
         false => LinkProfile::built_in(&name)?,
     };
-    let shaped = arguments.next().is_some_and(|word| word == "shaped");
+    let mut rest = arguments.peekable();
+    let shaped = rest.next_if_eq("shaped").is_some();
+    let exchanges = rest.map(|bits| bits.parse()).collect::<Result<Vec<usize>, _>>()?;
 
     let folder = tempfile::TempDir::new()?;
     Pki::create(folder.path(), &BTreeMap::new())?;
@@ -40,10 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let caller =
         here.block_on(async { Endpoint::bind(local, &identity(Role::Party0)?, &profile, shaped) })?;
     let addr = listener.local_addr()?;
-    let answering = std::thread::spawn(move || there.block_on(answer(&listener)));
+    let answers = exchanges.clone();
+    let answering = std::thread::spawn(move || there.block_on(answer(&listener, &answers)));
     let measured = here.block_on(async {
         let connection = caller.connect(addr, "party1", Role::Party1).await?;
-        measure(&connection).await?;
+        measure(&connection, &exchanges).await?;
         let path = connection.path();
         println!(
             "mtu {} rtt {:?} min {:?} sent {} lost {} overflowed {}",
@@ -62,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn measure(connection: &Connection) -> Result<(), LinkError> {
+async fn measure(connection: &Connection, exchanges: &[usize]) -> Result<(), LinkError> {
     let mut echo: Channel<PeerMessage> = connection.open().await?;
     for (name, bytes, rounds) in [("1 KB", 1 << 10, 200), ("1 MB", 1 << 20, 50)] {
         let payload = Bytes::from(vec![0; bytes]);
@@ -90,10 +98,43 @@ async fn measure(connection: &Connection) -> Result<(), LinkError> {
     bulk.sender.send(&DealerMessage::End { batch: BatchId([0; 16]) }).await?;
     bulk.receiver.recv(|_| None).await?;
     println!("bulk: {:.2} Gbit/s", gigabits(begin.elapsed()));
+
+    let mut times = gates(&mut connection.open().await?, exchanges).await?;
+    times.sort();
+    println!("exchanges of {exchanges:?} bits: p50 {:?}, least {:?}", times[GATES / 2], times[0]);
     Ok(())
 }
 
-async fn answer(listener: &Endpoint) -> Result<(), LinkError> {
+/// Exchanges all chunks, as often as [`GATES`] says; each time's duration.
+async fn gates(channel: &mut Channel<PeerMessage>, exchanges: &[usize]) -> Result<Vec<Duration>, LinkError> {
+    let mut times = Vec::with_capacity(GATES);
+    let Channel { sender, receiver } = channel;
+    for _ in 0..GATES {
+        let begin = Instant::now();
+        for (step, bits) in (0..).zip(exchanges) {
+            let bytes = bits * GATE_ELEMS / 8;
+            let payload = Bytes::from(vec![0; bytes]);
+            let sending = async {
+                for chunk in 0..GATE_CHUNKS {
+                    let frame = DataFrame::new(step, chunk, 8 * bytes as u64, payload.clone());
+                    sender.send_frame(frame, Causal::START).await?;
+                }
+                Ok(())
+            };
+            let receiving = async {
+                for _ in 0..GATE_CHUNKS {
+                    receiver.recv(|_| Some(bytes)).await?;
+                }
+                Ok::<_, LinkError>(())
+            };
+            tokio::try_join!(sending, receiving)?;
+        }
+        times.push(begin.elapsed());
+    }
+    Ok(times)
+}
+
+async fn answer(listener: &Endpoint, exchanges: &[usize]) -> Result<(), LinkError> {
     let connection = listener.accept(&[Role::Party0]).await?;
     let mut echo: Channel<PeerMessage> = connection.accept().await?;
     while let Ok(PeerMessage::Frame(frame)) = echo.receiver.recv(|head| Some(head.bits as usize / 8)).await {
@@ -102,6 +143,7 @@ async fn answer(listener: &Endpoint) -> Result<(), LinkError> {
     let mut bulk: Channel<DealerMessage> = connection.accept().await?;
     while let DealerMessage::Chunk(_) = bulk.receiver.recv(|_| Some(CHUNK_BYTES)).await? {}
     bulk.sender.send(&DealerMessage::Stored { batch: BatchId([0; 16]) }).await?;
+    gates(&mut connection.accept().await?, exchanges).await?;
     connection.closed().await;
     Ok(())
 }
