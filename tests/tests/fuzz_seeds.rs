@@ -34,6 +34,22 @@ fn no_decoder_panics_on_seeds_and_what_becomes_of_them() {
     }
 }
 
+/// The targets are built by a nightly compiler, hence not here: what they import is compared with their manifest instead.
+#[test]
+fn the_fuzz_targets_have_the_crates_that_the_decoders_use() {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(tests.join("fuzz/Cargo.toml")).expect("it is checked in");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let listed = manifest["dependencies"].as_table().expect("a table");
+    for file in fs::read_dir(tests.join("src/decoders")).expect("they are there") {
+        let source = fs::read_to_string(file.expect("readable").path()).expect("a source");
+        for rest in source.split("suf_").skip(1) {
+            let name: String = rest.chars().take_while(char::is_ascii_lowercase).collect();
+            assert!(listed.contains_key(&format!("suf-{name}")), "tests/fuzz/Cargo.toml lacks suf-{name}");
+        }
+    }
+}
+
 #[test]
 fn there_is_a_seed_of_every_message_and_protocol() {
     let write = std::env::var_os("SUF_WRITE_SEEDS").is_some();
