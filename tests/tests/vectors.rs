@@ -4,6 +4,7 @@
 
 use std::{fmt::Write, fs, path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use suf_cpu::CpuBackend;
 use suf_gate::{
     Backend, DealJob, EvalJob, Gate, Input, Party, Protocol, Seed, catalog, gatefile::GateFile, layout,
@@ -99,7 +100,7 @@ fn transcript(gate: &Gate, inputs: &[i64]) -> String {
                 staged.begin(input).expect("the CPU does not fail")
             })
             .collect();
-        let mut messages = [Vec::new(), Vec::new()];
+        let mut messages = [Bytes::new(), Bytes::new()];
         for step in 0..gate.exchanges().len() {
             let incoming = [messages[1].clone(), messages[0].clone()];
             for (party, eval) in evals.iter_mut().enumerate() {

@@ -5,6 +5,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use common::{Broken, Container, World, chunk, gate, limits, next, receive, refusal};
 use suf_control::v1;
 use suf_cpu::CpuBackend;
@@ -102,7 +103,7 @@ fn evaluate(gate: &Arc<Gate>, batch: BatchId, index: u32, containers: &[Containe
         let staged = backend.stage(&jobs[party.index()], key).expect("the key fits");
         staged.begin(input).expect("the input fits")
     });
-    let mut last = [Vec::new(), Vec::new()];
+    let mut last = [Bytes::new(), Bytes::new()];
     for step in 0..gate.exchanges().len() {
         last = [0, 1].map(|party| evals[party].step(step, &last[1 - party]).expect("a step"));
     }

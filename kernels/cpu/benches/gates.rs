@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use suf_cpu::{CpuBackend, simd::Level};
 use suf_gate::{
@@ -38,7 +39,7 @@ fn deal(backend: &CpuBackend, gate: &Gate) -> [SecretBytes; 2] {
 /// All steps, with this party's own messages in the place of the peer's: they have the same length.
 fn evaluate(backend: &CpuBackend, job: &EvalJob, key: KeyBytes, input: Input) -> Vec<u64> {
     let mut eval = backend.stage(job, key).expect("the key fits").begin(input).expect("the input fits");
-    let mut last = Vec::new();
+    let mut last = Bytes::new();
     for step in 0..job.gate.exchanges().len() {
         last = eval.step(step, &last).expect("a step");
     }

@@ -1,5 +1,6 @@
 //! The gate `suf-lut` ([`suf_gate::suf_lut`]): the low bits are opened, and the look-up does the rest.
 
+use bytes::Bytes;
 use suf_gate::{
     BackendError, ChunkEval, Shape,
     layout::{R_IN, R_OUT},
@@ -74,7 +75,7 @@ impl SufLutEval {
 }
 
 impl ChunkEval for SufLutEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.key.check_turn(step, &self.sent, incoming)?;
         let message = match step {
             0 => self.share_low_bits(),
@@ -84,7 +85,7 @@ impl ChunkEval for SufLutEval {
             _ => return Err(BackendError::Misuse("a step that the gate does not have")),
         };
         self.sent.clone_from(&message);
-        Ok(message)
+        Ok(message.into())
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {

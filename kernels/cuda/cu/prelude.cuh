@@ -22,7 +22,6 @@ struct Job {
     u8* key[2][FIELDS];
     u8* dealer[FIELDS];
     const u64* input;
-    u64* output;
     u64* state[STATES];
     u8* out[SEGMENTS];
     const u8* mine[SEGMENTS];

@@ -1,5 +1,4 @@
-// Expands the streams of a chunk's fields: AES-128 in counter mode, block i encrypts i. And opens the last exchange,
-// which is the same in every gate.
+// Expands the streams of a chunk's fields: AES-128 in counter mode, block i encrypts i.
 
 // As `Stream` in src/layout.rs.
 struct Stream {
@@ -47,10 +46,4 @@ extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __gri
         aes_encrypt(aes, keys[stream], block);
         if (at < table[stream].blocks) table[stream].to[at] = block[0];
     }
-}
-
-KERNEL open_output(const __grid_constant__ Job job) {
-    Element e(job);
-    u64 output = opened<WIRE_BITS>(job, 0, e.index);
-    if (e.live) job.output[e.index] = output;
 }

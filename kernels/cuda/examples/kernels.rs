@@ -1,18 +1,23 @@
 //! Times every kernel of the published gates on the first GPU, against what memory and AES rates allow: the tables of
 //! `docs/gpu.md`.
 //!
-//! `cargo run --release -p suf-cuda --example kernels [-- [PROTOCOL...] [FUNCTION...] [ELEMENTS...]]`
+//! `cargo run --release -p suf-cuda --example kernels [-- [linear] [PROTOCOL...] [FUNCTION...] [ELEMENTS...]]`
+//!
+//! With `linear` it times whole batches of any size, chunk after chunk, and tells the card's memory.
 
 use std::{env, process::ExitCode};
 
 use suf_cuda::{
     CudaBackend,
-    measure::{GateTimes, KernelTime, Rates},
+    measure::{GateTimes, KernelTime, LinearTimes, Rates},
 };
 use suf_gate::{Backend, BackendError, Gate, catalog};
 
 /// BERT-base, BERT-large and Llama-7B, one layer at 128 tokens.
 const ELEMS: [u64; 3] = [393_216, 524_288, 1_409_024];
+
+/// From many chunks on.
+const LINEAR_ELEMS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
 
 /// Functions of the published comparison.
 const FUNCTIONS: [&str; 2] = ["gelu", "silu"];
@@ -31,9 +36,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), BackendError> {
-    let (sizes, names): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|word| word.parse::<u64>().is_ok());
+    let (sizes, mut names): (Vec<_>, Vec<_>) =
+        env::args().skip(1).partition(|word| word.parse::<u64>().is_ok());
+    let linear = names.iter().position(|name| name == "linear").map(|at| names.remove(at)).is_some();
     let asked: Vec<u64> = sizes.iter().filter_map(|size| size.parse().ok()).collect();
-    let sizes = if asked.is_empty() { &ELEMS[..] } else { &asked };
+    let sizes = match linear {
+        _ if !asked.is_empty() => &asked[..],
+        true => &LINEAR_ELEMS,
+        false => &ELEMS,
+    };
     let wanted = |gate: &Gate| {
         let [protocol, function] = [gate.protocol().name(), gate.name()].map(str::to_owned);
         let functions: Vec<_> = names.iter().filter(|name| FUNCTIONS.contains(&name.as_str())).collect();
@@ -44,6 +55,9 @@ fn run() -> Result<(), BackendError> {
     };
 
     let gpu = CudaBackend::new(0)?;
+    if linear {
+        return print_linear(&gpu, catalog::builtin().filter(wanted), sizes);
+    }
     let rates = gpu.rates()?;
     let info = gpu.info();
     let clocks = info.clocks.map_or_else(String::new, |clocks| {
@@ -68,28 +82,60 @@ fn run() -> Result<(), BackendError> {
     Ok(())
 }
 
+fn print_linear(
+    gpu: &CudaBackend,
+    gates: impl Iterator<Item = Gate>,
+    sizes: &[u64],
+) -> Result<(), BackendError> {
+    println!("{}\n", gpu.info().device);
+    println!("| gate | elements | deal ms | ns/element | evaluation ms | ns/element | whole s | card MiB |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    for gate in gates {
+        for elems in sizes {
+            let LinearTimes { deal_ms, eval_ms, whole_ms, card_bytes } = gpu.measure_linear(&gate, *elems)?;
+            let [deal_ns, eval_ns] = [deal_ms, eval_ms].map(|ms| ms * 1e6 / *elems as f64);
+            println!(
+                "| {} {} | {elems} | {deal_ms:.2} | {deal_ns:.3} | {eval_ms:.2} | {eval_ns:.3} | {:.2} | {} |",
+                gate.protocol(),
+                gate.name(),
+                whole_ms / 1e3,
+                card_bytes >> 20
+            );
+        }
+    }
+    Ok(())
+}
+
 fn print(times: &GateTimes, rates: Rates) {
-    println!("| kernel | ms | MB | M AES | least ms | bound by | reached |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| kernel | ms | together ms | MB | M AES | least ms | bound by | reached | together |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for time in times.deal.iter().chain(&times.stage).chain(&times.eval) {
-        let KernelTime { kernel, median_ms, bytes, aes } = time;
+        let KernelTime { kernel, median_ms, together_ms, bytes, aes } = time;
         let (memory_ms, aes_ms) = (bytes / rates.bytes * 1e3, aes / rates.aes * 1e3);
-        let (least, by, reached) = if *kernel == "upload" {
-            (String::new(), "the bus", format!("{:.1} GB/s", bytes / median_ms / 1e6))
-        } else {
-            let least = memory_ms.max(aes_ms);
-            let by = if memory_ms > aes_ms { "memory" } else { "AES" };
-            (format!("{least:.4}"), by, format!("{:.0} %", 100.0 * least / median_ms))
-        };
         let (mb, calls) = (bytes / 1e6, aes / 1e6);
-        println!("| {kernel} | {median_ms:.4} | {mb:.2} | {calls:.2} | {least} | {by} | {reached} |");
+        if *kernel == "upload" {
+            let rate = bytes / median_ms / 1e6;
+            println!("| {kernel} | {median_ms:.4} | | {mb:.2} | | | the bus | {rate:.1} GB/s | |");
+            continue;
+        }
+        let least = memory_ms.max(aes_ms);
+        let by = if memory_ms > aes_ms { "memory" } else { "AES" };
+        let [reached, together] = [median_ms, together_ms].map(|ms| 100.0 * least / ms);
+        println!(
+            "| {kernel} | {median_ms:.4} | {together_ms:.4} | {mb:.2} | {calls:.2} | {least:.4} | {by} | {reached:.0} % | \
+             {together:.0} % |"
+        );
     }
     let sum = |times: &[KernelTime]| times.iter().map(|time| time.median_ms).sum::<f64>();
+    let together = |times: &[KernelTime]| times.iter().map(|time| time.together_ms).sum::<f64>();
     println!(
-        "\ndeal {:.3} ms, to the host {:.3} ms; evaluation {:.3} ms, with the upload {:.3} ms",
+        "\ndeal {:.3} ms, {:.3} together, to the host {:.3} ms; evaluation {:.3} ms, {:.3} together, with the upload and the \
+         streams {:.3} ms",
         sum(&times.deal),
+        together(&times.deal),
         times.deal_to_host_ms,
         sum(&times.eval),
+        together(&times.eval),
         sum(&times.eval) + sum(&times.stage),
     );
 }

@@ -11,7 +11,6 @@ use suf_gate::{
     SecretBytes, Seed, Source, StagedKey,
     layout::{FieldId, R_IN, R_OUT},
     prg::StreamDomain,
-    ring::WIRE,
 };
 
 use crate::{
@@ -19,14 +18,12 @@ use crate::{
     eval::Staged,
     gates::{Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
-    layout::{self, Job, Layout, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
+    layout::{self, Job, Layout, MAX_STREAMS, Run, STREAM_BYTES, Stream, TABLE_BYTES},
     management::Management,
     memory::{Memory, Slot},
     nvrtc::Compiler,
+    opening::{self, PACKED},
 };
-
-/// Bytes of a packed ring element.
-const PACKED: usize = WIRE.bits() as usize / 8;
 
 /// Blocks of streams for each multiprocessor: as many as its shared memory holds.
 const STREAM_BLOCKS: u32 = 4;
@@ -41,11 +38,9 @@ pub(crate) struct Shared {
     pub(crate) device: Arc<Device>,
     pub(crate) memory: Arc<Memory>,
     compiler: Compiler,
-    /// Keeps the code of the two below, which are started from every thread.
+    /// Keeps the code of the kernel below, which is started from every thread.
     _base: Module,
     streams: Kernel,
-    /// Opens the last exchange.
-    pub(crate) opening: Kernel,
     gates: Mutex<HashMap<[u8; 32], Loading>>,
 }
 
@@ -70,10 +65,9 @@ impl CudaBackend {
         let device = Arc::new(Device::open(device)?);
         let compiler = Compiler::find()?;
         let base = device.load(&compiler.cached(base_source().text(), device.sm)?)?;
-        let (streams, opening) = (base.kernel("streams")?, base.kernel("open_output")?);
+        let streams = base.kernel("streams")?;
         let memory = Arc::new(Memory::new(device.clone()));
-        let shared =
-            Shared { device, memory, compiler, _base: base, streams, opening, gates: Mutex::default() };
+        let shared = Shared { device, memory, compiler, _base: base, streams, gates: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -129,9 +123,8 @@ impl Backend for CudaBackend {
         self.shared.expand(&slot, slot.stream(), &[bytes])?;
         slot.download(at, at, bytes)?;
         slot.stream().wait()?;
-        let packed = slot.pinned.bytes()[at..at + bytes].chunks_exact(PACKED);
-        let element = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        Ok(packed.map(element).collect())
+        let packed = slot.pinned.bytes()[at..at + bytes].as_chunks().0;
+        Ok(packed.iter().map(|packed| opening::element(*packed)).collect())
     }
 
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
@@ -248,7 +241,7 @@ pub(crate) struct Dealing {
     job: Job,
     lengths: Vec<usize>,
     /// For each party, where its delivered fields stand and where they go.
-    runs: [Vec<(usize, std::ops::Range<usize>)>; 2],
+    runs: [Vec<Run>; 2],
     bytes: [usize; 2],
 }
 
@@ -335,8 +328,13 @@ impl Dealing {
 
     /// Queues the making of the chunk.
     pub(crate) fn run(&self) -> Result<(), BackendError> {
-        self.expand(self.slot.stream())?;
-        (0..self.kernels.deal.len()).try_for_each(|i| self.combine(i, self.slot.stream()))
+        self.run_on(self.slot.stream())
+    }
+
+    /// The same on another stream, once the upload is done; it is waited for before the chunk's own is used.
+    pub(crate) fn run_on(&self, on: &driver::Stream) -> Result<(), BackendError> {
+        self.expand(on)?;
+        (0..self.kernels.deal.len()).try_for_each(|i| self.combine(i, on))
     }
 
     /// Queues the expansion of the streams.

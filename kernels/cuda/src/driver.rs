@@ -8,7 +8,7 @@ use std::{
 
 use cudarc::driver::{
     CudaContext, DriverError,
-    result::{self, event, stream},
+    result::{self, event, graph, stream},
     sys::{self, CUdevice_attribute_enum as Attribute, CUresult},
 };
 use suf_gate::BackendError;
@@ -133,6 +133,13 @@ impl Device {
         self.context.bind_to_thread().map_err(failed("binding the GPU to a thread"))
     }
 
+    /// Bytes of the card's memory that are in use, by whichever program.
+    pub(crate) fn used_bytes(&self) -> Result<usize, BackendError> {
+        self.bind()?;
+        let (free, total) = result::mem_get_info().map_err(failed("asking for the GPU's memory"))?;
+        Ok(total - free)
+    }
+
     /// A stream of its own order.
     pub(crate) fn stream(&self) -> Result<Stream, BackendError> {
         self.bind()?;
@@ -253,6 +260,41 @@ impl Stream {
         Ok(mark)
     }
 
+    /// Has what is queued from now on wait for `mark`.
+    pub(crate) fn after(&self, mark: &Mark) -> Result<(), BackendError> {
+        // SAFETY: both handles are live.
+        unsafe { stream::wait_event(self.raw, mark.raw, sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT) }
+            .map_err(failed("waiting for another stream"))
+    }
+
+    /// Makes a graph of what `queue` queues on this stream, and on others after it and before it goes on. None of it is done
+    /// yet.
+    pub(crate) fn capture(
+        &self,
+        queue: impl FnOnce() -> Result<(), BackendError>,
+    ) -> Result<Graph, BackendError> {
+        const WHAT: &str = "making a graph";
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is live.
+        unsafe { stream::begin_capture(self.raw, mode) }.map_err(failed(WHAT))?;
+        let queued = queue();
+        // SAFETY: the stream is live, and captures since the call above.
+        let plan = unsafe { stream::end_capture(self.raw) }.map_err(failed(WHAT));
+        queued?;
+        let plan = plan?;
+        // SAFETY: the plan is whole, used once, and destroyed once, here.
+        unsafe {
+            let graph = graph::instantiate(plan, sys::CUgraphInstantiate_flags(0));
+            graph::destroy(plan).and(graph).map(|raw| Graph { raw }).map_err(failed(WHAT))
+        }
+    }
+
+    /// Queues all of `graph`, whose addresses are still the caller's.
+    pub(crate) fn replay(&self, graph: &Graph) -> Result<(), BackendError> {
+        // SAFETY: both handles are live; what the graph works on was promised where it was captured.
+        unsafe { graph::launch(graph.raw, self.raw) }.map_err(failed("starting a graph"))
+    }
+
     /// Moves `mark` to this point of the stream.
     pub(crate) fn set(&self, mark: &Mark) -> Result<(), BackendError> {
         // SAFETY: both handles are live.
@@ -264,6 +306,18 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: the handle is live and not used again. A failure here has been or will be reported by other calls.
         let _ = unsafe { stream::destroy(self.raw) };
+    }
+}
+
+/// Work that is queued as a whole.
+pub(crate) struct Graph {
+    raw: sys::CUgraphExec,
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live and not used again; what is still under way ends first.
+        let _ = unsafe { graph::exec_destroy(self.raw) };
     }
 }
 

@@ -1,21 +1,23 @@
-//! A chunk's evaluation on the GPU: one upload, one kernel and one download for each exchange.
+//! A chunk's evaluation on the GPU: one upload, one kernel and one download for each exchange. The GPU writes a message
+//! to where it is sent from.
 
 use std::{
-    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use suf_gate::{
-    Activity, BackendError, ChunkEval, EvalJob, Input, KeyBytes, Role, Segment, Source, Span, StagedKey,
+    Activity, BackendError, ChunkEval, EvalJob, Input, KeyBytes, Role, Source, Span, StagedKey,
     layout::{R_IN, R_OUT},
 };
 
 use crate::{
     backend::{self, Kernels, Shared},
     driver::Stream,
-    layout::{self, Job, Layout, SEGMENTS, STATES, TABLE_BYTES},
+    layout::{self, Job, Layout, Message, STATES, TABLE_BYTES},
     memory::{MARKS, Pinned, Slot},
+    opening,
 };
 
 /// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
@@ -26,6 +28,9 @@ pub(crate) struct Staged {
     slot: Slot,
     job: Job,
     rooms: Rooms,
+    messages: Vec<Message>,
+    /// Memory for the message of each exchange that is not made yet, the last one first: the exchanges allocate nothing.
+    outgoing: Vec<Pinned>,
     /// The table of streams and the delivered key, until they are on the GPU.
     key: Option<Pinned>,
     lengths: Vec<usize>,
@@ -35,13 +40,9 @@ pub(crate) struct Staged {
 #[derive(Clone, Copy, Debug)]
 struct Rooms {
     input: usize,
-    output: usize,
     /// Messages in turn: this party's of the exchange before, and the one in the making.
     messages: [usize; 2],
     incoming: usize,
-    pinned_words: usize,
-    pinned_out: usize,
-    pinned_in: usize,
 }
 
 impl Staged {
@@ -59,25 +60,22 @@ impl Staged {
         let places = layout.fields(shape, role, elems, role == Role::Seeded);
         let delivered = places.iter().filter(|place| place.packed.is_some());
         let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(TABLE_BYTES);
+        let messages: Vec<_> =
+            gate.exchanges().iter().map(|segments| Message::new(segments, elems)).collect();
+        let largest = messages.iter().map(|message| message.room).max().unwrap_or(0);
         let words = 8 * elems;
-        let message = layout::largest_message(gate, elems);
         let input = layout.take(words);
-        let output = layout.take(words);
         let states: [usize; STATES] = std::array::from_fn(|_| layout.take(words));
-        let messages = [layout.take(message), layout.take(message)];
-        let incoming = layout.take(message);
-        let mut pinned = Layout::from(0);
         let rooms = Rooms {
             input,
-            output,
-            messages,
-            incoming,
-            pinned_words: pinned.take(words),
-            pinned_out: pinned.take(message),
-            pinned_in: pinned.take(message),
+            messages: [layout.take(largest), layout.take(largest)],
+            incoming: layout.take(largest),
         };
 
-        let slot = shared.memory.slot(layout.end(), pinned.end())?;
+        // The input's room is the incoming messages' afterwards.
+        let slot = shared.memory.slot(layout.end(), words.max(largest))?;
+        let outgoing = messages.iter().rev().map(|message| shared.memory.pinned(message.bytes));
+        let outgoing = outgoing.collect::<Result<Vec<_>, _>>()?;
         let mut pinned_key = shared.memory.pinned(key_end)?;
         let mut job = Job {
             elems: elems as u32,
@@ -85,7 +83,6 @@ impl Staged {
             party: eval.party.index() as u32,
             seeded: layout::seeded(eval.chunk).index() as u32,
             input: slot.at(input),
-            output: slot.at(output),
             state: states.map(|at| slot.at(at)),
             ..Job::default()
         };
@@ -110,7 +107,8 @@ impl Staged {
         backend::put_streams(slot.at(0), pinned_key.bytes_mut(), &streams)?;
         let lengths = streams.iter().map(|stream| stream.bytes).collect();
         let key = Some(pinned_key);
-        let staged = Self { shared, kernels, eval: eval.clone(), slot, job, rooms, key, lengths };
+        let staged =
+            Self { shared, kernels, eval: eval.clone(), slot, job, rooms, messages, outgoing, key, lengths };
         staged.upload(staged.slot.stream())?;
         staged.expand(staged.slot.stream())?;
         Ok(staged)
@@ -150,28 +148,27 @@ impl Staged {
     }
 
     /// Queues the upload of the input.
-    pub(crate) fn evaluate(mut self, input: &Input) -> Result<Eval, BackendError> {
-        let (Input::Wire(words) | Input::Shares(words)) = input;
+    pub(crate) fn evaluate(mut self, input: Input) -> Result<Eval, BackendError> {
         if matches!(input, Input::Shares(_)) != self.eval.gate.takes_shares() {
             return Err(BackendError::Misuse("shares where the gate takes the wire, or the other way round"));
         }
+        let (Input::Wire(words) | Input::Shares(words)) = input;
         if words.len() != self.eval.elems {
             return Err(BackendError::Misuse("an input of another length than the chunk's"));
         }
         self.shared.device.bind()?;
-        let Rooms { input, pinned_words, .. } = self.rooms;
-        let place = &mut self.slot.pinned.bytes_mut()[pinned_words..][..8 * words.len()];
-        for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        let place = &mut self.slot.pinned.bytes_mut()[..8 * words.len()];
+        for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
             *place = word.to_le_bytes();
         }
-        self.slot.upload(pinned_words, input, 8 * words.len())?;
-        Ok(Eval { chunk: self, sent: 0, spans: Vec::new() })
+        self.slot.upload(0, self.rooms.input, 8 * words.len())?;
+        Ok(Eval { chunk: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
     }
 }
 
 impl StagedKey for Staged {
     fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
-        let eval = self.evaluate(&input)?;
+        let eval = self.evaluate(input)?;
         eval.wait()?;
         Ok(Box::new(eval))
     }
@@ -180,8 +177,12 @@ impl StagedKey for Staged {
 /// A chunk in evaluation.
 pub(crate) struct Eval {
     chunk: Staged,
+    /// The input, whose place the output takes.
+    words: Vec<u64>,
     /// Exchanges whose message has been made.
     sent: usize,
+    /// The message that was made last.
+    last: Bytes,
     spans: Vec<Span>,
 }
 
@@ -194,79 +195,90 @@ impl Eval {
         self.chunk.wait()
     }
 
+    /// Queues the expansion of what was not delivered, once more.
+    pub(crate) fn expand(&self, on: &Stream) -> Result<(), BackendError> {
+        self.chunk.expand(on)
+    }
+
     /// Queues the kernel of exchange `step` on the chunk's own stream.
     fn compute(&mut self, step: usize) -> Result<(), BackendError> {
         self.address(step);
         self.launch(step, self.chunk.slot.stream())
     }
 
-    /// Queues on `on` the kernel of exchange `step`, or the opening of the last, on messages that are on the GPU.
+    /// Queues on `on` the kernel of exchange `step`, on messages that are on the GPU.
     pub(crate) fn launch(&self, step: usize, on: &Stream) -> Result<(), BackendError> {
-        let Staged { shared, kernels, job, .. } = &self.chunk;
-        let kernel = match kernels.steps.get(step) {
-            Some((kernel, _)) => *kernel,
-            None => shared.opening,
-        };
+        let Staged { kernels, job, .. } = &self.chunk;
+        let (kernel, _) =
+            kernels.steps.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
         // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new.
-        unsafe { backend::start(on, kernel, job) }
+        unsafe { backend::start(on, *kernel, job) }
     }
 
     /// Points the job at the messages of exchange `step` and of the one before.
     pub(crate) fn address(&mut self, step: usize) {
-        let Staged { slot, rooms, eval, job, .. } = &mut self.chunk;
-        let (gate, elems) = (&eval.gate, eval.elems);
-        let addresses = |segments: &[Segment], at: usize| {
-            let mut list = [0; SEGMENTS];
-            for (address, range) in list.iter_mut().zip(Layout::from(at).segments(segments, elems)) {
-                *address = slot.at(range.start);
+        let Staged { slot, rooms, messages, job, .. } = &mut self.chunk;
+        let put = |list: &mut [u64], message: &Message, at: usize| {
+            for (address, segment) in list.iter_mut().zip(&message.segments) {
+                *address = slot.at(at + segment);
             }
-            list
         };
         if let Some(before) = step.checked_sub(1) {
-            let segments = &gate.exchanges()[before];
-            job.mine = addresses(segments, rooms.messages[before % 2]);
-            job.theirs = addresses(segments, rooms.incoming);
+            put(&mut job.mine, &messages[before], rooms.messages[before % 2]);
+            put(&mut job.theirs, &messages[before], rooms.incoming);
         }
-        if let Some(segments) = gate.exchanges().get(step) {
-            job.out = addresses(segments, rooms.messages[step % 2]);
+        if let Some(message) = messages.get(step) {
+            put(&mut job.out, message, rooms.messages[step % 2]);
         }
     }
 
-    /// Copies the peer's message of the exchange before `step` to the GPU.
-    fn receive(&mut self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
-        let gate = &self.chunk.eval.gate;
-        let elems = self.chunk.eval.elems;
-        if step != self.sent || step > gate.exchanges().len() {
+    /// Checks that `incoming` can be the peer's message of the exchange before `step`, which is the next.
+    fn check_turn(&self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
+        if step != self.sent {
             return Err(BackendError::Misuse("an exchange out of turn"));
         }
-        let expected = step.checked_sub(1).map_or(0, |before| gate.message_bytes(before, elems));
+        let expected = step.checked_sub(1).map_or(0, |before| self.chunk.messages[before].bytes);
         if incoming.len() != expected {
             return Err(BackendError::Misuse("a message of another length than the gate's"));
         }
-        self.chunk.shared.device.bind()?;
-        let Some(before) = step.checked_sub(1) else { return self.chunk.slot.mark(0) };
-        let Rooms { incoming: to, pinned_in, .. } = self.chunk.rooms;
-        let (places, len) = places(&gate.exchanges()[before], elems, pinned_in);
-        let slot = &mut self.chunk.slot;
-        let begun = Instant::now();
-        for (place, packed) in places {
-            slot.pinned.bytes_mut()[place].copy_from_slice(&incoming[packed]);
-        }
-        self.spans.push(Span { activity: Activity::Copy, start: begun, end: Instant::now() });
-        slot.mark(0)?;
-        slot.upload(pinned_in, to, len)
+        Ok(())
     }
 
-    /// Queues the kernel of exchange `step` and the copy of what it made to the host, and waits for them. Each kind of
-    /// work is a span.
-    fn make(&mut self, step: usize, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
-        self.chunk.slot.mark(1)?;
+    /// Queues everything of exchange `step`: the peer's message of the exchange before, the kernel, and the copy of what it
+    /// makes to `message`. Each kind of work stands between two marks.
+    ///
+    /// # Safety
+    /// `message` is not touched until the chunk's stream has been waited for, whatever this returns.
+    unsafe fn queue(
+        &mut self,
+        step: usize,
+        incoming: &[u8],
+        message: &mut Pinned,
+    ) -> Result<(), BackendError> {
+        let begun = Instant::now();
+        self.chunk.slot.pinned.bytes_mut()[..incoming.len()].copy_from_slice(incoming);
+        self.copied_since(begun);
+        let Staged { slot, rooms, messages, .. } = &self.chunk;
+        slot.mark(0)?;
+        if let Some(before) = step.checked_sub(1) {
+            for (at, range) in &messages[before].runs {
+                slot.upload(range.start, rooms.incoming + at, range.len())?;
+            }
+        }
+        slot.mark(1)?;
         self.compute(step)?;
-        self.chunk.slot.mark(2)?;
-        self.chunk.slot.download(from, to, len)?;
-        self.chunk.slot.mark(3)?;
-        self.chunk.slot.stream().wait()?;
-        // The last mark was passed just now; the others are as far back as the GPU says.
+        let Staged { slot, rooms, messages, .. } = &self.chunk;
+        slot.mark(2)?;
+        for (at, range) in &messages[step].runs {
+            let to = &mut message.bytes_mut()[range.clone()];
+            // SAFETY: by the caller's promise.
+            unsafe { slot.download_to(rooms.messages[step % 2] + at, to) }?;
+        }
+        slot.mark(3)
+    }
+
+    /// Keeps what the GPU did since the first mark. The last was passed just now; the others are as far back as it says.
+    fn take_marks(&mut self) -> Result<(), BackendError> {
         let mut end = Instant::now();
         for (i, activity) in BETWEEN_MARKS.into_iter().enumerate().rev() {
             let ms = self.chunk.slot.between_marks_ms(i)?;
@@ -276,58 +288,39 @@ impl Eval {
         }
         Ok(())
     }
+
+    /// The calling thread moved bytes until now.
+    fn copied_since(&mut self, start: Instant) {
+        self.spans.push(Span { activity: Activity::Copy, start, end: Instant::now() });
+    }
 }
 
 impl ChunkEval for Eval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
-        if step >= self.chunk.eval.gate.exchanges().len() {
-            return Err(BackendError::Misuse("a step that the gate does not have"));
-        }
-        self.receive(step, incoming)?;
-        let Rooms { messages, pinned_out, .. } = self.chunk.rooms;
-        let (gate, elems) = (self.chunk.eval.gate.clone(), self.chunk.eval.elems);
-        let (places, len) = places(&gate.exchanges()[step], elems, pinned_out);
-        self.make(step, messages[step % 2], pinned_out, len)?;
-        let begun = Instant::now();
-        let mut message = Vec::with_capacity(gate.message_bytes(step, elems));
-        for (place, _) in places {
-            message.extend_from_slice(&self.chunk.slot.pinned.bytes()[place]);
-        }
-        self.spans.push(Span { activity: Activity::Copy, start: begun, end: Instant::now() });
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
+        self.check_turn(step, incoming)?;
+        let mut message =
+            self.chunk.outgoing.pop().ok_or(BackendError::Misuse("a step that the gate does not have"))?;
+        self.chunk.shared.device.bind()?;
+        // SAFETY: the message is not touched before the wait below, whatever fails.
+        let queued = unsafe { self.queue(step, incoming, &mut message) };
+        let done = self.chunk.wait();
+        queued.and(done)?;
+        self.take_marks()?;
+        self.last = message.share();
         self.sent = step + 1;
-        Ok(message)
+        Ok(self.last.clone())
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        let step = self.chunk.eval.gate.exchanges().len();
-        self.receive(step, incoming)?;
-        let Rooms { output, pinned_words, .. } = self.chunk.rooms;
-        let len = 8 * self.chunk.eval.elems;
-        self.make(step, output, pinned_words, len)?;
+        self.check_turn(self.chunk.messages.len(), incoming)?;
         let begun = Instant::now();
-        let words = self.chunk.slot.pinned.bytes()[pinned_words..][..len].as_chunks::<8>().0;
-        let y_hat = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        self.spans.push(Span { activity: Activity::Copy, start: begun, end: Instant::now() });
+        let mut y_hat = std::mem::take(&mut self.words);
+        opening::open(&self.last, incoming, &mut y_hat);
+        self.copied_since(begun);
         Ok(y_hat)
     }
 
     fn take_spans(&mut self) -> Vec<Span> {
         std::mem::take(&mut self.spans)
     }
-}
-
-/// Where a segment stands in pinned memory, and where in the packed message.
-type Place = (Range<usize>, Range<usize>);
-
-/// A message's segments: in pinned memory from `start` on, and in the packed message. And the bytes they span there.
-fn places(segments: &[Segment], elems: usize, start: usize) -> (Vec<Place>, usize) {
-    let mut layout = Layout::from(start);
-    let mut end = 0;
-    let pairs = layout.segments(segments, elems).into_iter().map(|place| {
-        let packed = end..end + place.len();
-        end = packed.end;
-        (place, packed)
-    });
-    let pairs = pairs.collect();
-    (pairs, layout.end() - start)
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use suf_gate::{Gate, KeyShape, Party, Role, Segment, Source, layout::FieldId};
+use suf_gate::{KeyShape, Party, Role, Segment, Source, layout::FieldId};
 
 /// Most fields of a gate, the wire's masks included.
 pub(crate) const FIELDS: usize = 32;
@@ -41,8 +41,6 @@ pub(crate) struct Job {
     pub(crate) dealer: [u64; FIELDS],
     /// x_hat or a party's shares of x, a word for each element.
     pub(crate) input: u64,
-    /// y_hat, likewise.
-    pub(crate) output: u64,
     /// What an evaluation keeps, a word for each element.
     pub(crate) state: [u64; STATES],
     /// Segments of the message in the making.
@@ -137,25 +135,19 @@ impl Layout {
         }
         places
     }
-
-    /// Places for the segments of a message.
-    pub(crate) fn segments(&mut self, segments: &[Segment], elems: usize) -> Vec<Range<usize>> {
-        segments
-            .iter()
-            .map(|segment| {
-                let bytes = segment.bytes(elems);
-                let at = self.take(bytes);
-                at..at + bytes
-            })
-            .collect()
-    }
 }
 
-/// Neighbouring delivered fields joined where their places on the GPU follow each other as in the key: (place in the
-/// slot, range in the key).
-pub(crate) fn runs(places: &[Place]) -> Vec<(usize, Range<usize>)> {
-    let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
-    for (at, range) in places.iter().filter_map(|place| Some((place.at, place.packed.clone()?))) {
+/// Bytes that stand together on the GPU and in a packed key or message: where they start there, and their range here.
+pub(crate) type Run = (usize, Range<usize>);
+
+/// Neighbouring delivered fields joined where their places on the GPU follow each other as in the key.
+pub(crate) fn runs(places: &[Place]) -> Vec<Run> {
+    joined(places.iter().filter_map(|place| Some((place.at, place.packed.clone()?))))
+}
+
+fn joined(pieces: impl IntoIterator<Item = Run>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (at, range) in pieces {
         match runs.last_mut() {
             Some((start, run)) if run.end == range.start && *start + run.len() == at => run.end = range.end,
             _ => runs.push((at, range)),
@@ -164,22 +156,45 @@ pub(crate) fn runs(places: &[Place]) -> Vec<(usize, Range<usize>)> {
     runs
 }
 
+/// How the message of an exchange stands on the GPU: its segments aligned, as on the wire they are not.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// Where each segment starts, from the message's start.
+    pub(crate) segments: Vec<usize>,
+    /// What is copied in one piece; a full chunk's message is.
+    pub(crate) runs: Vec<Run>,
+    /// Bytes on the wire.
+    pub(crate) bytes: usize,
+    /// Bytes on the GPU.
+    pub(crate) room: usize,
+}
+
+impl Message {
+    /// Of an exchange with these segments, of `elems` elements.
+    pub(crate) fn new(segments: &[Segment], elems: usize) -> Self {
+        let mut layout = Layout::from(0);
+        let mut bytes = 0;
+        let pieces = segments.iter().map(|segment| {
+            let packed = bytes..bytes + segment.bytes(elems);
+            bytes = packed.end;
+            (layout.take(packed.len()), packed)
+        });
+        let pieces: Vec<Run> = pieces.collect();
+        Self {
+            segments: pieces.iter().map(|(at, _)| *at).collect(),
+            runs: joined(pieces),
+            bytes,
+            room: layout.end(),
+        }
+    }
+}
+
 /// The party that expands its side of the shared fields of chunk `chunk`.
 pub(crate) fn seeded(chunk: u32) -> Party {
     match Party::P0.role(chunk) {
         Role::Seeded => Party::P0,
         Role::Explicit => Party::P1,
     }
-}
-
-/// The message of a gate that needs most room on the GPU, in bytes.
-pub(crate) fn largest_message(gate: &Gate, elems: usize) -> usize {
-    let room = |segments: &Vec<Segment>| {
-        let mut layout = Layout::from(0);
-        layout.segments(segments, elems);
-        layout.end()
-    };
-    gate.exchanges().iter().map(room).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -205,6 +220,11 @@ mod tests {
                 let whole: usize = runs(&places).iter().map(|(_, range)| range.len()).sum();
                 assert_eq!(whole, bytes);
                 assert!(runs(&places).len() <= 1, "{}", gate.name());
+            }
+            for (step, segments) in gate.exchanges().iter().enumerate() {
+                let Message { runs, bytes, .. } = Message::new(segments, CHUNK_ELEMS);
+                assert_eq!(runs, [(0, 0..bytes)], "{}, exchange {step}", gate.name());
+                assert_eq!(bytes, gate.message_bytes(step, CHUNK_ELEMS));
             }
         }
     }

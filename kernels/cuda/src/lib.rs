@@ -21,5 +21,6 @@ mod management;
 pub mod measure;
 mod memory;
 pub mod nvrtc;
+mod opening;
 
 pub use backend::CudaBackend;

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use cudarc::driver::result;
 use suf_gate::{BackendError, secret::SecretMemory};
 
@@ -207,6 +208,11 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
+    /// The bytes, to be shared; the block goes back to its pool with the last reference.
+    pub(crate) fn share(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+
     /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         let block = self.block.as_ref().expect("the block is there until drop");

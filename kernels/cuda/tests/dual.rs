@@ -1,6 +1,7 @@
 //! The GPU against the CPU, byte for byte: keys, masks, messages and outputs of every built-in gate.
 //!
-//! On a machine without a GPU the test says that it was skipped; with `SUF_REQUIRE_GPU` set it fails instead.
+//! On a machine without a GPU the tests say that they were skipped; with `SUF_REQUIRE_GPU` set they fail instead.
+//! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full chunk takes minutes.
 
 // Shared with the CPU's tests, which use all of it.
 #[allow(dead_code)]
@@ -16,10 +17,11 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use suf_cpu::CpuBackend;
 use suf_cuda::CudaBackend;
 use suf_gate::{
-    Backend, BackendError, DealJob, EvalJob, Gate, Input, Party, SecretBytes, Seed, Shape, catalog,
+    Backend, BackendError, DealJob, EvalJob, Gate, Input, Party, Protocol, SecretBytes, Seed, Shape, catalog,
     curve::Curve,
     gatefile::GateFile,
     layout::{R_IN, R_OUT},
@@ -28,7 +30,13 @@ use suf_gate::{
 };
 
 /// One element, less than a byte of a plane, several warps with a part, a full chunk.
-const SIZES: [usize; 4] = [1, 9, 1001, 65536];
+const SIZES: &str = "1,9,1001,65536";
+
+/// The sizes to compare at.
+fn sizes() -> Vec<usize> {
+    let asked = env::var("SUF_DUAL_ELEMS").unwrap_or_else(|_| SIZES.into());
+    asked.split(',').map(|size| size.parse().expect("SUF_DUAL_ELEMS holds numbers of elements")).collect()
+}
 
 fn gpu() -> Option<CudaBackend> {
     match CudaBackend::new(0) {
@@ -170,9 +178,9 @@ fn compare(gpu: &CudaBackend, batch: &Batch) {
         })
     };
     let (mut on_cpu, mut on_gpu) = (start(&cpu, keys), start(gpu, gpu_keys));
-    let mut last = [Vec::new(), Vec::new()];
+    let mut last = [Bytes::new(), Bytes::new()];
     for step in 0..batch.gate.exchanges().len() {
-        let mut sent = [Vec::new(), Vec::new()];
+        let mut sent = [Bytes::new(), Bytes::new()];
         for party in 0..2 {
             let mine = on_cpu[party].step(step, &last[1 - party]).expect("a step on the CPU");
             let theirs = on_gpu[party].step(step, &last[1 - party]).expect("a step on the GPU");
@@ -190,19 +198,45 @@ fn compare(gpu: &CudaBackend, batch: &Batch) {
     }
 }
 
-#[test]
-fn every_builtin_gate_agrees() {
+/// The built-in gates of a protocol, seeded for either party. A test for each protocol, so that checkers can have them side
+/// by side.
+fn builtin_gates_agree(protocol: Protocol) {
     let Some(gpu) = gpu() else { return };
-    let mut compared = 0;
-    let gates: Vec<_> = catalog::builtin().collect();
+    let gates: Vec<_> = catalog::builtin().filter(|gate| gate.protocol() == protocol).collect();
     compile(&gpu, &gates);
+    let sizes = sizes();
     for gate in &gates {
-        for (chunk, elems) in SIZES.into_iter().flat_map(|elems| [(0, elems), (1, elems)]) {
+        for (chunk, elems) in sizes.iter().flat_map(|elems| [(0, *elems), (1, *elems)]) {
             compare(&gpu, &Batch::new(gate, chunk, elems));
-            compared += 1;
         }
     }
-    println!("{compared} chunks of {} agree with the CPU", gpu.info().device);
+    let (gates, device) = (gates.len(), gpu.info().device);
+    println!("{gates} gates of {protocol} on {device} agree with the CPU in chunks of {sizes:?} elements");
+}
+
+#[test]
+fn every_sigma_gate_agrees() {
+    builtin_gates_agree(Protocol::Sigma);
+}
+
+#[test]
+fn every_suf_lut_gate_agrees() {
+    builtin_gates_agree(Protocol::SufLut);
+}
+
+#[test]
+fn every_suf_gate_agrees() {
+    builtin_gates_agree(Protocol::Suf);
+}
+
+#[test]
+fn every_onehot_gate_agrees() {
+    builtin_gates_agree(Protocol::Onehot);
+}
+
+#[test]
+fn every_dpf_gate_agrees() {
+    builtin_gates_agree(Protocol::Dpf);
 }
 
 /// Windows from the narrowest to the widest, entries of either sign, and digits of every width.

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
+use bytes::Bytes;
+
 use crate::{Gate, KeyBytes, Party, SecretBytes, Seed};
 
 /// A kind of device that makes and evaluates keys.
@@ -39,11 +41,12 @@ pub trait StagedKey: Send {
 
 /// One chunk in evaluation. Exchange i's message is made from the peer's message of exchange i - 1.
 pub trait ChunkEval: Send {
-    /// The message of exchange `step`. `incoming` is the peer's message of the exchange before, empty for the first.
+    /// The message of exchange `step`, in memory that its device wrote it to: it is not copied on its way to the peer.
+    /// `incoming` is the peer's message of the exchange before, empty for the first.
     ///
     /// # Errors
     /// When the device fails.
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError>;
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError>;
 
     /// The public y_hat, after the last exchange.
     ///

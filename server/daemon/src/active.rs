@@ -55,6 +55,8 @@ struct Inner {
     /// Moved over the connection before the first exchange.
     traffic_before: Traffic,
     cancelled: bool,
+    /// Work was handed on by value, and with it the seed: copies are left on the stack. The exchanges hold theirs elsewhere.
+    seeds_passed: bool,
 }
 
 /// What the writer of the peer's stream does, in order.
@@ -87,6 +89,7 @@ impl ActiveRun {
                 output: vec![Vec::new(); chunks],
                 traffic_before: Traffic::default(),
                 cancelled: false,
+                seeds_passed: false,
             }),
             connection: OnceLock::new(),
             outbox,
@@ -100,11 +103,15 @@ impl ActiveRun {
 
     /// Tells the run what happened.
     pub fn feed(self: &Arc<Self>, event: Event) {
+        // The exchanges' own messages and computing come often, and bring no seed.
+        let exchange = matches!(event, Event::Peer(_) | Event::Done(_));
         let mut inner = self.lock();
         self.carry_out(&mut inner, VecDeque::from([event]));
+        let seeds = std::mem::take(&mut inner.seeds_passed);
         drop(inner);
-        // Work is handed on by value, and with it the seed.
-        scrub_stack();
+        if seeds || !exchange {
+            scrub_stack();
+        }
     }
 
     /// Ends the run for a reason that is nobody's fault.
@@ -230,7 +237,10 @@ impl ActiveRun {
             }
             Action::LoadKey(chunk) => return self.load_key(inner, chunk),
             Action::Align => self.align(),
-            Action::Compute(work) => self.compute(work),
+            Action::Compute(work) => {
+                inner.seeds_passed |= !work.is_evaluation();
+                self.compute(work);
+            }
             Action::Output { chunk, shares } => inner.output[chunk as usize] = shares,
             Action::Enter(phase) => self.enter(inner, phase),
             Action::End(result) => self.end(inner, result),

@@ -1,19 +1,35 @@
 //! The transcript, kept on a thread of its own, which hashes when the exchanges are over or much waits: the link's thread has
 //! the encryption to do, and so have the others while the peer waits.
 
-use std::sync::mpsc;
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, mpsc},
+};
 
 use suf_party::Plan;
 use suf_wire::{DataFrame, PartyId, Transcript};
 use tokio::{runtime::Handle, sync::oneshot};
 
-/// Where the frames of a run go to be hashed, each direction's in its order. The thread ends with the last handle.
-#[derive(Clone, Debug)]
-pub(crate) struct Hashing(mpsc::Sender<Item>);
+/// Payload bytes that are handed to the thread at a time: waking it takes the caller longer than keeping a frame.
+const HANDED_BYTES: usize = 1 << 20;
+
+/// Where the frames of a run go to be hashed, each direction's in its order. The thread ends with this.
+#[derive(Debug)]
+pub(crate) struct Hashing {
+    thread: mpsc::Sender<Item>,
+    kept: Mutex<Kept>,
+}
+
+/// Frames that the thread does not have yet.
+#[derive(Debug, Default)]
+struct Kept {
+    frames: Vec<(PartyId, DataFrame)>,
+    bytes: usize,
+}
 
 #[derive(Debug)]
 enum Item {
-    Frame(PartyId, DataFrame),
+    Frames(Vec<(PartyId, DataFrame)>),
     Digest(oneshot::Sender<[u8; 32]>),
 }
 
@@ -24,29 +40,47 @@ impl Hashing {
     }
 
     fn of(runtime: &Handle, mut transcript: Transcript) -> Self {
-        let (sender, items) = mpsc::channel();
+        let (thread, items) = mpsc::channel();
         runtime.spawn_blocking(move || {
             for item in items {
                 match item {
-                    Item::Frame(from, frame) => transcript.absorb(from, &frame),
+                    Item::Frames(frames) => {
+                        frames.iter().for_each(|(from, frame)| transcript.absorb(*from, frame));
+                    }
                     // Who does not wait any more does not need it.
                     Item::Digest(asked) => drop(asked.send(transcript.digest())),
                 }
             }
         });
-        Self(sender)
+        Self { thread, kept: Mutex::default() }
     }
 
     /// Adds the next frame that `from` sent. Its payload is shared, not copied.
     pub(crate) fn absorb(&self, from: PartyId, frame: &DataFrame) {
-        // The thread ends after the handles do, or with the process.
-        let _ = self.0.send(Item::Frame(from, frame.clone()));
+        let mut kept = self.kept();
+        kept.bytes += frame.payload.len();
+        kept.frames.push((from, frame.clone()));
+        // Nobody's exchange waits while the inputs are opened: these are hashed at once.
+        if frame.step == DataFrame::OPEN || kept.bytes > HANDED_BYTES {
+            self.hand_over(&mut kept);
+        }
+    }
+
+    fn hand_over(&self, kept: &mut Kept) {
+        let Kept { frames, .. } = mem::take(kept);
+        // The thread ends after this does, or with the process.
+        let _ = self.thread.send(Item::Frames(frames));
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no holder panics")
     }
 
     /// The hash of all so far; none when the process ends.
     pub(crate) async fn digest(&self) -> Option<[u8; 32]> {
         let (answer, asked) = oneshot::channel();
-        let _ = self.0.send(Item::Digest(answer));
+        self.hand_over(&mut self.kept());
+        let _ = self.thread.send(Item::Digest(answer));
         asked.await.ok()
     }
 }

@@ -159,7 +159,7 @@ impl Work {
             Self::Stage { job, key } => Done::Staged { chunk: job.chunk, staged: backend.stage(&job, key)? },
             Self::Load { chunk, staged, input } => Done::Loaded { chunk, eval: staged.begin(input)? },
             Self::Step { chunk, mut eval, step, incoming } => {
-                let message = eval.step(step, &incoming)?.into();
+                let message = eval.step(step, &incoming)?;
                 Done::Stepped { chunk, eval, message }
             }
             Self::Finish { chunk, mut eval, incoming } => {

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use bytes::Bytes;
 use suf_gate::{
     Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, KeyBytes, SecretBytes, Span,
     StagedKey, layout::FieldId,
@@ -92,7 +93,7 @@ impl StagedKey for Watched<Box<dyn StagedKey>> {
 }
 
 impl ChunkEval for Watched<Box<dyn ChunkEval>> {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.watch.see(self.work.step(step, incoming))
     }
 

@@ -5,6 +5,7 @@ mod calls;
 
 use std::{hint::black_box, sync::Arc};
 
+use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use suf_gate::{
     Backend, BackendError, CHUNK_ELEMS, ChunkEval, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Seed,
@@ -149,10 +150,10 @@ fn one_chunk(backend: &dyn Backend, gate: &Arc<Gate>) -> Result<Seconds, Backend
         })
     };
     let mut evals = [begin(Party::P0, key_0.into())?, begin(Party::P1, key_1.into())?];
-    let mut received = [Vec::new(), Vec::new()];
+    let mut received = [Bytes::new(), Bytes::new()];
     let mut steps = [Vec::new(), Vec::new()];
     for step in 0..=gate.exchanges().len() {
-        let mut sent = [Vec::new(), Vec::new()];
+        let mut sent = [Bytes::new(), Bytes::new()];
         for (party, eval) in evals.iter_mut().enumerate() {
             let start = cpu_seconds();
             if step < gate.exchanges().len() {

@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use suf_gate::{
     BackendError, ChunkEval, Party, Shape,
     dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
@@ -122,7 +123,7 @@ impl DpfEval {
 }
 
 impl ChunkEval for DpfEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.key.check_turn(step, &self.sent, incoming)?;
         let message = match step {
             0 => {
@@ -139,7 +140,7 @@ impl ChunkEval for DpfEval {
             }
             _ => return Err(BackendError::Misuse("a step that the gate does not have")),
         };
-        Ok(message)
+        Ok(message.into())
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {

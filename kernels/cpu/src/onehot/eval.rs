@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use suf_gate::{
     BackendError, ChunkEval, Party, Shape,
     layout::FieldId,
@@ -251,7 +252,7 @@ impl Kernel for Window<'_> {
 }
 
 impl ChunkEval for OnehotEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         let phase =
             *self.phases.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
         self.key.check_turn(step, &self.sent, incoming)?;
@@ -275,7 +276,7 @@ impl ChunkEval for OnehotEval {
         } else {
             self.sent.clone_from(&message);
         }
-        Ok(message)
+        Ok(message.into())
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {

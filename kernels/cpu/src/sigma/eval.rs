@@ -1,5 +1,6 @@
 //! One party's evaluation of `sigma`.
 
+use bytes::Bytes;
 use suf_gate::{
     BackendError, ChunkEval, Party, Shape,
     ring::WIRE,
@@ -187,7 +188,7 @@ impl SigmaEval {
 }
 
 impl ChunkEval for SigmaEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.key.check_turn(step, &self.sent, incoming)?;
         let message = match step {
             0 => self.share_low(),
@@ -200,7 +201,7 @@ impl ChunkEval for SigmaEval {
             _ => return Err(BackendError::Misuse("a step that the gate does not have")),
         };
         self.sent.clone_from(&message);
-        Ok(message)
+        Ok(message.into())
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {

@@ -5,6 +5,7 @@ use crate::{
     key::{ChunkKey, PACKED},
     pack, planes,
 };
+use bytes::Bytes;
 use suf_gate::{
     BackendError, ChunkEval, Shape,
     ring::WIRE,
@@ -109,7 +110,7 @@ impl SufEval {
 }
 
 impl ChunkEval for SufEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Vec<u8>, BackendError> {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         let phase =
             *self.phases.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
         self.key.check_turn(step, &self.sent, incoming)?;
@@ -125,7 +126,7 @@ impl ChunkEval for SufEval {
             Phase::Output => last::share(&self.spec, &self.key, &self.x_hat, &self.opened),
         };
         self.sent.clone_from(&message);
-        Ok(message)
+        Ok(message.into())
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {

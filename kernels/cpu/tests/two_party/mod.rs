@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use suf_cpu::{CpuBackend, simd::Level};
 use suf_gate::{
     Backend, DealJob, EvalJob, Gate, Input, Party, SecretBytes, Seed,
@@ -99,12 +100,12 @@ pub(crate) fn run_chunk(batch: &Batch, levels: [Level; 3], chunk: u32, inputs: &
     });
 
     let mut messages = [Vec::new(), Vec::new()];
-    let mut last = [Vec::new(), Vec::new()];
+    let mut last = [Bytes::new(), Bytes::new()];
     for step in 0..batch.gate.exchanges().len() {
         let sent = [0, 1].map(|i| evals[i].step(step, &last[1 - i]).expect("a step"));
         for (i, message) in sent.iter().enumerate() {
             assert_eq!(message.len(), batch.gate.message_bytes(step, elems), "exchange {step}");
-            messages[i].push(message.clone());
+            messages[i].push(message.to_vec());
         }
         last = sent;
     }

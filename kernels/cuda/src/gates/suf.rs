@@ -51,7 +51,7 @@ pub(super) fn plan(gate: &Suf) -> Result<Plan, BackendError> {
     source.code(&output_share(spec));
     source.code(include_str!("../../cu/suf.cu"));
 
-    let (deal, lookups, helpers, output) = tasks(gate);
+    let (deal, lookups, helpers, output) = tasks(gate, &points);
     let looks_up = !spec.comparisons().is_empty() || spec.table().is_some() || spec.pieces().is_some();
     let mut steps = Vec::new();
     steps.extend(looks_up.then_some(lookups));
@@ -398,7 +398,7 @@ fn weighted(spec: &CompiledSpec, gate: Option<usize>, base: Base) -> String {
 }
 
 /// The kernels and their work: dealing, and the three exchanges.
-fn tasks(gate: &Suf) -> (Task, Task, Task, Task) {
+fn tasks(gate: &Suf, points: &Points) -> (Task, Task, Task, Task) {
     let (spec, shape) = (gate.compiled(), gate.key_shape());
     let field = |part| spec.field(part);
     let fields = |parts: &[Part]| -> Vec<FieldId> { parts.iter().filter_map(|part| field(*part)).collect() };
@@ -412,17 +412,24 @@ fn tasks(gate: &Suf) -> (Task, Task, Task, Task) {
     ]);
     let helpers: Vec<FieldId> = (0..spec.gates().len()).filter_map(|g| field(Part::HelperTable(g))).collect();
     let shared = [&helpers[..], &fields(&[Part::TopBit, Part::Elements])].concat();
-    let levels = |there: bool, bits: u8| if there { u32::from(dpf::levels(bits)) + 1 } else { 0 };
-    let path = levels(spec.has_tree(), spec.domain_bits() - 1);
-    let low_path = levels(spec.has_low_tree(), spec.low_bits());
+    let path = |there: bool, bits: u8| if there { u32::from(dpf::levels(bits)) + 1 } else { 0 };
+    let low_path = path(spec.has_low_tree(), spec.low_bits());
+    let path = path(spec.has_tree(), spec.domain_bits() - 1);
+    let read = match points.window {
+        None => path,
+        // Every node and leaf block.
+        Some((bits, _)) if points.whole_tree => (2 << dpf::levels(bits)) - 1,
+        // One path, and the whole of the trees that hold the window.
+        Some((bits, _)) => path - 1 + (2 << (bits - LEAF_BITS)),
+    };
     let dealt = [&masks[..], &masks, &roots, &roots, &words, &shared, &shared].concat();
     let first: f64 = gate.exchanges()[0].iter().map(|segment| message(segment.bits)).sum();
     let wire = message(WIRE.bits());
     let elements = fields(&[Part::Elements]);
-    let read = [&masks[..], &roots, &words].concat();
+    let looked_up = [&masks[..], &roots, &words].concat();
     (
         Task::new("suf_deal", &shape, &dealt, 0.0).with_aes(2 * (path + low_path)),
-        Task::new("suf_lookups", &shape, &read, WORD + first).with_aes(path + low_path),
+        Task::new("suf_lookups", &shape, &looked_up, WORD + first).with_aes(read + low_path),
         Task::new("suf_helpers", &shape, &[], 2.0 * first + 3.0 * WORD),
         Task::new("suf_output", &shape, &elements, WORD + 3.0 * wire),
     )
