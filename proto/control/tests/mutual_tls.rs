@@ -359,6 +359,29 @@ async fn one_identity_cannot_take_all_connections() {
 }
 
 #[tokio::test]
+async fn one_connections_calls_are_bounded_and_leave_room_for_others() {
+    let world = World::start().await;
+    let greedy = client::party(world.connect("client").await.unwrap());
+    let mut modest = client::party(world.connect("observer").await.unwrap());
+    let mut watching = Vec::new();
+    for _ in 0..limits::STREAMS_PER_CONNECTION {
+        watching.push(greedy.clone().watch_run(RunRef::default()).await.unwrap());
+    }
+    let mut late = greedy.clone();
+    let mut one_more = std::pin::pin!(late.get_run(RunRef::default()));
+    for _ in 0..10 {
+        tokio::select! {
+            biased;
+            answer = &mut one_more => panic!("a call beyond the limit was taken: {answer:?}"),
+            answer = modest.get_run(RunRef::default()) => assert_eq!(answer.unwrap_err().code(), Code::NotFound),
+        }
+    }
+    // A place that is free again is given again.
+    watching.pop();
+    assert_eq!(one_more.await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
 async fn shutdown_ends_the_server_within_its_grace() {
     let world = World::start().await;
     let mut party = client::party(world.connect("client").await.unwrap());
