@@ -75,7 +75,8 @@ fn time(gpu: &CudaBackend, gate: &Arc<Gate>, elems: u64) -> Result<(), BackendEr
         }
     }
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-    println!("\n{} {}: {:.3} ms", gate.protocol(), gate.name(), ms(median(walls)));
+    let (protocol, name, bits) = (gate.protocol(), gate.name(), gate.declared().bits);
+    println!("\n{protocol} {name}, {bits} bits/direction: {:.3} ms", ms(median(walls)));
     println!("| exchange | of a chunk, us | kernel | copies | rest |\n| --- | --- | --- | --- | --- |");
     for (step, times) in steps.iter().enumerate() {
         let us = |of: fn(&Times) -> Duration| 1e3 * ms(median(times.iter().map(of).collect()));

@@ -95,9 +95,10 @@ fn print_linear(
             let LinearTimes { deal_ms, eval_ms, whole_ms, card_bytes } = gpu.measure_linear(&gate, *elems)?;
             let [deal_ns, eval_ns] = [deal_ms, eval_ms].map(|ms| ms * 1e6 / *elems as f64);
             println!(
-                "| {} {} | {elems} | {deal_ms:.2} | {deal_ns:.3} | {eval_ms:.2} | {eval_ns:.3} | {:.2} | {} |",
+                "| {} {}, {} bits | {elems} | {deal_ms:.2} | {deal_ns:.3} | {eval_ms:.2} | {eval_ns:.3} | {:.2} | {} |",
                 gate.protocol(),
                 gate.name(),
+                gate.declared().bits,
                 whole_ms / 1e3,
                 card_bytes >> 20
             );

@@ -23,4 +23,7 @@ mod memory;
 pub mod nvrtc;
 mod opening;
 
+#[cfg(test)]
+mod races;
+
 pub use backend::CudaBackend;

@@ -1,0 +1,34 @@
+// Runs each of a gate's kernels once, on two warps, the second of them not full. Keys and messages are noise: which places the
+// threads touch does not depend on their being right. Stands after device.h, a gate's source and its list of KERNELS.
+
+// Bytes of each field, message and state: more than those of 64 elements of any gate.
+#define ROOM (256 << 10)
+#define ELEMS 50
+
+int main() {
+    static std::vector<std::vector<u64>> rooms;
+    u64 noise = 0x9E3779B97F4A7C15;
+    auto room = [&] {
+        rooms.emplace_back(ROOM / sizeof(u64));
+        for (u64& word : rooms.back()) {
+            noise ^= noise << 13, noise ^= noise >> 7, noise ^= noise << 17;
+            word = noise & WIRE_MASK;
+        }
+        return rooms.back().data();
+    };
+    auto bytes = [&] { return reinterpret_cast<u8*>(room()); };
+    Job job = {};
+    job.elems = ELEMS;
+    job.plane_bytes = (ELEMS + 7) / 8;
+    job.party = 1;
+    for (auto& party : job.key) {
+        for (u8*& field : party) field = bytes();
+    }
+    for (u8*& field : job.dealer) field = bytes();
+    job.input = room();
+    for (u64*& state : job.state) state = room();
+    for (u8*& segment : job.out) segment = bytes();
+    for (const u8*& segment : job.mine) segment = bytes();
+    for (const u8*& segment : job.theirs) segment = bytes();
+    for (auto kernel : KERNELS) launch(2 * WARP, [&] { kernel(job); });
+}
