@@ -35,7 +35,6 @@ KERNEL suf_deal(const __grid_constant__ Job job) {
 template <int LEVELS, int COUNT, typename Point>
 __device__ inline u64 compare(const AesTable& table, const Corrections<LEVELS>& cw, uint4 fork, u32 fork_passed, u32 shared,
                               u32 party, Point point) {
-    constexpr int WALKS = COUNT < MOST_WALKS ? COUNT : MOST_WALKS;
     u64 bits = 0;
 #pragma unroll 1
     for (int first = 0; first < COUNT; first += WALKS) {
@@ -82,18 +81,9 @@ __device__ inline u64 read_tree(const AesTable& table, const Job& job, u32 e, Su
     u32 shared = shared_levels(TREE_LEVELS, LEAF_BITS, apart);
 #endif
     walk<HalfTree, TREE_LEVELS, 1>(table, cw, fork, passed, start, 0, shared);
-#if HAS_TABLE && !WHOLE_TREE
-    // The window tells what is below its centre: the other points are left.
-#if THRESHOLDS > 1
-    constexpr u64 LOWER = (1ULL << WINDOW_THRESHOLD) - 1;
-    auto other = [&](int i) { return point(i < WINDOW_THRESHOLD ? i : i + 1); };
-    bits = compare<TREE_LEVELS, THRESHOLDS - 1>(table, cw, fork[0], passed[0], shared, job.party, other);
-    bits = (bits & LOWER) | (bits & ~LOWER) << 1;
-#endif
-    u32 below = read_window(table, cw, fork[0], passed[0], shared, range, sums);
-    bits |= (u64)((below ^ (job.party == 1 && range.centre == 0)) & 1) << WINDOW_THRESHOLD;
-#else
     bits = compare<TREE_LEVELS, THRESHOLDS>(table, cw, fork[0], passed[0], shared, job.party, point);
+#if HAS_TABLE && !WHOLE_TREE
+    read_window(table, cw, fork[0], passed[0], shared, range, sums);
 #endif
 #pragma unroll 1
     for (int i = 0; i < THRESHOLDS; i++) {

@@ -15,8 +15,8 @@
 
 #define LOW_LEVELS (LOW_BITS > LEAF_BITS ? LOW_BITS - LEAF_BITS : 0)
 #define LOW_MASK ((1ULL << LOW_BITS) - 1)
-// Most points that are walked to at once.
-#define MOST_WALKS 3
+// Points that are walked to at once.
+#define WALKS 3
 
 // What the first exchange opens.
 struct Opened {
