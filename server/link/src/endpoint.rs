@@ -23,7 +23,7 @@ pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
 /// Handshakes under way at once. Three processes and their clients never come near it; a flood does.
 const MOST_INCOMING: usize = 256;
 
-/// A UDP socket that listens and calls. Two of them, each on a runtime thread of its own, keep bulk keys from queueing
+/// A UDP socket that listens and calls. Two of them, each on a runtime of its own, keep bulk keys from queueing
 /// before evaluation messages.
 #[derive(Debug)]
 pub struct Endpoint {

@@ -4,6 +4,7 @@
 //! several share the work: the bytes of a channel go over them in turns, [`STRIPE_BYTES`] over each, and are read in the same
 //! turns, so that they keep their order without numbers, and all above sees one stream.
 
+use std::fmt;
 use std::sync::{Arc, Mutex as Lock, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ pub(crate) const STRIPE_BYTES: usize = 64 << 10;
 pub(crate) type Streams = (SendStream, RecvStream);
 
 /// What a caller says of each QUIC connection: which lane of what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LaneHello {
     /// The same for all lanes of a connection, and known to its caller alone.
     pub(crate) call: [u8; 16],
@@ -55,6 +56,13 @@ impl LaneHello {
     pub(crate) fn decode(bytes: [u8; Self::BYTES]) -> Option<Self> {
         let [call @ .., lane, lanes] = bytes;
         (lanes <= MOST_LANES && lane < lanes).then_some(Self { call, lane, lanes })
+    }
+}
+
+impl fmt::Debug for LaneHello {
+    /// Without the call, which whoever knows it could join, with the caller's certificate.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lane {} of {}", self.lane, self.lanes)
     }
 }
 
