@@ -1,7 +1,7 @@
 //! Dealer and both parties in one thread, in virtual time, from one seed: no sockets, no clock, no files.
 //!
-//! Messages travel as the bytes of the wire, with random delays that keep the order within a direction; computing, burning
-//! and dealing take random times too. Two worlds of one seed do exactly the same. With [`Faults`], messages are lost,
+//! Messages travel as the bytes of the wire, with random delays that keep the order within a lane of a direction; computing,
+//! burning and dealing take random times too. Two worlds of one seed do exactly the same. With [`Faults`], messages are lost,
 //! changed, cut, doubled, overtaken and held up, processes crash, disks fail and keys are damaged; what was burnt and what was
 //! sent is remembered across the runs of a world, so that a key used twice is seen.
 
@@ -29,6 +29,9 @@ const LONGEST_US: u64 = 5_000;
 
 /// Virtual microseconds after which a run is given up.
 const DEADLINE_US: u64 = 1_000_000;
+
+/// Lanes of a connection, at most.
+const MOST_LANES: usize = 4;
 
 /// How often what goes wrong: each is a probability, per message, per event or per run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,6 +113,8 @@ pub struct World {
     said: HashSet<(PartyId, RunId, u8, u32)>,
     /// Whether the dealer of this run gave unequal public parts.
     unequal: bool,
+    /// Lanes of this run's connection.
+    lanes: usize,
     /// Breaches of the rule of one-time keys, in words.
     breaches: Vec<String>,
 }
@@ -132,8 +137,8 @@ struct Node {
     sent: Vec<DataFrame>,
     counted: Counted,
     transcript: Option<Transcript>,
-    /// Arrivals in this direction are not overtaken, unless a fault says so.
-    last_arrival_us: u64,
+    /// Arrivals over a lane in this direction are not overtaken, unless a fault says so.
+    last_arrivals_us: [u64; MOST_LANES],
     crashed: bool,
 }
 
@@ -195,6 +200,7 @@ impl World {
             spent: HashMap::new(),
             said: HashSet::new(),
             unequal: false,
+            lanes: 1,
             breaches: Vec::new(),
         }
     }
@@ -239,11 +245,12 @@ impl World {
             let fails = self.rng.random_bool(self.faults.disk);
             *log.fails.borrow_mut() = fails;
         }
+        self.lanes = self.rng.random_range(1..=MOST_LANES);
         for me in PartyId::BOTH {
             self.nodes[me.index()] = Node {
                 transcript: Some(Transcript::new(plan.run, plan.digest())),
                 run: (me == plan.me).then(|| Run::propose(plan.clone())),
-                last_arrival_us: self.now_us,
+                last_arrivals_us: [self.now_us; MOST_LANES],
                 ..Node::default()
             };
         }
@@ -309,7 +316,8 @@ impl World {
     fn disconnect(&mut self, me: PartyId) {
         let lost = Failure::new(Fault::Peer, "connection lost");
         // What arrived before is handled before.
-        let due = self.nodes[me.index()].last_arrival_us.max(self.now_us) + 1;
+        let last_us = self.nodes[me.index()].last_arrivals_us.into_iter().max().expect("there are lanes");
+        let due = last_us.max(self.now_us) + 1;
         if self.nodes[me.index()].run.as_ref().is_some_and(Run::awaits_peer) {
             self.at(due, Happening::Local(me, Event::Failed(lost)));
         }
@@ -400,8 +408,10 @@ impl World {
         let held = if self.rng.random_bool(hold) { 2 * DEADLINE_US } else { 0 };
         let mut due = self.now_us + self.delay() + held;
         if !self.rng.random_bool(overtake) {
-            due = due.max(self.nodes[to.index()].last_arrival_us + 1);
-            self.nodes[to.index()].last_arrival_us = due;
+            let lane = message.lane(self.lanes);
+            let last_us = &mut self.nodes[to.index()].last_arrivals_us[lane];
+            due = due.max(*last_us + 1);
+            *last_us = due;
         }
         if self.rng.random_bool(double) {
             self.at(due + 1, Happening::Arrival(to, bytes.clone()));

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::codec::{Cursor, Decode, Encode, WireError, counted, put_blob};
-use crate::frame::{Encoded, Message, admit_length, encode_head};
+use crate::frame::{Encoded, Message, Payload, admit_length, encode_head};
 use crate::id::{BatchId, Digest, Fault, PartyId, Reason};
 use crate::limits::{CHUNK_ELEMS, MAX_ELEMS, MAX_GATE_BYTES, MAX_KEY_CHUNK_BYTES};
 use crate::peer::chunk_index;
@@ -199,9 +199,13 @@ impl Message for DealerMessage {
         admit_length("key chunk", 0, head.index, announced, expected)
     }
 
-    fn join(head: KeyChunkHead, payload: Vec<u8>) -> Result<Self, WireError> {
+    fn join(head: KeyChunkHead, payload: Payload) -> Result<Self, WireError> {
         let KeyChunkHead { index, tag } = head;
-        Ok(Self::Chunk(KeyChunk { index, tag, bytes: wiped(payload) }))
+        let bytes = match payload {
+            Payload::Own(bytes) => wiped(bytes),
+            Payload::Lent(bytes) => bytes,
+        };
+        Ok(Self::Chunk(KeyChunk { index, tag, bytes }))
     }
 }
 

@@ -40,6 +40,15 @@ pub struct Encoded {
     pub payload: Bytes,
 }
 
+/// A payload as it was received.
+#[derive(Debug)]
+pub enum Payload {
+    /// In memory of its own.
+    Own(Vec<u8>),
+    /// In memory of somebody who knows when it is wiped.
+    Lent(Bytes),
+}
+
 /// A family of messages that may travel on one stream.
 pub trait Message: Sized + Send + 'static {
     /// The fixed part before a payload.
@@ -65,7 +74,7 @@ pub trait Message: Sized + Send + 'static {
     fn admit(head: &Self::Head, announced: usize, expected: Option<usize>) -> Result<(), WireError>;
 
     /// Joins a fixed part and its payload.
-    fn join(head: Self::Head, payload: Vec<u8>) -> Result<Self, WireError>;
+    fn join(head: Self::Head, payload: Payload) -> Result<Self, WireError>;
 
     /// The data frame that this message is, if it is one: what the meter counts.
     fn data(&self) -> Option<&DataFrame> {
@@ -90,7 +99,7 @@ pub fn decode_frame<M: Message>(
     let head = M::decode_head(prefix.kind, cursor.take("head", head_bytes)?)?;
     let announced = prefix.body_bytes - head_bytes;
     M::admit(&head, announced, expected(&head))?;
-    M::join(head, cursor.take("payload", announced)?.to_vec())
+    M::join(head, Payload::Own(cursor.take("payload", announced)?.to_vec()))
 }
 
 /// Encodes prefix and body; `payload_bytes` more are to follow.

@@ -26,7 +26,7 @@ mod transcript;
 pub use codec::{Cursor, Decode, Encode, WireError};
 pub use common::CommonParts;
 pub use dealer::{DealerMessage, Header, KeyChunk, KeyChunkHead, KeyRequest};
-pub use frame::{Encoded, Message, PREFIX_BYTES, Prefix, decode_frame};
+pub use frame::{Encoded, Message, PREFIX_BYTES, Payload, Prefix, decode_frame};
 pub use id::{BatchId, Causal, Digest, Fault, PartyId, Reason, Role, RunId};
 pub use peer::{Accept, DataFrame, DataHead, Finished, Hello, PeerMessage, Propose};
 pub use secret::{Seed, wiped};
@@ -35,4 +35,4 @@ pub use tag::Tag;
 pub use transcript::Transcript;
 
 /// Version of everything in this crate; both sides must speak the same one. History: `proto/WIRE.md`.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::codec::{Cursor, Decode, Encode, WireError, counted, put_blob, put_text};
-use crate::frame::{Encoded, Message, admit_length, encode_head};
+use crate::frame::{Encoded, Message, Payload, admit_length, encode_head};
 use crate::id::{BatchId, Causal, Digest, Fault, Reason, Role, RunId};
 use crate::limits::{
     MAX_CHUNKS, MAX_DATA_BYTES, MAX_DEADLINE_MS, MAX_ELEMS, MAX_GATE_BYTES, MAX_REASON_BYTES, MAX_SEGMENTS,
@@ -75,6 +75,11 @@ impl DataFrame {
     /// A frame that waits for its causal depth.
     pub fn new(step: u8, chunk: u32, bits: u64, payload: Bytes) -> Self {
         Self { step, depth: Causal::START, chunk, bits, payload }
+    }
+
+    /// The lane, of so many, that frames of `chunk` go over.
+    pub fn lane(chunk: u32, lanes: usize) -> usize {
+        chunk as usize % lanes
     }
 }
 
@@ -279,9 +284,13 @@ impl Message for PeerMessage {
         head.check_bits(announced)
     }
 
-    fn join(head: DataHead, payload: Vec<u8>) -> Result<Self, WireError> {
+    fn join(head: DataHead, payload: Payload) -> Result<Self, WireError> {
         let DataHead { step, depth, chunk, bits } = head;
-        Ok(Self::Frame(DataFrame { step, depth, chunk, bits, payload: payload.into() }))
+        let payload = match payload {
+            Payload::Own(bytes) => bytes.into(),
+            Payload::Lent(bytes) => bytes,
+        };
+        Ok(Self::Frame(DataFrame { step, depth, chunk, bits, payload }))
     }
 
     fn data(&self) -> Option<&DataFrame> {
@@ -290,6 +299,12 @@ impl Message for PeerMessage {
 }
 
 impl PeerMessage {
+    /// The lane, of so many, that the message goes over: a chunk's frames share one, on which they keep their order; all else
+    /// goes over the first.
+    pub fn lane(&self, lanes: usize) -> usize {
+        self.data().map_or(0, |frame| DataFrame::lane(frame.chunk, lanes))
+    }
+
     fn kind(&self) -> u8 {
         match self {
             Self::Hello(_) => kind::HELLO,

@@ -275,21 +275,6 @@ fn secrets_print_their_length() {
     assert_eq!(format!("{chunk:?}"), "KeyChunk { index: 0, bytes: 7 }");
 }
 
-#[test]
-fn a_transcript_sees_order_within_a_direction_only() {
-    let frame =
-        |chunk| DataFrame { depth: depth(1), ..DataFrame::new(0, chunk, 8, Bytes::from_static(&[1])) };
-    let hash = |order: &[(PartyId, u32)]| {
-        let mut transcript = Transcript::new(RunId([1; 16]), Digest([2; 32]));
-        order.iter().for_each(|&(from, chunk)| transcript.absorb(from, &frame(chunk)));
-        transcript.digest()
-    };
-    let (p0, p1) = (PartyId::P0, PartyId::P1);
-    assert_eq!(hash(&[(p0, 0), (p1, 0), (p0, 1)]), hash(&[(p1, 0), (p0, 0), (p0, 1)]));
-    assert_ne!(hash(&[(p0, 0), (p0, 1)]), hash(&[(p0, 1), (p0, 0)]));
-    assert_ne!(hash(&[(p0, 0)]), hash(&[(p1, 0)]));
-}
-
 /// What waits to be hashed is no different from what was: neither its bytes nor when the hash is asked for.
 #[test]
 fn a_transcript_sees_every_byte_however_late_it_is_hashed() {

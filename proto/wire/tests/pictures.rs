@@ -37,13 +37,13 @@ fn assert_picture<M: Message + PartialEq + std::fmt::Debug>(message: &M, picture
 
 #[test]
 fn hello() {
-    assert_eq!(VERSION, 3);
+    assert_eq!(VERSION, 4);
     assert_picture(
         &PeerMessage::Hello(Hello { version: VERSION, role: Role::Party1, software: "suf 0.1.0".into() }),
         &[
             ("0f000000", "length: 15"),
             ("01", "kind: Hello"),
-            ("0300", "version"),
+            ("0400", "version"),
             ("02", "role: party 1"),
             ("0900", "length of software"),
             ("737566 20 302e312e30", "software"),

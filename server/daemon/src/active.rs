@@ -6,25 +6,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use suf_control::v1;
 use suf_gate::KeyBytes;
-use suf_link::{Connection, Meter, Receiver, Sender, Traffic};
-use suf_party::{Action, Done, Event, Failure, Measured, Phase, Run, Summary, Work};
+use suf_link::{Channel, Connection, LaneThread, Traffic};
+use suf_party::{Action, Done, Event, Failure, Measured, Phase, Plan, Run, Summary, Work};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{Causal, DataFrame, Fault, PeerMessage};
+use suf_wire::{Causal, Fault, PeerMessage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    arrivals::Arrivals,
-    captured,
     hashing::Hashing,
     host::Host,
     keys::{self, Received},
+    lane::{Lane, Served},
     registry::Entry,
     service::to_control,
     store::BatchStore,
@@ -42,7 +41,9 @@ pub struct ActiveRun {
     entry: Arc<Entry>,
     inner: Mutex<Inner>,
     connection: OnceLock<Connection>,
+    /// What goes over the first lane, and over each further one, once there are some.
     outbox: mpsc::UnboundedSender<Outgoing>,
+    further: OnceLock<Box<[mpsc::UnboundedSender<Outgoing>]>>,
     over: CancellationToken,
 }
 
@@ -59,7 +60,7 @@ struct Inner {
     seeds_passed: bool,
 }
 
-/// What the writer of the peer's stream does, in order.
+/// What the writer of a lane does, in order.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Send(PeerMessage, Causal),
@@ -93,6 +94,7 @@ impl ActiveRun {
             }),
             connection: OnceLock::new(),
             outbox,
+            further: OnceLock::new(),
             over: CancellationToken::new(),
         });
         entry.set_active(Some(Arc::clone(&active)));
@@ -122,78 +124,44 @@ impl ActiveRun {
         self.carry_out(&mut inner, VecDeque::from([Event::Failed(failure)]));
     }
 
-    /// Moves the run's messages over `sender` and `receiver` until it is over.
+    /// Moves the run's messages over `channels`, one on each lane of `connection`, until it is over.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         connection: Connection,
-        mut sender: Sender<PeerMessage>,
-        mut receiver: Receiver<PeerMessage>,
-        meter: Meter,
-        mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+        channels: Vec<Channel<PeerMessage>>,
+        outgoing: mpsc::UnboundedReceiver<Outgoing>,
     ) {
-        let plan = &self.entry.plan;
-        let transcript = Hashing::start(self.host.runtime(), plan);
-        self.connection.get_or_init(|| connection);
-        let writer = async {
-            while let Some(next) = outgoing.recv().await {
-                let sent = match next {
-                    Outgoing::Send(PeerMessage::Frame(mut frame), after) => {
-                        frame.depth = after.next().unwrap_or(after);
-                        transcript.absorb(plan.me, &frame);
-                        captured::sent(plan, &frame);
-                        sender.send_frame(frame, after).await
-                    }
-                    Outgoing::Send(message, _) => sender.send(&message).await,
-                    Outgoing::Measure => {
-                        self.measured(&meter, &transcript).await;
-                        Ok(())
-                    }
-                    Outgoing::Close => break,
-                };
-                if let Err(error) = sent {
-                    self.feed(Event::Failed(Failure::new(error.fault(), error.to_string())));
-                }
-            }
-            sender.finish();
-            sender.flushed().await;
-        };
-        let reader = async {
-            let mut opening = Arrivals::default();
-            loop {
-                let expected =
-                    |head: &suf_wire::DataHead| self.lock().run.expected_frame(head.step, head.chunk).ok();
-                match receiver.recv(expected).await {
-                    Ok(message) => {
-                        if let PeerMessage::Frame(frame) = &message {
-                            if frame.step == DataFrame::OPEN {
-                                opening.add(frame.payload.len(), Instant::now());
-                                self.host.peer().measure(&opening);
-                            }
-                            transcript.absorb(plan.me.other(), frame);
-                        }
-                        self.feed(Event::Peer(message));
-                    }
-                    Err(error) => {
-                        if self.lock().run.awaits_peer() {
-                            self.feed(Event::Failed(Failure::new(error.fault(), error.to_string())));
-                        }
-                        return;
-                    }
-                }
-            }
-        };
-        tokio::join!(writer, async {
-            tokio::select! {
-                () = reader => {}
-                () = self.over.cancelled() => {}
-            }
+        let meter = channels[0].meter();
+        let shared = Arc::new(Served {
+            transcript: Hashing::start(self.host.runtime(), &self.entry.plan),
+            meter,
+            opening: Mutex::default(),
+            to_measure: AtomicUsize::new(channels.len()),
         });
+        let (further, queues): (Vec<_>, Vec<_>) =
+            channels.iter().skip(1).map(|_| mpsc::unbounded_channel()).unzip();
+        self.further.get_or_init(|| further.into());
+        let threads = connection.threads().to_vec();
+        self.connection.get_or_init(|| connection);
+        let lanes = channels.len();
+        let queues = [outgoing].into_iter().chain(queues);
+        let work = channels.into_iter().zip(queues).zip(threads).enumerate();
+        let work = work.map(|(number, ((channel, outgoing), thread))| {
+            let lane = Lane { run: Arc::clone(self), shared: Arc::clone(&shared), number, lanes, thread };
+            lane.thread.clone().spawn(lane.serve(channel, outgoing))
+        });
+        for lane in work.collect::<Vec<_>>() {
+            if lane.await.is_err() {
+                let bug = Failure::new(Fault::Bug, "the task that moves a lane's messages panicked");
+                self.feed(Event::Failed(bug));
+            }
+        }
     }
 
     /// Every exchange is over: the counts and the hash are final.
-    async fn measured(self: &Arc<Self>, meter: &Meter, transcript: &Hashing) {
-        let counts = meter.gate();
-        let Some(transcript) = transcript.digest().await else { return };
+    pub(crate) async fn measured(self: &Arc<Self>, served: &Served) {
+        let counts = served.meter.gate();
+        let Some(transcript) = served.transcript.digest().await else { return };
         self.feed(Event::Measured(Measured {
             rounds: counts.rounds,
             bits_sent: counts.bits_sent,
@@ -222,9 +190,10 @@ impl ActiveRun {
                     // The peer sends no exchange before it hears of this.
                     inner.traffic_before = connection.udp_stats();
                 }
-                self.queue(Outgoing::Send(message, after));
+                self.send(message, after);
             }
-            Action::Measure => self.queue(Outgoing::Measure),
+            // The last lane to hear of it measures: then all have counted what they sent.
+            Action::Measure => self.queue_everywhere(|| Outgoing::Measure),
             Action::RequestKeys(request) => {
                 let this = Arc::clone(self);
                 self.host.runtime().spawn(async move {
@@ -248,9 +217,21 @@ impl ActiveRun {
         None
     }
 
-    fn queue(&self, outgoing: Outgoing) {
+    fn send(&self, message: PeerMessage, after: Causal) {
+        let further = self.further.get().map_or(&[][..], |further| further);
+        let outbox = match message.lane(further.len() + 1) {
+            0 => &self.outbox,
+            lane => &further[lane - 1],
+        };
         // The receiver is gone when the stream is; the run hears of that as an event of its own.
-        let _ = self.outbox.send(outgoing);
+        let _ = outbox.send(Outgoing::Send(message, after));
+    }
+
+    fn queue_everywhere(&self, outgoing: impl Fn() -> Outgoing) {
+        for outbox in [&self.outbox].into_iter().chain(self.further.get().into_iter().flatten()) {
+            // As in `send`.
+            let _ = outbox.send(outgoing());
+        }
     }
 
     fn burn(&self) -> Event {
@@ -324,6 +305,7 @@ impl ActiveRun {
             Phase::Ended => return,
         };
         if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
+            connection.threads().iter().for_each(LaneThread::stay_awake);
             // The peer is ready, hence has the opening of x_hat, and no exchange has been sent.
             let Traffic { bytes_sent, datagrams_sent, .. } = connection.udp_stats();
             inner.traffic_before = Traffic { bytes_sent, datagrams_sent, ..inner.traffic_before };
@@ -354,7 +336,7 @@ impl ActiveRun {
         };
         self.entry.set_active(None);
         self.entry.view.send_replace(last);
-        self.queue(Outgoing::Close);
+        self.queue_everywhere(|| Outgoing::Close);
         self.over.cancel();
     }
 
@@ -406,6 +388,24 @@ impl ActiveRun {
         let mut inner = self.lock();
         inner.keys = Some(store);
         inner.container = container;
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.entry.plan
+    }
+
+    /// Bytes of the frame that the peer may send now; none if none may come.
+    pub(crate) fn expected_frame(&self, step: u8, chunk: u32) -> Option<usize> {
+        self.lock().run.expected_frame(step, chunk).ok()
+    }
+
+    /// Whether anything is still due from the peer.
+    pub(crate) fn awaits_peer(&self) -> bool {
+        self.lock().run.awaits_peer()
     }
 
     pub(crate) fn entry(&self) -> &Entry {

@@ -1,11 +1,6 @@
 //! Start, readiness, shutdown.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    process::ExitCode,
-    sync::Arc,
-    thread,
-};
+use std::{process::ExitCode, sync::Arc, thread};
 
 use suf_control::server::Control;
 use suf_link::{Endpoint, LinkProfile};
@@ -52,7 +47,8 @@ fn start(args: &Args) -> Start<()> {
     let workers = Workers::start(&backend, config.thread_count())?;
 
     let main_runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-    let evaluation = evaluation_runtime(profile.settings().lanes)?;
+    // Moves the messages between the parties, but for those of lanes, which have threads of their own.
+    let evaluation = runtime::Builder::new_current_thread().enable_all().build()?;
     let evaluation_handle = evaluation.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let evaluation_thread = thread::Builder::new().name("evaluation".into()).spawn(move || {
@@ -63,17 +59,15 @@ fn start(args: &Args) -> Start<()> {
     let outcome = main_runtime.block_on(async {
         let policy = Policy { max_elems: config.max_elems, protocols: config.protocols()? };
         let dealer = {
-            let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-            let endpoint = Endpoint::bind(any, &identity, &profile, config.shaped)?;
+            let endpoint = Endpoint::caller(&identity, &profile, config.shaped)?;
             DealerLink::new(endpoint, config.dealer.clone())
         };
         let peer_endpoint = {
             let _on_its_thread = evaluation_handle.enter();
-            let addr = match &config.peer {
-                Peer::Listen { listen } => *listen,
-                Peer::Connect { .. } => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            };
-            Arc::new(Endpoint::bind(addr, &identity, &profile, config.shaped)?)
+            Arc::new(match &config.peer {
+                Peer::Listen { listen } => Endpoint::bind(*listen, &identity, &profile, config.shaped)?,
+                Peer::Connect { .. } => Endpoint::caller(&identity, &profile, config.shaped)?,
+            })
         };
         let host = Arc::new(Host::new(Parts {
             policy,
@@ -95,15 +89,6 @@ fn start(args: &Args) -> Start<()> {
     // The thread ran nothing but the peer link; a panic there was logged where it happened.
     let _ = evaluation_thread.join();
     outcome
-}
-
-/// Moves the messages between the parties: a thread for each lane. For one lane it is the thread that waits.
-fn evaluation_runtime(lanes: u8) -> std::io::Result<runtime::Runtime> {
-    let mut builder = match lanes {
-        1 => runtime::Builder::new_current_thread(),
-        _ => runtime::Builder::new_multi_thread(),
-    };
-    builder.worker_threads(lanes.into()).thread_name("evaluation").enable_all().build()
 }
 
 async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {

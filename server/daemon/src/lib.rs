@@ -11,6 +11,7 @@ mod daemon;
 mod hashing;
 mod host;
 mod keys;
+mod lane;
 pub mod ledger;
 mod mark;
 mod peer;

@@ -126,11 +126,11 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
     tracing::info!(peer = %connection.role(), %remote, lanes, "peer connected");
     host.peer().replace(connection.clone());
     loop {
-        match connection.accept::<PeerMessage>().await {
-            Ok(channel) => {
+        match connection.accept_each::<PeerMessage>().await {
+            Ok(channels) => {
                 let (host, connection) = (Arc::clone(host), connection.clone());
                 tokio::spawn(async move {
-                    if let Err(failure) = answer(&host, connection, channel).await {
+                    if let Err(failure) = answer(&host, connection, channels).await {
                         tracing::warn!(%failure, "a proposal came to nothing");
                     }
                 });
@@ -150,29 +150,25 @@ pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>, plan: Plan) {
     let host = Arc::clone(host);
     host.clone().evaluation().spawn(async move {
         match open(&host, me).await {
-            Ok((connection, channel)) => {
-                let meter = channel.meter();
-                let (sender, receiver) = channel.split();
-                active.serve(connection, sender, receiver, meter, outgoing).await;
-            }
+            Ok((connection, channels)) => active.serve(connection, channels, outgoing).await,
             Err(failure) => active.feed(Event::Failed(failure)),
         }
     });
 }
 
-/// A channel over which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
+/// Channels over the first of which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
 /// already: then the next one is waited for, once. Nothing was proposed yet.
-async fn open(host: &Host, me: PartyId) -> Result<(Connection, Channel<PeerMessage>), Failure> {
+async fn open(host: &Host, me: PartyId) -> Result<(Connection, Vec<Channel<PeerMessage>>), Failure> {
     let mut first = true;
     loop {
         let connection = host.peer().soon(me.other()).await?;
         let opened = async {
-            let mut channel = connection.open::<PeerMessage>().await?;
-            channel.greet(me.role(), SOFTWARE).await?;
-            Ok::<_, LinkError>(channel)
+            let mut channels = connection.open_each::<PeerMessage>().await?;
+            channels[0].greet(me.role(), SOFTWARE).await?;
+            Ok::<_, LinkError>(channels)
         };
         match opened.await {
-            Ok(channel) => return Ok((connection, channel)),
+            Ok(channels) => return Ok((connection, channels)),
             Err(error) if first && connection.ended().is_some() => {
                 tracing::info!(%error, "the peer's connection was dead; trying the next");
                 first = false;
@@ -186,9 +182,10 @@ async fn open(host: &Host, me: PartyId) -> Result<(Connection, Channel<PeerMessa
 async fn answer(
     host: &Arc<Host>,
     connection: Connection,
-    mut channel: Channel<PeerMessage>,
+    mut channels: Vec<Channel<PeerMessage>>,
 ) -> Result<(), Failure> {
     let me = host.config().party();
+    let channel = &mut channels[0];
     let first = async {
         channel.greet(me.role(), SOFTWARE).await?;
         channel.receiver.recv(|_| None).await
@@ -220,9 +217,7 @@ async fn answer(
         }
     };
     let Started { active, outgoing } = ActiveRun::start(host, &entry, Run::accept(plan));
-    let meter = channel.meter();
-    let (sender, receiver) = channel.split();
-    active.serve(connection, sender, receiver, meter, outgoing).await;
+    active.serve(connection, channels, outgoing).await;
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! Loopback figures of a link between two threads, each with a runtime of its own, of a thread for each lane: bulk in Gbit/s, and round trips of
-//! 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element
+//! Loopback figures of a link between two threads, and those of their lanes: bulk in Gbit/s, and round trips of 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element
 //! of a gate's exchanges: then six chunks of 65536 elements are also exchanged as the gate would, with nothing computed.
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
@@ -33,12 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::TempDir::new()?;
     Pki::create(folder.path(), &BTreeMap::new())?;
     let identity = |role: Role| Identity::load_from(folder.path(), role.name());
-    let runtime = || match profile.lanes {
-        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        lanes => {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(lanes.into()).enable_all().build()
-        }
-    };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
 
     let (here, there) = (runtime()?, runtime()?);
     let local = (std::net::Ipv4Addr::LOCALHOST, 0).into();
@@ -99,37 +93,53 @@ async fn measure(connection: &Connection, exchanges: &[usize]) -> Result<(), Lin
     bulk.receiver.recv(|_| None).await?;
     println!("bulk: {:.2} Gbit/s", gigabits(begin.elapsed()));
 
-    let mut times = gates(&mut connection.open().await?, exchanges).await?;
+    let mut times = gates(connection, connection.open_each().await?, exchanges).await?;
     times.sort();
     println!("exchanges of {exchanges:?} bits: p50 {:?}, least {:?}", times[GATES / 2], times[0]);
     Ok(())
 }
 
-/// Exchanges all chunks, as often as [`GATES`] says; each time's duration.
-async fn gates(channel: &mut Channel<PeerMessage>, exchanges: &[usize]) -> Result<Vec<Duration>, LinkError> {
+/// Exchanges all chunks, each over its lane, as often as [`GATES`] says; each time's duration.
+async fn gates(
+    connection: &Connection,
+    channels: Vec<Channel<PeerMessage>>,
+    exchanges: &[usize],
+) -> Result<Vec<Duration>, LinkError> {
     let mut times = Vec::with_capacity(GATES);
-    let Channel { sender, receiver } = channel;
+    let lanes = channels.len();
+    let mut channels: Vec<_> = channels.into_iter().map(Some).collect();
     for _ in 0..GATES {
         let begin = Instant::now();
-        for (step, bits) in (0..).zip(exchanges) {
-            let bytes = bits * GATE_ELEMS / 8;
-            let payload = Bytes::from(vec![0; bytes]);
-            let sending = async {
-                for chunk in 0..GATE_CHUNKS {
-                    let frame = DataFrame::new(step, chunk, 8 * bytes as u64, payload.clone());
-                    sender.send_frame(frame, Causal::START).await?;
+        let mut at_work = Vec::with_capacity(lanes);
+        for (lane, (channel, thread)) in channels.iter_mut().zip(connection.threads()).enumerate() {
+            let mut channel = channel.take().expect("it came back");
+            let (thread, exchanges) = (thread.clone(), exchanges.to_vec());
+            at_work.push(thread.clone().spawn(async move {
+                for (step, bits) in (0..).zip(exchanges) {
+                    let bytes = bits * GATE_ELEMS / 8;
+                    let payload = Bytes::from(vec![0; bytes]);
+                    for chunk in (lane as u32..GATE_CHUNKS).step_by(lanes) {
+                        let frame = DataFrame::new(step, chunk, 8 * bytes as u64, payload.clone());
+                        thread.stay_awake();
+                        channel.sender.send_frame(frame, Causal::START).await?;
+                    }
+                    for _ in (lane as u32..GATE_CHUNKS).step_by(lanes) {
+                        channel.receiver.recv(|_| Some(bytes)).await?;
+                        thread.stay_awake();
+                    }
                 }
-                Ok(())
-            };
-            let receiving = async {
-                for _ in 0..GATE_CHUNKS {
-                    receiver.recv(|_| Some(bytes)).await?;
-                }
-                Ok::<_, LinkError>(())
-            };
-            tokio::try_join!(sending, receiving)?;
+                Ok::<_, LinkError>(channel)
+            }));
+        }
+        for (channel, work) in channels.iter_mut().zip(at_work) {
+            *channel = Some(work.await.expect("no task panics")?);
         }
         times.push(begin.elapsed());
+    }
+    // Whoever is done first leaves when the other has everything.
+    for channel in channels.iter_mut().flatten() {
+        channel.sender.finish();
+        channel.sender.flushed().await;
     }
     Ok(times)
 }
@@ -143,7 +153,7 @@ async fn answer(listener: &Endpoint, exchanges: &[usize]) -> Result<(), LinkErro
     let mut bulk: Channel<DealerMessage> = connection.accept().await?;
     while let DealerMessage::Chunk(_) = bulk.receiver.recv(|_| Some(CHUNK_BYTES)).await? {}
     bulk.sender.send(&DealerMessage::Stored { batch: BatchId([0; 16]) }).await?;
-    gates(&mut connection.accept().await?, exchanges).await?;
+    gates(&connection, connection.accept_each().await?, exchanges).await?;
     connection.closed().await;
     Ok(())
 }

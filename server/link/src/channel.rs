@@ -1,11 +1,13 @@
 //! A channel: a bidirectional stream of one family of messages, over all lanes of a connection in turns.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use suf_wire::{
-    Causal, DataFrame, Encoded, Hello, Message, PREFIX_BYTES, PeerMessage, Prefix, Role, VERSION, WireError,
+    Causal, DataFrame, Encoded, Hello, Message, PREFIX_BYTES, Payload, PeerMessage, Prefix, Role, VERSION,
+    WireError,
 };
 
 use crate::error::{LinkError, code};
@@ -22,20 +24,39 @@ pub struct Channel<M: Message> {
 }
 
 impl<M: Message> Channel<M> {
+    /// One channel over all lanes in turns.
     pub(crate) fn opened(lanes: &Arc<Lanes>, streams: Vec<Streams>) -> Self {
-        Self::new(lanes, streams, |_| None)
+        Self::new(lanes, streams.into_iter().map(|streams| (streams, None)), Meter::default())
     }
 
     pub(crate) fn accepted(lanes: &Arc<Lanes>, streams: Vec<Streams>) -> Self {
-        Self::new(lanes, streams, |lane| (lane > 0).then(|| mark(lane)))
+        let streams = (0..).zip(streams);
+        Self::new(lanes, streams.map(|(lane, streams)| (streams, due_mark(lane))), Meter::default())
     }
 
-    fn new(lanes: &Arc<Lanes>, streams: Vec<Streams>, mark: impl Fn(usize) -> Option<u8>) -> Self {
+    /// A channel on each lane.
+    pub(crate) fn opened_each(lanes: &Arc<Lanes>, streams: Vec<Streams>) -> Vec<Self> {
         let meter = Meter::default();
-        let (sending, receiving): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
-        let receiving = receiving.into_iter().enumerate();
-        let receiving =
-            receiving.map(|(lane, stream)| Incoming { stream, unread: Bytes::new(), mark: mark(lane) });
+        let alone = |streams| Self::new(lanes, [(streams, None)], meter.clone());
+        streams.into_iter().map(alone).collect()
+    }
+
+    pub(crate) fn accepted_each(lanes: &Arc<Lanes>, streams: Vec<Streams>) -> Vec<Self> {
+        let meter = Meter::default();
+        let alone = |(lane, streams)| Self::new(lanes, [(streams, due_mark(lane))], meter.clone());
+        (0..).zip(streams).map(alone).collect()
+    }
+
+    /// A channel over `streams`, each with the opener's first byte that is due on it.
+    fn new(
+        lanes: &Arc<Lanes>,
+        streams: impl IntoIterator<Item = (Streams, Option<u8>)>,
+        meter: Meter,
+    ) -> Self {
+        let (sending, receiving): (Vec<_>, Vec<_>) = streams
+            .into_iter()
+            .map(|((send, stream), mark)| (send, Incoming { stream, unread: Bytes::new(), mark }))
+            .unzip();
         let sender = Sender {
             place: Place::start(sending.len()),
             streams: sending.into(),
@@ -45,11 +66,11 @@ impl<M: Message> Channel<M> {
         };
         let receiver = Receiver {
             place: Place::start(receiving.len()),
-            streams: receiving.collect(),
+            streams: receiving.into(),
             lanes: Arc::clone(lanes),
             meter,
             stage: Stage::Prefix,
-            piece: Vec::with_capacity(PREFIX_BYTES),
+            piece: Piece::Own(Vec::with_capacity(PREFIX_BYTES)),
         };
         Self { sender, receiver }
     }
@@ -97,6 +118,11 @@ impl Channel<PeerMessage> {
             _ => Err(remote.bad_message(WireError::Unknown { field: "greeting", value: 0 })),
         }
     }
+}
+
+/// The opener's first byte on a lane, which tells that both sides mean the same one.
+fn due_mark(lane: usize) -> Option<u8> {
+    (lane > 0).then(|| mark(lane))
 }
 
 /// The sending half of a channel. Waits while the other side does not read.
@@ -186,7 +212,18 @@ pub struct Receiver<M: Message> {
     meter: Meter,
     stage: Stage<M::Head>,
     /// The piece of the current message that is being filled.
-    piece: Vec<u8>,
+    piece: Piece,
+}
+
+/// Memory that a payload can be received in.
+pub trait Room: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static {}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static> Room for T {}
+
+/// Bytes of a message, as far as they are here.
+enum Piece {
+    Own(Vec<u8>),
+    Lent { room: Box<dyn Room>, filled: usize },
 }
 
 /// What comes over one lane.
@@ -218,13 +255,22 @@ impl<M: Message> Receiver<M> {
     /// # Errors
     /// [`LinkError::Ended`] when the other side finished, [`LinkError::Message`] for bytes that are no message or not the
     /// one that is due, which also closes the connection; else how the connection ended.
-    pub async fn recv(
+    pub async fn recv(&mut self, expected: impl FnMut(&M::Head) -> Option<usize>) -> Result<M, LinkError> {
+        self.recv_into(expected, |_| None).await
+    }
+
+    /// As [`Receiver::recv`], a payload of so many bytes into memory that `lend` gives, if it gives some of that length.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
+    pub async fn recv_into(
         &mut self,
         mut expected: impl FnMut(&M::Head) -> Option<usize>,
+        mut lend: impl FnMut(usize) -> Option<Box<dyn Room>>,
     ) -> Result<M, LinkError> {
         loop {
             self.fill().await?;
-            match self.advance(&mut expected) {
+            match self.advance(&mut expected, &mut lend) {
                 Ok(None) => {}
                 Ok(Some(message)) => {
                     if let Some(frame) = message.data() {
@@ -252,7 +298,7 @@ impl<M: Message> Receiver<M> {
                 let chunk = incoming.stream.read_chunk(usize::MAX, true).await;
                 match chunk.map_err(|error| self.lanes.remote().unreadable(error))? {
                     Some(chunk) => incoming.unread = chunk.bytes,
-                    None if self.piece.is_empty() && matches!(self.stage, Stage::Prefix) => {
+                    None if self.piece.len() == 0 && matches!(self.stage, Stage::Prefix) => {
                         return Err(self.lanes.remote().ended());
                     }
                     None => {
@@ -269,7 +315,7 @@ impl<M: Message> Receiver<M> {
                 }
             }
             let take = incoming.unread.len().min(length - self.piece.len()).min(self.place.left());
-            self.piece.extend_from_slice(&incoming.unread.split_to(take));
+            self.piece.extend(&incoming.unread.split_to(take));
             self.place.advance(take);
         }
         Ok(())
@@ -279,33 +325,93 @@ impl<M: Message> Receiver<M> {
     fn advance(
         &mut self,
         expected: &mut impl FnMut(&M::Head) -> Option<usize>,
+        lend: &mut impl FnMut(usize) -> Option<Box<dyn Room>>,
     ) -> Result<Option<M>, WireError> {
-        let piece = std::mem::take(&mut self.piece);
+        let piece = std::mem::replace(&mut self.piece, Piece::Own(Vec::new()));
         let (next, message) = match &mut self.stage {
             Stage::Prefix => {
                 // `fill` filled the piece to this length.
-                let bytes: [u8; PREFIX_BYTES] = piece[..PREFIX_BYTES].try_into().expect("a whole prefix");
+                let bytes: [u8; PREFIX_BYTES] =
+                    piece.bytes()[..PREFIX_BYTES].try_into().expect("a whole prefix");
                 let prefix = Prefix::decode::<M>(bytes)?;
                 match M::head_bytes(prefix.kind) {
                     Some(_) => (Stage::Head(prefix), None),
                     None => (Stage::Body(prefix), None),
                 }
             }
-            Stage::Body(prefix) => (Stage::Prefix, Some(M::decode_body(prefix.kind, &piece)?)),
+            Stage::Body(prefix) => (Stage::Prefix, Some(M::decode_body(prefix.kind, piece.bytes())?)),
             Stage::Head(prefix) => {
-                let head = M::decode_head(prefix.kind, &piece)?;
+                let head = M::decode_head(prefix.kind, piece.bytes())?;
                 let bytes = prefix.body_bytes - piece.len();
                 M::admit(&head, bytes, expected(&head))?;
                 (Stage::Payload { head: Some(head), bytes }, None)
             }
             Stage::Payload { head, .. } => {
                 let head = head.take().expect("a payload is joined once, then the stage changes");
-                (Stage::Prefix, Some(M::join(head, piece)?))
+                (Stage::Prefix, Some(M::join(head, piece.into())?))
             }
         };
         self.stage = next;
-        self.piece = Vec::with_capacity(self.stage.length::<M>());
+        let length = self.stage.length::<M>();
+        let lent = match self.stage {
+            Stage::Payload { .. } => lend(length).filter(|room| (**room).as_ref().len() == length),
+            _ => None,
+        };
+        self.piece = match lent {
+            Some(room) => Piece::Lent { room, filled: 0 },
+            None => Piece::Own(Vec::with_capacity(length)),
+        };
         Ok(message)
+    }
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.len(),
+            Self::Lent { filled, .. } => *filled,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Lent { room, filled } => &(**room).as_ref()[..*filled],
+        }
+    }
+
+    /// Adds `more`, of which lent memory has room for all: a piece is not filled beyond its length.
+    fn extend(&mut self, more: &[u8]) {
+        match self {
+            Self::Own(bytes) => bytes.extend_from_slice(more),
+            Self::Lent { room, filled } => {
+                (**room).as_mut()[*filled..*filled + more.len()].copy_from_slice(more);
+                *filled += more.len();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
+impl From<Piece> for Payload {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Own(bytes) => Self::Own(bytes),
+            Piece::Lent { room, .. } => Self::Lent(Bytes::from_owner(LentRoom(room))),
+        }
+    }
+}
+
+struct LentRoom(Box<dyn Room>);
+
+impl AsRef<[u8]> for LentRoom {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
     }
 }
 

@@ -8,7 +8,8 @@ use suf_wire::{Message, Role};
 
 use crate::channel::Channel;
 use crate::error::{LinkError, code};
-use crate::lanes::Lanes;
+use crate::lanes::{Lane, Lanes};
+use crate::threads::LaneThread;
 
 /// An established connection whose other side's role has been checked: one QUIC connection, or several, its lanes. Clones
 /// share it; it closes when the last of them and of its channels is dropped.
@@ -69,7 +70,7 @@ pub struct PathFigures {
 
 impl Connection {
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(lanes: Vec<quinn::Connection>, role: Role) -> Self {
+    pub(crate) fn new(lanes: Vec<Lane>, role: Role) -> Self {
         Self { lanes: Arc::new(Lanes::new(lanes, role)), role }
     }
 
@@ -102,6 +103,28 @@ impl Connection {
     /// How the connection ended.
     pub async fn accept<M: Message>(&self) -> Result<Channel<M>, LinkError> {
         Ok(Channel::accepted(&self.lanes, self.lanes.accept().await?))
+    }
+
+    /// Opens a channel on each lane: messages keep their order on one, and overtake each other between two. One meter counts them
+    /// all. Waits for nobody; the other side learns of them all with the first message on the first.
+    ///
+    /// # Errors
+    /// How the connection ended.
+    pub async fn open_each<M: Message>(&self) -> Result<Vec<Channel<M>>, LinkError> {
+        Ok(Channel::opened_each(&self.lanes, self.lanes.open().await?))
+    }
+
+    /// The next channels that the other side opens on each lane. Dropped and called again, none is lost.
+    ///
+    /// # Errors
+    /// How the connection ended.
+    pub async fn accept_each<M: Message>(&self) -> Result<Vec<Channel<M>>, LinkError> {
+        Ok(Channel::accepted_each(&self.lanes, self.lanes.accept().await?))
+    }
+
+    /// The thread of each lane: what is done there for its channel wakes nobody else.
+    pub fn threads(&self) -> &[LaneThread] {
+        self.lanes.threads()
     }
 
     /// UDP bytes and datagrams of all lanes so far; take the difference of two with [`Traffic::since`].

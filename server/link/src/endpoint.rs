@@ -1,11 +1,13 @@
 //! Listening and calling.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{EndpointConfig, TransportConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 use suf_wire::{Role, VERSION};
 
@@ -13,9 +15,11 @@ use crate::certificate::role_of;
 use crate::connection::Connection;
 use crate::error::{LinkError, Remote, code};
 use crate::identity::Identity;
-use crate::lanes::{LaneHello, Waiting};
+use crate::lanes::{Lane, LaneHello, Waiting};
 use crate::profile::{LinkKind, LinkProfile, Settings};
-use crate::socket::LinkSocket;
+use crate::socket::{self, LinkSocket};
+use crate::steering::{LaneIds, id_of};
+use crate::threads::LaneThread;
 
 /// From the first packet to the listener's welcome: several round trips between continents, and some lost packets.
 pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
@@ -23,17 +27,25 @@ pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
 /// Handshakes under way at once. Three processes and their clients never come near it; a flood does.
 const MOST_INCOMING: usize = 256;
 
-/// A UDP socket that listens and calls. Two of them, each on a runtime of its own, keep bulk keys from queueing
-/// before evaluation messages.
+/// UDP sockets that listen and call: one for each lane, each with a thread of its own, or one for all where there is one
+/// lane. Two endpoints, each on threads of its own, keep bulk keys from queueing before evaluation messages.
 #[derive(Debug)]
 pub struct Endpoint {
-    inner: quinn::Endpoint,
+    /// Lane `i` of a connection is on socket `i` modulo their number.
+    sockets: Box<[Socket]>,
     client: quinn::ClientConfig,
     settings: Settings,
     kind: LinkKind,
-    socket: Arc<LinkSocket>,
     identity: Identity,
     waiting: Arc<Waiting>,
+}
+
+/// A socket, what QUIC does with it, and where.
+#[derive(Debug)]
+struct Socket {
+    quic: quinn::Endpoint,
+    udp: Arc<LinkSocket>,
+    thread: LaneThread,
 }
 
 impl Endpoint {
@@ -51,8 +63,31 @@ impl Endpoint {
         Self::bind_version(addr, identity, profile, shaped, VERSION)
     }
 
+    /// As [`Endpoint::bind`], for an endpoint that calls and is not called: on any port.
+    ///
+    /// # Errors
+    /// [`LinkError::Bind`], [`LinkError::Tls`].
+    pub fn caller(identity: &Identity, profile: &LinkProfile, shaped: bool) -> Result<Self, LinkError> {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let bind = |sockets| (0..sockets).map(|_| socket::bind(any)).collect();
+        Self::over(any, bind, identity, profile, shaped, VERSION)
+    }
+
     pub(crate) fn bind_version(
         addr: SocketAddr,
+        identity: &Identity,
+        profile: &LinkProfile,
+        shaped: bool,
+        version: u16,
+    ) -> Result<Self, LinkError> {
+        let bind = |sockets| socket::bind_group(addr, sockets);
+        Self::over(addr, bind, identity, profile, shaped, version)
+    }
+
+    /// An endpoint over the sockets that `bind` gives when it is asked for so many; it may give fewer.
+    fn over(
+        addr: SocketAddr,
+        bind: impl FnOnce(u8) -> io::Result<Vec<UdpSocket>>,
         identity: &Identity,
         profile: &LinkProfile,
         shaped: bool,
@@ -66,40 +101,50 @@ impl Endpoint {
         let client = client_config(identity, &alpn, transport)?;
 
         let failed = |source| LinkError::Bind { addr, source };
-        let udp_payload_bytes = settings.udp_payload_bytes;
-        let socket = LinkSocket::bind(addr, udp_payload_bytes, shaped.then_some(profile)).map_err(failed)?;
-        let socket = Arc::new(socket);
+        // The emulated link is one queue, hence one socket's.
+        let bound = bind(if shaped { 1 } else { settings.lanes }).map_err(failed)?;
         let kind = match shaped {
             true => LinkKind::Shaped,
             false if addr.ip().is_loopback() => LinkKind::Loopback,
             false => LinkKind::Network,
         };
+        let alone = bound.len() == 1;
+        let mut sockets = Vec::with_capacity(bound.len());
+        for (lane, bound) in (0..).zip(bound) {
+            let thread =
+                if alone { LaneThread::current() } else { LaneThread::start(lane).map_err(failed)? };
+            let udp_payload_bytes = settings.udp_payload_bytes;
+            let udp = LinkSocket::new(bound, &thread, udp_payload_bytes, shaped.then_some(profile));
+            let udp = Arc::new(udp.map_err(failed)?);
 
-        // The key follows from the identity, so that a process that was killed and started again on its port can tell the
-        // other sides at once that their connections are gone (RFC 9000, section 10.3).
-        let mut config = EndpointConfig::new(Arc::new(identity.reset_key()));
-        // quinn sets aside room for 2048 datagrams of this size; the other side is told, and sends none larger.
-        config.max_udp_payload_size(udp_payload_bytes).map_err(|error| LinkError::Bug(error.to_string()))?;
-        let runtime = Arc::new(TokioRuntime);
-        let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket.clone(), runtime)
-            .map_err(failed)?;
+            // The key follows from the identity, so that a process that was killed and started again on its port can tell the
+            // other sides at once that their connections are gone (RFC 9000, section 10.3).
+            let mut config = EndpointConfig::new(Arc::new(identity.reset_key()));
+            // quinn sets aside room for 2048 datagrams of this size; the other side is told, and sends none larger.
+            config
+                .max_udp_payload_size(udp_payload_bytes)
+                .map_err(|error| LinkError::Bug(error.to_string()))?
+                .cid_generator(move || Box::new(LaneIds(lane)));
+            let (server, runtime) = (server.clone(), Arc::new(thread.clone()));
+            let quic = quinn::Endpoint::new_with_abstract_socket(config, Some(server), udp.clone(), runtime);
+            sockets.push(Socket { quic: quic.map_err(failed)?, udp, thread });
+        }
         Ok(Self {
-            inner,
+            sockets: sockets.into(),
             client,
             settings,
             kind,
-            socket,
             identity: identity.clone(),
             waiting: Arc::default(),
         })
     }
 
-    /// The address bound.
+    /// The address bound; a [`Endpoint::caller`]'s is that of lane 0.
     ///
     /// # Errors
     /// The system's, as [`LinkError::Bug`]: a bound socket has an address.
     pub fn local_addr(&self) -> Result<SocketAddr, LinkError> {
-        self.inner.local_addr().map_err(|error| LinkError::Bug(error.to_string()))
+        self.sockets[0].quic.local_addr().map_err(|error| LinkError::Bug(error.to_string()))
     }
 
     /// What kind of link this is. [`LinkKind::Network`] may be shaped by netem: only who shaped it knows.
@@ -114,15 +159,26 @@ impl Endpoint {
 
     /// Packets that the emulated bottleneck dropped because its queue was full; 0 without emulation.
     pub fn overflowed_packets(&self) -> u64 {
-        self.socket.overflowed()
+        self.sockets.iter().map(|socket| socket.udp.overflowed()).sum()
     }
 
     /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a
     /// task of its own, so that a slow one holds up nobody.
     pub async fn incoming(&self) -> Option<Incoming> {
-        let inner = self.inner.accept().await?;
+        let mut accepting: Vec<_> =
+            self.sockets.iter().map(|socket| Box::pin(socket.quic.accept())).collect();
+        let (inner, thread) = std::future::poll_fn(|context| {
+            for (accept, socket) in accepting.iter_mut().zip(&self.sockets) {
+                if let Poll::Ready(inner) = accept.as_mut().poll(context) {
+                    return Poll::Ready(inner.map(|inner| (inner, socket.thread.clone())));
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
         Some(Incoming {
             inner,
+            thread,
             identity: self.identity.clone(),
             waiting: Arc::clone(&self.waiting),
             receive_window_bytes: self.settings.receive_window_bytes * u64::from(self.settings.lanes),
@@ -173,9 +229,12 @@ impl Endpoint {
         name: &str,
         expected: Role,
         hello: LaneHello,
-    ) -> Result<quinn::Connection, LinkError> {
+    ) -> Result<Lane, LinkError> {
         let remote = Remote::new(Some(expected), addr);
-        let calling = self.inner.connect_with(self.client.clone(), addr, name);
+        let socket = &self.sockets[usize::from(hello.lane) % self.sockets.len()];
+        let mut client = self.client.clone();
+        client.initial_dst_cid_provider(Arc::new(move || id_of(hello.lane)));
+        let calling = socket.quic.connect_with(client, addr, name);
         let calling = calling.map_err(|error| LinkError::Untrusted {
             remote: remote.to_string(),
             problem: error.to_string(),
@@ -189,15 +248,19 @@ impl Endpoint {
                 inner.close(code::VERSION, b"another protocol version");
                 return Err(LinkError::Version { remote: remote.to_string() });
             }
-            Ok(inner)
+            Ok(Lane { quic: inner, thread: socket.thread.clone() })
         };
         tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or_else(|_| Err(remote.unreachable()))
     }
 
     /// Closes every connection and waits until the other sides have had the chance to hear of it.
     pub async fn close(&self, reason: &str) {
-        self.inner.close(code::DONE, reason.as_bytes());
-        self.inner.wait_idle().await;
+        for socket in &self.sockets {
+            socket.quic.close(code::DONE, reason.as_bytes());
+        }
+        for socket in &self.sockets {
+            socket.quic.wait_idle().await;
+        }
     }
 }
 
@@ -205,6 +268,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Incoming {
     inner: quinn::Incoming,
+    thread: LaneThread,
     identity: Identity,
     waiting: Arc<Waiting>,
     /// Of all lanes together.
@@ -235,7 +299,8 @@ impl Incoming {
                 // The caller decides how many lanes there are, but not how much we hold for it.
                 let window = self.receive_window_bytes / u64::from(hello.lanes);
                 inner.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
-                self.waiting.complete(hello, &certificate, inner.clone())
+                let lane = Lane { quic: inner.clone(), thread: self.thread };
+                self.waiting.complete(hello, &certificate, lane)
             });
             let lanes = complete.map_err(|problem| {
                 inner.close(code::MESSAGE, problem.as_bytes());

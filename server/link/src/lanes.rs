@@ -1,8 +1,9 @@
 //! The lanes of a connection: QUIC connections that share its messages.
 //!
 //! A QUIC connection encrypts, decrypts and orders on one core at a time. Where the link and the cores carry more than that,
-//! several share the work: the bytes of a channel go over them in turns, [`STRIPE_BYTES`] over each, and are read in the same
-//! turns, so that they keep their order without numbers, and all above sees one stream.
+//! several share the work, each on a thread and a socket of its own. Where order matters, the bytes of a channel go over them in
+//! turns, [`STRIPE_BYTES`] over each, and are read in the same turns, so that they keep their order without numbers, and all
+//! above sees one stream. Where it does not, there is a channel on each lane, and no thread waits for another's.
 
 use std::fmt;
 use std::sync::{Arc, Mutex as Lock, OnceLock, PoisonError};
@@ -16,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::endpoint::HANDSHAKE_LIMIT;
 use crate::error::{LinkError, Remote, code};
+use crate::threads::LaneThread;
 
 /// Lanes of a connection at most: more cores than these have nothing to do on the fastest links of two hosts.
 pub(crate) const MOST_LANES: u8 = 8;
@@ -100,10 +102,18 @@ impl Place {
     }
 }
 
+/// One lane, and the thread that does its work.
+#[derive(Debug, Clone)]
+pub(crate) struct Lane {
+    pub(crate) quic: quinn::Connection,
+    pub(crate) thread: LaneThread,
+}
+
 /// The lanes of an established connection, in their order. When one ends, so do all.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     all: Box<[quinn::Connection]>,
+    threads: Box<[LaneThread]>,
     remote: Remote,
     /// Streams of a channel that is half opened, or half accepted.
     opening: Mutex<Vec<Streams>>,
@@ -113,18 +123,25 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(all: Vec<quinn::Connection>, role: Role) -> Self {
+    pub(crate) fn new(lanes: Vec<Lane>, role: Role) -> Self {
+        let (all, threads): (Vec<_>, Vec<_>) =
+            lanes.into_iter().map(|Lane { quic, thread }| (quic, thread)).unzip();
         let cause = Arc::new(OnceLock::new());
         let remote =
             Remote { role: Some(role), addr: all[0].remote_address(), cause: Some(Arc::clone(&cause)) };
         let watch = (all.len() > 1).then(|| tokio::spawn(end_together(all.clone(), cause)).abort_handle());
         let (opening, accepting) = Default::default();
-        Self { all: all.into(), remote, opening, accepting, watch }
+        Self { all: all.into(), threads: threads.into(), remote, opening, accepting, watch }
     }
 
     /// Each lane's QUIC connection.
     pub(crate) fn all(&self) -> &[quinn::Connection] {
         &self.all
+    }
+
+    /// Where each lane's work is done.
+    pub(crate) fn threads(&self) -> &[LaneThread] {
+        &self.threads
     }
 
     /// The lane that stands for all: small messages begin here.
@@ -211,7 +228,7 @@ struct WaitingLane {
     hello: LaneHello,
     certificate: CertificateDer<'static>,
     since: Instant,
-    connection: quinn::Connection,
+    lane: Lane,
 }
 
 impl Waiting {
@@ -224,27 +241,25 @@ impl Waiting {
         &self,
         hello: LaneHello,
         certificate: &CertificateDer<'static>,
-        connection: quinn::Connection,
-    ) -> Result<Option<Vec<quinn::Connection>>, &'static str> {
+        lane: Lane,
+    ) -> Result<Option<Vec<Lane>>, &'static str> {
         // Each update leaves a list that is as good as any.
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|lane| {
-            lane.connection.close_reason().is_none() && lane.since.elapsed() < HANDSHAKE_LIMIT
-        });
+        waiting.retain(|it| it.lane.quic.close_reason().is_none() && it.since.elapsed() < HANDSHAKE_LIMIT);
         if hello.lane > 0 {
             if waiting.len() >= MOST_WAITING {
                 return Err("too many lanes wait for their connection");
             }
             let (certificate, since) = (certificate.clone(), Instant::now());
-            waiting.push(WaitingLane { hello, certificate, since, connection });
+            waiting.push(WaitingLane { hello, certificate, since, lane });
             return Ok(None);
         }
-        let mut all = vec![connection];
-        for lane in 1..hello.lanes {
-            let wanted = LaneHello { lane, ..hello };
+        let mut all = vec![lane];
+        for number in 1..hello.lanes {
+            let wanted = LaneHello { lane: number, ..hello };
             let at = waiting.iter().position(|it| it.hello == wanted && it.certificate == *certificate);
             let at = at.ok_or("a lane of this connection was not called before its first")?;
-            all.push(waiting.swap_remove(at).connection);
+            all.push(waiting.swap_remove(at).lane);
         }
         Ok(Some(all))
     }

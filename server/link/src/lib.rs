@@ -4,7 +4,7 @@
 //!   settings of every listener and caller, gRPC included. The role stands in the certificate and is checked on each side
 //!   of each connection.
 //! - [`Endpoint`] listens and calls; a [`Connection`] carries [`Channel`]s, each a stream of one family of messages of
-//!   `suf-wire`.
+//!   `suf-wire`, over all lanes of the connection in turns or one on each ([`Connection::open_each`]).
 //! - [`Meter`]: rounds and payload bits are counted here and nowhere else. A frame's causal depth is computed here from
 //!   the [`suf_wire::Causal`] that the caller had from the frames it received; UDP bytes come from the QUIC stack's own
 //!   counters ([`Traffic`]).
@@ -30,9 +30,11 @@ mod pki;
 mod profile;
 mod shaped;
 mod socket;
+mod steering;
+mod threads;
 
 pub use certificate::role_of;
-pub use channel::{Channel, Receiver, Sender};
+pub use channel::{Channel, Receiver, Room, Sender};
 pub use connection::{Connection, PathFigures, Traffic};
 pub use endpoint::{Endpoint, Incoming};
 pub use error::LinkError;
@@ -40,3 +42,4 @@ pub use identity::{Identity, IdentityFiles};
 pub use meter::{Counts, Meter};
 pub use pki::Pki;
 pub use profile::{LinkKind, LinkProfile, Reason, Settings};
+pub use threads::LaneThread;

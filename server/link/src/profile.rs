@@ -155,8 +155,10 @@ impl LinkProfile {
             receive_window_bytes: per_lane(RECEIVE_WINDOW_BYTES.max(4 * bandwidth_delay)),
             send_window_bytes: per_lane(
                 (bandwidth_delay + queue / 4).clamp(LEAST_CONGESTION_WINDOW_BYTES, SEND_WINDOW_BYTES),
-            ),
-            congestion_window_bytes: per_lane(bandwidth_delay.max(LEAST_CONGESTION_WINDOW_BYTES)),
+            )
+            .max(LEAST_LANE_WINDOW_BYTES),
+            congestion_window_bytes: per_lane(bandwidth_delay.max(LEAST_CONGESTION_WINDOW_BYTES))
+                .max(LEAST_LANE_WINDOW_BYTES),
             initial_rtt: round_trip.max(LEAST_INITIAL_RTT),
             udp_payload_bytes: self.mtu - HEADERS_BYTES,
             pacing: self.pacing,
@@ -197,6 +199,8 @@ const RECEIVE_WINDOW_BYTES: u64 = 64 << 20;
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// Lets the first 1 MB message leave in one round trip on links whose bandwidth-delay product is small.
 const LEAST_CONGESTION_WINDOW_BYTES: u64 = 2 << 20;
+/// Of one lane of many: the largest message of a chunk, which goes over one lane, leaves at once.
+const LEAST_LANE_WINDOW_BYTES: u64 = 1 << 20;
 /// A handshake takes milliseconds of computing; a smaller estimate would send its packets twice.
 const LEAST_INITIAL_RTT: Duration = Duration::from_millis(10);
 /// Datagram buffers of the sockets: what 8 Gbit/s brings in 8 ms, the time for which a busy thread may not read.

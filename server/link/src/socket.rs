@@ -7,18 +7,51 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 use socket2::{Domain, Socket, Type};
 
 use crate::profile::{LinkProfile, UDP_BUFFER_BYTES};
 use crate::shaped::{AlwaysWritable, ShapedSends};
+use crate::steering;
+use crate::threads::LaneThread;
 
 /// Bytes of the largest UDP payload over IPv4. The kernel takes one send with segmentation offload as one datagram, so it
 /// must not exceed this whole.
 const MOST_PAYLOAD_BYTES: usize = 65_507;
 
 /// A bound socket. Buffers smaller than wanted are used with a warning: the link works, bursts may be lost.
-fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = unbound(addr)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}
+
+/// As many sockets on one port, each for the packets of its lane; one where the system cannot tell them apart.
+pub(crate) fn bind_group(addr: SocketAddr, sockets: u8) -> io::Result<Vec<UdpSocket>> {
+    // Sockets of a group share their port with every process of the same user, and a daemon that is started twice is a mistake:
+    // whoever has the port alone at first is the only one.
+    let first = bind(addr)?;
+    let addr = first.local_addr()?;
+    if sockets == 1 {
+        return Ok(vec![first]);
+    }
+    drop(first);
+    let group = (0..sockets).map(|_| {
+        let socket = unbound(addr)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&addr.into())?;
+        Ok(socket.into())
+    });
+    let group = group.collect::<io::Result<Vec<UdpSocket>>>()?;
+    if let Err(error) = steering::steer(&group[0], sockets) {
+        tracing::info!(%error, "the system cannot hand each lane its packets: all lanes are one thread's work");
+        drop(group);
+        return Ok(vec![bind(addr)?]);
+    }
+    Ok(group)
+}
+
+fn unbound(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
     // A process with the right to may exceed the system's limit; all others get what the limit allows.
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_BUFFER_BYTES).is_err() {
@@ -33,8 +66,7 @@ fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
             "small UDP buffer, bursts may be lost; raise net.core.rmem_max and net.core.wmem_max"
         );
     }
-    socket.bind(&addr.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// How many datagrams of `udp_payload_bytes` one send may carry. quinn takes ten at once where the system offers it; with
@@ -60,19 +92,19 @@ pub(crate) struct LinkSocket {
 }
 
 impl LinkSocket {
-    /// Binds `addr` for packets of at most `udp_payload_bytes`; with `shaped`, all that is sent is emulated to cross the link of
-    /// that profile. Must be called within a tokio runtime.
-    pub(crate) fn bind(
-        addr: SocketAddr,
+    /// Sends and receives packets of at most `udp_payload_bytes` through `socket`, on `thread`; with `shaped`, all that is sent is
+    /// emulated to cross the link of that profile.
+    pub(crate) fn new(
+        socket: UdpSocket,
+        thread: &LaneThread,
         udp_payload_bytes: u16,
         shaped: Option<&LinkProfile>,
     ) -> io::Result<Self> {
-        let socket = bind(addr)?;
         let shaped = match shaped {
             Some(profile) => Some(ShapedSends::new(socket.try_clone()?, profile)?),
             None => None,
         };
-        Ok(Self { inner: TokioRuntime.wrap_udp_socket(socket)?, udp_payload_bytes, shaped })
+        Ok(Self { inner: thread.wrap_udp_socket(socket)?, udp_payload_bytes, shaped })
     }
 
     /// Packets that the emulated bottleneck dropped because its queue was full; 0 without emulation.

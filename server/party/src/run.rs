@@ -39,11 +39,14 @@ pub struct Run {
     spent: VecDeque<Box<dyn ChunkEval>>,
     /// Wipings under way. The run ends after them: then none of its keys is left.
     wiping: u32,
-    /// Lowest chunk whose y_hat is not known. When the peer sends a frame of a chunk, it has sent all of those below its
-    /// own lowest open chunk, and the stream keeps the order: so its window ends within this party's.
+    /// Lowest chunk whose y_hat is not known.
     lowest_open: u32,
-    /// Lowest chunk of which not all messages of the peer are here.
-    lowest_receiving: u32,
+    /// Lowest chunk of which this party has not sent all messages. The peer, which knows y_hat of all chunks below its own lowest
+    /// open one, had all of this party's messages of those: so its window ends within one that begins here, in
+    /// whichever order its frames arrive.
+    lowest_sending: u32,
+    /// Chunks of which all messages of the peer are here.
+    received: u32,
     /// Hash of the common parts of the peer's keys: it is ready.
     peer_ready: Option<[u8; 32]>,
     measured: Option<Measured>,
@@ -82,10 +85,12 @@ impl Run {
         self.phase
     }
 
-    /// Whether anything is still due from the peer. Once it has finished, its leaving is no failure.
+    /// Whether anything is still due from the peer. Once it has finished, and all of its frames are here, which may come later,
+    /// its leaving is no failure.
     #[must_use]
     pub fn awaits_peer(&self) -> bool {
-        self.phase != Phase::Ended && self.peer_finished.is_none()
+        self.phase != Phase::Ended
+            && (self.peer_finished.is_none() || (self.received as usize) < self.chunks.len())
     }
 
     /// What is to be done next, in order.
@@ -110,7 +115,7 @@ impl Run {
             return Ok(work::opening_bytes(elems));
         }
         let step = usize::from(step);
-        let in_window = chunk < self.lowest_receiving.saturating_add(WINDOW);
+        let in_window = chunk < self.lowest_sending.saturating_add(WINDOW);
         if step != state.received || step > state.sent || step >= self.exchanges() || !in_window {
             return Err(peer(format!(
                 "a frame of step {step} for chunk {chunk} out of order: step {} is due, {} were sent",
@@ -147,7 +152,8 @@ impl Run {
             spent: VecDeque::new(),
             wiping: 0,
             lowest_open: 0,
-            lowest_receiving: 0,
+            lowest_sending: 0,
+            received: 0,
             peer_ready: None,
             measured: None,
             peer_finished: None,
@@ -239,11 +245,8 @@ impl Run {
             .map_err(|error| peer(format!("step {step} of chunk {chunk}: {error}")))?;
         state.received += 1;
         state.inbox.push_back((depth, payload));
-        let exchanges = self.exchanges();
-        while self.chunks.get(self.lowest_receiving as usize).is_some_and(|chunk| chunk.received == exchanges)
-        {
-            self.lowest_receiving += 1;
-        }
+        let all_here = state.received == self.plan.gate.exchanges().len();
+        self.received += u32::from(all_here);
         self.advance(chunk);
         Ok(())
     }
@@ -336,6 +339,14 @@ impl Run {
                 let step = state.sent;
                 state.eval = Some(eval);
                 state.sent += 1;
+                let exchanges = self.exchanges();
+                while self
+                    .chunks
+                    .get(self.lowest_sending as usize)
+                    .is_some_and(|chunk| chunk.sent == exchanges)
+                {
+                    self.lowest_sending += 1;
+                }
                 self.send_frame(step as u8, chunk, message);
                 self.advance(chunk);
             }
