@@ -19,6 +19,7 @@ KERNEL dpf_deal(const __grid_constant__ Job job) {
 }
 
 KERNEL dpf_window(const __grid_constant__ Job job) {
+    begun(job);
     __shared__ AesTable table;
     aes_fill(table);
     Element e(job);
@@ -35,17 +36,20 @@ KERNEL dpf_window(const __grid_constant__ Job job) {
 
     // t is negative as its highest bit, that of r' and the borrow say; that of r' is in the mask. P0 takes what is public.
     u32 positive = below ^ (job.party == 0 ? 1 ^ (u32)(v >> TREE_BITS) : 0);
-    put_message_bit(job, job.out[0], e, positive ^ key_bit(job, job.key[0][F_SIGN_MASK], 0, e.index));
+    put_message_bit(0, e, positive ^ key_bit(job, job.key[0][F_SIGN_MASK], 0, e.index));
     u64 share = entries(sums, WINDOW_LEAST);
     // P1's share is negated: where the leaves agree, the sums cancel.
     if (job.party == 1) share = 0 - share;
     share += reinterpret_cast<const u16*>(job.key[0][F_ENTRY_MASK])[e.index];
-    put_packed<ENTRY_BITS>(job, job.out[1], e, share);
+    put_packed<ENTRY_BITS>(job, 1, e, share);
+    finished(job);
 }
 
 KERNEL dpf_output(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 pos = opened_bit(job, 0, e.index);
     u64 entry = opened<ENTRY_BITS>(job, 1, e.index);
-    put_packed<WIRE_BITS>(job, job.out[0], e, Line<false>::share(job, job.key[0][F_RING], e.index, entry, 1, pos));
+    put_packed<WIRE_BITS>(job, 0, e, Line<false>::share(job, job.key[0][F_RING], e.index, entry, 1, pos));
+    finished(job);
 }

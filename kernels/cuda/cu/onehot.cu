@@ -96,6 +96,7 @@ __device__ inline u32 digit_states(const Job& job, u32 e, u64 t) {
 }
 
 KERNEL onehot_states(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u64 t = ((job.input[e.index] >> SHIFT) + (1ULL << (WINDOW_BITS - 1))) & T_MASK;
     u32 v = t & ((1u << WINDOW_BITS) - 1);
@@ -120,13 +121,14 @@ KERNEL onehot_states(const __grid_constant__ Job job) {
 #pragma unroll
     for (int bit = 0; bit < STATE_BITS; bit++) {
         u32 mask = key_bit(job, job.key[0][F_BIT_MASKS], bit, e.index);
-        put_message_bit(job, job.out[bit], e, (states >> bit & 1) ^ mask);
+        put_message_bit(bit, e, (states >> bit & 1) ^ mask);
     }
     u64 share = entries(sums, WINDOW_LEAST);
     // P1's share is negated: where the two vectors agree, the sums cancel.
     if (job.party == 1) share = 0 - share;
     share += reinterpret_cast<const u16*>(job.key[0][F_ENTRY_MASK])[e.index];
-    put_packed<ENTRY_BITS>(job, job.out[STATE_BITS], e, share);
+    put_packed<ENTRY_BITS>(job, STATE_BITS, e, share);
+    finished(job);
 }
 
 // Opens the first exchange; keeps the entry.
@@ -145,19 +147,22 @@ __device__ inline u32 table_bit(const u8* table, u32 rows, u32 plane, u32 row) {
 
 #if LOWER_DIGITS == 2
 KERNEL onehot_combine(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 states = open_states(job, e);
     if (e.live) job.state[S_STATES][e.index] = states;
     const u8* table = job.key[0][F_COMBINE] + (u64)e.index * (3 * 64 / 8);
 #pragma unroll
     for (int bit = 0; bit < 3; bit++) {
-        put_message_bit(job, job.out[bit], e, table_bit(table, 64, bit, states >> LOWER_AT & 63));
+        put_message_bit(bit, e, table_bit(table, 64, bit, states >> LOWER_AT & 63));
     }
+    finished(job);
 }
 #endif
 
 #if DIGITS != 0
 KERNEL onehot_choice(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 row;
     if (LOWER_DIGITS == 2) {
@@ -171,12 +176,14 @@ KERNEL onehot_choice(const __grid_constant__ Job job) {
     const u8* table = job.key[0][F_SELECT] + (u64)e.index * (2 * SELECT_ROWS / 8);
 #pragma unroll
     for (int bit = 0; bit < 2; bit++) {
-        put_message_bit(job, job.out[bit], e, table_bit(table, SELECT_ROWS, bit, row));
+        put_message_bit(bit, e, table_bit(table, SELECT_ROWS, bit, row));
     }
+    finished(job);
 }
 #endif
 
 KERNEL onehot_output(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 w = 1, pos;
     u64 entry;
@@ -189,7 +196,8 @@ KERNEL onehot_output(const __grid_constant__ Job job) {
         entry = job.state[S_ENTRY][e.index];
     }
     u64 share = Line<DIGITS != 0>::share(job, job.key[0][F_RING], e.index, entry, w, pos);
-    put_packed<WIRE_BITS>(job, job.out[0], e, share);
+    put_packed<WIRE_BITS>(job, 0, e, share);
+    finished(job);
 }
 
 // State of a lower digit, one row of a truth table per bit.

@@ -1,5 +1,5 @@
 // What all kernels share: the job, and reading and writing the layouts of keys and messages. The constants come from
-// the header that src/header.rs writes.
+// the header that src/header.rs writes. How a message is written, and said to be whole, is in message.cuh.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -13,23 +13,36 @@ typedef unsigned long long u64;
 #define PACKED (WIRE_BITS / 8)
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS)
 
+// As `Told` in src/told.rs, in the host's memory.
+struct Told {
+    volatile u64 start_ns;
+    volatile u64 end_ns;
+    volatile u64 exchanges;
+};
+
 // As `Job` in src/layout.rs.
 struct Job {
     u32 elems;
     u32 plane_bytes;
     u32 party;
     u32 seeded;
+    u32 exchange;
+    u32 bits;
     u8* key[2][FIELDS];
     u8* dealer[FIELDS];
     const u64* input;
     u64* state[STATES];
     u8* out[SEGMENTS];
+    u8* sent[SEGMENTS];
     const u8* mine[SEGMENTS];
     const u8* theirs[SEGMENTS];
+    u32* ended;
+    Told* told;
 };
+static_assert(sizeof(Job) == JOB_BYTES, "the structure of src/layout.rs");
 
-// One thread's element. All lanes of a warp stay together to the end, since they pack messages together: those beyond
-// the last element work on the last one, and what they find is dropped.
+// One thread's element. All lanes of a warp, and in the kernel of an exchange all threads of a block, stay together to the
+// end, since they pack messages together: those beyond the last element work on the last one, and what they find is dropped.
 struct Element {
     u32 index;
     bool live;
@@ -65,11 +78,6 @@ __device__ inline void put_key_bit(const Job& job, u8* field, u32 plane, Element
 // Message segments of one bit. They start at a multiple of 16 bytes and have room up to the next.
 __device__ inline u32 message_bit(const u8* segment, u32 e) { return segment[e / 8] >> (e % 8) & 1; }
 
-__device__ inline void put_message_bit(const Job& job, u8* segment, Element e, u32 bit) {
-    u32 bits = __ballot_sync(ALL_LANES, e.live && (bit & 1));
-    if (lane() == 0 && e.first < job.elems) reinterpret_cast<u32*>(segment)[e.first / WARP] = bits;
-}
-
 __device__ inline u32 opened_bit(const Job& job, u32 segment, u32 e) {
     return message_bit(job.mine[segment], e) ^ message_bit(job.theirs[segment], e);
 }
@@ -88,28 +96,6 @@ __device__ inline u64 packed(const u8* segment, u32 e) {
 template <int W>
 __device__ inline u64 opened(const Job& job, u32 segment, u32 e) {
     return (packed<W>(job.mine[segment], e) + packed<W>(job.theirs[segment], e)) & (~0ULL >> (64 - W));
-}
-
-// A warp's values fill exactly W words.
-template <int W>
-__device__ inline void put_packed(const Job& job, u8* segment, Element e, u64 value) {
-    __shared__ u32 rows[THREADS / WARP][W];
-    u32* row = rows[threadIdx.x / WARP];
-    for (u32 i = lane(); i < W; i += WARP) row[i] = 0;
-    __syncwarp();
-    if (e.live) {
-        value &= ~0ULL >> (64 - W);
-        u32 at = lane() * W / 32, shift = lane() * W % 32;
-        atomicOr(&row[at], (u32)(value << shift));
-        if (shift + W > 32) atomicOr(&row[at + 1], (u32)(value >> (32 - shift)));
-        if (W > 33 && shift + W > 64) atomicOr(&row[at + 2], (u32)(value >> (64 - shift)));
-    }
-    __syncwarp();
-    u32 first = e.first / WARP * W, end = (job.elems * W + 31) / 32;
-    for (u32 i = lane(); i < W && first + i < end; i += WARP) {
-        reinterpret_cast<u32*>(segment)[first + i] = row[i];
-    }
-    __syncwarp();
 }
 
 // BYTES bytes of one element, in 32-bit words. Rows are read and written whole: which of their bits matter is a secret.

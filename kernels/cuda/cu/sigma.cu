@@ -82,13 +82,16 @@ KERNEL sigma_deal_elements(const __grid_constant__ Job job) {
 }
 
 KERNEL sigma_low(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u64 table = reinterpret_cast<const u64*>(job.key[0][F_LOW_TABLE])[e.index];
     u32 share = table >> (job.input[e.index] & ((1u << SHIFT) - 1));
-    put_message_bit(job, job.out[0], e, share ^ key_bit(job, job.key[0][F_LOW_MASK], 0, e.index));
+    put_message_bit(0, e, share ^ key_bit(job, job.key[0][F_LOW_MASK], 0, e.index));
+    finished(job);
 }
 
 KERNEL sigma_truncation(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u64 low = opened_bit(job, 0, e.index);
     u64 r_high = key_element(job, F_TRUNCATION, e.index, 3, 0);
@@ -96,10 +99,12 @@ KERNEL sigma_truncation(const __grid_constant__ Job job) {
     u64 r_t = key_element(job, F_TRUNCATION, e.index, 3, 2);
     // t = (x_hat >> 6) - (r >> 6) - w under r_t, with w = w_hat + (1 - 2 w_hat) rho.
     u64 visible = job.party == 0 ? (job.input[e.index] >> SHIFT) - low : 0;
-    put_packed<T_BITS>(job, job.out[0], e, visible - r_high - (1 - 2 * low) * rho + r_t);
+    put_packed<T_BITS>(job, 0, e, visible - r_high - (1 - 2 * low) * rho + r_t);
+    finished(job);
 }
 
 KERNEL sigma_bits(const __grid_constant__ Job job) {
+    begun(job);
     __shared__ AesTable table;
     aes_fill(table);
     Element e(job);
@@ -132,11 +137,13 @@ KERNEL sigma_bits(const __grid_constant__ Job job) {
         sign[i] = passed[i] ^ parity_below(node[i], points[i]) ^ top;
     }
     u32 positive = sign[0] ^ (job.party == 0), inside = sign[1] ^ sign[2];
-    put_message_bit(job, job.out[0], e, positive ^ key_bit(job, job.key[0][F_BIT_MASKS], 0, e.index));
-    put_message_bit(job, job.out[1], e, inside ^ key_bit(job, job.key[0][F_BIT_MASKS], 1, e.index));
+    put_message_bit(0, e, positive ^ key_bit(job, job.key[0][F_BIT_MASKS], 0, e.index));
+    put_message_bit(1, e, inside ^ key_bit(job, job.key[0][F_BIT_MASKS], 1, e.index));
+    finished(job);
 }
 
 KERNEL sigma_index(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 positive = opened_bit(job, 0, e.index), row = positive | opened_bit(job, 1, e.index) << 1;
     if (e.live) job.state[S_POSITIVE][e.index] = positive;
@@ -144,20 +151,25 @@ KERNEL sigma_index(const __grid_constant__ Job job) {
         u64 i = (u64)e.index * 8 + at;
         return MUX_BYTES == 1 ? job.key[0][F_MUX][i] : reinterpret_cast<const u16*>(job.key[0][F_MUX])[i];
     };
-    put_packed<INDEX_BITS>(job, job.out[0], e, number(row) * job.state[S_T_HAT][e.index] + number(4 + row));
+    put_packed<INDEX_BITS>(job, 0, e, number(row) * job.state[S_T_HAT][e.index] + number(4 + row));
+    finished(job);
 }
 
 KERNEL sigma_sign(const __grid_constant__ Job job) {
+    begun(job);
     __shared__ AesTable table;
     aes_fill(table);
     Element e(job);
     share_lookup_sign(table, job, e, opened<INDEX_BITS>(job, 0, e.index));
+    finished(job);
 }
 
 KERNEL sigma_output(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 positive = job.state[S_POSITIVE][e.index];
     auto relu = [&](u32 i) { return key_element(job, F_RELU, e.index, 5, i); };
     u64 share = relu(positive) * job.input[e.index] + relu(2 + positive) + relu(4) - lookup_result(job, e.index);
-    put_packed<WIRE_BITS>(job, job.out[0], e, share);
+    put_packed<WIRE_BITS>(job, 0, e, share);
+    finished(job);
 }

@@ -117,6 +117,7 @@ __device__ inline u64 read_low_tree(const AesTable& table, const Job& job, u32 e
 
 #if COMPARISONS || HAS_TABLE || PIECES
 KERNEL suf_lookups(const __grid_constant__ Job job) {
+    begun(job);
     __shared__ AesTable table;
     aes_fill(table);
     Element e(job);
@@ -131,13 +132,13 @@ KERNEL suf_lookups(const __grid_constant__ Job job) {
 #pragma unroll 1
     for (int i = 0; i < COMPARISONS; i++) {
         u32 share = (BELOW >> i & 1 ? below : low) >> COMPARISON[i] & 1;
-        put_message_bit(job, job.out[i], e, share ^ key_bit(job, job.key[0][F_COMPARISON_MASKS], i, e.index));
+        put_message_bit(i, e, share ^ key_bit(job, job.key[0][F_COMPARISON_MASKS], i, e.index));
     }
 #if HAS_TABLE
     u64 entry = entries(sums, WINDOW_LEAST);
     // P1's share is negated: where the leaves agree, the sums cancel.
     if (job.party == 1) entry = 0 - entry;
-    put_packed<ENTRY_BITS>(job, job.out[G_ENTRY], e, entry + table_mask(job.key[0][F_TABLE_MASK], e.index));
+    put_packed<ENTRY_BITS>(job, G_ENTRY, e, entry + table_mask(job.key[0][F_TABLE_MASK], e.index));
 #endif
 #if PIECES
     u32 top = key_bit(job, job.key[0][F_TOP_BIT], 0, e.index), before = 0, count = 0;
@@ -154,14 +155,15 @@ KERNEL suf_lookups(const __grid_constant__ Job job) {
     }
     // XOR share of 1[n_0 = n_1 + 1] for counts of set bits that differ by one.
     u32 sign = (job.party == 0 ? count : 0) ^ count >> 1;
-    put_message_bit(job, job.out[G_SIGN], e, sign ^ key_bit(job, job.key[0][F_SIGN_MASK], 0, e.index));
+    put_message_bit(G_SIGN, e, sign ^ key_bit(job, job.key[0][F_SIGN_MASK], 0, e.index));
 #pragma unroll
     for (int j = 0; j <= DEGREE; j++) {
         u64 share = job.party == 0 ? active[j] : 0 - active[j];
         u64 mask = packed_at(job.key[0][F_COEFFICIENT_MASKS], e.index * (DEGREE + 1) + j);
-        put_packed<WIRE_BITS>(job, job.out[G_SIGN + 1 + j], e, share + mask);
+        put_packed<WIRE_BITS>(job, G_SIGN + 1 + j, e, share + mask);
     }
 #endif
+    finished(job);
 }
 #endif
 
@@ -183,6 +185,7 @@ __device__ inline Opened open_lookups(const Job& job, u32 e) {
 
 #if HELPERS
 KERNEL suf_helpers(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     Opened open = open_lookups(job, e.index);
     if (e.live) {
@@ -193,10 +196,12 @@ KERNEL suf_helpers(const __grid_constant__ Job job) {
         for (int j = 0; j <= DEGREE; j++) job.state[S_COEFFICIENTS + j][e.index] = open.coefficients[j];
     }
     helper_rows(job, e, open.comparisons);
+    finished(job);
 }
 #endif
 
 KERNEL suf_output(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u64 helpers = 0;
 #if HELPERS
@@ -211,5 +216,6 @@ KERNEL suf_output(const __grid_constant__ Job job) {
 #else
     Opened open = open_lookups(job, e.index);
 #endif
-    put_packed<WIRE_BITS>(job, job.out[0], e, output_share(job, e.index, open, helpers));
+    put_packed<WIRE_BITS>(job, 0, e, output_share(job, e.index, open, helpers));
+    finished(job);
 }

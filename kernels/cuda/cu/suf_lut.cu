@@ -9,19 +9,25 @@ KERNEL suf_lut_deal(const __grid_constant__ Job job) {
 }
 
 KERNEL suf_lut_low(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u64 masked = job.input[e.index] + packed_at(job.key[0][F_R_IN], e.index);
-    put_packed<INDEX_BITS>(job, job.out[0], e, masked);
+    put_packed<INDEX_BITS>(job, 0, e, masked);
+    finished(job);
 }
 
 KERNEL suf_lut_sign(const __grid_constant__ Job job) {
+    begun(job);
     __shared__ AesTable table;
     aes_fill(table);
     Element e(job);
     share_lookup_sign(table, job, e, opened<INDEX_BITS>(job, 0, e.index));
+    finished(job);
 }
 
 KERNEL suf_lut_output(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
-    put_packed<WIRE_BITS>(job, job.out[0], e, lookup_result(job, e.index));
+    put_packed<WIRE_BITS>(job, 0, e, lookup_result(job, e.index));
+    finished(job);
 }

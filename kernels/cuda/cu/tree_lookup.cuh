@@ -45,7 +45,7 @@ __device__ inline void share_lookup_sign(const AesTable& table, const Job& job, 
     // P1's share is negated: where the leaves agree, the sums cancel.
     if (e.live) job.state[S_ENTRY][e.index] = job.party ? 0 - entry : entry;
     u32 sign = (job.party ? 0 : sums.ones) ^ sums.ones >> 1;
-    put_message_bit(job, job.out[0], e, sign ^ key_bit(job, job.key[0][F_SIGN_MASK], 0, e.index));
+    put_message_bit(0, e, sign ^ key_bit(job, job.key[0][F_SIGN_MASK], 0, e.index));
 }
 
 __device__ inline u64 key_element(const Job& job, u32 field, u32 e, u32 count, u32 i) {
@@ -54,11 +54,13 @@ __device__ inline u64 key_element(const Job& job, u32 field, u32 e, u32 count, u
 
 // Opens the sign and shares V.
 KERNEL lookup_value(const __grid_constant__ Job job) {
+    begun(job);
     Element e(job);
     u32 sign = opened_bit(job, 0, e.index);
     if (e.live) job.state[S_SIGN][e.index] = sign;
     u64 share = job.state[S_ENTRY][e.index] + key_element(job, F_SELECT, e.index, 5, 0);
-    put_packed<WIRE_BITS>(job, job.out[0], e, share);
+    put_packed<WIRE_BITS>(job, 0, e, share);
+    finished(job);
 }
 
 // Opens V; this party's share of the result.

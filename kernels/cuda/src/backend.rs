@@ -11,6 +11,7 @@ use suf_gate::{
     SecretBytes, Seed, Source, StagedKey,
     layout::{FieldId, R_IN, R_OUT},
     prg::StreamDomain,
+    secret::SecretMemory,
 };
 
 use crate::{
@@ -130,6 +131,11 @@ impl Backend for CudaBackend {
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
         check_elems(job.elems)?;
         Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?))
+    }
+
+    fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
+        let room = self.shared.memory.pinned(bytes).ok()?;
+        Some(Box::new(room))
     }
 }
 

@@ -196,6 +196,15 @@ impl Stream {
         unsafe { stream::synchronize(self.raw) }.map_err(failed("waiting for the GPU"))
     }
 
+    /// Whether all work given to the stream is done.
+    pub(crate) fn is_idle(&self) -> Result<bool, BackendError> {
+        // SAFETY: the stream lives as long as self.
+        match unsafe { sys::cuStreamQuery(self.raw) }.result() {
+            Err(DriverError(CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            known => known.map(|()| true).map_err(failed("waiting for a kernel")),
+        }
+    }
+
     /// Copies `from` to the device address `to`.
     ///
     /// # Safety
@@ -256,7 +265,8 @@ impl Stream {
     /// Marks this point of the stream in time.
     pub(crate) fn mark(&self) -> Result<Mark, BackendError> {
         let mark = Mark::new()?;
-        self.set(&mark)?;
+        // SAFETY: both handles are live.
+        unsafe { event::record(mark.raw, self.raw) }.map_err(failed("an event"))?;
         Ok(mark)
     }
 
@@ -294,12 +304,6 @@ impl Stream {
         // SAFETY: both handles are live; what the graph works on was promised where it was captured.
         unsafe { graph::launch(graph.raw, self.raw) }.map_err(failed("starting a graph"))
     }
-
-    /// Moves `mark` to this point of the stream.
-    pub(crate) fn set(&self, mark: &Mark) -> Result<(), BackendError> {
-        // SAFETY: both handles are live.
-        unsafe { event::record(mark.raw, self.raw) }.map_err(failed("an event"))
-    }
 }
 
 impl Drop for Stream {
@@ -331,7 +335,7 @@ unsafe impl Send for Mark {}
 
 impl Mark {
     /// A mark that stands nowhere yet, on the GPU that is the calling thread's.
-    pub(crate) fn new() -> Result<Self, BackendError> {
+    fn new() -> Result<Self, BackendError> {
         let raw = event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed("a new event"))?;
         Ok(Self { raw })
     }

@@ -1,10 +1,7 @@
-//! A chunk's evaluation on the GPU: one upload, one kernel and one download for each exchange. The GPU writes a message
-//! to where it is sent from.
+//! A chunk's evaluation on the GPU: for each exchange one upload, of the peer's message, and one kernel, which writes this
+//! party's to where it is sent from and then says so. The driver is called for these two alone.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use suf_gate::{
@@ -15,9 +12,10 @@ use suf_gate::{
 use crate::{
     backend::{self, Kernels, Shared},
     driver::Stream,
-    layout::{self, Job, Layout, Message, STATES, TABLE_BYTES},
-    memory::{MARKS, Pinned, Slot},
+    layout::{self, HEAD_BYTES, Job, Layout, Message, STATES, TABLE_BYTES},
+    memory::{Pinned, Slot},
     opening,
+    told::{Ran, TOLD_BYTES},
 };
 
 /// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
@@ -29,14 +27,15 @@ pub(crate) struct Staged {
     job: Job,
     rooms: Rooms,
     messages: Vec<Message>,
-    /// Memory for the message of each exchange that is not made yet, the last one first: the exchanges allocate nothing.
+    /// Memory for the message of each exchange that is not made yet, the last one first: the exchanges allocate nothing. Stands
+    /// after the slot, whose drop waits for the kernels that write to it.
     outgoing: Vec<Pinned>,
-    /// The table of streams and the delivered key, until they are on the GPU.
+    /// What is uploaded before the evaluation, until it is on the GPU: the slot's head and the delivered key.
     key: Option<Pinned>,
     lengths: Vec<usize>,
 }
 
-/// Where the rest of a chunk stands in the slot, and in its pinned memory.
+/// Where the rest of a chunk stands in the slot.
 #[derive(Clone, Copy, Debug)]
 struct Rooms {
     input: usize,
@@ -56,10 +55,10 @@ impl Staged {
         }
         let kernels = shared.kernels(gate)?;
 
-        let mut layout = Layout::from(TABLE_BYTES);
+        let mut layout = Layout::from(HEAD_BYTES);
         let places = layout.fields(shape, role, elems, role == Role::Seeded);
         let delivered = places.iter().filter(|place| place.packed.is_some());
-        let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(TABLE_BYTES);
+        let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(HEAD_BYTES);
         let messages: Vec<_> =
             gate.exchanges().iter().map(|segments| Message::new(segments, elems)).collect();
         let largest = messages.iter().map(|message| message.room).max().unwrap_or(0);
@@ -72,9 +71,8 @@ impl Staged {
             incoming: layout.take(largest),
         };
 
-        // The input's room is the incoming messages' afterwards.
-        let slot = shared.memory.slot(layout.end(), words.max(largest))?;
-        let outgoing = messages.iter().rev().map(|message| shared.memory.pinned(message.bytes));
+        let slot = shared.memory.slot(layout.end(), TOLD_BYTES + words)?;
+        let outgoing = messages.iter().rev().map(|message| shared.memory.pinned(message.room));
         let outgoing = outgoing.collect::<Result<Vec<_>, _>>()?;
         let mut pinned_key = shared.memory.pinned(key_end)?;
         let mut job = Job {
@@ -84,6 +82,8 @@ impl Staged {
             seeded: layout::seeded(eval.chunk).index() as u32,
             input: slot.at(input),
             state: states.map(|at| slot.at(at)),
+            ended: slot.at(TABLE_BYTES),
+            told: slot.pinned.address(),
             ..Job::default()
         };
         let mut streams = Vec::new();
@@ -144,7 +144,7 @@ impl Staged {
     /// Bytes of the upload, and bytes that are expanded.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let uploaded = self.key.as_ref().map_or(0, |key| key.bytes().len());
-        (uploaded.saturating_sub(TABLE_BYTES), self.lengths.iter().sum())
+        (uploaded.saturating_sub(HEAD_BYTES), self.lengths.iter().sum())
     }
 
     /// Queues the upload of the input.
@@ -157,11 +157,11 @@ impl Staged {
             return Err(BackendError::Misuse("an input of another length than the chunk's"));
         }
         self.shared.device.bind()?;
-        let place = &mut self.slot.pinned.bytes_mut()[..8 * words.len()];
+        let place = &mut self.slot.pinned.bytes_mut()[TOLD_BYTES..][..8 * words.len()];
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
             *place = word.to_le_bytes();
         }
-        self.slot.upload(0, self.rooms.input, 8 * words.len())?;
+        self.slot.upload(TOLD_BYTES, self.rooms.input, 8 * words.len())?;
         Ok(Eval { chunk: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
     }
 }
@@ -186,9 +186,6 @@ pub(crate) struct Eval {
     spans: Vec<Span>,
 }
 
-/// What happens between a mark of the chunk's stream and the next.
-const BETWEEN_MARKS: [Activity; MARKS - 1] = [Activity::Copy, Activity::Kernel, Activity::Copy];
-
 impl Eval {
     /// Waits until everything queued on the chunk's own stream is done.
     pub(crate) fn wait(&self) -> Result<(), BackendError> {
@@ -200,36 +197,33 @@ impl Eval {
         self.chunk.expand(on)
     }
 
-    /// Queues the kernel of exchange `step` on the chunk's own stream.
-    fn compute(&mut self, step: usize) -> Result<(), BackendError> {
-        self.address(step);
-        self.launch(step, self.chunk.slot.stream())
-    }
-
     /// Queues on `on` the kernel of exchange `step`, on messages that are on the GPU.
     pub(crate) fn launch(&self, step: usize, on: &Stream) -> Result<(), BackendError> {
         let Staged { kernels, job, .. } = &self.chunk;
         let (kernel, _) =
             kernels.steps.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
-        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new.
+        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new; the message's room
+        // in the host's memory and what the kernel tells are the chunk's, too.
         unsafe { backend::start(on, *kernel, job) }
     }
 
-    /// Points the job at the messages of exchange `step` and of the one before.
+    /// Points the job at the messages of exchange `step`, which is not made yet, and of the one before.
     pub(crate) fn address(&mut self, step: usize) {
-        let Staged { slot, rooms, messages, job, .. } = &mut self.chunk;
-        let put = |list: &mut [u64], message: &Message, at: usize| {
+        let Staged { slot, rooms, messages, outgoing, job, .. } = &mut self.chunk;
+        let put = |list: &mut [u64], message: &Message, start: u64| {
             for (address, segment) in list.iter_mut().zip(&message.segments) {
-                *address = slot.at(at + segment);
+                *address = start + *segment as u64;
             }
         };
         if let Some(before) = step.checked_sub(1) {
-            put(&mut job.mine, &messages[before], rooms.messages[before % 2]);
-            put(&mut job.theirs, &messages[before], rooms.incoming);
+            put(&mut job.mine, &messages[before], slot.at(rooms.messages[before % 2]));
+            put(&mut job.theirs, &messages[before], slot.at(rooms.incoming));
         }
-        if let Some(message) = messages.get(step) {
-            put(&mut job.out, message, rooms.messages[step % 2]);
-        }
+        let message = &messages[step];
+        put(&mut job.out, message, slot.at(rooms.messages[step % 2]));
+        put(&mut job.sent, message, outgoing[messages.len() - 1 - step].address());
+        job.bits = message.bits;
+        job.exchange = step as u32;
     }
 
     /// Checks that `incoming` can be the peer's message of the exchange before `step`, which is the next.
@@ -244,49 +238,36 @@ impl Eval {
         Ok(())
     }
 
-    /// Queues everything of exchange `step`: the peer's message of the exchange before, the kernel, and the copy of what it
-    /// makes to `message`. Each kind of work stands between two marks.
+    /// Queues all of exchange `step`: the peer's message of the exchange before, and the kernel.
     ///
     /// # Safety
-    /// `message` is not touched until the chunk's stream has been waited for, whatever this returns.
-    unsafe fn queue(
-        &mut self,
-        step: usize,
-        incoming: &[u8],
-        message: &mut Pinned,
-    ) -> Result<(), BackendError> {
-        let begun = Instant::now();
-        self.chunk.slot.pinned.bytes_mut()[..incoming.len()].copy_from_slice(incoming);
-        self.copied_since(begun);
+    /// `incoming` stays as it is until the kernel has ended, or the chunk's stream has been waited for if this fails.
+    unsafe fn queue(&self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
         let Staged { slot, rooms, messages, .. } = &self.chunk;
-        slot.mark(0)?;
         if let Some(before) = step.checked_sub(1) {
             for (at, range) in &messages[before].runs {
-                slot.upload(range.start, rooms.incoming + at, range.len())?;
+                // SAFETY: by the caller's promise; the kernel comes after the copy.
+                unsafe { slot.upload_bytes(&incoming[range.clone()], rooms.incoming + at) }?;
             }
         }
-        slot.mark(1)?;
-        self.compute(step)?;
-        let Staged { slot, rooms, messages, .. } = &self.chunk;
-        slot.mark(2)?;
-        for (at, range) in &messages[step].runs {
-            let to = &mut message.bytes_mut()[range.clone()];
-            // SAFETY: by the caller's promise.
-            unsafe { slot.download_to(rooms.messages[step % 2] + at, to) }?;
-        }
-        slot.mark(3)
+        self.launch(step, slot.stream())
     }
 
-    /// Keeps what the GPU did since the first mark. The last was passed just now; the others are as far back as it says.
-    fn take_marks(&mut self) -> Result<(), BackendError> {
-        let mut end = Instant::now();
-        for (i, activity) in BETWEEN_MARKS.into_iter().enumerate().rev() {
-            let ms = self.chunk.slot.between_marks_ms(i)?;
-            let start = end.checked_sub(Duration::from_secs_f32(ms.max(0.0) / 1e3)).unwrap_or(end);
-            self.spans.push(Span { activity, start, end });
-            end = start;
+    /// Has the GPU make the message of exchange `step`.
+    fn exchange(&mut self, step: usize, incoming: &[u8]) -> Result<Ran, BackendError> {
+        self.address(step);
+        // SAFETY: this returns when the kernel has ended, or else after a wait.
+        let queued = unsafe { self.queue(step, incoming) };
+        let Staged { slot, .. } = &self.chunk;
+        let told = slot.pinned.told();
+        let ran = queued.and_then(|()| told.wait(step as u64 + 1, || slot.stream().is_idle()));
+        if ran.is_err() {
+            // What was queued may use both messages until then. This error is the first one's consequence, if there is one.
+            let _ = self.chunk.wait();
+            // A second try could not tell its kernel's word from the first one's.
+            self.chunk.outgoing.clear();
         }
-        Ok(())
+        ran
     }
 
     /// The calling thread moved bytes until now.
@@ -298,15 +279,25 @@ impl Eval {
 impl ChunkEval for Eval {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.check_turn(step, incoming)?;
-        let mut message =
-            self.chunk.outgoing.pop().ok_or(BackendError::Misuse("a step that the gate does not have"))?;
+        if self.chunk.outgoing.is_empty() {
+            return Err(BackendError::Misuse("a step that the gate does not have, or after one that failed"));
+        }
         self.chunk.shared.device.bind()?;
-        // SAFETY: the message is not touched before the wait below, whatever fails.
-        let queued = unsafe { self.queue(step, incoming, &mut message) };
-        let done = self.chunk.wait();
-        queued.and(done)?;
-        self.take_marks()?;
-        self.last = message.share();
+        let begun = Instant::now();
+        let Ran { start, end } = self.exchange(step, incoming)?;
+        let start = start.max(begun);
+        if step > 0 {
+            // Starting the kernel is part of it: nobody tells when the upload ended.
+            self.spans.push(Span { activity: Activity::Copy, start: begun, end: start });
+        }
+        self.spans.push(Span { activity: Activity::Kernel, start, end });
+
+        let Staged { messages, outgoing, .. } = &mut self.chunk;
+        let (layout, mut message) = (&messages[step], outgoing.pop().expect("checked above"));
+        if !layout.is_packed() {
+            layout.pack(message.bytes_mut());
+        }
+        self.last = message.share(layout.bytes);
         self.sent = step + 1;
         Ok(self.last.clone())
     }

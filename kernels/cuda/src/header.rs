@@ -9,7 +9,7 @@ use suf_gate::{
     ring::WIRE,
 };
 
-use crate::layout::{FIELDS, MAX_STREAMS, SEGMENTS, STATES};
+use crate::layout::{FIELDS, Job, MAX_STREAMS, SEGMENTS, STATES};
 
 /// Threads of a block of every kernel that has one thread per element: eight warps, so that a block's tail wastes little.
 pub(crate) const THREADS: u32 = 256;
@@ -18,6 +18,7 @@ pub(crate) const THREADS: u32 = 256;
 pub(crate) const STREAM_THREADS: u32 = 512;
 
 const PRELUDE: &str = include_str!("../cu/prelude.cuh");
+const MESSAGE: &str = include_str!("../cu/message.cuh");
 const AES: &str = include_str!("../cu/aes.cuh");
 
 /// A CUDA source in the making: definitions first, then the kernels.
@@ -36,7 +37,9 @@ impl Source {
         source.define("SEGMENTS", SEGMENTS);
         source.define("MAX_STREAMS", MAX_STREAMS);
         source.define("WIRE_BITS", WIRE.bits());
+        source.define("JOB_BYTES", size_of::<Job>());
         source.text.push_str(PRELUDE);
+        source.text.push_str(MESSAGE);
         source.words("AES_T0", "u32", t0());
         source.words("AES_TREE_KEYS", "u32", expand(TREE_KEY));
         source.words("AES_LEAF_KEYS", "u32", expand(LEAF_KEY));

@@ -23,7 +23,7 @@ pub(crate) const MAX_STREAMS: usize = 64;
 pub(crate) const ALIGN: usize = 16;
 
 /// What a kernel works on: the parameter of every kernel but the expansion of streams. `cu/prelude.cuh` has the same
-/// structure; addresses are the GPU's.
+/// structure; addresses are the GPU's. No member needs padding before it.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Job {
@@ -35,6 +35,10 @@ pub(crate) struct Job {
     pub(crate) party: u32,
     /// The party that expands its side of the shared fields.
     pub(crate) seeded: u32,
+    /// The exchange, counted from 0.
+    pub(crate) exchange: u32,
+    /// A bit for each segment of the message in the making: whether it is one of single bits.
+    pub(crate) bits: u32,
     /// The parties' fields when dealing; in evaluation those of the evaluating party, in the first row.
     pub(crate) key: [[u64; FIELDS]; 2],
     /// The dealer's streams.
@@ -43,12 +47,18 @@ pub(crate) struct Job {
     pub(crate) input: u64,
     /// What an evaluation keeps, a word for each element.
     pub(crate) state: [u64; STATES],
-    /// Segments of the message in the making.
+    /// Segments of the message in the making, in the slot.
     pub(crate) out: [u64; SEGMENTS],
+    /// The same in the host's memory.
+    pub(crate) sent: [u64; SEGMENTS],
     /// Those of this party's message of the exchange before.
     pub(crate) mine: [u64; SEGMENTS],
     /// Those of the peer's.
     pub(crate) theirs: [u64; SEGMENTS],
+    /// Blocks of the exchange's kernel that have ended, in the slot; zero between kernels.
+    pub(crate) ended: u64,
+    /// What the kernel tells the host, [`crate::told::Told`], in the host's memory.
+    pub(crate) told: u64,
 }
 
 /// One stream to be expanded: an element of the table that the kernel `streams` reads.
@@ -67,6 +77,10 @@ pub(crate) const STREAM_BYTES: usize = 32;
 
 /// Bytes of the whole table.
 pub(crate) const TABLE_BYTES: usize = STREAM_BYTES * MAX_STREAMS;
+
+/// Bytes at the start of an evaluation's slot that are uploaded with the key: the table, and [`Job::ended`], which that sets
+/// to zero. Whole lines of memory, so that the fields behind begin with one.
+pub(crate) const HEAD_BYTES: usize = TABLE_BYTES + 256;
 
 /// A field's places: in the slot, and in the packed key if it is delivered.
 #[derive(Clone, Debug)]
@@ -156,16 +170,18 @@ fn joined(pieces: impl IntoIterator<Item = Run>) -> Vec<Run> {
     runs
 }
 
-/// How the message of an exchange stands on the GPU: its segments aligned, as on the wire they are not.
+/// How a kernel writes the message of an exchange: its segments aligned, as on the wire they are not.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     /// Where each segment starts, from the message's start.
     pub(crate) segments: Vec<usize>,
-    /// What is copied in one piece; a full chunk's message is.
+    /// A bit for each segment: whether it is one of single bits.
+    pub(crate) bits: u32,
+    /// What stands together on the wire as well; all of a full chunk's message does.
     pub(crate) runs: Vec<Run>,
     /// Bytes on the wire.
     pub(crate) bytes: usize,
-    /// Bytes on the GPU.
+    /// Bytes as written.
     pub(crate) room: usize,
 }
 
@@ -182,9 +198,23 @@ impl Message {
         let pieces: Vec<Run> = pieces.collect();
         Self {
             segments: pieces.iter().map(|(at, _)| *at).collect(),
+            bits: segments.iter().rev().fold(0, |bits, segment| bits << 1 | u32::from(segment.bits == 1)),
             runs: joined(pieces),
             bytes,
             room: layout.end(),
+        }
+    }
+
+    /// Whether it is written as it stands on the wire.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.runs.iter().all(|(at, range)| *at == range.start)
+    }
+
+    /// Moves what a kernel wrote to where it stands on the wire.
+    pub(crate) fn pack(&self, written: &mut [u8]) {
+        // Nothing moves up, hence nothing over what has not moved yet.
+        for (at, range) in &self.runs {
+            written.copy_within(*at..*at + range.len(), range.start);
         }
     }
 }
@@ -222,9 +252,33 @@ mod tests {
                 assert!(runs(&places).len() <= 1, "{}", gate.name());
             }
             for (step, segments) in gate.exchanges().iter().enumerate() {
-                let Message { runs, bytes, .. } = Message::new(segments, CHUNK_ELEMS);
-                assert_eq!(runs, [(0, 0..bytes)], "{}, exchange {step}", gate.name());
-                assert_eq!(bytes, gate.message_bytes(step, CHUNK_ELEMS));
+                let message = Message::new(segments, CHUNK_ELEMS);
+                assert_eq!(message.runs, [(0, 0..message.bytes)], "{}, exchange {step}", gate.name());
+                assert_eq!(message.bytes, gate.message_bytes(step, CHUNK_ELEMS));
+                assert!(message.is_packed());
+            }
+        }
+    }
+
+    #[test]
+    fn a_tails_message_is_packed() {
+        for (gate, elems) in
+            catalog::builtin().flat_map(|gate| [1, 9, 1001].map(|elems| (gate.clone(), elems)))
+        {
+            for (step, segments) in gate.exchanges().iter().enumerate() {
+                let message = Message::new(segments, elems);
+                let mut written = vec![0xFF; message.room];
+                let mut packed = Vec::new();
+                for (i, (segment, at)) in segments.iter().zip(&message.segments).enumerate() {
+                    let bytes: Vec<u8> =
+                        (0..segment.bytes(elems)).map(|byte| (31 * i + byte) as u8).collect();
+                    written[*at..*at + bytes.len()].copy_from_slice(&bytes);
+                    packed.extend(bytes);
+                    assert_eq!(message.bits >> i & 1 == 1, segment.bits == 1);
+                }
+                assert_eq!(packed.len(), gate.message_bytes(step, elems));
+                message.pack(&mut written);
+                assert_eq!(written[..message.bytes], packed, "{}, exchange {step}", gate.name());
             }
         }
     }

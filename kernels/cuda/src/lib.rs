@@ -22,6 +22,7 @@ pub mod measure;
 mod memory;
 pub mod nvrtc;
 mod opening;
+mod told;
 
 #[cfg(test)]
 mod races;

@@ -1,5 +1,5 @@
-//! Memory of the GPU, and memory of the host that the GPU copies from and to. Both are pooled by size, so that the steady
-//! state allocates nothing, and wiped before they go back to their pool.
+//! Memory of the GPU, and memory of the host that the GPU copies from and to, and that its kernels write to. Both are pooled by
+//! size, so that the steady state allocates nothing, and wiped before they go back to their pool.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use cudarc::driver::result;
+use cudarc::driver::{result, sys};
 use suf_gate::{BackendError, secret::SecretMemory};
 
-use crate::driver::{Device, Mark, Stream, failed};
+use crate::{
+    driver::{Device, Stream, failed},
+    told::{TOLD_BYTES, Told},
+};
 
 /// Sizes are rounded up to multiples of this, so that the tail chunk of one batch fits the place of another's.
 const GRAIN: usize = 64 << 10;
@@ -28,17 +31,8 @@ pub(crate) struct Memory {
 struct Idle {
     device: HashMap<usize, Vec<DeviceBlock>>,
     pinned: HashMap<usize, Vec<PinnedBlock>>,
-    lanes: Vec<Lane>,
+    streams: Vec<Stream>,
 }
-
-/// Where a chunk's work is queued, and marks to time it by. These are dropped first: a stream may be what keeps the context.
-struct Lane {
-    marks: [Mark; MARKS],
-    stream: Stream,
-}
-
-/// Marks of a lane: the work between two of them is one kind of work.
-pub(crate) const MARKS: usize = 4;
 
 impl Memory {
     /// No memory yet.
@@ -61,18 +55,15 @@ impl Memory {
                 other => other?,
             },
         };
-        let idle = self.idle().lanes.pop();
-        let lane = match idle {
-            Some(lane) => lane,
-            None => {
-                let stream = self.device.stream()?;
-                Lane { marks: [Mark::new()?, Mark::new()?, Mark::new()?, Mark::new()?], stream }
-            }
+        let idle = self.idle().streams.pop();
+        let stream = match idle {
+            Some(stream) => stream,
+            None => self.device.stream()?,
         };
-        Ok(Slot { memory: self.clone(), block: Some(block), lane: Some(lane), pinned })
+        Ok(Slot { memory: self.clone(), block: Some(block), stream: Some(stream), pinned })
     }
 
-    /// `len` bytes of the host that the GPU can copy from and to.
+    /// `len` bytes of the host that the GPU can copy from and to, and write to.
     pub(crate) fn pinned(self: &Arc<Self>, len: usize) -> Result<Pinned, BackendError> {
         let size = len.max(1).next_multiple_of(GRAIN);
         let idle = self.idle().pinned.get_mut(&size).and_then(Vec::pop);
@@ -106,7 +97,7 @@ pub(crate) struct Slot {
     memory: Arc<Memory>,
     // Taken by drop alone.
     block: Option<DeviceBlock>,
-    lane: Option<Lane>,
+    stream: Option<Stream>,
     /// Memory of the host for what goes to and from the GPU.
     pub(crate) pinned: Pinned,
 }
@@ -114,23 +105,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// The chunk's stream.
     pub(crate) fn stream(&self) -> &Stream {
-        &self.lane().stream
-    }
-
-    /// Moves mark `i` to where the chunk's stream is now.
-    pub(crate) fn mark(&self, i: usize) -> Result<(), BackendError> {
-        let Lane { stream, marks } = self.lane();
-        stream.set(&marks[i])
-    }
-
-    /// Milliseconds from mark `i` to the next, once both are past.
-    pub(crate) fn between_marks_ms(&self, i: usize) -> Result<f32, BackendError> {
-        let marks = &self.lane().marks;
-        marks[i + 1].since_ms(&marks[i])
-    }
-
-    fn lane(&self) -> &Lane {
-        self.lane.as_ref().expect("the lane is there until drop")
+        self.stream.as_ref().expect("the stream is there until drop")
     }
 
     /// Address of byte `offset` of the slot's memory on the GPU.
@@ -140,12 +115,21 @@ impl Slot {
         block.address + offset as u64
     }
 
+    /// Queues a copy of `from`, which may be any memory of the host, to byte `to` of the slot.
+    ///
+    /// # Safety
+    /// `from` stays as it is until the copy is done.
+    pub(crate) unsafe fn upload_bytes(&self, from: &[u8], to: usize) -> Result<(), BackendError> {
+        self.check(to, from.len());
+        // SAFETY: the place lies in the slot, whose memory is used in the order of one stream; the rest is the caller's
+        // promise.
+        unsafe { self.stream().upload(from, self.at(to)) }
+    }
+
     /// Queues a copy of `len` pinned bytes from `from` on to byte `to` of the slot.
     pub(crate) fn upload(&self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
-        self.check(to, len);
-        // SAFETY: the place lies in the slot, whose memory is used in the order of one stream; the pinned bytes belong
-        // to the slot too, and are written again only after a wait.
-        unsafe { self.stream().upload(&self.pinned.bytes()[from..from + len], self.at(to)) }
+        // SAFETY: the pinned bytes belong to the slot, and are written again only after a wait.
+        unsafe { self.upload_bytes(&self.pinned.bytes()[from..from + len], to) }
     }
 
     /// Queues on `on` a copy of all of `from` to the slot from byte `to` on. `from` lives until `on` has been waited for, and
@@ -161,9 +145,9 @@ impl Slot {
     pub(crate) fn download(&mut self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
         self.check(from, len);
         let address = self.at(from);
-        let lane = self.lane.as_ref().expect("the lane is there until drop");
+        let stream = self.stream.as_ref().expect("the stream is there until drop");
         // SAFETY: as in upload, the other way round.
-        unsafe { lane.stream.download(address, &mut self.pinned.bytes_mut()[to..to + len]) }
+        unsafe { stream.download(address, &mut self.pinned.bytes_mut()[to..to + len]) }
     }
 
     /// Queues a copy of `to.len()` bytes from byte `from` of the slot on into another pinned block.
@@ -184,22 +168,22 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let (Some(block), Some(lane)) = (self.block.take(), self.lane.take()) else { return };
-        // What is still queued may read the pinned memory, which is wiped next. If the GPU is gone, so are its secrets;
+        let (Some(block), Some(stream)) = (self.block.take(), self.stream.take()) else { return };
+        // What is still queued may use the pinned memory, which is wiped next. If the GPU is gone, so are its secrets;
         // then nothing goes back to the pool.
         // SAFETY: the block is this slot's.
         let wiped = self.memory.device.bind().is_ok()
-            && unsafe { lane.stream.zero(block.address, block.len) }.is_ok()
-            && lane.stream.wait().is_ok();
+            && unsafe { stream.zero(block.address, block.len) }.is_ok()
+            && stream.wait().is_ok();
         if wiped {
             let mut idle = self.memory.idle();
             idle.device.entry(block.len).or_default().push(block);
-            idle.lanes.push(lane);
+            idle.streams.push(stream);
         }
     }
 }
 
-/// Memory of the host that the GPU copies from and to. Wiped when dropped.
+/// Memory of the host that the GPU copies from and to, and that its kernels write to. Wiped when dropped.
 pub(crate) struct Pinned {
     memory: Arc<Memory>,
     // Taken by drop alone.
@@ -208,9 +192,24 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// The bytes, to be shared; the block goes back to its pool with the last reference.
-    pub(crate) fn share(self) -> Bytes {
-        Bytes::from_owner(self)
+    /// The first `len` bytes, to be shared; the block goes back to its pool with the last reference, all of it wiped.
+    pub(crate) fn share(self, len: usize) -> Bytes {
+        let mut bytes = Bytes::from_owner(self);
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Where a kernel finds it.
+    pub(crate) fn address(&self) -> u64 {
+        self.block.as_ref().expect("the block is there until drop").address
+    }
+
+    /// What a kernel writes to the first [`TOLD_BYTES`] bytes, while nothing else is done with them.
+    pub(crate) fn told(&self) -> &Told {
+        assert!(self.len >= TOLD_BYTES && size_of::<Told>() <= TOLD_BYTES, "room for what a kernel tells");
+        let block = self.block.as_ref().expect("the block is there until drop");
+        // SAFETY: page-locked memory starts with a page, there is room, and any bytes are whole atomics.
+        unsafe { block.start.cast::<Told>().as_ref() }
     }
 
     /// The bytes.
@@ -279,6 +278,8 @@ impl Drop for DeviceBlock {
 struct PinnedBlock {
     device: Arc<Device>,
     start: NonNull<u8>,
+    /// Of the same bytes, for kernels.
+    address: u64,
     len: usize,
 }
 
@@ -290,13 +291,19 @@ unsafe impl Sync for PinnedBlock {}
 impl PinnedBlock {
     fn new(device: &Arc<Device>, len: usize) -> Result<Self, BackendError> {
         device.bind()?;
-        const WHAT: &str = "memory of the host that the GPU can copy";
-        // SAFETY: the flags ask for plain page-locked memory.
-        let start = unsafe { result::malloc_host(len, 0) }.map_err(failed(WHAT))?;
+        const WHAT: &str = "memory of the host that the GPU can use";
+        const FLAGS: u32 = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+        // SAFETY: the flags ask for plain page-locked memory, for every context and for kernels.
+        let start = unsafe { result::malloc_host(len, FLAGS) }.map_err(failed(WHAT))?;
         let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| BackendError::OutOfMemory(WHAT.into()))?;
         // SAFETY: the driver gave this many bytes.
         unsafe { start.as_ptr().write_bytes(0, len) };
-        Ok(Self { device: device.clone(), start, len })
+        let mut block = Self { device: device.clone(), start, address: 0, len };
+        // SAFETY: writes one address; the memory was asked for with the flag that this call wants.
+        unsafe { sys::cuMemHostGetDevicePointer_v2(&raw mut block.address, start.as_ptr().cast(), 0) }
+            .result()
+            .map_err(failed(WHAT))?;
+        Ok(block)
     }
 }
 

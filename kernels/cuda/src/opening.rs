@@ -1,5 +1,9 @@
 //! The last exchange opened. It is one addition for each element of two messages that are both in the host's memory: a
 //! processor does it while it takes them out, which is less work than copying them to where the GPU could.
+//!
+//! What takes time is memory: the messages were just written by the GPU and by another processor, and the sums' place was last
+//! used when the input was taken. So, where the processor can, the sums go past its caches: else it would fetch their
+//! lines first, which takes a third of the time.
 
 use suf_gate::ring::WIRE;
 
@@ -15,6 +19,16 @@ type Window = [u8; GROUP * PACKED + 2];
 /// Adds the packed messages `mine` and `theirs`, of as many elements as `sums` has places.
 pub(crate) fn open(mine: &[u8], theirs: &[u8], sums: &mut [u64]) {
     assert!(mine.len() == PACKED * sums.len() && theirs.len() == mine.len(), "whole messages");
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { avx2::open(mine, theirs, sums) };
+    }
+    portable(mine, theirs, sums);
+}
+
+/// The same on any processor.
+fn portable(mine: &[u8], theirs: &[u8], sums: &mut [u64]) {
     // At least one element follows the last whole group.
     let whole = sums.len().saturating_sub(1) / GROUP;
     let (groups, tail) = sums.split_at_mut(whole * GROUP);
@@ -50,6 +64,55 @@ pub(crate) fn element(packed: [u8; PACKED]) -> u64 {
     u64::from_le_bytes(word)
 }
 
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        __m256i, _mm_sfence, _mm256_add_epi64, _mm256_and_si256, _mm256_loadu2_m128i, _mm256_set1_epi64x,
+        _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_stream_si256,
+    };
+
+    use super::{PACKED, WIRE, portable};
+
+    /// Elements of a vector.
+    const LANES: usize = 4;
+
+    /// As [`portable`], past the caches.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn open(mine: &[u8], theirs: &[u8], sums: &mut [u64]) {
+        // SAFETY: any bits are four words, and four words a vector.
+        let (head, vectors, tail) = unsafe { sums.align_to_mut::<__m256i>() };
+        let (mine_head, mine) = mine.split_at(PACKED * head.len());
+        let (theirs_head, theirs) = theirs.split_at(PACKED * head.len());
+        let (mine, mine_tail) = mine.split_at(PACKED * LANES * vectors.len());
+        let (theirs, theirs_tail) = theirs.split_at(PACKED * LANES * vectors.len());
+        portable(mine_head, theirs_head, head);
+        portable(mine_tail, theirs_tail, tail);
+
+        let mask = _mm256_set1_epi64x(WIRE.mask().cast_signed());
+        let (mine, theirs) = (mine.as_chunks().0, theirs.as_chunks().0);
+        for ((sums, mine), theirs) in vectors.iter_mut().zip(mine).zip(theirs) {
+            let sum = _mm256_and_si256(_mm256_add_epi64(elements(mine), elements(theirs)), mask);
+            // SAFETY: the place is a vector's.
+            unsafe { _mm256_stream_si256(sums, sum) };
+        }
+        // Whoever takes the sums over next, on whichever processor, finds them.
+        _mm_sfence();
+    }
+
+    /// A vector's elements.
+    #[target_feature(enable = "avx2")]
+    fn elements(packed: &[u8; PACKED * LANES]) -> __m256i {
+        // The halves start with bytes 0 and 8, and the second one's elements with byte 12.
+        let places = _mm256_setr_epi8(
+            0, 1, 2, 3, 4, 5, -1, -1, 6, 7, 8, 9, 10, 11, -1, -1, //
+            4, 5, 6, 7, 8, 9, -1, -1, 10, 11, 12, 13, 14, 15, -1, -1,
+        );
+        // SAFETY: bytes 0 to 15 and 8 to 23 of 24.
+        let halves = unsafe { _mm256_loadu2_m128i(packed[8..].as_ptr().cast(), packed.as_ptr().cast()) };
+        _mm256_shuffle_epi8(halves, places)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,10 +124,20 @@ mod tests {
             let pack = |salt| -> Vec<u8> {
                 (0..elems).flat_map(|i| value(i, salt).to_le_bytes()[..PACKED].to_vec()).collect()
             };
-            let mut sums = vec![u64::MAX; elems as usize];
-            open(&pack(1), &pack(1000), &mut sums);
-            let expected = (0..elems).map(|i| WIRE.add(value(i, 1), value(i, 1000)));
-            assert!(expected.eq(sums), "{elems} elements");
+            let (mine, theirs) = (pack(1), pack(1000));
+            let expected: Vec<_> = (0..elems).map(|i| WIRE.add(value(i, 1), value(i, 1000))).collect();
+            // Four words in a row start with every place of a vector.
+            let mut sums = vec![u64::MAX; elems as usize + 4];
+            for (first, add) in
+                (0..4).flat_map(|first| [(first, open as fn(&[u8], &[u8], &mut [u64])), (first, portable)])
+            {
+                let (before, rest) = sums.split_at_mut(first);
+                let (sums, after) = rest.split_at_mut(elems as usize);
+                add(&mine, &theirs, sums);
+                assert_eq!(sums, expected, "{elems} elements from place {first}");
+                assert!(before.iter().chain(&*after).all(|word| *word == u64::MAX), "{elems} elements");
+                sums.fill(u64::MAX);
+            }
         }
     }
 }

@@ -25,7 +25,11 @@ const STREAMS: &str = include_str!("../cu/host/streams.cpp");
 fn program(gate: &Gate) -> Option<String> {
     let plan = Plan::of(gate).ok()?;
     let names: Vec<_> = plan.deal.iter().chain(&plan.steps).map(|task| task.name).collect();
-    let list = format!("static void (*const KERNELS[])(const Job) = {{{}}};", names.join(", "));
+    let list = format!(
+        "#define DEALING {}\nstatic void (*const KERNELS[])(const Job) = {{{}}};",
+        plan.deal.len(),
+        names.join(", ")
+    );
     Some([DEVICE, plan.source.text(), &list, GATE].join("\n"))
 }
 

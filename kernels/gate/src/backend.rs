@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use crate::{Gate, KeyBytes, Party, SecretBytes, Seed};
+use crate::{Gate, KeyBytes, Party, SecretBytes, Seed, secret::SecretMemory};
 
 /// A kind of device that makes and evaluates keys.
 pub trait Backend: Send + Sync {
@@ -28,6 +28,12 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When the device fails or is out of memory.
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError>;
+
+    /// Memory for a message of the peer's of `bytes` bytes, from which the device takes it without a copy of the host's. None:
+    /// any memory will do.
+    fn message_room(&self, _bytes: usize) -> Option<Box<dyn SecretMemory>> {
+        None
+    }
 }
 
 /// A chunk's key on its device, waiting for the input.

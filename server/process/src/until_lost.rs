@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use suf_gate::{
     Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, KeyBytes, SecretBytes, Span,
-    StagedKey, layout::FieldId,
+    StagedKey, layout::FieldId, secret::SecretMemory,
 };
 
 /// Computes with one backend until that says [`BackendError::Lost`], then with the other, until the process ends. What was at
@@ -58,6 +58,10 @@ impl Backend for UntilLost {
         }
         let work = self.watch.see(self.first.stage(job, key))?;
         Ok(Box::new(Watched { work, watch: self.watch.clone() }))
+    }
+
+    fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
+        if self.watch.is_lost() { self.second.message_room(bytes) } else { self.first.message_room(bytes) }
     }
 }
 

@@ -1,6 +1,7 @@
 // What CUDA C++ has and C++ has not, for one block of threads of the host: so that kernels run under a host's checkers, which
 // tell two threads' accesses apart by the barriers between them, as NVIDIA's racecheck does.
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -60,6 +61,15 @@ static inline unsigned __shfl_xor_sync(unsigned, unsigned value, int apart) {
 }
 
 static inline void atomicOr(unsigned* at, unsigned bits) { __atomic_fetch_or(at, bits, __ATOMIC_RELAXED); }
+static inline unsigned atomicInc(unsigned* at, unsigned most) {
+    unsigned old = __atomic_load_n(at, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(at, &old, old >= most ? 0 : old + 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    return old;
+}
+// Whoever reads what the one block wrote has joined its threads.
+static inline void __threadfence_system() {}
+#define READ_CLOCK(ns) (ns = (unsigned long long)std::chrono::steady_clock::now().time_since_epoch().count())
+
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 static inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 static inline int __clzll(unsigned long long word) { return word ? __builtin_clzll(word) : 64; }

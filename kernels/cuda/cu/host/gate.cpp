@@ -1,5 +1,7 @@
 // Runs each of a gate's kernels once, on two warps, the second of them not full. Keys and messages are noise: which places the
-// threads touch does not depend on their being right. Stands after device.h, a gate's source and its list of KERNELS.
+// threads touch does not depend on their being right. What a kernel writes of its message must be the same on the GPU and on the
+// host, and the host must be told. Stands after device.h, a gate's source and its list of KERNELS, of which the first DEALING
+// are no exchange's.
 
 // Bytes of each field, message and state: more than those of 64 elements of any gate.
 #define ROOM (256 << 10)
@@ -27,8 +29,27 @@ int main() {
     for (u8*& field : job.dealer) field = bytes();
     job.input = room();
     for (u64*& state : job.state) state = room();
-    for (u8*& segment : job.out) segment = bytes();
+    for (u32 i = 0; i < SEGMENTS; i++) {
+        job.out[i] = bytes(), job.sent[i] = bytes();
+        memcpy(job.sent[i], job.out[i], ROOM);
+    }
+    // Which segments have one bit depends on the kernel: all of them are written as if they had.
+    job.bits = ~0u;
     for (const u8*& segment : job.mine) segment = bytes();
     for (const u8*& segment : job.theirs) segment = bytes();
-    for (auto kernel : KERNELS) launch(2 * WARP, [&] { kernel(job); });
+    u32 ended = 0, ran = 0;
+    Told told = {};
+    job.ended = &ended, job.told = &told;
+    for (auto kernel : KERNELS) {
+        bool exchange = ran++ >= DEALING;
+        if (exchange) job.exchange++;
+        launch(2 * WARP, [&] { kernel(job); });
+        if (!exchange) continue;
+        bool same = ended == 0 && told.exchanges == job.exchange + 1 && told.start_ns <= told.end_ns;
+        for (u32 i = 0; i < SEGMENTS; i++) same &= memcmp(job.out[i], job.sent[i], ROOM) == 0;
+        if (!same) {
+            fprintf(stderr, "the host does not have the message of exchange %u\n", job.exchange);
+            return 1;
+        }
+    }
 }

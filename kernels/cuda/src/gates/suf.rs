@@ -303,7 +303,7 @@ fn helper_rows(spec: &CompiledSpec) -> String {
         line(
             &mut code,
             format_args!(
-                "    put_message_bit(job, job.out[{helper}], e, key_bit(job, job.key[0][{field}], {row}, e.index));"
+                "    put_message_bit({helper}, e, key_bit(job, job.key[0][{field}], {row}, e.index));"
             ),
         );
     }
