@@ -34,6 +34,12 @@ pub trait Backend: Send + Sync {
     fn message_room(&self, _bytes: usize) -> Option<Box<dyn SecretMemory>> {
         None
     }
+
+    /// Whether an exchange of a chunk takes the calling thread microseconds: then the thread that has the peer's message goes on
+    /// with it, which costs less than waking another.
+    fn is_prompt(&self) -> bool {
+        false
+    }
 }
 
 /// A chunk's key on its device, waiting for the input.

@@ -11,11 +11,11 @@ use std::{
 };
 
 use suf_control::v1;
-use suf_gate::KeyBytes;
+use suf_gate::{Backend, KeyBytes};
 use suf_link::{Channel, Connection, LaneThread, Traffic};
 use suf_party::{Action, Done, Event, Failure, Measured, Phase, Plan, Run, Summary, Work};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{Causal, Fault, PeerMessage};
+use suf_wire::{Causal, DataFrame, Fault, PeerMessage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Send(PeerMessage, Causal),
+    Compute(Work),
     Measure,
     Close,
 }
@@ -207,7 +208,7 @@ impl ActiveRun {
             Action::LoadKey(chunk) => return self.load_key(inner, chunk),
             Action::Align => self.align(),
             Action::Compute(work) => {
-                inner.seeds_passed |= !work.is_evaluation();
+                inner.seeds_passed |= work.exchange_of().is_none();
                 self.compute(work);
             }
             Action::Output { chunk, shares } => inner.output[chunk as usize] = shares,
@@ -218,13 +219,15 @@ impl ActiveRun {
     }
 
     fn send(&self, message: PeerMessage, after: Causal) {
-        let further = self.further.get().map_or(&[][..], |further| further);
-        let outbox = match message.lane(further.len() + 1) {
-            0 => &self.outbox,
-            lane => &further[lane - 1],
-        };
+        let lane = message.lane(1 + self.further.get().map_or(0, |further| further.len()));
         // The receiver is gone when the stream is; the run hears of that as an event of its own.
-        let _ = outbox.send(Outgoing::Send(message, after));
+        let _ = self.outbox(lane).send(Outgoing::Send(message, after));
+    }
+
+    /// The queue of lane `lane`; the first is there from the start.
+    fn outbox(&self, lane: usize) -> &mpsc::UnboundedSender<Outgoing> {
+        let further = self.further.get().map_or(&[][..], |further| further);
+        lane.checked_sub(1).map_or(&self.outbox, |lane| &further[lane])
     }
 
     fn queue_everywhere(&self, outgoing: impl Fn() -> Outgoing) {
@@ -258,22 +261,34 @@ impl ActiveRun {
         None
     }
 
+    /// Has `work` done by a thread that computes, or, where that is a matter of microseconds, by the one that moves the chunk's
+    /// messages.
     fn compute(self: &Arc<Self>, work: Work) {
+        let further = self.further.get().map_or(&[][..], |further| further);
+        let chunk = work.exchange_of().filter(|_| !further.is_empty() && self.host.backend().is_prompt());
+        if let Some(chunk) = chunk {
+            // The receiver is gone when the stream is; the run hears of that as an event of its own.
+            let _ = self.outbox(DataFrame::lane(chunk, further.len() + 1)).send(Outgoing::Compute(work));
+            return;
+        }
         let this = Arc::clone(self);
-        let counted = work.is_evaluation();
-        self.host.workers().submit(move |backend| {
-            if counted {
-                this.lock().timing.compute(true);
-            }
-            let mut done = workers::carry_out(work, backend);
-            if counted {
-                let spans = done.as_mut().map_or_else(|_| Vec::new(), Done::take_spans);
-                let mut inner = this.lock();
-                inner.timing.compute(false);
-                inner.timing.device(&spans);
-            }
-            this.feed(done.map_or_else(Event::Failed, Event::Done));
-        });
+        self.host.workers().submit(move |backend| this.carry_work_out(work, backend));
+    }
+
+    /// Does `work` on the calling thread, and tells the run.
+    pub(crate) fn carry_work_out(self: &Arc<Self>, work: Work, backend: &dyn Backend) {
+        let counted = work.exchange_of().is_some();
+        if counted {
+            self.lock().timing.compute(true);
+        }
+        let mut done = workers::carry_out(work, backend);
+        if counted {
+            let spans = done.as_mut().map_or_else(|_| Vec::new(), Done::take_spans);
+            let mut inner = self.lock();
+            inner.timing.compute(false);
+            inner.timing.device(&spans);
+        }
+        self.feed(done.map_or_else(Event::Failed, Event::Done));
     }
 
     /// Lets half a round trip pass: the peer begins when it hears that this party is ready, which is on its way now.
@@ -304,8 +319,10 @@ impl ActiveRun {
             // The state of a run that is over comes with its result.
             Phase::Ended => return,
         };
+        if let (Phase::AwaitingPeer, Some(connection)) = (phase, self.connection.get()) {
+            connection.threads().iter().for_each(LaneThread::expect_exchanges);
+        }
         if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
-            connection.threads().iter().for_each(LaneThread::stay_awake);
             // The peer is ready, hence has the opening of x_hat, and no exchange has been sent.
             let Traffic { bytes_sent, datagrams_sent, .. } = connection.udp_stats();
             inner.traffic_before = Traffic { bytes_sent, datagrams_sent, ..inner.traffic_before };

@@ -142,6 +142,10 @@ impl Host {
         &self.parts.store
     }
 
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.parts.backend
+    }
+
     pub(crate) fn workers(&self) -> &Workers {
         &self.parts.workers
     }

@@ -3,11 +3,12 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
+use suf_gate::secret::SecretMemory;
 use suf_link::{Channel, LaneThread, Meter, Receiver, Room, Sender};
 use suf_party::{Event, Failure};
 use suf_wire::{DataFrame, DataHead, Fault, PeerMessage};
@@ -70,6 +71,11 @@ impl Lane {
                     sender.send_frame(frame, after).await
                 }
                 Outgoing::Send(message, _) => sender.send(&message).await,
+                Outgoing::Compute(work) => {
+                    self.run.carry_work_out(work, self.run.host().backend());
+                    self.thread.stay_awake();
+                    Ok(())
+                }
                 Outgoing::Measure => {
                     if self.shared.to_measure.fetch_sub(1, Ordering::AcqRel) == 1 {
                         self.run.measured(&self.shared).await;
@@ -87,12 +93,19 @@ impl Lane {
     }
 
     async fn read(&self, mut receiver: Receiver<PeerMessage>) {
+        // Of the frame that is being received.
+        let step = AtomicU8::new(DataFrame::OPEN);
         loop {
             let expected = |head: &DataHead| {
+                step.store(head.step, Ordering::Relaxed);
                 let mine = DataFrame::lane(head.chunk, self.lanes) == self.number;
                 mine.then(|| self.run.expected_frame(head.step, head.chunk)).flatten()
             };
-            let received = receiver.recv_into(expected, |bytes| self.room(bytes)).await;
+            let lend = |bytes| {
+                let exchange = step.load(Ordering::Relaxed) != DataFrame::OPEN;
+                exchange.then(|| self.room(bytes)).flatten()
+            };
+            let received = receiver.recv_into(expected, lend).await;
             match received {
                 Ok(PeerMessage::Frame(frame)) => {
                     self.thread.stay_awake();
@@ -124,8 +137,22 @@ impl Lane {
         self.shared.transcript.absorb(self.run.plan().me.other(), frame);
     }
 
-    /// Memory from which the backend takes a message without copying it.
-    fn room(&self, _bytes: usize) -> Option<Box<dyn Room>> {
-        None
+    /// Memory from which the backend takes an exchange's message without copying it.
+    fn room(&self, bytes: usize) -> Option<Box<dyn Room>> {
+        Some(Box::new(BackendRoom(self.run.host().backend().message_room(bytes)?)))
+    }
+}
+
+struct BackendRoom(Box<dyn SecretMemory>);
+
+impl AsRef<[u8]> for BackendRoom {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl AsMut<[u8]> for BackendRoom {
+    fn as_mut(&mut self) -> &mut [u8] {
+        (*self.0).as_mut()
     }
 }

@@ -50,11 +50,16 @@ struct Queue {
 }
 
 impl Workers {
-    /// Starts `threads` threads.
+    /// Starts `threads` threads. They carry `exchanges` out, between which is little time, or only what comes before and after.
     ///
     /// # Errors
     /// When the system gives no more threads.
-    pub(crate) fn start(backend: &Arc<dyn Backend>, threads: usize) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        backend: &Arc<dyn Backend>,
+        threads: usize,
+        exchanges: bool,
+    ) -> std::io::Result<Self> {
+        let look = exchanges && threads >= MANY;
         let workers = Self { shared: Arc::default() };
         for index in 0..threads {
             let (backend, shared) = (Arc::clone(backend), Arc::clone(&workers.shared));
@@ -62,7 +67,7 @@ impl Workers {
                 while let Some(job) = shared.next() {
                     job(&*backend);
                     scrub_stack();
-                    if threads >= MANY {
+                    if look {
                         shared.look();
                     }
                 }
@@ -144,7 +149,7 @@ mod tests {
     fn every_job_is_done() {
         for threads in [1, MANY] {
             let backend = BackendChoice::Cpu.backend(0).expect("a CPU");
-            let workers = Workers::start(&backend, threads).expect("threads");
+            let workers = Workers::start(&backend, threads, true).expect("threads");
             let (done, results) = mpsc::channel();
             let submit = |number: usize| {
                 let done = done.clone();
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn the_queue_runs_out_after_the_pool_is_dropped() {
         let backend = BackendChoice::Cpu.backend(0).expect("a CPU");
-        let workers = Workers::start(&backend, 1).expect("threads");
+        let workers = Workers::start(&backend, 1, false).expect("threads");
         let (done, results) = mpsc::channel();
         (0..10).for_each(|number| {
             let done = done.clone();

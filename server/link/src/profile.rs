@@ -129,11 +129,11 @@ impl LinkProfile {
         Ok(profile)
     }
 
-    /// The profile with no more lanes than this host can serve: one for each four processors. A lane keeps a processor busy at
+    /// The profile with no more lanes than this host can serve: three for each eight processors. A lane keeps a processor busy at
     /// each end, which may be one host, and the gates' computing needs some as well; lanes that take turns only cost.
     fn on_this_host(self) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let affordable = u8::try_from(processors / PROCESSORS_PER_LANE).unwrap_or(u8::MAX);
+        let affordable = u8::try_from(3 * processors / 8).unwrap_or(u8::MAX);
         Self { lanes: affordable.clamp(1, self.lanes), ..self }
     }
 
@@ -205,8 +205,6 @@ const LEAST_LANE_WINDOW_BYTES: u64 = 1 << 20;
 const LEAST_INITIAL_RTT: Duration = Duration::from_millis(10);
 /// Datagram buffers of the sockets: what 8 Gbit/s brings in 8 ms, the time for which a busy thread may not read.
 pub(crate) const UDP_BUFFER_BYTES: usize = 8 << 20;
-/// See [`LinkProfile::on_this_host`].
-const PROCESSORS_PER_LANE: usize = 4;
 /// Silence after which the other side is taken for dead. Long enough for a host that swaps or is short of CPU.
 const IDLE: Duration = Duration::from_secs(6);
 /// Silence after which we ask whether the other side is there: several tries fit in [`IDLE`].
@@ -311,7 +309,7 @@ impl Settings {
                 "lanes",
                 self.lanes.to_string(),
                 "QUIC connections that share the work of one of ours, each a core's at a time; the windows are those of \
-                 one. A built-in profile has one for each four processors of the host at most, a file's are taken as they stand",
+                 one. A built-in profile has three for each eight processors of the host at most, a file's are taken as they stand",
             ),
         ]
     }

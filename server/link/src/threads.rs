@@ -14,7 +14,10 @@ use tokio::task::JoinHandle;
 
 /// How long a thread looks for more after it has moved a message. Between two exchanges there is about that much time, and
 /// waking a thread that sleeps takes a good part of it.
-const LOOKS: Duration = Duration::from_micros(300);
+const AFTER_MESSAGE: Duration = Duration::from_micros(300);
+
+/// How long it looks when the first exchange is near: the parties become ready within about that much time of each other.
+const BEFORE_FIRST: Duration = Duration::from_millis(3);
 
 /// Where the work of a lane is done. Clones are the same thread; one that was started for a lane ends with the last of them.
 #[derive(Debug, Clone)]
@@ -66,8 +69,17 @@ impl LaneThread {
     /// Keeps the thread from sleeping for a while: a message was moved, and the next is near. Only a thread that is a lane's
     /// alone does so; there are such threads where there are processors for them.
     pub fn stay_awake(&self) {
+        self.look_for(AFTER_MESSAGE);
+    }
+
+    /// The same for as long as it may take until the exchanges begin.
+    pub fn expect_exchanges(&self) {
+        self.look_for(BEFORE_FIRST);
+    }
+
+    fn look_for(&self, time: Duration) {
         let Some(own) = &self.own else { return };
-        own.looks_until_us.store(own.us() + LOOKS.as_micros() as u64, Ordering::Relaxed);
+        own.looks_until_us.store(own.us() + time.as_micros() as u64, Ordering::Relaxed);
         if !own.looking.swap(true, Ordering::AcqRel) {
             let own = Arc::clone(own);
             self.runtime.spawn(async move {

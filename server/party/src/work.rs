@@ -183,10 +183,13 @@ impl Work {
         })
     }
 
-    /// Whether this work belongs to the gate's exchanges, hence to `comp_ms`.
+    /// The chunk of which this is one of the gate's exchanges, which `comp_ms` counts; none for other work.
     #[must_use]
-    pub fn is_evaluation(&self) -> bool {
-        matches!(self, Self::Step { .. } | Self::Finish { .. })
+    pub fn exchange_of(&self) -> Option<u32> {
+        match self {
+            Self::Step { chunk, .. } | Self::Finish { chunk, .. } => Some(*chunk),
+            _ => None,
+        }
     }
 
     /// Its name, for logs.

@@ -63,6 +63,10 @@ impl Backend for UntilLost {
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
         if self.watch.is_lost() { self.second.message_room(bytes) } else { self.first.message_room(bytes) }
     }
+
+    fn is_prompt(&self) -> bool {
+        if self.watch.is_lost() { self.second.is_prompt() } else { self.first.is_prompt() }
+    }
 }
 
 impl Watch {
