@@ -19,10 +19,10 @@ use crate::{
     eval::Staged,
     gates::{Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
+    image::Maker,
     layout::{self, Job, Layout, MAX_STREAMS, Run, STREAM_BYTES, Stream, TABLE_BYTES},
     management::Management,
     memory::{Memory, Slot},
-    nvrtc::Compiler,
     opening::{self, PACKED},
 };
 
@@ -38,7 +38,7 @@ pub struct CudaBackend {
 pub(crate) struct Shared {
     pub(crate) device: Arc<Device>,
     pub(crate) memory: Arc<Memory>,
-    compiler: Compiler,
+    maker: Maker,
     /// Keeps the code of the kernel below, which is started from every thread.
     _base: Module,
     streams: Kernel,
@@ -61,14 +61,27 @@ impl CudaBackend {
     /// Opens GPU number `device`, counted from 0.
     ///
     /// # Errors
-    /// When there is no driver, it is too old, there is no such GPU, or the kernels' compiler is missing.
+    /// When there is no driver, it is too old, there is no such GPU, or it takes neither what the kernels' compiler makes
+    /// nor, where that is missing, the embedded PTX.
     pub fn new(device: usize) -> Result<Self, BackendError> {
-        let device = Arc::new(Device::open(device)?);
-        let compiler = Compiler::find()?;
-        let base = device.load(&compiler.cached(base_source().text(), device.sm)?)?;
+        let device = Device::open(device)?;
+        Self::open(device, Maker::find())
+    }
+
+    /// The same as where the kernels' compiler is missing, for tests.
+    ///
+    /// # Errors
+    /// As [`CudaBackend::new`].
+    pub fn from_ptx(device: usize) -> Result<Self, BackendError> {
+        Self::open(Device::open(device)?, Maker::Embedded)
+    }
+
+    fn open(device: Device, maker: Maker) -> Result<Self, BackendError> {
+        let device = Arc::new(device);
+        let base = device.load(&maker.image(base_source().text(), device.sm)?)?;
         let streams = base.kernel("streams")?;
         let memory = Arc::new(Memory::new(device.clone()));
-        let shared = Shared { device, memory, compiler, _base: base, streams, gates: Mutex::default() };
+        let shared = Shared { device, memory, maker, _base: base, streams, gates: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -88,7 +101,7 @@ impl CudaBackend {
 
 impl fmt::Debug for CudaBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CudaBackend({})", self.shared.device.description())
+        write!(f, "CudaBackend({})", self.shared.description())
     }
 }
 
@@ -103,7 +116,7 @@ impl Backend for CudaBackend {
     fn info(&self) -> BackendInfo {
         let Device { management, .. } = &*self.shared.device;
         let clocks = management.as_ref().and_then(Management::clocks);
-        BackendInfo { name: "cuda", device: self.shared.device.description(), clocks }
+        BackendInfo { name: "cuda", device: self.shared.description(), clocks }
     }
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
@@ -144,6 +157,15 @@ impl Backend for CudaBackend {
 }
 
 impl Shared {
+    /// Model and driver, and whose kernels they are where the compiler's are not, for records.
+    fn description(&self) -> String {
+        let device = self.device.description();
+        match self.maker {
+            Maker::Nvrtc(_) => device,
+            Maker::Embedded => format!("{device}, embedded PTX"),
+        }
+    }
+
     /// The kernels of `gate`, compiled and loaded when it is first seen.
     pub(crate) fn kernels(&self, gate: &Gate) -> Result<Arc<Kernels>, BackendError> {
         // A map of finished entries stays whole whatever a panicking thread was doing.
@@ -159,7 +181,7 @@ impl Shared {
             return Ok(kernels.clone());
         }
         let plan = Plan::of(gate)?;
-        let module = self.device.load(&self.compiler.cached(plan.source.text(), self.device.sm)?)?;
+        let module = self.device.load(&self.maker.image(plan.source.text(), self.device.sm)?)?;
         let load = |tasks: &[Task]| {
             tasks
                 .iter()

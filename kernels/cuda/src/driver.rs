@@ -13,7 +13,7 @@ use cudarc::driver::{
 };
 use suf_gate::BackendError;
 
-use crate::management::Management;
+use crate::{image::Image, management::Management};
 
 /// Room for a PCI bus address, such as `0000:3B:00.0`.
 const BUS_BYTES: usize = 32;
@@ -147,12 +147,15 @@ impl Device {
         Ok(Stream { raw, _context: self.context.clone() })
     }
 
-    /// Loads a cubin.
-    pub(crate) fn load(&self, cubin: &[u8]) -> Result<Module, BackendError> {
+    /// Loads kernels; PTX is compiled by the driver, which keeps what it made in a cache of its own.
+    pub(crate) fn load(&self, image: &Image) -> Result<Module, BackendError> {
         self.bind()?;
-        // SAFETY: the image is a whole cubin, as NVRTC made it for this GPU, and outlives the call.
-        let raw =
-            unsafe { result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
+        let start: *const c_void = match image {
+            Image::Cubin(code) => code.as_ptr().cast(),
+            Image::Ptx(text) => text.as_ptr().cast(),
+        };
+        // SAFETY: the image is a whole cubin, as NVRTC made it for this GPU, or PTX up to a zero byte, and outlives the call.
+        let raw = unsafe { result::module::load_data(start) }.map_err(failed("loading kernels"))?;
         Ok(Module { raw })
     }
 }

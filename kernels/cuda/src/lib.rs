@@ -1,8 +1,8 @@
 //! The GPU backend: keys are made and evaluated by CUDA kernels, bit for bit as the CPU does it.
 //!
-//! Nothing of CUDA is needed to build this crate. The driver and NVRTC are found at run time; without them
+//! Nothing of CUDA is needed to build this crate. The driver and NVRTC are found at run time; without a driver
 //! [`CudaBackend::new`] is a typed error. Kernels are compiled for the very GPU, for each gate with its numbers as
-//! constants ([`nvrtc`]), and kept in a cache on disk.
+//! constants ([`nvrtc`]), and kept in a cache on disk. Without NVRTC the built-in gates run from PTX made ahead ([`ptx`]).
 //!
 //! A chunk's streams (AES-128 in counter mode) are expanded by one kernel into the places where its fields stand; the
 //! gate's kernels, with a thread for each element, work on those. No table index and no branch depends on a secret: the
@@ -16,12 +16,14 @@ mod driver;
 mod eval;
 mod gates;
 mod header;
+mod image;
 mod layout;
 mod management;
 pub mod measure;
 mod memory;
 pub mod nvrtc;
 mod opening;
+pub mod ptx;
 mod told;
 
 #[cfg(test)]

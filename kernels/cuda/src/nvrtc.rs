@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    ffi::CString,
+    ffi::{CString, c_char},
     fs, io,
     path::{Path, PathBuf},
     process,
@@ -16,6 +16,9 @@ use suf_gate::BackendError;
 
 /// Directory of a libnvrtc that the loader does not find by itself, such as that of the PyPI wheel `nvidia-cuda-nvrtc`.
 pub const NVRTC_DIR: &str = "SUF_NVRTC_DIR";
+
+/// The language of the kernels.
+const STANDARD: &str = "--std=c++17";
 
 /// The compiler of kernels.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +56,8 @@ impl Compiler {
         // SAFETY: loads a library by name and drops it again.
         if !unsafe { sys::is_culib_present() } {
             return Err(BackendError::Unavailable(format!(
-                "the kernels' compiler is missing (libnvrtc.so.13 or .12); install cuda-nvrtc of CUDA 12.8 or later, or \
-                 `pip install nvidia-cuda-nvrtc` and name the directory of its libraries in {NVRTC_DIR}"
+                "the kernels' compiler is missing (libnvrtc.so.13 or .12); {}",
+                install()
             )));
         }
         let mut version = (0, 0);
@@ -76,18 +79,7 @@ impl Compiler {
     /// # Errors
     /// When the compiler refuses; the message holds its own.
     pub fn compile(&self, source: &str, sm: u32) -> Result<Compiled, BackendError> {
-        let text = CString::new(source).map_err(|_| BackendError::Misuse("a source with a zero byte"))?;
-        let failed = |error: result::NvrtcError| BackendError::Failed(format!("NVRTC: {error}"));
-        let program = Program(result::create_program(&text, Some(c"suf.cu")).map_err(failed)?);
-        // SAFETY: the program was made above and lives until the end of this function.
-        let outcome = unsafe { result::compile_program(program.0, &options(sm)) };
-        // SAFETY: as above.
-        let log = unsafe { result::get_program_log(program.0) }.map_err(failed)?;
-        let log =
-            String::from_utf8_lossy(&log.iter().map(|byte| *byte as u8).collect::<Vec<_>>()).into_owned();
-        if outcome.is_err() {
-            return Err(BackendError::Failed(format!("kernels do not compile for sm_{sm}:\n{log}")));
-        }
+        let (program, log) = Program::compile(source, &options(sm))?;
         let mut len = 0;
         // SAFETY: writes one integer to the address given.
         unsafe { sys::nvrtcGetCUBINSize(program.0, &raw mut len) }.result().map_err(failed)?;
@@ -95,6 +87,18 @@ impl Compiler {
         // SAFETY: the buffer has the length asked for above.
         unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }.result().map_err(failed)?;
         Ok(Compiled { cubin, usage: usage(&log) })
+    }
+
+    /// Compiles `source` to PTX, which a driver compiles for any GPU of compute capability `sm` or later.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn ptx(&self, source: &str, sm: u32) -> Result<String, BackendError> {
+        let (program, _) =
+            Program::compile(source, &[format!("--gpu-architecture=compute_{sm}"), STANDARD.into()])?;
+        // SAFETY: the program is compiled, and lives until the end of this function.
+        let ptx = unsafe { result::get_ptx(program.0) }.map_err(failed)?;
+        Ok(text(&ptx))
     }
 
     /// As [`Compiler::compile`], from the user's cache where it is there.
@@ -128,7 +132,34 @@ impl Compiler {
     }
 }
 
+/// How to come by a compiler.
+pub(crate) fn install() -> String {
+    format!(
+        "install cuda-nvrtc of CUDA 12.8 or later, or `pip install nvidia-cuda-nvrtc` and name the directory of its libraries \
+         in {NVRTC_DIR}"
+    )
+}
+
 struct Program(sys::nvrtcProgram);
+
+impl Program {
+    /// Compiles `source`; the program and what the compiler said.
+    fn compile(source: &str, options: &[String]) -> Result<(Self, String), BackendError> {
+        let source = CString::new(source).map_err(|_| BackendError::Misuse("a source with a zero byte"))?;
+        let program = Self(result::create_program(&source, Some(c"suf.cu")).map_err(failed)?);
+        // SAFETY: the program was made above.
+        let outcome = unsafe { result::compile_program(program.0, options) };
+        // SAFETY: as above.
+        let log = text(&unsafe { result::get_program_log(program.0) }.map_err(failed)?);
+        if outcome.is_err() {
+            return Err(BackendError::Failed(format!(
+                "kernels do not compile with {}:\n{log}",
+                options.join(" ")
+            )));
+        }
+        Ok((program, log))
+    }
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -138,7 +169,17 @@ impl Drop for Program {
 }
 
 fn options(sm: u32) -> [String; 3] {
-    [format!("--gpu-architecture=sm_{sm}"), "--std=c++17".into(), "--ptxas-options=-v".into()]
+    [format!("--gpu-architecture=sm_{sm}"), STANDARD.into(), "--ptxas-options=-v".into()]
+}
+
+fn failed(error: result::NvrtcError) -> BackendError {
+    BackendError::Failed(format!("NVRTC: {error}"))
+}
+
+/// A text of NVRTC's, without the zero byte at its end.
+fn text(bytes: &[c_char]) -> String {
+    let bytes: Vec<_> = bytes.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Loads the libraries of [`NVRTC_DIR`], so that the loader finds them by name from then on.

@@ -2,6 +2,7 @@
 //!
 //! On a machine without a GPU the tests say that they were skipped; with `SUF_REQUIRE_GPU` set they fail instead.
 //! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full chunk takes minutes.
+//! `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
 
 // Shared with the CPU's tests, which use all of it.
 #[allow(dead_code)]
@@ -19,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use suf_cpu::CpuBackend;
-use suf_cuda::CudaBackend;
+use suf_cuda::{CudaBackend, nvrtc::Compiler};
 use suf_gate::{
     Backend, BackendError, DealJob, EvalJob, Gate, Input, Party, Protocol, SecretBytes, Seed, Shape, catalog,
     curve::Curve,
@@ -38,8 +39,18 @@ fn sizes() -> Vec<usize> {
     asked.split(',').map(|size| size.parse().expect("SUF_DUAL_ELEMS holds numbers of elements")).collect()
 }
 
+/// The GPU for built-in gates.
 fn gpu() -> Option<CudaBackend> {
-    match CudaBackend::new(0) {
+    used(if env::var_os("SUF_DUAL_PTX").is_some() { CudaBackend::from_ptx(0) } else { CudaBackend::new(0) })
+}
+
+/// The GPU for any gate, which takes NVRTC.
+fn gpu_for_any_gate() -> Option<CudaBackend> {
+    used(Compiler::find().and_then(|_| CudaBackend::new(0)))
+}
+
+fn used(gpu: Result<CudaBackend, BackendError>) -> Option<CudaBackend> {
+    match gpu {
         Ok(gpu) => Some(gpu),
         Err(reason) if env::var_os("SUF_REQUIRE_GPU").is_some() => panic!("a GPU is required: {reason}"),
         Err(reason) => {
@@ -251,7 +262,7 @@ fn every_dpf_gate_agrees() {
 /// Windows from the narrowest to the widest, entries of either sign, and digits of every width.
 #[test]
 fn unusual_shapes_agree() {
-    let Some(gpu) = gpu() else { return };
+    let Some(gpu) = gpu_for_any_gate() else { return };
     let gelu = GateFile::builtin("gelu").expect("a built-in gate").curve;
     let shapes = [(6, &[6u8, 6] as &[u8]), (7, &[3, 4, 5]), (8, &[5, 3]), (11, &[6]), (12, &[7, 7, 7])];
     let gates = shapes.into_iter().flat_map(|(bits, digits)| {
@@ -269,7 +280,7 @@ fn unusual_shapes_agree() {
 /// Random specifications: helpers of many comparisons, pieces, tables and terms of every kind.
 #[test]
 fn specifications_agree() {
-    let Some(gpu) = gpu() else { return };
+    let Some(gpu) = gpu_for_any_gate() else { return };
     let gates: Vec<_> = (0..16).map(|seed| specs::gate(specs::random(&mut specs::Random(seed)))).collect();
     compile(&gpu, &gates);
     for (gate, seed) in gates.iter().zip(0..) {

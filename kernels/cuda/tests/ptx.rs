@@ -1,0 +1,37 @@
+//! A GPU without NVRTC: what it does not take is an error that says why. What it takes is compared in `tests/dual.rs`.
+
+use std::env;
+
+use suf_cuda::CudaBackend;
+use suf_gate::{Backend, BackendError, DealJob, Gate, Protocol, Seed, Shape, catalog, gatefile::GateFile};
+
+/// GELU with a window of its own.
+fn gate() -> Gate {
+    let file = GateFile::builtin("gelu").expect("a built-in gate");
+    let gate = catalog::gate(&file, Protocol::Dpf, None).expect("in the file");
+    let Shape::Dpf(dpf) = gate.shape() else { panic!("not a dpf gate") };
+    let mut curve = dpf.curve().clone();
+    curve.residual[0] += 1;
+    let shape = suf_gate::dpf::Dpf::new(curve, file.dpf_domain_bits).expect("a shape");
+    Gate::new("gelu", Shape::Dpf(shape)).expect("a gate")
+}
+
+#[test]
+fn a_gate_that_is_not_built_in_needs_the_compiler() {
+    let gpu = match CudaBackend::from_ptx(0) {
+        Ok(gpu) => gpu,
+        Err(reason) if env::var_os("SUF_REQUIRE_GPU").is_some() => panic!("a GPU is required: {reason}"),
+        Err(reason) => return eprintln!("SKIPPED, no GPU was asked: {reason}"),
+    };
+    assert!(gpu.info().device.ends_with("embedded PTX"), "{}", gpu.info().device);
+    let job = DealJob {
+        gate: &gate(),
+        batch: [7; 16],
+        chunk: 0,
+        elems: 9,
+        party_seeds: &[Seed::new([1; 32]), Seed::new([2; 32])],
+        dealer_seed: &Seed::new([3; 32]),
+    };
+    let error = gpu.deal(&job).expect_err("no kernels of it");
+    assert!(matches!(&error, BackendError::Unavailable(text) if text.contains("not built in")), "{error}");
+}
