@@ -150,10 +150,6 @@ impl Backend for CudaBackend {
         let room = self.shared.memory.pinned(bytes).ok()?;
         Some(Box::new(room))
     }
-
-    fn is_prompt(&self) -> bool {
-        true
-    }
 }
 
 impl Shared {

@@ -314,4 +314,8 @@ impl ChunkEval for Eval {
     fn take_spans(&mut self) -> Vec<Span> {
         std::mem::take(&mut self.spans)
     }
+
+    fn is_prompt(&self) -> bool {
+        true
+    }
 }

@@ -34,12 +34,6 @@ pub trait Backend: Send + Sync {
     fn message_room(&self, _bytes: usize) -> Option<Box<dyn SecretMemory>> {
         None
     }
-
-    /// Whether an exchange of a chunk takes the calling thread microseconds: then the thread that has the peer's message goes on
-    /// with it, which costs less than waking another.
-    fn is_prompt(&self) -> bool {
-        false
-    }
 }
 
 /// A chunk's key on its device, waiting for the input.
@@ -70,6 +64,12 @@ pub trait ChunkEval: Send {
     /// kernels'.
     fn take_spans(&mut self) -> Vec<Span> {
         Vec::new()
+    }
+
+    /// Whether an exchange takes the calling thread microseconds: then the thread that has the peer's message goes on with it,
+    /// which costs less than waking another.
+    fn is_prompt(&self) -> bool {
+        false
     }
 }
 

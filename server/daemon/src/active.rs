@@ -265,14 +265,18 @@ impl ActiveRun {
     /// messages.
     fn compute(self: &Arc<Self>, work: Work) {
         let further = self.further.get().map_or(&[][..], |further| further);
-        let chunk = work.exchange_of().filter(|_| !further.is_empty() && self.host.backend().is_prompt());
-        if let Some(chunk) = chunk {
+        // A lane that carries all there is has its hands full.
+        if let Some(chunk) = work.prompt_exchange_of().filter(|_| !further.is_empty()) {
             // The receiver is gone when the stream is; the run hears of that as an event of its own.
             let _ = self.outbox(DataFrame::lane(chunk, further.len() + 1)).send(Outgoing::Compute(work));
             return;
         }
         let this = Arc::clone(self);
-        self.host.workers().submit(move |backend| this.carry_work_out(work, backend));
+        let more = work.exchange_of().is_some();
+        self.host.workers().submit(move |backend| {
+            this.carry_work_out(work, backend);
+            more
+        });
     }
 
     /// Does `work` on the calling thread, and tells the run.

@@ -44,9 +44,7 @@ fn start(args: &Args) -> Start<()> {
         .map_err(|error| format!("state_dir {} cannot be made: {error}", config.state_dir.display()))?;
     let ledger = Ledger::new(RedbLog::open(&config.state_dir)?);
     let store = KeyStore::open(&config.state_dir, config.key_memory_mb << 20)?;
-    // On a prompt backend the threads of several lanes do the exchanges themselves.
-    let exchanges = profile.settings().lanes == 1 || !backend.is_prompt();
-    let workers = Workers::start(&backend, config.thread_count(), exchanges)?;
+    let workers = Workers::start(&backend, config.thread_count())?;
 
     let main_runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     // Moves the messages between the parties, but for those of lanes, which have threads of their own.

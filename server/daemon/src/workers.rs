@@ -16,8 +16,8 @@ use suf_party::{Done, Failure, Work};
 use suf_process::hardening::scrub_stack;
 use suf_wire::Fault;
 
-/// What a worker does, on its own thread.
-type Job = Box<dyn FnOnce(&dyn Backend) + Send>;
+/// What a worker does, on its own thread; whether another job is near.
+type Job = Box<dyn FnOnce(&dyn Backend) -> bool + Send>;
 
 /// A pool of threads over one backend. Dropping it lets the queue run out.
 #[derive(Debug)]
@@ -50,24 +50,19 @@ struct Queue {
 }
 
 impl Workers {
-    /// Starts `threads` threads. They carry `exchanges` out, between which is little time, or only what comes before and after.
+    /// Starts `threads` threads.
     ///
     /// # Errors
     /// When the system gives no more threads.
-    pub(crate) fn start(
-        backend: &Arc<dyn Backend>,
-        threads: usize,
-        exchanges: bool,
-    ) -> std::io::Result<Self> {
-        let look = exchanges && threads >= MANY;
+    pub(crate) fn start(backend: &Arc<dyn Backend>, threads: usize) -> std::io::Result<Self> {
         let workers = Self { shared: Arc::default() };
         for index in 0..threads {
             let (backend, shared) = (Arc::clone(backend), Arc::clone(&workers.shared));
             thread::Builder::new().name(format!("work-{index}")).spawn(move || {
                 while let Some(job) = shared.next() {
-                    job(&*backend);
+                    let more = job(&*backend);
                     scrub_stack();
-                    if look {
+                    if more && threads >= MANY {
                         shared.look();
                     }
                 }
@@ -76,8 +71,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Queues `job`.
-    pub(crate) fn submit(&self, job: impl FnOnce(&dyn Backend) + Send + 'static) {
+    /// Queues `job`, which says whether another is near.
+    pub(crate) fn submit(&self, job: impl FnOnce(&dyn Backend) -> bool + Send + 'static) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(Box::new(job));
         let waiting = queue.jobs.len();
@@ -149,11 +144,14 @@ mod tests {
     fn every_job_is_done() {
         for threads in [1, MANY] {
             let backend = BackendChoice::Cpu.backend(0).expect("a CPU");
-            let workers = Workers::start(&backend, threads, true).expect("threads");
+            let workers = Workers::start(&backend, threads).expect("threads");
             let (done, results) = mpsc::channel();
             let submit = |number: usize| {
                 let done = done.clone();
-                workers.submit(move |_| done.send(number).expect("the test waits"));
+                workers.submit(move |_| {
+                    done.send(number).expect("the test waits");
+                    true
+                });
             };
             for number in 0..100 {
                 submit(number);
@@ -169,11 +167,14 @@ mod tests {
     #[test]
     fn the_queue_runs_out_after_the_pool_is_dropped() {
         let backend = BackendChoice::Cpu.backend(0).expect("a CPU");
-        let workers = Workers::start(&backend, 1, false).expect("threads");
+        let workers = Workers::start(&backend, 1).expect("threads");
         let (done, results) = mpsc::channel();
         (0..10).for_each(|number| {
             let done = done.clone();
-            workers.submit(move |_| done.send(number).expect("the test waits"));
+            workers.submit(move |_| {
+                done.send(number).expect("the test waits");
+                true
+            });
         });
         drop((workers, done));
         assert!(results.iter().eq(0..10));

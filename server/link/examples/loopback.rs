@@ -1,5 +1,6 @@
 //! Loopback figures of a link between two threads, and those of their lanes: bulk in Gbit/s, and round trips of 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element
-//! of a gate's exchanges: then six chunks of 65536 elements are also exchanged as the gate would, with nothing computed.
+//! of a gate's exchanges: then six chunks (`x2`: two) of 65536 elements are also exchanged as the gate would, with nothing
+//! computed.
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
 
@@ -13,10 +14,17 @@ use suf_wire::{BatchId, Causal, DataFrame, DealerMessage, KeyChunk, PeerMessage,
 /// One key chunk of a middling gate: 65536 elements of 64 bytes.
 const CHUNK_BYTES: usize = 4 << 20;
 const CHUNKS: u32 = 128;
-/// A gate over 393216 elements.
+/// A chunk.
 const GATE_ELEMS: usize = 65_536;
-const GATE_CHUNKS: u32 = 6;
 const GATES: usize = 101;
+
+/// What a gate exchanges.
+#[derive(Clone)]
+struct Exchanges {
+    /// Of an element, in each exchange.
+    bits: Vec<usize>,
+    chunks: u32,
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -27,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut rest = arguments.peekable();
     let shaped = rest.next_if_eq("shaped").is_some();
+    let chunks = rest.next_if(|word| word.starts_with('x')).map_or(Ok(6), |word| word[1..].parse())?;
     let exchanges = rest.map(|bits| bits.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let exchanges = Exchanges { bits: exchanges, chunks };
 
     let folder = tempfile::TempDir::new()?;
     Pki::create(folder.path(), &BTreeMap::new())?;
@@ -64,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn measure(connection: &Connection, exchanges: &[usize]) -> Result<(), LinkError> {
+async fn measure(connection: &Connection, exchanges: &Exchanges) -> Result<(), LinkError> {
     let mut echo: Channel<PeerMessage> = connection.open().await?;
     for (name, bytes, rounds) in [("1 KB", 1 << 10, 200), ("1 MB", 1 << 20, 50)] {
         let payload = Bytes::from(vec![0; bytes]);
@@ -95,7 +105,13 @@ async fn measure(connection: &Connection, exchanges: &[usize]) -> Result<(), Lin
 
     let mut times = gates(connection, connection.open_each().await?, exchanges).await?;
     times.sort();
-    println!("exchanges of {exchanges:?} bits: p50 {:?}, least {:?}", times[GATES / 2], times[0]);
+    println!(
+        "{} chunks, exchanges of {:?} bits: p50 {:?}, least {:?}",
+        exchanges.chunks,
+        exchanges.bits,
+        times[GATES / 2],
+        times[0]
+    );
     Ok(())
 }
 
@@ -103,7 +119,7 @@ async fn measure(connection: &Connection, exchanges: &[usize]) -> Result<(), Lin
 async fn gates(
     connection: &Connection,
     channels: Vec<Channel<PeerMessage>>,
-    exchanges: &[usize],
+    exchanges: &Exchanges,
 ) -> Result<Vec<Duration>, LinkError> {
     let mut times = Vec::with_capacity(GATES);
     let lanes = channels.len();
@@ -113,17 +129,17 @@ async fn gates(
         let mut at_work = Vec::with_capacity(lanes);
         for (lane, (channel, thread)) in channels.iter_mut().zip(connection.threads()).enumerate() {
             let mut channel = channel.take().expect("it came back");
-            let (thread, exchanges) = (thread.clone(), exchanges.to_vec());
+            let (thread, Exchanges { bits, chunks }) = (thread.clone(), exchanges.clone());
             at_work.push(thread.clone().spawn(async move {
-                for (step, bits) in (0..).zip(exchanges) {
+                for (step, bits) in (0..).zip(bits) {
                     let bytes = bits * GATE_ELEMS / 8;
                     let payload = Bytes::from(vec![0; bytes]);
-                    for chunk in (lane as u32..GATE_CHUNKS).step_by(lanes) {
+                    for chunk in (lane as u32..chunks).step_by(lanes) {
                         let frame = DataFrame::new(step, chunk, 8 * bytes as u64, payload.clone());
                         thread.stay_awake();
                         channel.sender.send_frame(frame, Causal::START).await?;
                     }
-                    for _ in (lane as u32..GATE_CHUNKS).step_by(lanes) {
+                    for _ in (lane as u32..chunks).step_by(lanes) {
                         channel.receiver.recv(|_| Some(bytes)).await?;
                         thread.stay_awake();
                     }
@@ -144,7 +160,7 @@ async fn gates(
     Ok(times)
 }
 
-async fn answer(listener: &Endpoint, exchanges: &[usize]) -> Result<(), LinkError> {
+async fn answer(listener: &Endpoint, exchanges: &Exchanges) -> Result<(), LinkError> {
     let connection = listener.accept(&[Role::Party0]).await?;
     let mut echo: Channel<PeerMessage> = connection.accept().await?;
     while let Ok(PeerMessage::Frame(frame)) = echo.receiver.recv(|head| Some(head.bits as usize / 8)).await {

@@ -425,6 +425,48 @@ mod tests {
         folder
     }
 
+    /// The system hands each lane's packets to the socket of that lane, at the caller and at the listener.
+    #[tokio::test]
+    async fn each_lane_has_a_socket_of_its_own() {
+        let folder = authority();
+        let lanes = 3;
+        let profile = LinkProfile { lanes, ..LinkProfile::built_in("loopback").expect("a profile") };
+        let identity = |role: Role| Identity::load_from(folder.path(), role.name()).expect("an identity");
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let listener = Endpoint::bind(any, &identity(Role::Party1), &profile, false).expect("binds");
+        if listener.sockets.len() == 1 {
+            return eprintln!("SKIPPED: this system hands out no packets by their content");
+        }
+        let caller = Endpoint::caller(&identity(Role::Party0), &profile, false).expect("binds");
+        let addr = listener.local_addr().expect("bound");
+        let mut open = Vec::new();
+        for connections in 1..=2 {
+            let (calling, called) =
+                tokio::join!(caller.connect(addr, "party1", Role::Party1), listener.accept(&[Role::Party0]));
+            let (calling, called) = (calling.expect("calls"), called.expect("is called"));
+            assert_eq!((calling.lanes(), called.lanes()), (lanes.into(), lanes.into()));
+            for endpoint in [&caller, &listener] {
+                assert!(endpoint.sockets.iter().all(|socket| socket.quic.open_connections() == connections));
+            }
+            open.push((calling, called));
+        }
+    }
+
+    /// Sockets that share a port share it among themselves alone.
+    #[tokio::test]
+    async fn a_port_is_taken_once() {
+        let folder = authority();
+        let identity = Identity::load_from(folder.path(), Role::Party1.name()).expect("an identity");
+        for lanes in [1, 3] {
+            let profile = LinkProfile { lanes, ..LinkProfile::built_in("loopback").expect("a profile") };
+            let any = (Ipv4Addr::LOCALHOST, 0).into();
+            let first = Endpoint::bind(any, &identity, &profile, false).expect("binds");
+            let addr = first.local_addr().expect("bound");
+            let second = Endpoint::bind(addr, &identity, &profile, false);
+            assert!(matches!(second, Err(LinkError::Bind { .. })), "{second:?}");
+        }
+    }
+
     #[tokio::test]
     async fn another_version_is_named_on_both_sides() {
         let folder = authority();

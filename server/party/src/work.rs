@@ -192,6 +192,17 @@ impl Work {
         }
     }
 
+    /// The chunk of which this is an exchange that takes microseconds; none for all else.
+    #[must_use]
+    pub fn prompt_exchange_of(&self) -> Option<u32> {
+        match self {
+            Self::Step { chunk, eval, .. } | Self::Finish { chunk, eval, .. } => {
+                eval.is_prompt().then_some(*chunk)
+            }
+            _ => None,
+        }
+    }
+
     /// Its name, for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {

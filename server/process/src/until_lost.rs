@@ -1,7 +1,7 @@
 //! A device until it is lost, and another one from then on.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -13,7 +13,8 @@ use suf_gate::{
 
 /// Computes with one backend until that says [`BackendError::Lost`], then with the other, until the process ends. What was at
 /// work on the lost device fails, and its runs with it: their keys were there. Backends agree bit for bit, so that a run whose
-/// next chunk or mask is made by the other goes on.
+/// next chunk or mask is made by the other goes on. So does one of a gate that the first does not have
+/// ([`BackendError::Unavailable`]): the other computes it.
 pub(crate) struct UntilLost {
     first: Arc<dyn Backend>,
     second: Arc<dyn Backend>,
@@ -25,17 +26,29 @@ pub(crate) struct UntilLost {
 struct Watch {
     device: Arc<str>,
     lost: Arc<AtomicBool>,
+    /// What was said last of what it does not have.
+    lacking: Arc<Mutex<String>>,
 }
 
 impl UntilLost {
     pub(crate) fn new(first: Arc<dyn Backend>, second: Arc<dyn Backend>) -> Self {
-        let watch = Watch { device: first.info().device.into(), lost: Arc::default() };
+        let (lost, lacking) = Default::default();
+        let watch = Watch { device: first.info().device.into(), lost, lacking };
         Self { first, second, watch }
     }
 
-    /// Does `work` on the device that is used now.
-    fn with<T>(&self, work: impl FnOnce(&dyn Backend) -> Result<T, BackendError>) -> Result<T, BackendError> {
-        if self.watch.is_lost() { work(&*self.second) } else { self.watch.see(work(&*self.first)) }
+    /// Does `work` on the device that is used now, or on the other where this one does not have what is needed.
+    fn with<T>(&self, work: impl Fn(&dyn Backend) -> Result<T, BackendError>) -> Result<T, BackendError> {
+        if self.watch.is_lost() {
+            return work(&*self.second);
+        }
+        match work(&*self.first) {
+            Err(BackendError::Unavailable(reason)) => {
+                self.watch.lacks(&reason);
+                work(&*self.second)
+            }
+            other => self.watch.see(other),
+        }
     }
 }
 
@@ -53,25 +66,28 @@ impl Backend for UntilLost {
     }
 
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
-        if self.watch.is_lost() {
-            return self.second.stage(job, key);
-        }
-        let work = self.watch.see(self.first.stage(job, key))?;
+        // What the second device has cannot be lost, and watching it does no harm.
+        let work = self.with(|backend| backend.stage(job, key.clone()))?;
         Ok(Box::new(Watched { work, watch: self.watch.clone() }))
     }
 
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
         if self.watch.is_lost() { self.second.message_room(bytes) } else { self.first.message_room(bytes) }
     }
-
-    fn is_prompt(&self) -> bool {
-        if self.watch.is_lost() { self.second.is_prompt() } else { self.first.is_prompt() }
-    }
 }
 
 impl Watch {
     fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Says, once for each reason in turn, that the CPU does what the device cannot.
+    fn lacks(&self, reason: &str) {
+        let mut last = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != reason {
+            reason.clone_into(&mut last);
+            tracing::warn!(device = &*self.device, reason, "the CPU computes this");
+        }
     }
 
     /// Passes `result` on, and notes a loss.
@@ -112,12 +128,16 @@ impl ChunkEval for Watched<Box<dyn ChunkEval>> {
     fn take_spans(&mut self) -> Vec<Span> {
         self.work.take_spans()
     }
+
+    fn is_prompt(&self) -> bool {
+        self.work.is_prompt()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use suf_cpu::CpuBackend;
-    use suf_gate::{Party, Protocol, Seed, catalog, gatefile::GateFile, layout::R_IN};
+    use suf_gate::{Gate, Party, Protocol, Seed, catalog, gatefile::GateFile, layout::R_IN};
 
     use super::*;
 
@@ -161,27 +181,38 @@ mod tests {
         }
     }
 
+    const BATCH: [u8; 16] = [4; 16];
+
+    fn gelu() -> (Arc<Gate>, [Seed; 2], Seed) {
+        let file = GateFile::builtin("gelu").expect("built in");
+        let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
+        (Arc::new(gate), [Seed::new([1; 32]), Seed::new([2; 32])], Seed::new([3; 32]))
+    }
+
+    /// Party 1's key of nine elements.
+    fn dealt(
+        backend: &dyn Backend,
+        gate: &Gate,
+        party_seeds: &[Seed; 2],
+        dealer_seed: &Seed,
+    ) -> Result<KeyBytes, BackendError> {
+        let job = DealJob { gate, batch: BATCH, chunk: 0, elems: 9, party_seeds, dealer_seed };
+        let [_, key] = backend.deal(&job)?;
+        Ok(KeyBytes::new(key.expose().to_vec().into()))
+    }
+
+    fn evaluated(gate: &Arc<Gate>, seeds: &[Seed; 2]) -> EvalJob {
+        let (gate, seed) = (Arc::clone(gate), seeds[1].clone());
+        EvalJob { gate, batch: BATCH, chunk: 0, elems: 9, party: Party::P1, seed }
+    }
+
     #[test]
     fn what_is_on_a_lost_device_fails_and_the_rest_is_done_by_the_other() {
-        let file = GateFile::builtin("gelu").expect("built in");
-        let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
-        let (seeds, dealer_seed) = ([Seed::new([1; 32]), Seed::new([2; 32])], Seed::new([3; 32]));
+        let (gate, seeds, dealer_seed) = gelu();
         let lost = Arc::new(AtomicBool::new(false));
         let backend = UntilLost::new(Arc::new(Losable(Arc::clone(&lost))), Arc::new(CpuBackend::new()));
-        let batch = [4; 16];
-        let deal = || {
-            let (party_seeds, dealer_seed) = (&seeds, &dealer_seed);
-            backend.deal(&DealJob { gate: &gate, batch, chunk: 0, elems: 9, party_seeds, dealer_seed })
-        };
-        let job = EvalJob {
-            gate: Arc::clone(&gate),
-            batch,
-            chunk: 0,
-            elems: 9,
-            party: Party::P1,
-            seed: seeds[1].clone(),
-        };
-        let key = || KeyBytes::new(deal().expect("a device")[1].expose().to_vec().into());
+        let job = evaluated(&gate, &seeds);
+        let key = || dealt(&backend, &gate, &seeds, &dealer_seed).expect("a device");
         let staged = backend.stage(&job, key()).expect("a device");
         let mask = backend.wire_mask(&job, R_IN).expect("a device");
         assert_eq!(backend.info().name, "losable");
@@ -194,5 +225,37 @@ mod tests {
         let staged = backend.stage(&job, key()).expect("the other");
         let mut eval = staged.begin(Input::Wire(vec![0; 9])).expect("the other");
         eval.step(0, &[]).expect("the other");
+    }
+
+    /// A device without any gate.
+    struct Lacking;
+
+    impl Backend for Lacking {
+        fn info(&self) -> BackendInfo {
+            BackendInfo { name: "lacking", ..CpuBackend::new().info() }
+        }
+
+        fn deal(&self, _: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
+            Err(BackendError::Unavailable("there are no gates".into()))
+        }
+
+        fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
+            CpuBackend::new().wire_mask(job, field)
+        }
+
+        fn stage(&self, _: &EvalJob, _: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
+            Err(BackendError::Unavailable("there are no gates".into()))
+        }
+    }
+
+    #[test]
+    fn a_gate_that_the_device_lacks_is_done_by_the_other() {
+        let (gate, seeds, dealer_seed) = gelu();
+        let backend = UntilLost::new(Arc::new(Lacking), Arc::new(CpuBackend::new()));
+        let key = dealt(&backend, &gate, &seeds, &dealer_seed).expect("the other deals");
+        let staged = backend.stage(&evaluated(&gate, &seeds), key).expect("the other takes the key");
+        let mut eval = staged.begin(Input::Wire(vec![0; 9])).expect("the other");
+        eval.step(0, &[]).expect("the other");
+        assert_eq!(backend.info().name, "lacking", "it is not lost");
     }
 }

@@ -141,6 +141,47 @@ async fn traffic_is_that_of_all_lanes() {
     assert!(moved.bytes_sent > 30 * STRIPE_BYTES as u64, "{moved:?}");
 }
 
+/// A channel on each lane: one meter for all, and the order of each lane is its own.
+#[tokio::test]
+async fn channels_on_each_lane_are_read_in_any_order() {
+    let pair = pair(&several(), false).await;
+    let mut near = pair.calling.open_each::<PeerMessage>().await.expect("opens");
+    for (lane, channel) in (0..).zip(&mut near) {
+        for bytes in [100_000, 1] {
+            channel.sender.send_frame(frame(lane, bytes), Causal::START).await.expect("sends");
+        }
+    }
+    let mut far = pair.called.accept_each::<PeerMessage>().await.expect("accepts");
+    assert_eq!((near.len(), far.len()), (3, 3));
+    for (lane, channel) in (0..).zip(&mut far).rev() {
+        for bytes in [100_000, 1] {
+            assert_eq!(receive(channel, bytes).await.payload, frame(lane, bytes).payload);
+        }
+    }
+    let bits = 8 * 3 * 100_001;
+    assert_eq!(near[1].meter().gate().bits_sent, bits);
+    assert_eq!(far[2].meter().gate().bits_received, bits);
+}
+
+/// A payload is received in memory that somebody lends, if it has the right length.
+#[tokio::test]
+async fn payloads_are_received_in_lent_memory() {
+    let pair = pair(&several(), false).await;
+    let (mut calling, mut called) = channels(&pair).await;
+    for (chunk, lent) in [(0, 100_000), (1, 99_999)] {
+        let sent = frame(chunk, 100_000);
+        calling.sender.send_frame(sent.clone(), Causal::START).await.expect("sends");
+        let memory = vec![0xff; lent];
+        let start = memory.as_ptr() as usize;
+        let mut memory = Some(memory);
+        let lend = |_| memory.take().map(|memory| Box::new(memory) as Box<dyn suf_link::Room>);
+        let message = called.receiver.recv_into(|_| Some(100_000), lend).await.expect("a frame");
+        let PeerMessage::Frame(got) = message else { panic!("{message:?} is no frame") };
+        assert_eq!(got.payload, sent.payload);
+        assert_eq!(got.payload.as_ptr() as usize == start, lent == 100_000);
+    }
+}
+
 /// A connection that nobody holds is gone for the other side too, though a task watches its lanes.
 #[tokio::test]
 async fn a_connection_ends_with_its_last_holder() {
