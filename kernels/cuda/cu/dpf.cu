@@ -18,15 +18,7 @@ KERNEL dpf_deal(const __grid_constant__ Job job) {
     shares.store(ring, e.index);
 }
 
-// A walk waits for its table more than for anything else, so that the more blocks share a multiprocessor the better. Of the
-// architectures that are tried, these windows' nodes fit into the registers of so many on this one.
-#if HEIGHT == 2 && __CUDA_ARCH__ == 900
-#define WINDOW_KERNEL extern "C" __global__ void __launch_bounds__(THREADS, 4)
-#else
-#define WINDOW_KERNEL KERNEL
-#endif
-
-WINDOW_KERNEL dpf_window(const __grid_constant__ Job job) {
+KERNEL dpf_window(const __grid_constant__ Job job) {
     begun(job);
     __shared__ AesTable table;
     aes_fill(table);
