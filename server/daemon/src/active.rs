@@ -324,7 +324,9 @@ impl ActiveRun {
             Phase::Ended => return,
         };
         if let (Phase::AwaitingPeer, Some(connection)) = (phase, self.connection.get()) {
-            connection.threads().iter().for_each(LaneThread::expect_exchanges);
+            // With few chunks the last lanes have nothing to do.
+            let chunks = inner.output.len();
+            connection.threads().iter().take(chunks).for_each(LaneThread::expect_exchanges);
         }
         if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
             // The peer is ready, hence has the opening of x_hat, and no exchange has been sent.

@@ -19,6 +19,9 @@ const AFTER_MESSAGE: Duration = Duration::from_micros(300);
 /// How long it looks when the first exchange is near: the parties become ready within about that much time of each other.
 const BEFORE_FIRST: Duration = Duration::from_millis(3);
 
+/// Pauses between two looks: a microsecond or less, of which a message's way takes some twenty.
+const PAUSES: usize = 12;
+
 /// Where the work of a lane is done. Clones are the same thread; one that was started for a lane ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct LaneThread {
@@ -86,6 +89,10 @@ impl LaneThread {
                 // Each turn polls the socket and runs what is ready.
                 while own.us() < own.looks_until_us.load(Ordering::Relaxed) {
                     tokio::task::yield_now().await;
+                    // The processor's other thread may have work.
+                    for _ in 0..PAUSES {
+                        std::hint::spin_loop();
+                    }
                 }
                 own.looking.store(false, Ordering::Release);
             });
