@@ -153,9 +153,9 @@ async fn channels_on_each_lane_are_read_in_any_order() {
     }
     let mut far = pair.called.accept_each::<PeerMessage>().await.expect("accepts");
     assert_eq!((near.len(), far.len()), (3, 3));
-    for (lane, channel) in (0..).zip(&mut far).rev() {
+    for (lane, channel) in far.iter_mut().enumerate().rev() {
         for bytes in [100_000, 1] {
-            assert_eq!(receive(channel, bytes).await.payload, frame(lane, bytes).payload);
+            assert_eq!(receive(channel, bytes).await.payload, frame(lane as u32, bytes).payload);
         }
     }
     let bits = 8 * 3 * 100_001;
@@ -171,7 +171,7 @@ async fn payloads_are_received_in_lent_memory() {
     for (chunk, lent) in [(0, 100_000), (1, 99_999)] {
         let sent = frame(chunk, 100_000);
         calling.sender.send_frame(sent.clone(), Causal::START).await.expect("sends");
-        let memory = vec![0xff; lent];
+        let memory = vec![0xff_u8; lent];
         let start = memory.as_ptr() as usize;
         let mut memory = Some(memory);
         let lend = |_| memory.take().map(|memory| Box::new(memory) as Box<dyn suf_link::Room>);
