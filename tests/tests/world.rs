@@ -48,7 +48,8 @@ fn every_other_activation_is_right() {
 fn more_chunks_than_the_window_holds() {
     let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
     let elems = (suf_party::WINDOW as usize + 3) * suf_gate::CHUNK_ELEMS + 5;
-    check(&gate, elems, 1);
+    // Over other numbers of lanes.
+    (1..=3).for_each(|seed| check(&gate, elems, seed));
 }
 
 #[test]
