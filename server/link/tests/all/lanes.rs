@@ -178,7 +178,8 @@ async fn payloads_are_received_in_lent_memory() {
         let message = called.receiver.recv_into(|_| Some(100_000), lend).await.expect("a frame");
         let PeerMessage::Frame(got) = message else { panic!("{message:?} is no frame") };
         assert_eq!(got.payload, sent.payload);
-        assert_eq!(got.payload.as_ptr() as usize == start, lent == 100_000);
+        // What has another length is given up at once, and may be what is used after all.
+        assert!(lent != 100_000 || got.payload.as_ptr() as usize == start);
     }
 }
 
