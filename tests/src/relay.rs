@@ -1,9 +1,10 @@
 //! A relay of datagrams between two daemons: a link that a test can cut, at a byte of its choice, and mend.
 
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     thread,
@@ -16,7 +17,8 @@ const DATAGRAM: usize = 1 << 16;
 /// How soon the threads see that the relay was dropped.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Passes on what comes from one caller to a target, and back, until it is dropped.
+/// Passes on what comes from callers to a target, and back, until it is dropped. Each caller's has a socket of its own towards the
+/// target, as through a router that translates addresses.
 pub struct Relay {
     address: SocketAddr,
     link: Arc<Link>,
@@ -24,8 +26,7 @@ pub struct Relay {
 
 struct Link {
     front: UdpSocket,
-    back: UdpSocket,
-    caller: OnceLock<SocketAddr>,
+    target: SocketAddr,
     /// Bytes, both ways together, that still pass.
     left: AtomicI64,
     over: AtomicBool,
@@ -38,24 +39,12 @@ impl Relay {
     /// When the system gives no sockets.
     #[must_use]
     pub fn to(target: SocketAddr) -> Self {
-        let bind = || {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-            socket.set_read_timeout(Some(LOOK)).expect("a time above zero");
-            socket
-        };
-        let (front, back) = (bind(), bind());
-        back.connect(target).expect("an address of this machine");
+        let front = bind();
         let address = front.local_addr().expect("bound");
-        let link = Arc::new(Link {
-            front,
-            back,
-            caller: OnceLock::new(),
-            left: AtomicI64::new(i64::MAX),
-            over: AtomicBool::new(false),
-        });
-        let (there, back) = (Arc::clone(&link), Arc::clone(&link));
+        let (left, over) = (AtomicI64::new(i64::MAX), AtomicBool::new(false));
+        let link = Arc::new(Link { front, target, left, over });
+        let there = Arc::clone(&link);
         thread::spawn(move || there.pass_there());
-        thread::spawn(move || back.pass_back());
         Self { address, link }
     }
 
@@ -88,25 +77,40 @@ impl Drop for Relay {
     }
 }
 
+fn bind() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    socket.set_read_timeout(Some(LOOK)).expect("a time above zero");
+    socket
+}
+
 impl Link {
-    fn pass_there(&self) {
+    fn pass_there(self: &Arc<Self>) {
         let mut datagram = vec![0; DATAGRAM];
+        let mut backs = HashMap::new();
         while !self.over.load(Ordering::SeqCst) {
             // Nothing came, or a host said that nobody listens: the daemons try again.
             let Ok((bytes, from)) = self.front.recv_from(&mut datagram) else { continue };
-            self.caller.get_or_init(|| from);
+            let back = backs.entry(from).or_insert_with(|| self.back_for(from));
             if self.passes(bytes) {
                 // What cannot be sent is lost, as on any link.
-                let _ = self.back.send(&datagram[..bytes]);
+                let _ = back.send(&datagram[..bytes]);
             }
         }
     }
 
-    fn pass_back(&self) {
+    /// The socket towards the target for `caller`, from which all goes back to it.
+    fn back_for(self: &Arc<Self>, caller: SocketAddr) -> Arc<UdpSocket> {
+        let back = Arc::new(bind());
+        back.connect(self.target).expect("an address of this machine");
+        let (link, from) = (Arc::clone(self), Arc::clone(&back));
+        thread::spawn(move || link.pass_back(&from, caller));
+        back
+    }
+
+    fn pass_back(&self, back: &UdpSocket, caller: SocketAddr) {
         let mut datagram = vec![0; DATAGRAM];
         while !self.over.load(Ordering::SeqCst) {
-            let Ok(bytes) = self.back.recv(&mut datagram) else { continue };
-            let Some(caller) = self.caller.get() else { continue };
+            let Ok(bytes) = back.recv(&mut datagram) else { continue };
             if self.passes(bytes) {
                 let _ = self.front.send_to(&datagram[..bytes], caller);
             }
