@@ -40,9 +40,11 @@ fn runs_over_several_lanes_are_right_and_cost_what_is_declared() {
         let y = npy::read_i64(&hosts.folder().join("y.npy"));
         assert!(x.iter().zip(&y).all(|(x, y)| gate.reference(*x).contains(y)), "{protocol}");
         let figures = last_figures(&hosts);
-        assert_eq!(figures["rounds"], figures["declared_rounds"], "{protocol}");
-        assert_eq!(figures["link"]["lanes"], LANES, "{protocol}");
+        assert_eq!(figures["eval_rounds"], u32::from(gate.declared().rounds), "{protocol}");
+        let bits = gate.batch_message_bits(ELEMS as u64);
+        assert_eq!([&figures["bits_sent"], &figures["bits_received"]], [bits, bits], "{protocol}");
     }
+    assert!(hosts.log("party0").contains(&format!("lanes={LANES}")), "{}", hosts.log("party0"));
     hosts.check_batches(3);
     check_from_outside(&[&hosts]);
 }
