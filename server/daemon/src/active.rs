@@ -265,7 +265,7 @@ impl ActiveRun {
     /// messages.
     fn compute(self: &Arc<Self>, work: Work) {
         let further = self.further.get().map_or(&[][..], |further| further);
-        // A lane that carries all there is has its hands full.
+        // Where there is but one lane, its thread has every chunk's messages to move, and computes nothing.
         if let Some(chunk) = work.prompt_exchange_of().filter(|_| !further.is_empty()) {
             // The receiver is gone when the stream is; the run hears of that as an event of its own.
             let _ = self.outbox(DataFrame::lane(chunk, further.len() + 1)).send(Outgoing::Compute(work));
