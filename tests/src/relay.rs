@@ -1,4 +1,5 @@
-//! A relay of datagrams between two daemons: a link that a test can cut, at a byte of its choice, and mend.
+//! A relay of datagrams between two daemons: a link that a test can cut, at a byte of its choice, and mend, and of which it can
+//! slow a part down.
 
 use std::{
     collections::HashMap,
@@ -6,9 +7,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
+        mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Largest datagram.
@@ -30,7 +32,20 @@ struct Link {
     /// Bytes, both ways together, that still pass.
     left: AtomicI64,
     over: AtomicBool,
+    slow: Option<Slow>,
 }
+
+/// A caller whose datagrams take their time, both ways.
+#[derive(Debug, Clone, Copy)]
+pub struct Slow {
+    /// Which, in the order in which they first call, from 0.
+    pub caller: usize,
+    /// How long each datagram takes.
+    pub takes: Duration,
+}
+
+/// Where datagrams of one direction go on, with when each does.
+type Way = mpsc::Sender<(Instant, Vec<u8>)>;
 
 impl Relay {
     /// A relay to `target`, that passes everything on.
@@ -39,10 +54,23 @@ impl Relay {
     /// When the system gives no sockets.
     #[must_use]
     pub fn to(target: SocketAddr) -> Self {
+        Self::with(target, None)
+    }
+
+    /// A relay to `target`, slow for one caller.
+    ///
+    /// # Panics
+    /// When the system gives no sockets.
+    #[must_use]
+    pub fn slow(target: SocketAddr, slow: Slow) -> Self {
+        Self::with(target, Some(slow))
+    }
+
+    fn with(target: SocketAddr, slow: Option<Slow>) -> Self {
         let front = bind();
         let address = front.local_addr().expect("bound");
         let (left, over) = (AtomicI64::new(i64::MAX), AtomicBool::new(false));
-        let link = Arc::new(Link { front, target, left, over });
+        let link = Arc::new(Link { front, target, left, over, slow });
         let there = Arc::clone(&link);
         thread::spawn(move || there.pass_there());
         Self { address, link }
@@ -83,37 +111,58 @@ fn bind() -> UdpSocket {
     socket
 }
 
+/// A way on which each datagram is passed on by `pass` when it is due.
+fn way(pass: impl Fn(&[u8]) + Send + 'static) -> Way {
+    let (way, datagrams) = mpsc::channel::<(Instant, Vec<u8>)>();
+    thread::spawn(move || {
+        for (due, datagram) in datagrams {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            pass(&datagram);
+        }
+    });
+    way
+}
+
 impl Link {
     fn pass_there(self: &Arc<Self>) {
         let mut datagram = vec![0; DATAGRAM];
-        let mut backs = HashMap::new();
+        let mut theres = HashMap::new();
         while !self.over.load(Ordering::SeqCst) {
             // Nothing came, or a host said that nobody listens: the daemons try again.
             let Ok((bytes, from)) = self.front.recv_from(&mut datagram) else { continue };
-            let back = backs.entry(from).or_insert_with(|| self.back_for(from));
-            if self.passes(bytes) {
-                // What cannot be sent is lost, as on any link.
-                let _ = back.send(&datagram[..bytes]);
-            }
+            let callers = theres.len();
+            let (there, takes) = theres.entry(from).or_insert_with(|| {
+                let slow = self.slow.filter(|slow| slow.caller == callers);
+                let takes = slow.map_or(Duration::ZERO, |slow| slow.takes);
+                (self.way_there(from, takes), takes)
+            });
+            self.pass(&datagram[..bytes], there, *takes);
         }
     }
 
-    /// The socket towards the target for `caller`, from which all goes back to it.
-    fn back_for(self: &Arc<Self>, caller: SocketAddr) -> Arc<UdpSocket> {
+    /// The way to the target for `caller`; by the socket at its end all comes back to it.
+    fn way_there(self: &Arc<Self>, caller: SocketAddr, takes: Duration) -> Way {
         let back = Arc::new(bind());
         back.connect(self.target).expect("an address of this machine");
         let (link, from) = (Arc::clone(self), Arc::clone(&back));
-        thread::spawn(move || link.pass_back(&from, caller));
-        back
+        thread::spawn(move || link.pass_back(&from, caller, takes));
+        // What cannot be sent is lost, as on any link.
+        way(move |datagram| drop(back.send(datagram)))
     }
 
-    fn pass_back(&self, back: &UdpSocket, caller: SocketAddr) {
+    fn pass_back(self: &Arc<Self>, back: &UdpSocket, caller: SocketAddr, takes: Duration) {
         let mut datagram = vec![0; DATAGRAM];
+        let link = Arc::clone(self);
+        let way = way(move |datagram| drop(link.front.send_to(datagram, caller)));
         while !self.over.load(Ordering::SeqCst) {
             let Ok(bytes) = back.recv(&mut datagram) else { continue };
-            if self.passes(bytes) {
-                let _ = self.front.send_to(&datagram[..bytes], caller);
-            }
+            self.pass(&datagram[..bytes], &way, takes);
+        }
+    }
+
+    fn pass(&self, datagram: &[u8], way: &Way, takes: Duration) {
+        if self.passes(datagram.len()) {
+            way.send((Instant::now() + takes, datagram.to_vec())).expect("the way lives as long as this end");
         }
     }
 

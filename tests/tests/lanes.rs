@@ -1,7 +1,7 @@
 //! Real daemons whose connections have several lanes: more chunks than lanes, frames that overtake each other, and the cost
 //! measured over all of them.
 
-use std::{fs, path::Path};
+use std::{cell::OnceCell, fs, path::Path, time::Duration};
 
 use serde_json::Value;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
@@ -9,6 +9,7 @@ use suf_link::LinkProfile;
 use suf_tests::{
     inputs, npy,
     processes::{CAPTURE, Hosts, check_from_outside, expect},
+    relay::{Relay, Slow},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -19,17 +20,7 @@ const ELEMS: usize = 4 * suf_gate::CHUNK_ELEMS + 1001;
 
 #[test]
 fn runs_over_several_lanes_are_right_and_cost_what_is_declared() {
-    let (_, loopback) = LinkProfile::BUILT_IN[0];
-    let profile = loopback.replace("lanes = 8", &format!("lanes = {LANES}"));
-    assert_ne!(profile, loopback, "the profile has lanes");
-    let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging(CAPTURE);
-    let path = hosts.folder().join("lanes.toml");
-    fs::write(&path, profile).expect("writable");
-    let link = format!("link = \"{}\"", path.display());
-    hosts.start_daemons(|name, config| match name {
-        "dealer" => config.replace("link = \"loopback\"", &link),
-        _ => format!("{link}\n{config}"),
-    });
+    let hosts = start(|_, config| config);
     let file = GateFile::builtin("gelu").expect("built in");
     for protocol in [Protocol::Onehot, Protocol::Sigma, Protocol::SufLut] {
         let gate = catalog::gate(&file, protocol, None).expect("in the file");
@@ -44,9 +35,71 @@ fn runs_over_several_lanes_are_right_and_cost_what_is_declared() {
         let bits = gate.batch_message_bits(ELEMS as u64);
         assert_eq!([&figures["bits_sent"], &figures["bits_received"]], [bits, bits], "{protocol}");
     }
-    assert!(hosts.log("party0").contains(&format!("lanes={LANES}")), "{}", hosts.log("party0"));
+    has_lanes(&hosts);
     hosts.check_batches(3);
     check_from_outside(&[&hosts]);
+}
+
+/// What a party says last comes over the first lane: that others end before it is heard costs nothing, and hides nothing.
+#[test]
+fn the_first_lane_may_be_the_slowest() {
+    let relay = OnceCell::new();
+    // Its first lane is called last.
+    let slow = Slow { caller: LANES - 1, takes: Duration::from_millis(40) };
+    let hosts = start(|name, config| {
+        let connect =
+            config.split_once("connect = \"").map(|(_, rest)| rest.split('"').next().expect("quoted"));
+        let Some(address) = connect.filter(|_| name == "party1") else { return config };
+        let relay = relay.get_or_init(|| Relay::slow(address.parse().expect("an address"), slow));
+        config.replace(address, &relay.address().to_string())
+    });
+    npy::write_i64(&hosts.folder().join("x.npy"), &[1, 2, 3]);
+    for _ in 0..3 {
+        expect(&hosts.onehot("x.npy"), 0, &[], "with a slow first lane");
+    }
+    has_lanes(&hosts);
+    let [ours, theirs] = ["party0", "party1"].map(|name| hosts.as_client_of(name));
+    let operator = ["--identity", "pki/operator.pem"];
+    let suf = |command: &[&str], party: &[String; 4]| {
+        let party = party[..2].iter().map(String::as_str);
+        let arguments: Vec<_> = command.iter().copied().chain(party).chain(operator).collect();
+        hosts.suf(&arguments)
+    };
+    let gate = ["--protocol", "onehot", "--gate", "gelu", "--elements", "3", "--json"];
+    let started = suf(&[&["run"][..], &gate[..]].concat(), &ours);
+    expect(&started, 0, &[], "starting a run");
+    let started: Value = serde_json::from_slice(&started.stdout).expect("JSON");
+    let run = started["run_id"].as_str().expect("an id");
+    expect(&suf(&["cancel", run], &ours), 0, &[], "cancelling it at party 0");
+    expect(
+        &suf(&["watch", run], &theirs),
+        1,
+        &["it was cancelled over the control API"],
+        "what party 1 heard",
+    );
+}
+
+/// Daemons whose connections have [`LANES`] lanes, with their configurations changed by `change`.
+fn start(change: impl Fn(&str, String) -> String) -> Hosts {
+    let (_, loopback) = LinkProfile::BUILT_IN[0];
+    let profile = loopback.replace("lanes = 8", &format!("lanes = {LANES}"));
+    assert_ne!(profile, loopback, "the profile has lanes");
+    let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging(CAPTURE);
+    let path = hosts.folder().join("lanes.toml");
+    fs::write(&path, profile).expect("writable");
+    let link = format!("link = \"{}\"", path.display());
+    hosts.start_daemons(|name, config| {
+        let config = match name {
+            "dealer" => config.replace("link = \"loopback\"", &link),
+            _ => format!("{link}\n{config}"),
+        };
+        change(name, config)
+    });
+    hosts
+}
+
+fn has_lanes(hosts: &Hosts) {
+    assert!(hosts.log("party0").contains(&format!("lanes={LANES}")), "{}", hosts.log("party0"));
 }
 
 fn last_figures(hosts: &Hosts) -> Value {

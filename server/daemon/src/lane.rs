@@ -9,7 +9,7 @@ use std::{
 };
 
 use suf_gate::secret::SecretMemory;
-use suf_link::{Channel, LaneThread, Meter, Receiver, Room, Sender};
+use suf_link::{Channel, LaneThread, LinkError, Meter, Receiver, Room, Sender};
 use suf_party::{Event, Failure};
 use suf_wire::{DataFrame, DataHead, Fault, PeerMessage};
 use tokio::sync::mpsc;
@@ -84,8 +84,10 @@ impl Lane {
                 }
                 Outgoing::Close => break,
             };
-            if let Err(error) = sent {
-                self.run.feed(Event::Failed(Failure::new(error.fault(), error.to_string())));
+            match sent {
+                // Its run is over, and the end of what it says over the first lane tells why.
+                Ok(()) | Err(LinkError::Ended { .. }) => {}
+                Err(error) => self.run.feed(failed(&error)),
             }
         }
         sender.finish();
@@ -118,9 +120,11 @@ impl Lane {
                         format!("{} over lane {}, which carries frames", message.name(), self.number);
                     self.run.feed(Event::Failed(Failure::new(Fault::Peer, reason)));
                 }
+                // The end of a lane may overtake the peer's last words, which come over the first.
+                Err(LinkError::Ended { .. }) if self.number > 0 => return,
                 Err(error) => {
                     if self.run.awaits_peer() {
-                        self.run.feed(Event::Failed(Failure::new(error.fault(), error.to_string())));
+                        self.run.feed(failed(&error));
                     }
                     return;
                 }
@@ -141,6 +145,10 @@ impl Lane {
     fn room(&self, bytes: usize) -> Option<Box<dyn Room>> {
         Some(Box::new(BackendRoom(self.run.host().backend().message_room(bytes)?)))
     }
+}
+
+fn failed(error: &LinkError) -> Event {
+    Event::Failed(Failure::new(error.fault(), error.to_string()))
 }
 
 struct BackendRoom(Box<dyn SecretMemory>);
