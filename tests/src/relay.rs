@@ -2,7 +2,7 @@
 //! slow a part down.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -113,11 +113,22 @@ fn bind() -> UdpSocket {
 
 /// A way on which each datagram is passed on by `pass` when it is due.
 fn way(pass: impl Fn(&[u8]) + Send + 'static) -> Way {
-    let (way, datagrams) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let (way, entrance) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::spawn(move || {
-        for (due, datagram) in datagrams {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            pass(&datagram);
+        let mut under_way = VecDeque::<(Instant, Vec<u8>)>::new();
+        loop {
+            let left = under_way.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            let entered = match left {
+                Some(left) => entrance.recv_timeout(left),
+                None => entrance.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            };
+            match entered {
+                Ok(datagram) => under_way.push_back(datagram),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    under_way.pop_front().into_iter().for_each(|(_, datagram)| pass(&datagram));
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
         }
     });
     way
