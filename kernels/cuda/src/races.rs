@@ -17,6 +17,7 @@ use crate::{backend::base_source, gates::Plan};
 #[path = "../../cpu/tests/specs/mod.rs"]
 mod specs;
 
+const THREADS: &str = include_str!("../cu/host/threads.h");
 const DEVICE: &str = include_str!("../cu/host/device.h");
 const GATE: &str = include_str!("../cu/host/gate.cpp");
 const STREAMS: &str = include_str!("../cu/host/streams.cpp");
@@ -30,7 +31,7 @@ fn program(gate: &Gate) -> Option<String> {
         plan.deal.len(),
         names.join(", ")
     );
-    Some([DEVICE, plan.source.text(), &list, GATE].join("\n"))
+    Some([THREADS, DEVICE, plan.source.text(), &list, GATE].join("\n"))
 }
 
 /// Compiles and runs `program` under ThreadSanitizer; what it reports.
@@ -52,7 +53,8 @@ fn races(folder: &Path, name: &str, program: &str) -> Result<(), String> {
 #[test]
 #[ignore = "compiles for minutes, and needs a C++ compiler with ThreadSanitizer"]
 fn no_kernel_has_a_race() {
-    let mut programs = vec![("streams".to_owned(), [DEVICE, base_source().text(), STREAMS].join("\n"))];
+    let mut programs =
+        vec![("streams".to_owned(), [THREADS, DEVICE, base_source().text(), STREAMS].join("\n"))];
     let random = (0..16).map(|seed| specs::gate(specs::random(&mut specs::Random(seed))));
     for (i, gate) in catalog::builtin().chain(random).enumerate() {
         let name = format!("{i}-{}-{}", gate.protocol(), gate.name());

@@ -1,9 +1,11 @@
 //! The GPU against the CPU, byte for byte: keys, masks, messages and outputs of every built-in gate.
 //!
-//! On a machine without a GPU the tests say that they were skipped; with `SUF_REQUIRE_GPU` set they fail instead.
+//! On a machine without a GPU the tests say that they were skipped, and one of them has all others run on a GPU that the host
+//! plays; with `SUF_REQUIRE_GPU` set they fail instead.
 //! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full chunk takes minutes.
 //! `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
 
+mod host;
 // Shared with the CPU's tests, which use all of it.
 #[allow(dead_code)]
 #[path = "../../cpu/tests/specs/mod.rs"]
@@ -11,6 +13,7 @@ mod specs;
 
 use std::{
     env,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use host::HostGpu;
 use suf_cpu::CpuBackend;
 use suf_cuda::{CudaBackend, nvrtc::Compiler};
 use suf_gate::{
@@ -32,6 +36,9 @@ use suf_gate::{
 
 /// One element, less than a byte of a plane, several warps with a part, a full chunk.
 const SIZES: &str = "1,9,1001,65536";
+
+/// Those for a GPU that the host plays, which has the speed of one.
+const HOST_SIZES: &str = "1,9,1001";
 
 /// The sizes to compare at.
 fn sizes() -> Vec<usize> {
@@ -232,6 +239,30 @@ fn builtin_gates_agree(protocol: Protocol) {
     }
     let (gates, device) = (gates.len(), gpu.info().device);
     println!("{gates} gates of {protocol} on {device} agree with the CPU in chunks of {sizes:?} elements");
+}
+
+/// Where there is no GPU: all tests of this file, on one that the host plays.
+#[test]
+fn the_host_plays_a_gpu_where_there_is_none() {
+    if env::var_os("SUF_REQUIRE_GPU").is_some() || CudaBackend::new(0).is_ok() {
+        return;
+    }
+    let host = match HostGpu::build() {
+        Ok(host) => host,
+        Err(why) => return eprintln!("SKIPPED, the host plays no GPU: {why}"),
+    };
+    let mut tests = Command::new(env::current_exe().expect("this program has a path"));
+    host.lend(&mut tests);
+    tests.arg("--nocapture").env("SUF_DUAL_ELEMS", HOST_SIZES).env("SUF_REQUIRE_GPU", "1");
+    let output = tests.output().expect("this program starts again");
+    let [said, errors] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{said}{errors}");
+    println!("{said}");
+    for protocol in Protocol::ALL {
+        let compared = format!("gates of {protocol} on the host's processor");
+        assert!(said.contains(&compared), "'{compared}' is missing in: {said}{errors}");
+    }
 }
 
 #[test]

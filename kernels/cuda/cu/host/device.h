@@ -1,45 +1,27 @@
-// What CUDA C++ has and C++ has not, for one block of threads of the host: so that kernels run under a host's checkers, which
-// tell two threads' accesses apart by the barriers between them, as NVIDIA's racecheck does.
+// What CUDA C++ has and C++ has not, so that kernels run on the host. Stands after threads.h or fibers.h, which say what a
+// thread of a block is there: what __shared__ is, threadIdx, and the barriers.
 
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <pthread.h>
-#include <thread>
-#include <vector>
 
 #define __device__
 #define __global__
 #define __constant__ static const
-#define __shared__ static
 #define __grid_constant__
 #define __launch_bounds__(threads)
 
-// Warps of the largest block.
-#define MOST_WARPS 32
-
-struct uint2 {
+struct alignas(8) uint2 {
     unsigned x, y;
 };
-struct uint4 {
+struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
-struct Index {
-    unsigned x;
-};
-static thread_local Index threadIdx;
-static Index blockIdx{0}, blockDim{1}, gridDim{1};
-
-static pthread_barrier_t block_barrier, warp_barrier[MOST_WARPS];
 // What the lanes of a warp tell each other.
-static unsigned told[MOST_WARPS][32];
-
-static inline void __syncthreads() { pthread_barrier_wait(&block_barrier); }
-static inline void __syncwarp() { pthread_barrier_wait(&warp_barrier[threadIdx.x / 32]); }
+__shared__ unsigned told[MOST_WARPS][32];
 
 static inline unsigned __ballot_sync(unsigned, bool bit) {
     unsigned* lanes = told[threadIdx.x / 32];
@@ -88,20 +70,4 @@ static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shi
 template <typename A, typename B>
 static inline A min(A a, B b) {
     return a < (A)b ? a : (A)b;
-}
-
-// Runs `kernel` on one block.
-template <typename Kernel>
-static void launch(unsigned threads, Kernel kernel) {
-    blockDim.x = threads;
-    pthread_barrier_init(&block_barrier, nullptr, threads);
-    for (unsigned warp = 0; warp < threads / 32; warp++) pthread_barrier_init(&warp_barrier[warp], nullptr, 32);
-    std::vector<std::thread> all;
-    for (unsigned thread = 0; thread < threads; thread++) {
-        all.emplace_back([thread, &kernel] {
-            threadIdx.x = thread;
-            kernel();
-        });
-    }
-    for (std::thread& one : all) one.join();
 }
