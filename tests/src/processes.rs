@@ -181,6 +181,20 @@ impl Hosts {
         self.eval(&["--protocol", "onehot"], inputs).output().expect("suf starts")
     }
 
+    /// What was measured of the last run at a party.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn last_figures(&self, party: &str) -> serde_json::Value {
+        let [party, url, ..] = self.as_client_of(party);
+        let output =
+            self.suf(&["runs", "--limit", "1", "--json", &party, &url, "--identity", "pki/operator.pem"]);
+        expect(&output, 0, &[], "listing runs");
+        let mut runs: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        runs[0]["figures"].take()
+    }
+
     /// Kills a daemon with SIGKILL and waits until it is gone.
     ///
     /// # Panics

@@ -13,7 +13,6 @@ use std::{
 };
 
 use host::HostGpu;
-use serde_json::Value;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
 use suf_link::LinkProfile;
 use suf_process::BackendChoice;
@@ -84,8 +83,8 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
         let y = npy::read_i64(&hosts.folder().join("y.npy"));
         assert_eq!(y.len(), x.len(), "{what}");
         assert!(x.iter().zip(&y).all(|(x, y)| gate.reference(*x).contains(y)), "{what}");
-        let used = ["party0", "party1"].map(|name| last_backend(hosts, name));
-        assert_eq!(used.each_ref().map(String::as_str), backends, "{what}");
+        let used = ["party0", "party1"].map(|name| hosts.last_figures(name)["backend"].take());
+        assert_eq!(used, backends, "{what}");
     };
     works(&hosts, ["cuda", "cuda"], "before anything is lost");
 
@@ -127,23 +126,13 @@ fn on_a_played_gpu() {
         Err(why) => return eprintln!("SKIPPED, no GPU was lost: {why}"),
     };
     let mut again = Command::new(env::current_exe().expect("this program has a path"));
-    host.lend(&mut again);
+    again.envs(host.variables());
     let output = again.args(["--nocapture", "--exact", TEST]).env(PLAYED, "1").output();
     let output = output.expect("this program starts again");
     let [said, errors] =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success() && said.contains(&format!("test {TEST} ... ok")), "{said}{errors}");
     println!("{said}{errors}");
-}
-
-/// What the last run at a party was computed with.
-fn last_backend(hosts: &Hosts, name: &str) -> String {
-    let [party, url, ..] = hosts.as_client_of(name);
-    let output =
-        hosts.suf(&["runs", "--limit", "1", "--json", &party, &url, "--identity", "pki/operator.pem"]);
-    expect(&output, DONE, &[], "listing runs");
-    let runs: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    runs[0]["figures"]["backend"].as_str().expect("it was computed").to_owned()
 }
 
 /// From now on, `name` starts `kernels` more kernels, and then gets `error` from everything.

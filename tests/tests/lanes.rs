@@ -30,7 +30,7 @@ fn runs_over_several_lanes_are_right_and_cost_what_is_declared() {
         expect(&output, 0, &[], protocol.name());
         let y = npy::read_i64(&hosts.folder().join("y.npy"));
         assert!(x.iter().zip(&y).all(|(x, y)| gate.reference(*x).contains(y)), "{protocol}");
-        let figures = last_figures(&hosts);
+        let figures = hosts.last_figures("party0");
         assert_eq!(figures["eval_rounds"], u32::from(gate.declared().rounds), "{protocol}");
         let bits = gate.batch_message_bits(ELEMS as u64);
         assert_eq!([&figures["bits_sent"], &figures["bits_received"]], [bits, bits], "{protocol}");
@@ -100,13 +100,4 @@ fn start(change: impl Fn(&str, String) -> String) -> Hosts {
 
 fn has_lanes(hosts: &Hosts) {
     assert!(hosts.log("party0").contains(&format!("lanes={LANES}")), "{}", hosts.log("party0"));
-}
-
-fn last_figures(hosts: &Hosts) -> Value {
-    let [party, url, ..] = hosts.as_client_of("party0");
-    let output =
-        hosts.suf(&["runs", "--limit", "1", "--json", &party, &url, "--identity", "pki/operator.pem"]);
-    expect(&output, 0, &[], "listing runs");
-    let mut runs: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    runs[0]["figures"].take()
 }

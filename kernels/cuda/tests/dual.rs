@@ -252,8 +252,11 @@ fn the_host_plays_a_gpu_where_there_is_none() {
         Err(why) => return eprintln!("SKIPPED, the host plays no GPU: {why}"),
     };
     let mut tests = Command::new(env::current_exe().expect("this program has a path"));
-    host.lend(&mut tests);
-    tests.arg("--nocapture").env("SUF_DUAL_ELEMS", HOST_SIZES).env("SUF_REQUIRE_GPU", "1");
+    tests
+        .envs(host.variables())
+        .arg("--nocapture")
+        .env("SUF_DUAL_ELEMS", HOST_SIZES)
+        .env("SUF_REQUIRE_GPU", "1");
     let output = tests.output().expect("this program starts again");
     let [said, errors] =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());

@@ -41,18 +41,14 @@ impl HostGpu {
         Ok(Self(folder))
     }
 
-    /// Where the driver is.
-    pub(crate) fn folder(&self) -> &Path {
+    fn folder(&self) -> &Path {
         self.0.path()
     }
 
-    /// Has `command` find them, and nobody's compiled kernels.
-    pub(crate) fn lend(&self, command: &mut Command) {
+    /// The variables by which a program finds them, and nobody's compiled kernels.
+    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 3] {
         let [nvrtc, cache] = ["nvrtc", "cache"].map(|name| self.folder().join(name));
-        command
-            .env("LD_LIBRARY_PATH", self.folder())
-            .env("SUF_NVRTC_DIR", nvrtc)
-            .env("XDG_CACHE_HOME", cache);
+        [("LD_LIBRARY_PATH", self.folder().into()), ("SUF_NVRTC_DIR", nvrtc), ("XDG_CACHE_HOME", cache)]
     }
 }
 
