@@ -1,11 +1,14 @@
 //! A whole run, dealer and both parties, in virtual time.
 
+use std::sync::Arc;
+
 use suf_gate::{Gate, Protocol, catalog};
+use suf_party::{Event, Phase, Plan, Run};
 use suf_tests::{
     inputs,
     world::{Faults, World},
 };
-use suf_wire::{DataFrame, Fault};
+use suf_wire::{Accept, BatchId, DataFrame, Fault, PartyId, PeerMessage, RunId};
 
 /// Every gate, at sizes that are not round.
 const SIZES: [usize; 4] = [1, 9, 1001, 65537];
@@ -50,6 +53,27 @@ fn more_chunks_than_the_window_holds() {
     let elems = (suf_party::WINDOW as usize + 3) * suf_gate::CHUNK_ELEMS + 5;
     // Over other numbers of lanes.
     (1..=3).for_each(|seed| check(&gate, elems, seed));
+}
+
+/// Each lane keeps an order of its own: a party that has its keys and its input early sends over all of them, while its acceptance
+/// is still on the first.
+#[test]
+fn an_opening_may_overtake_the_acceptance() {
+    let gate = catalog::builtin().find(|gate| !gate.takes_shares()).expect("there are such gates");
+    let (run, batch, elems) = (RunId([1; 16]), BatchId([2; 16]), 9);
+    let plan = Plan { run, batch, elems, gate: Arc::new(gate), deadline_ms: 1, me: PartyId::P0 };
+    let digest = plan.digest();
+    let mut party = Run::propose(plan);
+    let bytes = party.expected_frame(DataFrame::OPEN, 0).expect("it may come");
+    let bits = 8 * bytes as u64;
+    for message in [
+        PeerMessage::Frame(DataFrame::new(DataFrame::OPEN, 0, bits, vec![0; bytes].into())),
+        PeerMessage::Accept(Accept { run, digest, batch, elems }),
+    ] {
+        party.handle(Event::Peer(message));
+    }
+    assert_eq!(party.phase(), Phase::Dealing);
+    assert!(party.expected_frame(DataFrame::OPEN, 0).is_err(), "the opening came");
 }
 
 #[test]
