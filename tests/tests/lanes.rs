@@ -18,6 +18,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 const LANES: usize = 3;
 const ELEMS: usize = 4 * suf_gate::CHUNK_ELEMS + 1001;
 
+/// How often a party is asked whether it knows a run that the other was just told to start: its first lane takes 120 ms.
+const POLLS: usize = 1000;
+
 #[test]
 fn runs_over_several_lanes_are_right_and_cost_what_is_declared() {
     let hosts = start(|_, config| config);
@@ -70,6 +73,8 @@ fn the_first_lane_may_be_the_slowest() {
     expect(&started, 0, &[], "starting a run");
     let started: Value = serde_json::from_slice(&started.stdout).expect("JSON");
     let run = started["run_id"].as_str().expect("an id");
+    let listed = |_| String::from_utf8_lossy(&suf(&["runs"], &theirs).stdout).contains(run);
+    assert!((0..POLLS).any(listed), "party 1 has not heard of the run");
     expect(&suf(&["cancel", run], &ours), 0, &[], "cancelling it at party 0");
     expect(
         &suf(&["watch", run], &theirs),
