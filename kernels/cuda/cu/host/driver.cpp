@@ -1,6 +1,7 @@
 // A CUDA driver whose one GPU is the calling thread: what is queued is done before the call returns, a block of threads after
 // another (fibers.h). It loads what nvrtc.cpp makes. So the whole way from the backend's first call to the last can be tested
-// where there is no GPU: all but its speed, and what happens at once on a GPU and here in turns.
+// where there is no GPU: all but its speed, and what happens at once on a GPU and here in turns. Tests choose by variables what
+// is wrong with it: PLAYED_GPUS is how many there are, PLAYED_VERSION the driver's, PLAYED_BYTES the GPU's memory.
 
 #include <atomic>
 #include <chrono>
@@ -24,8 +25,13 @@ typedef unsigned long long Address;
 typedef std::chrono::steady_clock Clock;
 typedef void (*Start)(unsigned blocks, unsigned threads, const void* job);
 
-// Bytes of the GPU.
-static const size_t TOTAL = 8ull << 30;
+static size_t chosen(const char* variable, size_t otherwise) {
+    const char* text = getenv(variable);
+    return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+
+// Bytes of the GPU, pinned ones of the host among them.
+static const size_t TOTAL = chosen("PLAYED_BYTES", 8ull << 30);
 static const size_t PAGE = 4096;
 
 static std::mutex lock;
@@ -72,7 +78,7 @@ extern "C" {
 
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) {
-    *version = 13000;
+    *version = chosen("PLAYED_VERSION", 13000);
     return SUCCESS;
 }
 int cuGetErrorName(int, const char** name) {
@@ -85,7 +91,7 @@ int cuGetErrorString(int, const char** text) {
 }
 
 int cuDeviceGetCount(int* count) {
-    *count = 1;
+    *count = chosen("PLAYED_GPUS", 1);
     return SUCCESS;
 }
 int cuDeviceGet(int* device, int ordinal) {
@@ -192,7 +198,7 @@ int cuModuleLoadData(void** module, const void* image) {
     memcpy(&bytes, image, sizeof bytes);
     const char* code = (const char*)image + sizeof bytes;
     // PTX begins with a letter or a comment, hence with a number that is no length.
-    if (bytes > TOTAL || memcmp(code, "\177ELF", 4) != 0) return INVALID_IMAGE;
+    if (bytes > (1ull << 32) || memcmp(code, "\177ELF", 4) != 0) return INVALID_IMAGE;
     int file = memfd_create("kernels", 0);
     if (file < 0) return OUT_OF_MEMORY;
     for (uint64_t done = 0; done < bytes;) {
