@@ -1,6 +1,9 @@
 // A block of threads as so many fibers of the one thread that launches it, which take turns at barriers: any number of blocks
 // at the cost of one thread each. Stands before device.h.
 
+// Some compilers have the library check by default that a jump only leaves frames; these go from stack to stack.
+#undef _FORTIFY_SOURCE
+
 #include <csetjmp>
 #include <cstdlib>
 #include <memory>
