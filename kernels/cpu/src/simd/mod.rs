@@ -1,8 +1,8 @@
-//! AES-128 at three instruction levels, and the 128-bit lane arithmetic that the trees are written in.
+//! AES-128 at four instruction levels, and the 128-bit lane arithmetic that the trees are written in.
 //!
 //! A [`Kernel`] is written once, over any [`Simd`]; [`Level::dispatch`] compiles it for each level and picks one at run
 //! time. All methods of a `Simd` are `#[inline(always)]`, so a kernel ends as one function with the level's
-//! instructions enabled and its blocks in registers. The token types (`Vaes`, `AesNi`, `Portable`) can be had only on
+//! instructions enabled and its blocks in registers. The token types (`Vaes`, `Vaes256`, `AesNi`, `Portable`) can be had only on
 //! a machine that has the instructions: this is what makes their methods safe to call.
 //!
 //! Nothing here branches or indexes on the contents of a block.
@@ -13,6 +13,8 @@ pub(crate) mod model;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vaes;
+#[cfg(target_arch = "x86_64")]
+mod vaes256;
 pub(crate) mod wide;
 
 use std::{fmt, sync::OnceLock};
@@ -36,13 +38,15 @@ pub enum Level {
     Portable,
     /// AES-NI, eight blocks in flight.
     AesNi,
+    /// VAES on 256-bit registers, 16 blocks in flight.
+    Vaes256,
     /// VAES on 512-bit registers, 16 blocks in flight.
     Vaes,
 }
 
 impl Level {
     /// All levels, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::AesNi, Self::Vaes];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::AesNi, Self::Vaes256, Self::Vaes];
 
     /// The fastest level of this machine, found out once.
     #[must_use]
@@ -61,9 +65,11 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::AesNi => aesni::AesNi::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
+            Self::Vaes256 => vaes256::Vaes256::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
             Self::Vaes => vaes::Vaes::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::AesNi | Self::Vaes => false,
+            Self::AesNi | Self::Vaes256 | Self::Vaes => false,
         }
     }
 
@@ -77,9 +83,11 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::AesNi => aesni::AesNi::detect().expect(LACKS).run(kernel),
             #[cfg(target_arch = "x86_64")]
+            Self::Vaes256 => vaes256::Vaes256::detect().expect(LACKS).run(kernel),
+            #[cfg(target_arch = "x86_64")]
             Self::Vaes => vaes::Vaes::detect().expect(LACKS).run(kernel),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::AesNi | Self::Vaes => panic!("{LACKS}"),
+            Self::AesNi | Self::Vaes256 | Self::Vaes => panic!("{LACKS}"),
         }
     }
 }
@@ -89,6 +97,7 @@ impl fmt::Display for Level {
         f.write_str(match self {
             Self::Portable => "portable",
             Self::AesNi => "aes-ni",
+            Self::Vaes256 => "vaes-256",
             Self::Vaes => "vaes",
         })
     }
@@ -245,7 +254,7 @@ impl Aes128 {
         assert!(level.supported(), "{LACKS}");
         let schedule = match level {
             Level::Portable => Schedule::Library(Box::new(portable::expand(&key))),
-            Level::AesNi | Level::Vaes => Schedule::Rounds(expand(&key)),
+            Level::AesNi | Level::Vaes256 | Level::Vaes => Schedule::Rounds(expand(&key)),
         };
         key.zeroize();
         Self { level, schedule }
@@ -292,7 +301,7 @@ impl fmt::Debug for Aes128 {
 
 #[cfg(target_arch = "x86_64")]
 fn expand(key: &[u8; BLOCK_BYTES]) -> RoundKeys {
-    // Every processor with VAES has AES-NI; `Vaes::detect` asks for both.
+    // Every processor with VAES has AES-NI; `detect` asks for both.
     RoundKeys(aesni::AesNi::detect().expect(LACKS).expand(key))
 }
 
