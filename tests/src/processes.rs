@@ -10,6 +10,7 @@ use std::{
 };
 
 use suf_lab::{Host, Lab, Network};
+use suf_link::LinkProfile;
 use tempfile::TempDir;
 
 /// The three daemons.
@@ -399,6 +400,20 @@ pub fn check_from_outside(all: &[&Hosts]) {
             eprintln!("SKIPPED, no check by tests/key_reuse.py: python3 cannot be started: {error}");
         }
     }
+}
+
+/// Writes the loopback profile with so many lanes to `folder`; the line of a configuration that names it.
+///
+/// # Panics
+/// When the profile's lanes stand elsewhere, or the folder is not writable.
+#[must_use]
+pub fn loopback_with_lanes(folder: &Path, lanes: usize) -> String {
+    let (_, loopback) = LinkProfile::BUILT_IN[0];
+    let profile = loopback.replace("lanes = 8", &format!("lanes = {lanes}"));
+    assert_ne!(profile, loopback, "the profile has lanes");
+    let path = folder.join("lanes.toml");
+    fs::write(&path, profile).expect("the folder is writable");
+    format!("link = \"{}\"", path.display())
 }
 
 /// The host of a lab that a daemon runs on.

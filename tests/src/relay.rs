@@ -2,6 +2,7 @@
 //! slow a part down.
 
 use std::{
+    cell::OnceCell,
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
@@ -74,6 +75,18 @@ impl Relay {
         let there = Arc::clone(&link);
         thread::spawn(move || there.pass_there());
         Self { address, link }
+    }
+
+    /// The configuration `config`, of a daemon that calls another through `relay` if it calls one; `make` makes the relay to that.
+    ///
+    /// # Panics
+    /// When what it calls is no address.
+    #[must_use]
+    pub fn between(relay: &OnceCell<Self>, make: impl FnOnce(SocketAddr) -> Self, config: String) -> String {
+        let Some((_, rest)) = config.split_once("connect = \"") else { return config };
+        let address = rest.split('"').next().expect("quoted");
+        let relay = relay.get_or_init(|| make(address.parse().expect("an address")));
+        config.replace(address, &relay.address().to_string())
     }
 
     /// Where the caller connects to.

@@ -11,10 +11,9 @@ use std::{
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
-use suf_link::LinkProfile;
 use suf_tests::{
     npy,
-    processes::{Hosts, NAMES, expect},
+    processes::{Hosts, NAMES, expect, loopback_with_lanes},
     relay::Relay,
     users::{NOBODY, hand_over, own_uid},
 };
@@ -48,19 +47,10 @@ fn a_process_that_stands_still_is_named_and_goes_on_afterwards() {
 fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
     let relay = OnceCell::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let lanes = folder.path().join("lanes.toml");
-    let (_, loopback) = LinkProfile::BUILT_IN[0];
-    fs::write(&lanes, loopback.replace("lanes = 8", "lanes = 3")).expect("writes");
-    let mut hosts = hosts(|name, config| {
-        let config = match name {
-            "dealer" => config,
-            _ => format!("link = \"{}\"\n{config}", lanes.display()),
-        };
-        let connect =
-            config.split_once("connect = \"").map(|(_, rest)| rest.split('"').next().expect("quoted"));
-        let Some(address) = connect.filter(|_| name == "party1") else { return config };
-        let relay = relay.get_or_init(|| Relay::to(address.parse().expect("an address")));
-        config.replace(address, &relay.address().to_string())
+    let link = loopback_with_lanes(folder.path(), 3);
+    let mut hosts = hosts(|name, config| match name {
+        "dealer" => config,
+        _ => format!("{link}\n{}", Relay::between(&relay, Relay::to, config)),
     });
     let relay: &Relay = relay.get().expect("party 1 connects");
     expect(&hosts.onehot("few.npy"), DONE, &[], "through the relay");

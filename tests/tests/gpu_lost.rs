@@ -14,11 +14,10 @@ use std::{
 
 use host::HostGpu;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
-use suf_link::LinkProfile;
 use suf_process::BackendChoice;
 use suf_tests::{
     inputs, npy,
-    processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect},
+    processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect, loopback_with_lanes},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -63,10 +62,7 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
         hosts.set_env(name, "LOST_GPU_FILE", order(&hosts, name).into());
         hosts.set_env(name, "LD_LIBRARY_PATH", before(folder.path(), "LD_LIBRARY_PATH"));
     }
-    let (_, loopback) = LinkProfile::BUILT_IN[0];
-    let profile = hosts.folder().join("lanes.toml");
-    fs::write(&profile, loopback.replace("lanes = 8", &format!("lanes = {LANES}"))).expect("writable");
-    let link = format!("link = \"{}\"", profile.display());
+    let link = loopback_with_lanes(hosts.folder(), LANES);
     // The dealer and party 1 may use the CPU when there is no GPU any more; party 0 is told to use a GPU.
     hosts.start_daemons(|name, config| match name {
         "party0" => format!("{link}\n{}", config.replace("backend = \"cpu\"", "backend = \"cuda\"")),

@@ -4,15 +4,14 @@
 #[path = "../../kernels/cuda/tests/host/mod.rs"]
 mod host;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use host::HostGpu;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
-use suf_link::LinkProfile;
 use suf_process::BackendChoice;
 use suf_tests::{
     inputs, npy,
-    processes::{Hosts, NAMES, expect},
+    processes::{Hosts, NAMES, expect, loopback_with_lanes},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -39,9 +38,7 @@ fn gpus_and_processors_evaluate_together() {
 
 fn start(places: [&str; 3], played: Option<&HostGpu>) -> Hosts {
     let mut hosts = Hosts::prepare(Path::new(PROGRAM));
-    let (_, loopback) = LinkProfile::BUILT_IN[0];
-    let profile = hosts.folder().join("lanes.toml");
-    fs::write(&profile, loopback.replace("lanes = 8", "lanes = 2")).expect("writable");
+    let link = loopback_with_lanes(hosts.folder(), 2);
     for (variable, value) in played.map(HostGpu::variables).into_iter().flatten() {
         NAMES.iter().for_each(|name| hosts.set_env(name, variable, value.clone().into()));
     }
@@ -50,9 +47,7 @@ fn start(places: [&str; 3], played: Option<&HostGpu>) -> Hosts {
         let backend = format!("backend = \"{}\"", places[at]);
         match name {
             "dealer" => format!("{backend}\n{config}"),
-            _ => {
-                format!("link = \"{}\"\n{}", profile.display(), config.replace("backend = \"cpu\"", &backend))
-            }
+            _ => format!("{link}\n{}", config.replace("backend = \"cpu\"", &backend)),
         }
     });
     hosts

@@ -1,14 +1,13 @@
 //! Real daemons whose connections have several lanes: more chunks than lanes, frames that overtake each other, and the cost
 //! measured over all of them.
 
-use std::{cell::OnceCell, fs, path::Path, time::Duration};
+use std::{cell::OnceCell, path::Path, time::Duration};
 
 use serde_json::Value;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
-use suf_link::LinkProfile;
 use suf_tests::{
     inputs, npy,
-    processes::{CAPTURE, Hosts, check_from_outside, expect},
+    processes::{CAPTURE, Hosts, check_from_outside, expect, loopback_with_lanes},
     relay::{Relay, Slow},
 };
 
@@ -23,7 +22,7 @@ const POLLS: usize = 1000;
 
 #[test]
 fn runs_over_several_lanes_are_right_and_cost_what_is_declared() {
-    let hosts = start(|_, config| config);
+    let hosts = start(|config| config);
     let file = GateFile::builtin("gelu").expect("built in");
     for protocol in [Protocol::Onehot, Protocol::Sigma, Protocol::SufLut] {
         let gate = catalog::gate(&file, protocol, None).expect("in the file");
@@ -49,13 +48,7 @@ fn the_first_lane_may_be_the_slowest() {
     let relay = OnceCell::new();
     // Its first lane is called last.
     let slow = Slow { caller: LANES - 1, takes: Duration::from_millis(40) };
-    let hosts = start(|name, config| {
-        let connect =
-            config.split_once("connect = \"").map(|(_, rest)| rest.split('"').next().expect("quoted"));
-        let Some(address) = connect.filter(|_| name == "party1") else { return config };
-        let relay = relay.get_or_init(|| Relay::slow(address.parse().expect("an address"), slow));
-        config.replace(address, &relay.address().to_string())
-    });
+    let hosts = start(|config| Relay::between(&relay, |party0| Relay::slow(party0, slow), config));
     npy::write_i64(&hosts.folder().join("x.npy"), &[1, 2, 3]);
     for _ in 0..3 {
         expect(&hosts.onehot("x.npy"), 0, &[], "with a slow first lane");
@@ -85,20 +78,15 @@ fn the_first_lane_may_be_the_slowest() {
 }
 
 /// Daemons whose connections have [`LANES`] lanes, with their configurations changed by `change`.
-fn start(change: impl Fn(&str, String) -> String) -> Hosts {
-    let (_, loopback) = LinkProfile::BUILT_IN[0];
-    let profile = loopback.replace("lanes = 8", &format!("lanes = {LANES}"));
-    assert_ne!(profile, loopback, "the profile has lanes");
+fn start(change: impl Fn(String) -> String) -> Hosts {
     let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging(CAPTURE);
-    let path = hosts.folder().join("lanes.toml");
-    fs::write(&path, profile).expect("writable");
-    let link = format!("link = \"{}\"", path.display());
+    let link = loopback_with_lanes(hosts.folder(), LANES);
     hosts.start_daemons(|name, config| {
         let config = match name {
             "dealer" => config.replace("link = \"loopback\"", &link),
             _ => format!("{link}\n{config}"),
         };
-        change(name, config)
+        change(config)
     });
     hosts
 }

@@ -37,7 +37,7 @@ use suf_gate::{
 /// One element, less than a byte of a plane, several warps with a part, a full chunk.
 const SIZES: &str = "1,9,1001,65536";
 
-/// Those for a GPU that the host plays, which has the speed of one.
+/// Those for a GPU that the host plays, on which a full chunk takes seconds.
 const HOST_SIZES: &str = "1,9,1001";
 
 /// The sizes to compare at.
