@@ -11,14 +11,6 @@ pub(super) struct AesNi(());
 
 type Group = [__m128i; 8];
 
-/// `[f(0), .., f(7)]`, unrolled: a closure would not inherit the instruction set of the kernel.
-macro_rules! lanes {
-    ($i:ident => $e:expr) => {[
-        { const $i: usize = 0; $e }, { const $i: usize = 1; $e }, { const $i: usize = 2; $e }, { const $i: usize = 3; $e },
-        { const $i: usize = 4; $e }, { const $i: usize = 5; $e }, { const $i: usize = 6; $e }, { const $i: usize = 7; $e },
-    ]};
-}
-
 /// [`Simd::prefetch`], at every level of this architecture.
 #[inline(always)]
 pub(super) fn prefetch(bytes: &[u8], at: usize) {
@@ -49,9 +41,9 @@ impl AesNi {
     fn nine_rounds(self, key: &[__m128i; 11], a: Group) -> Group {
         // SAFETY: the token proves AES-NI.
         unsafe {
-            let mut x = lanes!(I => _mm_xor_si128(a[I], key[0]));
+            let mut x = eight!(I => _mm_xor_si128(a[I], key[0]));
             for round in &key[1..10] {
-                x = lanes!(I => _mm_aesenc_si128(x[I], *round));
+                x = eight!(I => _mm_aesenc_si128(x[I], *round));
             }
             x
         }
@@ -109,7 +101,7 @@ impl Simd for AesNi {
         // SAFETY: the token proves AES-NI.
         unsafe {
             let x = self.nine_rounds(key, a);
-            lanes!(I => _mm_aesenclast_si128(x[I], key[10]))
+            eight!(I => _mm_aesenclast_si128(x[I], key[10]))
         }
     }
 
@@ -119,8 +111,8 @@ impl Simd for AesNi {
         unsafe {
             let x = self.nine_rounds(key, a);
             // The last round adds its key: what else is to be added is added to that, while the other rounds run.
-            let last = lanes!(I => _mm_xor_si128(_mm_xor_si128(key[10], a[I]), onto[I]));
-            lanes!(I => _mm_aesenclast_si128(x[I], last[I]))
+            let last = eight!(I => _mm_xor_si128(_mm_xor_si128(key[10], a[I]), onto[I]));
+            eight!(I => _mm_aesenclast_si128(x[I], last[I]))
         }
     }
 
@@ -138,13 +130,13 @@ impl Simd for AesNi {
     #[inline(always)]
     fn counters(self, first: u64) -> Group {
         // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_set_epi64x(0, (first + I as u64).cast_signed())) }
+        unsafe { eight!(I => _mm_set_epi64x(0, (first + I as u64).cast_signed())) }
     }
 
     #[inline(always)]
     fn words(self, values: &[u64]) -> Group {
         // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_set1_epi64x(values[I].cast_signed())) }
+        unsafe { eight!(I => _mm_set1_epi64x(values[I].cast_signed())) }
     }
 
     #[inline(always)]
@@ -152,7 +144,7 @@ impl Simd for AesNi {
         // SAFETY: the token proves SSE4.1.
         unsafe {
             let bits = _mm_set1_epi64x(bits.cast_signed());
-            lanes!(I => {
+            eight!(I => {
                 let bit = _mm_set1_epi64x(1 << I);
                 _mm_cmpeq_epi64(_mm_and_si128(bits, bit), bit)
             })
@@ -162,27 +154,27 @@ impl Simd for AesNi {
     #[inline(always)]
     fn bits(self, mask: Group) -> u64 {
         // SAFETY: SSE2 is part of the architecture.
-        let bits = unsafe { lanes!(I => ((_mm_cvtsi128_si64(mask[I]) & 1) as u64) << I) };
+        let bits = unsafe { eight!(I => ((_mm_cvtsi128_si64(mask[I]) & 1) as u64) << I) };
         bits.iter().fold(0, |all, bit| all | bit)
     }
 
     #[inline(always)]
     fn bits_of(self, values: &[u64], bit: u32) -> u64 {
-        let bits = lanes!(I => (values[I] >> bit & 1) << I);
+        let bits = eight!(I => (values[I] >> bit & 1) << I);
         bits.iter().fold(0, |all, bit| all | bit)
     }
 
     #[inline(always)]
     fn odd(self, a: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_srai_epi32::<31>(_mm_slli_epi32::<31>(_mm_shuffle_epi32::<0>(a[I])))) }
+        unsafe { eight!(I => _mm_srai_epi32::<31>(_mm_slli_epi32::<31>(_mm_shuffle_epi32::<0>(a[I])))) }
     }
 
     #[inline(always)]
     fn parity(self, a: Group) -> Group {
         // SAFETY: the token proves SSE4.1 and POPCNT.
         unsafe {
-            let counts = lanes!(I => {
+            let counts = eight!(I => {
                 let folded = _mm_cvtsi128_si64(a[I]) ^ _mm_extract_epi64::<1>(a[I]);
                 _mm_cvtsi64_si128(i64::from(_popcnt64(folded)))
             });
@@ -194,7 +186,7 @@ impl Simd for AesNi {
     fn load(self, bytes: &[u8], first: usize, stride: usize) -> Group {
         assert!(first + 7 * stride + BLOCK_BYTES <= bytes.len(), "the group must lie in the buffer");
         // SAFETY: the last lane ends inside the slice by the assertion, and the others start before it.
-        unsafe { lanes!(I => _mm_loadu_si128(bytes.as_ptr().add(first + I * stride).cast())) }
+        unsafe { eight!(I => _mm_loadu_si128(bytes.as_ptr().add(first + I * stride).cast())) }
     }
 
     #[inline(always)]
@@ -206,31 +198,31 @@ impl Simd for AesNi {
     fn store(self, a: Group, bytes: &mut [u8], first: usize, stride: usize) {
         assert!(first + 7 * stride + BLOCK_BYTES <= bytes.len(), "the group must lie in the buffer");
         // SAFETY: as in `load`.
-        unsafe { lanes!(I => _mm_storeu_si128(bytes.as_mut_ptr().add(first + I * stride).cast(), a[I])) };
+        unsafe { eight!(I => _mm_storeu_si128(bytes.as_mut_ptr().add(first + I * stride).cast(), a[I])) };
     }
 
     #[inline(always)]
     fn xor(self, a: Group, b: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_xor_si128(a[I], b[I])) }
+        unsafe { eight!(I => _mm_xor_si128(a[I], b[I])) }
     }
 
     #[inline(always)]
     fn and(self, a: Group, b: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_and_si128(a[I], b[I])) }
+        unsafe { eight!(I => _mm_and_si128(a[I], b[I])) }
     }
 
     #[inline(always)]
     fn xor_where(self, mask: Group, a: Group, b: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture.
-        unsafe { lanes!(I => _mm_xor_si128(a[I], _mm_and_si128(b[I], mask[I]))) }
+        unsafe { eight!(I => _mm_xor_si128(a[I], _mm_and_si128(b[I], mask[I]))) }
     }
 
     #[inline(always)]
     fn select(self, mask: Group, on: Group, off: Group) -> Group {
         // SAFETY: the token proves SSE4.1.
-        unsafe { lanes!(I => _mm_blendv_epi8(off[I], on[I], mask[I])) }
+        unsafe { eight!(I => _mm_blendv_epi8(off[I], on[I], mask[I])) }
     }
 
     #[inline(always)]
@@ -243,7 +235,7 @@ impl Simd for AesNi {
         // SAFETY: SSE2 is part of the architecture.
         unsafe {
             let one = _mm_set_epi64x(0, 1);
-            lanes!(I => _mm_or_si128(_mm_andnot_si128(one, a[I]), _mm_and_si128(one, odd[I])))
+            eight!(I => _mm_or_si128(_mm_andnot_si128(one, a[I]), _mm_and_si128(one, odd[I])))
         }
     }
 
@@ -252,7 +244,7 @@ impl Simd for AesNi {
         // SAFETY: SSE2 is part of the architecture.
         unsafe {
             let one = _mm_set_epi64x(0, 1);
-            lanes!(I => {
+            eight!(I => {
                 let cleared = _mm_andnot_si128(_mm_and_si128(clear[I], one), a[I]);
                 _mm_or_si128(cleared, _mm_and_si128(set[I], one))
             })
@@ -264,7 +256,7 @@ impl Simd for AesNi {
         // SAFETY: SSE2 is part of the architecture.
         unsafe {
             let high = _mm_set_epi64x(-1, 0);
-            lanes!(I => _mm_xor_si128(_mm_shuffle_epi32::<0x4E>(a[I]), _mm_and_si128(a[I], high)))
+            eight!(I => _mm_xor_si128(_mm_shuffle_epi32::<0x4E>(a[I]), _mm_and_si128(a[I], high)))
         }
     }
 
@@ -272,7 +264,7 @@ impl Simd for AesNi {
     fn one_hot(self, words: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture; the types are 16 bytes of plain data.
         unsafe {
-            lanes!(I => std::mem::transmute::<u128, __m128i>(one_hot(_mm_cvtsi128_si64(words[I]).cast_unsigned().into())))
+            eight!(I => std::mem::transmute::<u128, __m128i>(one_hot(_mm_cvtsi128_si64(words[I]).cast_unsigned().into())))
         }
     }
 
@@ -280,7 +272,7 @@ impl Simd for AesNi {
     fn below(self, words: Group) -> Group {
         // SAFETY: SSE2 is part of the architecture; the types are 16 bytes of plain data.
         unsafe {
-            lanes!(I => {
+            eight!(I => {
                 let bit = one_hot(_mm_cvtsi128_si64(words[I]).cast_unsigned().into());
                 std::mem::transmute::<u128, __m128i>(bit - 1)
             })

@@ -7,6 +7,16 @@
 //!
 //! Nothing here branches or indexes on the contents of a block.
 
+// Before the levels that use it.
+/// `[f(0), .., f(7)]`, unrolled: a closure would not inherit the instruction set of the kernel.
+#[cfg(target_arch = "x86_64")]
+macro_rules! eight {
+    ($i:ident => $e:expr) => {[
+        { const $i: usize = 0; $e }, { const $i: usize = 1; $e }, { const $i: usize = 2; $e }, { const $i: usize = 3; $e },
+        { const $i: usize = 4; $e }, { const $i: usize = 5; $e }, { const $i: usize = 6; $e }, { const $i: usize = 7; $e },
+    ]};
+}
+
 #[cfg(target_arch = "x86_64")]
 mod aesni;
 pub(crate) mod model;

@@ -15,14 +15,6 @@ type Group = [__m256i; 8];
 /// The low quadword of each of the 16 blocks, among a bit for every quadword.
 const LOWS: u32 = 0x5555_5555;
 
-/// `[f(0), .., f(7)]`, unrolled: a closure would not inherit the instruction set of the kernel.
-macro_rules! lanes {
-    ($i:ident => $e:expr) => {[
-        { const $i: usize = 0; $e }, { const $i: usize = 1; $e }, { const $i: usize = 2; $e }, { const $i: usize = 3; $e },
-        { const $i: usize = 4; $e }, { const $i: usize = 5; $e }, { const $i: usize = 6; $e }, { const $i: usize = 7; $e },
-    ]};
-}
-
 impl Vaes256 {
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("vaes")
@@ -56,9 +48,9 @@ impl Vaes256 {
     fn nine_rounds(self, key: &[__m256i; 11], a: Group) -> Group {
         // SAFETY: the token proves VAES and AVX2.
         unsafe {
-            let mut x = lanes!(I => _mm256_xor_si256(a[I], key[0]));
+            let mut x = eight!(I => _mm256_xor_si256(a[I], key[0]));
             for round in &key[1..10] {
-                x = lanes!(I => _mm256_aesenc_epi128(x[I], *round));
+                x = eight!(I => _mm256_aesenc_epi128(x[I], *round));
             }
             x
         }
@@ -69,7 +61,7 @@ impl Vaes256 {
     fn signs(self, a: Group) -> u64 {
         // SAFETY: the token proves AVX2 and BMI2.
         unsafe {
-            let signs = lanes!(I => _mm256_movemask_pd(_mm256_castsi256_pd(a[I])).cast_unsigned() << (4 * I));
+            let signs = eight!(I => _mm256_movemask_pd(_mm256_castsi256_pd(a[I])).cast_unsigned() << (4 * I));
             _pext_u32(signs.iter().fold(0, |all, sign| all | sign), LOWS).into()
         }
     }
@@ -106,7 +98,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves VAES and AVX2.
         unsafe {
             let x = self.nine_rounds(key, a);
-            lanes!(I => _mm256_aesenclast_epi128(x[I], key[10]))
+            eight!(I => _mm256_aesenclast_epi128(x[I], key[10]))
         }
     }
 
@@ -116,8 +108,8 @@ impl Simd for Vaes256 {
         unsafe {
             let x = self.nine_rounds(key, a);
             // The last round adds its key: what else is to be added is added to that, while the other rounds run.
-            let last = lanes!(I => _mm256_xor_si256(_mm256_xor_si256(key[10], a[I]), onto[I]));
-            lanes!(I => _mm256_aesenclast_epi128(x[I], last[I]))
+            let last = eight!(I => _mm256_xor_si256(_mm256_xor_si256(key[10], a[I]), onto[I]));
+            eight!(I => _mm256_aesenclast_epi128(x[I], last[I]))
         }
     }
 
@@ -135,7 +127,7 @@ impl Simd for Vaes256 {
     fn counters(self, first: u64) -> Group {
         // SAFETY: the token proves AVX2.
         unsafe {
-            lanes!(I => {
+            eight!(I => {
                 let low = (first + 2 * I as u64).cast_signed();
                 let high = (first + 2 * I as u64 + 1).cast_signed();
                 _mm256_set_epi64x(0, high, 0, low)
@@ -148,7 +140,7 @@ impl Simd for Vaes256 {
         let values: &[u64; 16] = values.first_chunk().expect("a value for each lane");
         // SAFETY: the array holds two values for each register; the token proves AVX2.
         unsafe {
-            lanes!(I => {
+            eight!(I => {
                 let two = _mm_loadu_si128(values.as_ptr().add(2 * I).cast());
                 _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(two))
             })
@@ -160,7 +152,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves AVX2.
         unsafe {
             let bits = _mm256_set1_epi64x(bits.cast_signed());
-            lanes!(I => {
+            eight!(I => {
                 let bit = _mm256_set_epi64x(2 << (2 * I), 2 << (2 * I), 1 << (2 * I), 1 << (2 * I));
                 _mm256_cmpeq_epi64(_mm256_and_si256(bits, bit), bit)
             })
@@ -191,14 +183,14 @@ impl Simd for Vaes256 {
     fn odd(self, a: Group) -> Group {
         // SAFETY: the token proves AVX2.
         unsafe {
-            lanes!(I => _mm256_srai_epi32::<31>(_mm256_slli_epi32::<31>(_mm256_shuffle_epi32::<0>(a[I]))))
+            eight!(I => _mm256_srai_epi32::<31>(_mm256_slli_epi32::<31>(_mm256_shuffle_epi32::<0>(a[I]))))
         }
     }
 
     #[inline(always)]
     fn odd_bits(self, a: Group) -> u64 {
         // SAFETY: the token proves AVX2.
-        self.signs(unsafe { lanes!(I => _mm256_slli_epi64::<63>(a[I])) })
+        self.signs(unsafe { eight!(I => _mm256_slli_epi64::<63>(a[I])) })
     }
 
     #[inline(always)]
@@ -206,7 +198,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves AVX2 and VPCLMULQDQ.
         unsafe {
             let ones = _mm256_set1_epi64x(-1);
-            lanes!(I => {
+            eight!(I => {
                 let folded = _mm256_xor_si256(a[I], _mm256_shuffle_epi32::<0x4E>(a[I]));
                 // Without carries, bit 63 of a word times all ones is the sum of its bits.
                 let sums = _mm256_clmulepi64_epi128::<0>(folded, ones);
@@ -222,9 +214,9 @@ impl Simd for Vaes256 {
         unsafe {
             let start = bytes.as_ptr().add(first);
             if stride == BLOCK_BYTES {
-                return lanes!(I => _mm256_loadu_si256(start.add(32 * I).cast()));
+                return eight!(I => _mm256_loadu_si256(start.add(32 * I).cast()));
             }
-            lanes!(I => {
+            eight!(I => {
                 let low = start.add(2 * I * stride);
                 _mm256_loadu2_m128i(low.add(stride).cast(), low.cast())
             })
@@ -243,10 +235,10 @@ impl Simd for Vaes256 {
         unsafe {
             let start = bytes.as_mut_ptr().add(first);
             if stride == BLOCK_BYTES {
-                lanes!(I => _mm256_storeu_si256(start.add(32 * I).cast(), a[I]));
+                eight!(I => _mm256_storeu_si256(start.add(32 * I).cast(), a[I]));
                 return;
             }
-            lanes!(I => {
+            eight!(I => {
                 let low = start.add(2 * I * stride);
                 _mm256_storeu2_m128i(low.add(stride).cast(), low.cast(), a[I]);
             });
@@ -256,25 +248,25 @@ impl Simd for Vaes256 {
     #[inline(always)]
     fn xor(self, a: Group, b: Group) -> Group {
         // SAFETY: the token proves AVX2.
-        unsafe { lanes!(I => _mm256_xor_si256(a[I], b[I])) }
+        unsafe { eight!(I => _mm256_xor_si256(a[I], b[I])) }
     }
 
     #[inline(always)]
     fn and(self, a: Group, b: Group) -> Group {
         // SAFETY: the token proves AVX2.
-        unsafe { lanes!(I => _mm256_and_si256(a[I], b[I])) }
+        unsafe { eight!(I => _mm256_and_si256(a[I], b[I])) }
     }
 
     #[inline(always)]
     fn xor_where(self, mask: Group, a: Group, b: Group) -> Group {
         // SAFETY: the token proves AVX2.
-        unsafe { lanes!(I => _mm256_xor_si256(a[I], _mm256_and_si256(b[I], mask[I]))) }
+        unsafe { eight!(I => _mm256_xor_si256(a[I], _mm256_and_si256(b[I], mask[I]))) }
     }
 
     #[inline(always)]
     fn select(self, mask: Group, on: Group, off: Group) -> Group {
         // SAFETY: the token proves AVX2.
-        unsafe { lanes!(I => _mm256_blendv_epi8(off[I], on[I], mask[I])) }
+        unsafe { eight!(I => _mm256_blendv_epi8(off[I], on[I], mask[I])) }
     }
 
     #[inline(always)]
@@ -287,7 +279,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves AVX2.
         unsafe {
             let one = self.broadcast(1);
-            lanes!(I => _mm256_or_si256(_mm256_andnot_si256(one, a[I]), _mm256_and_si256(one, odd[I])))
+            eight!(I => _mm256_or_si256(_mm256_andnot_si256(one, a[I]), _mm256_and_si256(one, odd[I])))
         }
     }
 
@@ -296,7 +288,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves AVX2.
         unsafe {
             let one = self.broadcast(1);
-            lanes!(I => {
+            eight!(I => {
                 let cleared = _mm256_andnot_si256(_mm256_and_si256(clear[I], one), a[I]);
                 _mm256_or_si256(cleared, _mm256_and_si256(set[I], one))
             })
@@ -308,7 +300,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves AVX2.
         unsafe {
             let high = _mm256_set_epi64x(-1, 0, -1, 0);
-            lanes!(I => _mm256_xor_si256(_mm256_shuffle_epi32::<0x4E>(a[I]), _mm256_and_si256(a[I], high)))
+            eight!(I => _mm256_xor_si256(_mm256_shuffle_epi32::<0x4E>(a[I]), _mm256_and_si256(a[I], high)))
         }
     }
 
@@ -318,7 +310,7 @@ impl Simd for Vaes256 {
         unsafe {
             let one = _mm256_set1_epi64x(1);
             // Counts of 64 and more, the negative ones of the high quadword among them, shift everything out.
-            lanes!(I => _mm256_sllv_epi64(one, self.shifts(words[I])))
+            eight!(I => _mm256_sllv_epi64(one, self.shifts(words[I])))
         }
     }
 
@@ -327,7 +319,7 @@ impl Simd for Vaes256 {
         // SAFETY: the token proves AVX2.
         unsafe {
             let one = _mm256_set1_epi64x(1);
-            lanes!(I => {
+            eight!(I => {
                 let shifts = self.shifts(words[I]);
                 // All ones where the bit was shifted out at the top, which in the high quadword of a word below 64 it was not.
                 let below = _mm256_sub_epi64(_mm256_sllv_epi64(one, shifts), one);

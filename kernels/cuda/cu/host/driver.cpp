@@ -135,10 +135,6 @@ int cuMemAlloc_v2(Address* start, size_t bytes) { return allocate((void**)start,
 int cuMemFree_v2(Address start) { return release((void*)start); }
 int cuMemHostAlloc(void** start, size_t bytes, unsigned) { return allocate(start, bytes); }
 int cuMemFreeHost(void* start) { return release(start); }
-int cuMemHostGetDevicePointer_v2(Address* address, void* start, unsigned) {
-    *address = (Address)start;
-    return SUCCESS;
-}
 
 int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
     if (!is_ours(to, bytes)) return INVALID_VALUE;
@@ -186,12 +182,10 @@ int cuEventRecord(Event* event, void*) {
     return SUCCESS;
 }
 int cuEventSynchronize(Event*) { return SUCCESS; }
-int cuEventQuery(Event*) { return SUCCESS; }
-int cuEventElapsedTime(float* ms, Event* start, Event* end) {
+int cuEventElapsedTime_v2(float* ms, Event* start, Event* end) {
     *ms = std::chrono::duration<float, std::milli>(end->at - start->at).count();
     return SUCCESS;
 }
-int cuEventElapsedTime_v2(float* ms, Event* start, Event* end) { return cuEventElapsedTime(ms, start, end); }
 
 int cuModuleLoadData(void** module, const void* image) {
     uint64_t bytes;
