@@ -135,6 +135,10 @@ int cuMemAlloc_v2(Address* start, size_t bytes) { return allocate((void**)start,
 int cuMemFree_v2(Address start) { return release((void*)start); }
 int cuMemHostAlloc(void** start, size_t bytes, unsigned) { return allocate(start, bytes); }
 int cuMemFreeHost(void* start) { return release(start); }
+int cuMemHostGetDevicePointer_v2(Address* address, void* start, unsigned) {
+    *address = (Address)start;
+    return SUCCESS;
+}
 
 int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
     if (!is_ours(to, bytes)) return INVALID_VALUE;
