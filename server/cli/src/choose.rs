@@ -132,8 +132,12 @@ mod tests {
     #[test]
     fn a_slow_dealer_asks_for_few_bytes_and_a_long_link_for_few_rounds() {
         let file = gates::file("gelu").unwrap();
-        let gates =
-            || gates::available(&file, None).into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
+        let gates = || {
+            gates::available(&file, None)
+                .unwrap()
+                .into_iter()
+                .filter(|gate| gate.protocol() != Protocol::SufLut)
+        };
         let choice = |link: Measured| link.choose(gates().collect(), 100_000).unwrap().0.protocol();
         let near = Measured {
             delay_ms: 0.05,

@@ -61,6 +61,15 @@ impl Error {
     }
 }
 
+/// Wrong usage if one of the names given to `option` is there twice: it would be measured twice, and its records mixed up.
+///
+/// # Errors
+/// With the first name that is.
+pub fn named_once<T: PartialEq + std::fmt::Display>(option: &str, names: &[T]) -> Result<(), Error> {
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+    twice.map_or(Ok(()), |(_, name)| Err(Error::usage(format!("{name} is named twice in {option}"))))
+}
+
 /// The known name nearest to `name`, as the end of a message, if there is one near enough to be a typing error.
 #[must_use]
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {

@@ -11,7 +11,7 @@ use suf_gate::{
     spec::{SpecFile, is_spec_file},
 };
 
-use crate::error::{Error, did_you_mean};
+use crate::error::{Error, did_you_mean, named_once};
 
 /// What a user's file or a built-in name stands for.
 #[derive(Debug, Clone)]
@@ -105,8 +105,13 @@ pub fn spec(path: &Path) -> Result<Definition, Error> {
 /// The gate of `definition` under `protocol` in `shape`.
 ///
 /// # Errors
-/// When the file has no such shape, or the protocol cannot evaluate the function.
+/// When the file has no such shape, a shape is named for a protocol that has none, or the protocol cannot evaluate the function.
 pub fn gate(definition: &Definition, protocol: Protocol, shape: Option<&str>) -> Result<Gate, Error> {
+    if let Some(shape) = shape.filter(|_| protocol != Protocol::Onehot) {
+        return Err(Error::usage(format!(
+            "protocol {protocol} has no shapes, so that --shape {shape} says nothing: leave it out, or take onehot"
+        )));
+    }
     let file = match definition {
         Definition::Gate(file) => file,
         Definition::Spec(file) if protocol == Protocol::Suf => {
@@ -119,7 +124,6 @@ pub fn gate(definition: &Definition, protocol: Protocol, shape: Option<&str>) ->
             )));
         }
     };
-    let shape = shape.filter(|_| protocol == Protocol::Onehot);
     if let Some(name) = shape
         && !file.onehot.contains_key(name)
     {
@@ -134,10 +138,36 @@ pub fn gate(definition: &Definition, protocol: Protocol, shape: Option<&str>) ->
     catalog::gate(file, protocol, shape).map_err(Error::usage)
 }
 
-/// Every protocol that can evaluate `definition`, with its gate.
-#[must_use]
-pub fn available(definition: &Definition, shape: Option<&str>) -> Vec<Gate> {
-    Protocol::ALL.into_iter().filter_map(|protocol| gate(definition, protocol, shape).ok()).collect()
+/// Every protocol that can evaluate `definition`, with its gate; `shape` is that of `onehot`.
+///
+/// # Errors
+/// When `onehot` cannot evaluate it in the shape that is named.
+pub fn available(definition: &Definition, shape: Option<&str>) -> Result<Vec<Gate>, Error> {
+    let of = |protocol| gate(definition, protocol, shape.filter(|_| protocol == Protocol::Onehot));
+    if shape.is_some() {
+        of(Protocol::Onehot)?;
+    }
+    Ok(Protocol::ALL.into_iter().filter_map(|protocol| of(protocol).ok()).collect())
+}
+
+/// The gates of the protocols that are named, or of all that can evaluate `definition`; `shape` is that of `onehot`.
+///
+/// # Errors
+/// When one of them cannot evaluate it, or a shape is named and no protocol has one.
+pub fn selected(
+    definition: &Definition,
+    protocols: &[Protocol],
+    shape: Option<&str>,
+) -> Result<Vec<Gate>, Error> {
+    named_once("--protocols", protocols)?;
+    if protocols.is_empty() {
+        return available(definition, shape);
+    }
+    let with_shapes = protocols.contains(&Protocol::Onehot);
+    let of = |protocol: &Protocol| {
+        gate(definition, *protocol, shape.filter(|_| *protocol == Protocol::Onehot || !with_shapes))
+    };
+    protocols.iter().map(of).collect()
 }
 
 /// What a reader must know of a protocol's figures, wherever they are printed.
@@ -177,7 +207,7 @@ mod tests {
         let text = include_str!("../../../config/specs/hard-swish-quadratic.toml");
         let spec = file(&write("spec.toml", text)).unwrap();
         assert!(matches!(spec, Definition::Spec(_)), "{spec:?}");
-        assert_eq!(available(&spec, None).len(), 1);
+        assert_eq!(available(&spec, None).unwrap().len(), 1);
         let message = gate(&spec, Protocol::Onehot, None).unwrap_err().to_string();
         assert!(message.contains("protocol suf"), "{message}");
         assert!((spec.exact(1 << 12) - 4.0 / 6.0).abs() < 1e-12);
@@ -189,6 +219,18 @@ mod tests {
         assert!(matches!(file(&write("gate.toml", text)).unwrap(), Definition::Gate(_)));
         let message = file(&write("bad.toml", "name = \"x\"\nterm = 3\n")).unwrap_err().to_string();
         assert!(message.contains("bad.toml:"), "{message}");
+    }
+
+    #[test]
+    fn a_shape_that_would_say_nothing_is_refused() {
+        let gelu = file("gelu").unwrap();
+        let message = gate(&gelu, Protocol::Dpf, Some("full")).unwrap_err().to_string();
+        assert!(message.contains("dpf has no shapes") && message.contains("--shape full"), "{message}");
+        assert!(selected(&gelu, &[Protocol::Suf, Protocol::Dpf], Some("full")).is_err());
+        assert_eq!(selected(&gelu, &[Protocol::Suf, Protocol::Onehot], Some("full")).unwrap().len(), 2);
+        // Of all protocols one has shapes; its mistakes are not passed over.
+        assert_eq!(selected(&gelu, &[], Some("full")).unwrap().len(), 5);
+        assert!(selected(&gelu, &[], Some("ful")).unwrap_err().to_string().contains("`full`"));
     }
 
     #[test]

@@ -9,11 +9,11 @@ use suf_link::{LinkKind, LinkProfile};
 use suf_wire::BatchId;
 use tonic::transport::Channel;
 
-use super::{kernel, progress::Progress};
+use super::{kernel, progress::Progress, remote::elements};
 use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
-    error::Error,
+    error::{Error, named_once},
     exports, gates,
     gates::Definition,
     kernel as kernel_records, models, npy, provenance,
@@ -52,10 +52,11 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["elements", "gate"])]
     models: Vec<String>,
     /// Sequence length of the model rows.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536),
+        conflicts_with_all = ["elements", "gate"])]
     seq: u64,
     /// One tensor of this many elements, instead of model rows [default: as many as --inputs has].
-    #[arg(long, requires = "gate", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, requires = "gate", value_parser = elements())]
     elements: Option<u64>,
     /// The gate of --elements: a built-in name, or the path of a gate file or operator specification.
     #[arg(long)]
@@ -173,14 +174,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
     let mut jobs = Vec::new();
     for (model, gate_name, seq, gate_count, elements) in rows(args, input.as_ref().map(|(_, array)| array))? {
         let file = Arc::new(gates::file(&gate_name)?);
-        let gates = if args.protocols.is_empty() {
-            gates::available(&file, args.shape.as_deref())
-        } else {
-            let named = args.protocols.iter();
-            named
-                .map(|protocol| gates::gate(&file, *protocol, args.shape.as_deref()))
-                .collect::<Result<_, _>>()?
-        };
+        let gates = gates::selected(&file, &args.protocols, args.shape.as_deref())?;
         if gates.is_empty() {
             return Err(Error::usage(format!("no protocol evaluates {gate_name} in this shape")));
         }
@@ -207,6 +201,7 @@ fn rows(args: &Args, input: Option<&npy::Array>) -> Result<Vec<Size>, Error> {
         let elements = elements.ok_or_else(|| Error::usage("give --elements N (or --inputs) with --gate"))?;
         return Ok(vec![("custom".to_owned(), gate.clone(), 0, 1, elements)]);
     }
+    named_once("--models", &args.models)?;
     let names =
         if args.models.is_empty() { models::all().into_keys().collect() } else { args.models.clone() };
     names
@@ -237,6 +232,7 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
         let placement = Placement::Lab(Arc::new(lab));
         return Ok(vec![Setup { link, shaped: false, backend: args.backend.clone(), placement }]);
     }
+    named_once("--links", &args.links)?;
     let default = [LOOPBACK.to_owned()];
     let named = if args.links.is_empty() { &default[..] } else { &args.links };
     named

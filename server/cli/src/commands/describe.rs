@@ -7,6 +7,7 @@ use suf_gate::{
 };
 use suf_link::LinkProfile;
 
+use super::remote::elements;
 use crate::{
     error::Error,
     gates::{self, Definition},
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     shape: Option<String>,
     /// Totals for a tensor of this many elements.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_parser = elements())]
     elements: Option<u64>,
     /// Print JSON.
     #[arg(long)]
@@ -44,6 +45,9 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if args.what == "link" {
+        if args.protocol.is_some() || args.shape.is_some() || args.elements.is_some() {
+            return Err(Error::usage("a link has no --protocol, --shape or --elements: leave them out"));
+        }
         return describe_link(args);
     }
     if let Some(extra) = &args.profile {
@@ -79,7 +83,7 @@ fn selected(args: &Args, file: &Definition) -> Result<Vec<Gate>, Error> {
     let mut gates = Vec::new();
     for protocol in protocols {
         let shapes = match args.shape.as_deref() {
-            Some(shape) if protocol == Protocol::Onehot => vec![Some(shape)],
+            Some(shape) if protocol == Protocol::Onehot || args.protocol.is_some() => vec![Some(shape)],
             _ => file.shapes(protocol),
         };
         for shape in shapes {
@@ -407,7 +411,7 @@ mod tests {
     fn every_built_in_gate_can_be_described() {
         for name in GateFile::builtin_names() {
             let file = gates::file(name).unwrap();
-            for gate in gates::available(&file, None) {
+            for gate in gates::available(&file, None).unwrap() {
                 let description = Description::new(&gate, &file, Some(1000)).json();
                 assert_eq!(description["total"]["elements"], 1000, "{name}");
             }

@@ -12,7 +12,7 @@ use suf_wire::{PartyId, RunId};
 
 use super::{
     progress::Progress,
-    remote::{IdentityArgs, run_id, url},
+    remote::{IdentityArgs, PartyArgs, deadline, run_id},
 };
 use crate::{
     choose::Measured,
@@ -68,24 +68,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NPY")]
     outputs: PathBuf,
     /// Start a dealer and two parties on this machine, for this evaluation only.
-    #[arg(long, conflicts_with_all = ["party0", "party1", "identity"])]
+    #[arg(long, conflicts_with_all = ["party0", "party1", "identity", "key", "ca"])]
     local: bool,
     /// What computes, with --local: auto, cpu or cuda.
     #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"], requires = "local")]
     backend: String,
-    /// Control address of party 0, such as https://10.0.0.1:7101.
-    #[arg(long, value_name = "URL", required_unless_present = "local", env = "SUF_PARTY0")]
-    party0: Option<String>,
-    /// Control address of party 1.
-    #[arg(long, value_name = "URL", required_unless_present = "local", env = "SUF_PARTY1")]
-    party1: Option<String>,
+    #[command(flatten)]
+    parties: PartyArgs,
     #[command(flatten)]
     identity: IdentityArgs,
     /// Feed a run that `suf run` has started, instead of starting one.
     #[arg(long, value_name = "ID", value_parser = run_id, conflicts_with_all = ["local", "auto"])]
     run: Option<RunId>,
     /// End the run after this many seconds, if it has not ended before.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = deadline(), conflicts_with = "run")]
     deadline: Option<u32>,
     /// Print the figures as JSON.
     #[arg(long)]
@@ -94,16 +90,15 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let remote = if args.local { None } else { Some((args.parties.both()?, args.identity.load()?)) };
     let file = definition(args)?;
     // Everything that can be refused is refused before a process is started or a byte sent.
     let input = npy::read(&args.inputs)
         .map_err(|error| Error::usage(format!("{}: {error}", args.inputs.display())))?;
     let candidates = candidates(args, &file, &input)?;
     runtime::block_on(async {
-        if !args.local {
-            let address = |party: &Option<String>| url(party.as_deref().unwrap_or_default());
-            let urls = [address(&args.party0), address(&args.party1)];
-            let parties = Parties::connect([&urls[0], &urls[1]], &args.identity.load()?).await?;
+        if let Some(([first, second], identity)) = &remote {
+            let parties = Parties::connect([first, second], identity).await?;
             return evaluate(args, &file, input, candidates, &parties).await;
         }
         let setup = Setup {
@@ -143,7 +138,7 @@ fn candidates(args: &Args, file: &Definition, input: &Array) -> Result<Vec<(Gate
         return Ok(vec![encode(gates::gate(file, protocol, shape)?)?]);
     }
     // suf-lut computes another function: it is never chosen for anybody.
-    let gates = gates::available(file, shape).into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
+    let gates = gates::available(file, shape)?.into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
     let (fitting, refused): (Vec<_>, Vec<_>) = gates.map(encode).partition(Result::is_ok);
     let fitting: Vec<_> = fitting.into_iter().flatten().collect();
     match refused.into_iter().find_map(Result::err) {

@@ -7,7 +7,7 @@ use suf_gate::{Gate, Protocol};
 
 use super::progress::Progress;
 use crate::{
-    error::Error,
+    error::{Error, named_once},
     gates,
     kernel::{self, KernelRecord, second},
     provenance,
@@ -89,6 +89,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 
 /// The gates in all their shapes.
 fn selected(args: &Args) -> Result<Vec<Gate>, Error> {
+    named_once("--gate", &args.gates)?;
+    named_once("--protocols", &args.protocols)?;
     let mut selected = Vec::new();
     for name in &args.gates {
         let file = gates::file(name)?;

@@ -8,7 +8,7 @@ use suf_lab::{
     Host, Lab, LabError, LabPlan, Measured, NamedProfile, Network, SUF_LAB, check_kernel, list, uml,
 };
 
-use super::slope;
+use super::{remote::elements, slope};
 use crate::{error::Error, runtime};
 
 /// Run a command on hosts joined by links that the kernel shapes (tc netem): delay, rate, queue, jitter, loss.
@@ -73,10 +73,10 @@ pub(crate) struct SlopeArgs {
     #[arg(long, default_value = "gelu")]
     pub(crate) gate: String,
     /// Elements of the tensor. Few: the time of bytes and computing is not what is measured.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 256, value_parser = elements())]
     pub(crate) elements: u64,
     /// Delays of one direction, in milliseconds.
-    #[arg(long, value_delimiter = ',', default_value = "10,50,90,130")]
+    #[arg(long, value_delimiter = ',', default_value = "10,50,90,130", value_parser = delay_ms)]
     pub(crate) delays_ms: Vec<f64>,
     /// Runs at each delay; the fastest counts, since a busy machine only ever adds. Points that are off their line by more
     /// than 1 ms are measured again, three times at most.
@@ -90,6 +90,13 @@ pub(crate) struct SlopeArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     kernel: KernelArgs,
+}
+
+/// Parses a delay on the command line, in milliseconds.
+fn delay_ms(text: &str) -> Result<f64, String> {
+    let delay: f64 = text.parse().map_err(|_| format!("{text:?} is no number of milliseconds"))?;
+    // The most is the link profile's to say.
+    if delay.is_finite() && delay > 0.0 { Ok(delay) } else { Err("a delay is more than 0 ms".into()) }
 }
 
 #[derive(clap::Args)]

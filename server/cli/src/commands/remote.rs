@@ -1,7 +1,8 @@
 //! Options that name daemons and say who we are.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
+use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use suf_control::{client as control, v1::party_client::PartyClient};
 use suf_link::Identity;
 use suf_wire::{PartyId, RunId};
@@ -15,32 +16,33 @@ use crate::{
 /// Who we are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct IdentityArgs {
-    /// Our certificate, such as pki/client.pem.
-    #[arg(long, value_name = "PEM", env = "SUF_IDENTITY")]
+    /// Our certificate, such as pki/client.pem [default: the variable SUF_IDENTITY].
+    #[arg(long, value_name = "PEM")]
     pub(crate) identity: Option<PathBuf>,
     /// Its private key [default: beside the certificate, ending in .key].
-    #[arg(long, value_name = "KEY", requires = "identity")]
+    #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<PathBuf>,
     /// The authority's certificate [default: ca.pem beside the certificate].
-    #[arg(long, value_name = "PEM", requires = "identity")]
+    #[arg(long, value_name = "PEM")]
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// One party, by its control address.
+/// The parties, by their control addresses.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct OneParty {
-    /// Control address of party 0, such as https://10.0.0.1:7101.
-    #[arg(
-        long,
-        value_name = "URL",
-        required_unless_present = "party1",
-        conflicts_with = "party1",
-        env = "SUF_PARTY0"
-    )]
+pub(crate) struct PartyArgs {
+    /// Control address of party 0, such as https://10.0.0.1:7101 [default: the variable SUF_PARTY0].
+    #[arg(long, value_name = "URL")]
     pub(crate) party0: Option<String>,
-    /// Control address of party 1, instead of party 0's.
+    /// Control address of party 1 [default: the variable SUF_PARTY1].
     #[arg(long, value_name = "URL")]
     pub(crate) party1: Option<String>,
+}
+
+/// One party, and who we are.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct OneParty {
+    #[command(flatten)]
+    pub(crate) parties: PartyArgs,
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
 }
@@ -48,34 +50,113 @@ pub(crate) struct OneParty {
 impl IdentityArgs {
     /// Reads the files.
     pub(crate) fn load(&self) -> Result<Identity, Error> {
-        let cert = self.identity.clone().ok_or_else(|| {
+        let cert = self.identity.clone().or_else(|| variable(IDENTITY, &environment).map(PathBuf::from));
+        let cert = cert.ok_or_else(|| {
             Error::usage("say who you are: --identity pki/client.pem (made by `suf pki init`)")
         })?;
         Credentials { cert, key: self.key.clone(), ca: self.ca.clone() }.load()
     }
 }
 
+impl PartyArgs {
+    /// Both addresses as URLs.
+    ///
+    /// # Errors
+    /// When one is given neither by its option nor by its variable.
+    pub(crate) fn both(&self) -> Result<[String; 2], Error> {
+        self.both_in(&environment)
+    }
+
+    fn both_in(&self, environment: &Environment<'_>) -> Result<[String; 2], Error> {
+        let address = |option: &Option<String>, name| {
+            let address = option.clone().or_else(|| variable_text(name, environment));
+            address.map(|address| url(&address)).ok_or_else(|| {
+                Error::usage(format!(
+                    "name both parties, --party0 URL and --party1 URL: one is missing, and so is the variable {name}"
+                ))
+            })
+        };
+        Ok([address(&self.party0, PARTY0)?, address(&self.party1, PARTY1)?])
+    }
+
+    /// The one party that is named, and its URL. A party named by its option comes before those named by variables; of two
+    /// variables party 0's is taken.
+    ///
+    /// # Errors
+    /// When no party is named, or both are by their options.
+    pub(crate) fn one(&self) -> Result<(PartyId, String), Error> {
+        self.one_in(&environment)
+    }
+
+    fn one_in(&self, environment: &Environment<'_>) -> Result<(PartyId, String), Error> {
+        match (&self.party0, &self.party1) {
+            (Some(_), Some(_)) => Err(Error::usage("name one party: --party0 URL or --party1 URL, not both")),
+            (Some(address), None) => Ok((PartyId::P0, url(address))),
+            (None, Some(address)) => Ok((PartyId::P1, url(address))),
+            (None, None) => {
+                let named =
+                    |party, name| variable_text(name, environment).map(|address| (party, url(&address)));
+                let found = named(PartyId::P0, PARTY0).or_else(|| named(PartyId::P1, PARTY1));
+                found.ok_or_else(|| Error::usage("name a party: --party0 URL or --party1 URL"))
+            }
+        }
+    }
+}
+
 impl OneParty {
     /// Which party is called.
-    pub(crate) fn party(&self) -> PartyId {
-        if self.party1.is_some() { PartyId::P1 } else { PartyId::P0 }
+    pub(crate) fn party(&self) -> Result<PartyId, Error> {
+        Ok(self.parties.one()?.0)
     }
 
     /// Connects to it.
     pub(crate) async fn connect(&self) -> Result<PartyClient<Channel>, Error> {
+        let (party, address) = self.parties.one()?;
         let identity = self.identity.load()?;
-        let address = self
-            .party1
-            .as_ref()
-            .or(self.party0.as_ref())
-            .ok_or_else(|| Error::usage("name a party: --party0 URL or --party1 URL"))?;
-        Ok(control::party(connect(&url(address), &identity, self.party().role()).await?))
+        Ok(control::party(connect(&address, &identity, party.role()).await?))
     }
+}
+
+/// Variables that stand in for options that are not given.
+const PARTY0: &str = "SUF_PARTY0";
+const PARTY1: &str = "SUF_PARTY1";
+const IDENTITY: &str = "SUF_IDENTITY";
+
+/// Where variables are looked up.
+type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
+/// The environment of this process.
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// The value of the variable `name`; an empty variable is none.
+///
+/// clap's own `env` takes a variable for an option that was typed: it would conflict with options that were.
+fn variable(name: &str, environment: &Environment<'_>) -> Option<OsString> {
+    environment(name).filter(|value| !value.is_empty())
+}
+
+fn variable_text(name: &str, environment: &Environment<'_>) -> Option<String> {
+    variable(name, environment).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// `address` as a URL: `https://` may be left out.
 pub(crate) fn url(address: &str) -> String {
     if address.contains("://") { address.to_owned() } else { format!("https://{address}") }
+}
+
+/// Longest deadline of a run, in seconds: a day, the most that a party's configuration admits.
+const MOST_DEADLINE_S: i64 = 86_400;
+
+/// Parses a deadline on the command line, in seconds.
+pub(crate) fn deadline() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=MOST_DEADLINE_S)
+}
+
+/// Parses a number of elements on the command line.
+pub(crate) fn elements() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=suf_gate::gate::MAX_ELEMS)
 }
 
 /// Parses a run's id on the command line.
@@ -86,6 +167,45 @@ pub(crate) fn run_id(text: &str) -> Result<RunId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Options and variables of both parties, in every combination: none, empty (variables alone) or given.
+    #[test]
+    fn the_command_line_comes_before_variables_and_an_empty_variable_is_none() {
+        let states = [None, Some(""), Some("value")];
+        for (option0, option1) in [(false, false), (true, false), (false, true), (true, true)] {
+            for variable0 in states {
+                for variable1 in states {
+                    let option = |given: bool, text: &str| given.then(|| text.to_owned());
+                    let args = PartyArgs { party0: option(option0, "o0"), party1: option(option1, "o1") };
+                    let environment = |name: &str| {
+                        let (state, text) =
+                            if name == PARTY0 { (variable0, "v0") } else { (variable1, "v1") };
+                        state.map(|state| if state.is_empty() { "" } else { text }.into())
+                    };
+                    let value = |option: bool, variable: Option<&str>, party: &str| {
+                        let by_variable = variable.is_some_and(|state| !state.is_empty());
+                        let letter = if option { Some("o") } else { by_variable.then_some("v") };
+                        letter.map(|letter| format!("https://{letter}{party}"))
+                    };
+                    let [first, second] = [value(option0, variable0, "0"), value(option1, variable1, "1")];
+                    let what = format!("{args:?} {variable0:?} {variable1:?}");
+
+                    let both = first.clone().zip(second.clone()).map(<[String; 2]>::from);
+                    assert_eq!(args.both_in(&environment).ok(), both, "{what}");
+
+                    let one = match (option0, option1) {
+                        (true, true) => None,
+                        (true, false) => first.map(|url| (PartyId::P0, url)),
+                        (false, true) => second.map(|url| (PartyId::P1, url)),
+                        (false, false) => first
+                            .map(|url| (PartyId::P0, url))
+                            .or_else(|| second.map(|url| (PartyId::P1, url))),
+                    };
+                    assert_eq!(args.one_in(&environment).ok(), one, "{what}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_scheme_may_be_left_out() {

@@ -8,7 +8,7 @@ use suf_control::v1::{self, RunState};
 use suf_gate::Protocol;
 use suf_wire::RunId;
 
-use super::remote::{OneParty, run_id};
+use super::remote::{OneParty, deadline, elements, run_id};
 use crate::{client, error::Error, gates, runtime};
 
 /// Start a run and print its id. A client then feeds it with `suf eval --run ID`.
@@ -28,10 +28,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     shape: Option<String>,
     /// Elements of the tensor.
-    #[arg(long)]
+    #[arg(long, value_parser = elements())]
     elements: u64,
     /// End the run after this many seconds, if it has not ended before.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = deadline())]
     deadline: Option<u32>,
     /// Follow the run until it ends.
     #[arg(long)]
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let deadline = args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
     let request = client::start_request(&gate, args.elements, id, deadline);
     runtime::block_on(async {
-        let place = client::place(args.party.party());
+        let place = client::place(args.party.party()?);
         let mut party = args.party.connect().await?;
         let run = party.start_run(request).await.map_err(|status| Error::call(place, status))?.into_inner();
         print_run(&run, args.json, false)?;
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
 /// Runs `suf runs`.
 pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
     runtime::block_on(async {
-        let place = client::place(args.party.party());
+        let place = client::place(args.party.party()?);
         let request = v1::ListRunsRequest { limit: args.limit, active_only: args.active };
         let reply = args.party.connect().await?.list_runs(request).await;
         let runs = reply.map_err(|status| Error::call(place, status))?.into_inner().runs;
@@ -135,7 +135,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<(), Error> {
 /// Runs `suf cancel`.
 pub(crate) fn cancel(args: &CancelArgs) -> Result<(), Error> {
     runtime::block_on(async {
-        let place = client::place(args.party.party());
+        let place = client::place(args.party.party()?);
         let reply = args.party.connect().await?.cancel_run(client::reference(args.run)).await;
         let run = reply.map_err(|status| Error::call(place, status))?.into_inner();
         print_run(&run, args.json, false)
@@ -144,7 +144,7 @@ pub(crate) fn cancel(args: &CancelArgs) -> Result<(), Error> {
 
 /// Prints each state of a run until it ends; its failure is ours.
 async fn follow(party: &OneParty, run: RunId, json: bool) -> Result<(), Error> {
-    let place = client::place(party.party());
+    let place = client::place(party.party()?);
     let failed = |status| Error::call(place, status);
     let mut states =
         party.connect().await?.watch_run(client::reference(run)).await.map_err(failed)?.into_inner();

@@ -71,10 +71,7 @@ fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {
         ));
     }
     let file = gates::file(&args.gate)?;
-    if args.protocols.is_empty() {
-        return Ok(gates::available(&file, None));
-    }
-    args.protocols.iter().map(|protocol| gates::gate(&file, *protocol, None)).collect()
+    gates::selected(&file, &args.protocols, None)
 }
 
 /// A link of that delay whose queue holds two round trips.
