@@ -7,6 +7,9 @@ use std::{
     process::Command,
 };
 
+#[path = "tidy/pages.rs"]
+mod pages;
+
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
 const IMPORTS: [(&str, &[&str]); 14] = [
     ("suf-wire", &[]),
@@ -337,6 +340,13 @@ fn relative(file: &Path) -> String {
 
 /// Our own Rust and CUDA sources below `folder`.
 fn sources(folder: &Path) -> Vec<PathBuf> {
+    let found = files(folder, &["rs", "cu"]);
+    assert!(!found.is_empty(), "no sources below {}", folder.display());
+    found
+}
+
+/// Files below `folder` that end with one of `extensions`; without what is built, and hidden folders.
+fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -345,11 +355,13 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "cu") {
+            } else if path
+                .extension()
+                .is_some_and(|extension| extensions.iter().any(|known| extension == *known))
+            {
                 found.push(path);
             }
         }
     }
-    assert!(!found.is_empty(), "no sources below {}", folder.display());
     found
 }

@@ -3,7 +3,7 @@
 //!
 //! With m' = m + 2^(k-2) mod 2^k and q its highest bit, y_hat = kappa[pos] x_hat + tau[w] (m' - 2^(k-2)) + C[pos] + B[w, q],
 //! in which everything that the dealer knows is a shared ring element that public bits select. Where the tree or the
-//! domain leaves no doubt about w, it is 1 and has no mask.
+//! domain leaves no doubt about w, it is 1 and has no mask. Proof: `docs/protocols/building-blocks.md#the-line`.
 
 use suf_gate::{Curve, Party, layout::FieldId, ring::WIRE};
 use zeroize::Zeroizing;

@@ -1,4 +1,5 @@
-//! A fixed-point function with linear ends and a window: the function that `suf`, `onehot` and `dpf` compute (section 3).
+//! A fixed-point function with linear ends and a window: the function that `suf`, `onehot` and `dpf` compute
+//! (`docs/protocols.md#the-function`).
 //!
 //! `y = line(x) + residual[t]` with `t` the input rounded to a grid, up or down with a probability equal to the fraction
 //! (unbiased), `line` the right one for `t >= 0` and the left one below, and `residual` zero outside a window round 0.
@@ -223,7 +224,7 @@ impl Curve {
     }
 
     /// k: the least width with every `|residual| < 2^(k-2)`, so that a residual of either sign, masked mod 2^k, is
-    /// recovered with one bit of slack for the carry (section 6, step 4).
+    /// recovered with one bit of slack for the carry (`docs/protocols/building-blocks.md#masked-table-entry`).
     #[must_use]
     pub fn mask_bits(&self) -> u8 {
         let largest = self.residual.iter().map(|r| r.unsigned_abs()).max().unwrap_or(0);

@@ -8,7 +8,7 @@
 //! is `onehot`'s without digits.
 //!
 //! The tree is the half-tree of Guo et al., EUROCRYPT 2023, with blocks of 128 leaves. Roots are each party's own
-//! stream, so only the correction words are shipped to both.
+//! stream, so only the correction words are shipped to both. Formulas: `docs/protocols/dpf.md`.
 
 use crate::{
     Cost, Curve, GateError, KeyShape, Segment,
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_those_of_the_specification() {
+    fn costs_are_those_of_the_protocol_page() {
         for (name, bits) in [("gelu", 61), ("silu", 62)] {
             let declared = Dpf::new(curve(name), 30).expect("a shape").declared();
             assert_eq!((declared.rounds, declared.bits), (2, bits));

@@ -102,7 +102,7 @@ impl Width {
 /// One field of a gate's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Name, as the specification has it.
+    /// Name, as the gate's page below `docs/protocols.md` has it.
     pub name: &'static str,
     /// Who makes it.
     pub source: Source,

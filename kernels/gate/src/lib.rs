@@ -1,8 +1,8 @@
 //! The one definition of what is computed: rings, gates, key layouts, messages, declared cost, and the trait a
 //! backend implements. Nothing here does I/O, owns a thread or knows a network.
 //!
-//! Section numbers in the docs of this crate refer to the protocol specification summarised in `ARCHITECTURE.md`;
-//! papers are cited where a construction comes from one.
+//! `docs/protocols.md` and the pages below it describe the protocols: formulas, key layouts, costs, security. Papers are
+//! cited where a construction comes from one.
 
 pub mod activation;
 pub mod backend;

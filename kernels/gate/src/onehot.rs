@@ -4,7 +4,7 @@
 //! parties hold XOR shares of each digit's one-hot vector. Everything a party needs to know about
 //! t = (x_hat >> s) - (r >> s) is then an inner product of its share with a public vector. One-time truth tables are due
 //! to Ishai et al. (TCC 2013) and TinyTable (Damgard et al., CRYPTO 2017); signed recovery of a table entry from XOR
-//! shares of a one-hot vector is as in Pika and SIGMA (PETS 2024).
+//! shares of a one-hot vector is as in Pika and SIGMA (PETS 2024). Formulas: `docs/protocols/onehot.md`.
 
 use crate::{
     Cost, Curve, GateError, KeyShape, Segment,

@@ -2,14 +2,14 @@
 //!
 //! Every field of every chunk has a stream of its own, AES-128 in counter mode under a key derived from the owner's
 //! 256-bit seed by keyed BLAKE3 over (version, batch, gate digest, chunk, field). The streams themselves are made by the
-//! backends: block i encrypts i as a 128-bit little-endian integer.
+//! backends: block i encrypts i as a 128-bit little-endian integer. See `docs/protocols.md#streams`.
 
 use crate::{Seed, layout::FieldId};
 
 /// Prefix of the derivation's message; it changes when any layout or meaning of a stream changes.
 pub const DOMAIN: &[u8] = b"suf/v1/prg";
 
-/// Key of the fixed-key AES that extends tree nodes.
+/// Key of the fixed-key AES that extends tree nodes. What that assumes: `docs/protocols/trees.md#the-fixed-keys`.
 pub const TREE_KEY: [u8; 16] = *b"suf/v1/tree-key!";
 
 /// Key of the fixed-key AES that turns a tree's last node into a block of leaves.

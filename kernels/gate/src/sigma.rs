@@ -5,7 +5,8 @@
 //! comparisons from one key, after Grotto, CCS 2023); the clipped |t| by a table of four rows; T by a DPF look-up
 //! ([`crate::lookup`]); relu by a select. Comparisons v < r are made as !r < !v, so that no point leaves the domain.
 //!
-//! Every field is shipped to both parties, and ring elements take whole words, as in SIGMA.
+//! Every field is shipped to both parties, and ring elements take whole words, as in SIGMA. Formulas:
+//! `docs/protocols/sigma.md`.
 
 use crate::{
     Cost, GateError, KeyShape, Segment,

@@ -1,4 +1,4 @@
-//! Operator specifications: FuseFSS proper (section 5). A specification is data: helper bits over comparisons, a piecewise
+//! Operator specifications: FuseFSS proper (`docs/protocols/suf.md`). A specification is data: helper bits over comparisons, a piecewise
 //! polynomial, a table over a window, and a fixed post-processing. [`compile`] turns it into two FSS evaluations on the
 //! public masked input and one-time tables, with shapes that do not depend on any mask.
 //!

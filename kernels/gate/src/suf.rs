@@ -1,6 +1,7 @@
 //! `suf`: FuseFSS proper. An operator specification and its compiled form, as a gate.
 //!
-//! What is computed, which key that takes and what it costs is the compiler's to say: [`crate::spec`].
+//! What is computed, which key that takes and what it costs is the compiler's to say: [`crate::spec`]. Formulas:
+//! `docs/protocols/suf.md`.
 
 use crate::{
     Cost, Curve, GateError, KeyShape, Segment,

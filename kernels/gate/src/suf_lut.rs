@@ -3,6 +3,7 @@
 //!
 //! The parties start from shares of x, open the low k bits of the masked input, evaluate a DPF on all 2^k points, take
 //! the inner product with the table, and turn the signed result into the table's entry with a select (SIGMA, PETS 2024).
+//! Formulas: `docs/protocols/suf-lut.md`.
 
 use crate::{
     Cost, GateError, KeyShape, Segment,

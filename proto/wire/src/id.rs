@@ -202,7 +202,7 @@ impl Decode for Role {
 }
 
 /// Causal depth: how many frames, each answering the last, lead to this point. The maximum over a gate is its number of
-/// rounds (protocols, section 2).
+/// rounds (`docs/protocols.md#what-is-counted`).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Causal(u8);
 

@@ -1,4 +1,4 @@
-//! What is counted, and where: here and nowhere else (protocols, section 2).
+//! What is counted, and where: here and nowhere else (`docs/protocols.md#what-is-counted`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

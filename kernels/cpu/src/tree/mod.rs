@@ -8,7 +8,7 @@
 //! Two rules for making two nodes of one: [`Rule::Bgi`] and [`Rule::HalfTree`]. Bits are taken from the highest down.
 //!
 //! Points of evaluation are public, and paths that share a prefix are walked once; alpha is secret, and no branch or
-//! index depends on it.
+//! index depends on it. Formulas and assumptions: `docs/protocols/trees.md`.
 
 mod bgi;
 mod deal;

@@ -2,7 +2,8 @@
 //!
 //! Half-tree (Guo et al., EUROCRYPT 2023) in the random-permutation model: `left = H(s) ^ t * CW`, `right = left ^ s`, t the
 //! lowest bit of a node. The tree ends 7 levels early in blocks of 128 leaves. The two roots are independent but for their
-//! lowest bits, 0 and 1, so each party takes its own from its seed and only the correction words are delivered.
+//! lowest bits, 0 and 1, so each party takes its own from its seed and only the correction words are delivered. See
+//! `docs/protocols/trees.md`.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
