@@ -57,6 +57,9 @@ const WALL_CLOCKS: [&str; 6] = [
     "dealer/daemon/src/record.rs",
 ];
 
+/// Who may hold standard output: the module that writes to it, and the lab, which copies what a user-mode kernel prints.
+const STREAMS: [&str; 2] = ["server/process/src/output.rs", "deploy/lab/src/uml.rs"];
+
 /// Where unsafe code may stand.
 const UNSAFE_ROOMS: [&str; 2] = ["kernels/cpu/src/simd/", "kernels/cuda/"];
 
@@ -160,6 +163,32 @@ fn tests_wait_for_events_and_not_for_time() {
     for file in sources(&root().join("tests")) {
         for sleep in &sleeps {
             assert!(!read(&file).contains(sleep), "{} sleeps", relative(&file));
+        }
+    }
+}
+
+/// The standard library's macros panic when the stream is closed or full. Everything that a person is told goes through
+/// `server/process/src/output.rs`; examples, benches, build scripts and tests speak to developers.
+#[test]
+fn output_goes_through_the_module_that_survives_a_broken_stream() {
+    // Spelled in parts, so that this file does not contain what it forbids.
+    let macros = ["print", "println", "eprint", "eprintln", "dbg"].map(|name| [name, "!("].concat());
+    let stream = ["stdout", "()"].concat();
+    let to_developers = ["examples/", "benches/", "tests/", "build.rs", "src/races.rs"];
+    for file in sources(root()) {
+        let place = relative(&file);
+        if to_developers.iter().any(|part| place.contains(part)) {
+            continue;
+        }
+        let text = read(&file);
+        // Modules of tests stand at the end of their file.
+        let program = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for line in program.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let words = line.split(|c: char| !c.is_alphanumeric() && !"_!(".contains(c));
+            let by_macro =
+                words.into_iter().any(|word| macros.iter().any(|name| word.starts_with(name.as_str())));
+            let by_stream = line.contains(&stream) && !STREAMS.contains(&place.as_str());
+            assert!(!by_macro && !by_stream, "{place} writes past the output module: {line}");
         }
     }
 }

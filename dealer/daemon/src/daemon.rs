@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use suf_control::server::Control;
 use suf_link::{Endpoint, Identity, LinkProfile};
-use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, signals};
+use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, say_ready, signals};
 use suf_wire::Role;
 use tokio::runtime;
 
@@ -13,7 +13,7 @@ use crate::{Dealer, DealerService, config::Config};
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    suf_process::run("suf-dealer", args, start)
+    suf_process::run("suf dealer", args, start)
 }
 
 fn start(args: &Args) -> Start<()> {
@@ -22,8 +22,7 @@ fn start(args: &Args) -> Start<()> {
     let profile = LinkProfile::find(&config.link)?;
     let dealer = Dealer::new(config.limits(), config.backend.backend(0)?);
     if args.check {
-        println!("{}", args.checked("the dealer"));
-        return Ok(());
+        return args.checked("the dealer");
     }
     hardening::lock_memory_if(config.lock_memory);
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -42,7 +41,7 @@ async fn serve(config: &Config, own: &Identity, profile: &LinkProfile, dealer: &
         "keys": keys,
         "control": control,
     });
-    println!("{ready}");
+    say_ready(&ready);
     tracing::info!(%keys, %control, backend = ?dealer.backend().info(), "ready");
 
     let service = Control::dealer(DealerService::new(Arc::clone(dealer), own.clone()));

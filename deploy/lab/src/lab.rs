@@ -253,7 +253,11 @@ impl Drop for Lab {
         if self.state.is_some()
             && let Err(error) = state::remove(&self.name)
         {
-            eprintln!("suf: the lab {} is not gone: {error}; the next one removes it", self.name);
+            // Standard error may be closed or full; a panic in a drop would end the process.
+            let _ = io::Write::write_fmt(
+                &mut io::stderr(),
+                format_args!("suf: the lab {} is not gone: {error}; the next one removes it\n", self.name),
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod gates;
 pub mod kernel;
 pub mod models;
 pub mod npy;
+mod out;
 pub mod projection;
 pub mod provenance;
 pub mod published;
@@ -25,4 +26,4 @@ mod tables;
 pub mod tensor;
 pub mod witness;
 
-pub use commands::main;
+pub use commands::{command, main};

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, thread};
 use suf_control::server::Control;
 use suf_link::{Endpoint, LinkProfile};
 use suf_party::{Ledger, Policy};
-use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, signals};
+use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, say_ready, signals};
 use suf_wire::PartyId;
 use tokio::{runtime, sync::oneshot};
 
@@ -23,7 +23,7 @@ use crate::{
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    suf_process::run("suf-party", args, start)
+    suf_process::run("suf party", args, start)
 }
 
 fn start(args: &Args) -> Start<()> {
@@ -36,8 +36,7 @@ fn start(args: &Args) -> Start<()> {
     };
     let backend = config.backend.backend(gpu)?;
     if args.check {
-        println!("{}", args.checked(&config.party().to_string()));
-        return Ok(());
+        return args.checked(&config.party().to_string());
     }
     hardening::lock_memory_if(config.lock_memory);
     std::fs::create_dir_all(&config.state_dir)
@@ -111,7 +110,7 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
             host.evaluation().spawn(call);
         }
     }
-    println!("{ready}");
+    say_ready(&ready);
     tracing::info!(party = %config.party(), %control, backend = ?host.backend_info(), "ready");
 
     let runs_end = {

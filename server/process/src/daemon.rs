@@ -8,7 +8,7 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use crate::{hardening, telemetry};
+use crate::{hardening, output, telemetry};
 
 /// Options of every daemon.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,17 +41,29 @@ pub fn run(program: &str, args: &Args, start: impl FnOnce(&Args) -> Start<()>) -
     match begun() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {error}");
+            output::note(format_args!("{program}: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 impl Args {
-    /// The line that `--check` prints for a configuration of `who` that is good.
-    #[must_use]
-    pub fn checked(&self, who: &str) -> String {
-        format!("{}: {who} is ready to start", Path::display(&self.config))
+    /// Prints the line of `--check` for a configuration of `who` that is good.
+    ///
+    /// # Errors
+    /// When standard output does not take it.
+    pub fn checked(&self, who: &str) -> Start<()> {
+        output::line(format_args!("{}: {who} is ready to start", Path::display(&self.config)))
+            .map_err(|error| output::unwritten(&error))?;
+        Ok(())
+    }
+}
+
+/// Prints the line that says that a daemon is ready, and with which addresses. A daemon whose output is full or closed
+/// serves all the same: the log has the addresses too.
+pub fn say_ready(ready: &impl std::fmt::Display) {
+    if let Err(error) = output::line(ready) {
+        tracing::warn!(%error, "standard output does not take the line that says that the daemon is ready");
     }
 }
 

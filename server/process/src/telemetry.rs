@@ -4,6 +4,8 @@ use std::{env, io, io::IsTerminal, str::FromStr};
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+use crate::output::LossyStderr;
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -31,7 +33,11 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
         Ok(directives) if !directives.is_empty() => directives.parse()?,
         _ => EnvFilter::new("info"),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // The library's own report of a failed write would panic when standard error is what has failed.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(LossyStderr::default)
+        .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, named_once},
     exports, gates,
     gates::Definition,
-    kernel as kernel_records, models, npy, provenance,
+    kernel as kernel_records, models, npy, out, provenance,
     records::{self, Record, Row, Sample},
     report, runtime, tables,
     tensor::{Accuracy, Tensor},
@@ -145,19 +145,19 @@ fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
     // Of an earlier `suf bench kernel` into the same folder.
     report::write(&args.out, records, &kernel_records::read_if_there(&args.out)?)?;
     if args.json {
-        return super::print_json(&records);
+        return out::json(&records);
     }
-    println!("{}", tables::figures(records, tables::Style::Terminal));
+    out::line(tables::figures(records, tables::Style::Terminal))?;
     if records.iter().any(tables::is_split) {
-        println!("{}", tables::splits(records, tables::Style::Terminal));
+        out::line(tables::splits(records, tables::Style::Terminal))?;
     }
     if records.iter().any(|record| record.link != LOOPBACK) {
-        println!("{}", tables::links(records, tables::Style::Terminal));
+        out::line(tables::links(records, tables::Style::Terminal))?;
     }
     for note in tables::notes(records) {
-        println!("{note}");
+        out::line(note)?;
     }
-    println!("{}", args.out.join("report.html").display());
+    out::line(args.out.join("report.html").display())?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use super::remote::elements;
 use crate::{
     error::Error,
     gates::{self, Definition},
+    out,
     records::shape_name,
 };
 
@@ -64,15 +65,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         object["gate"] = json!(file.name());
         object["function"] = json!(file.function().map(function));
         object["protocols"] = rows.iter().map(Description::json).collect();
-        return super::print_json(&object);
+        return out::json(&object);
     }
     match &file {
-        Definition::Gate(file) => print_gate(file),
-        Definition::Spec(file) => print_spec(file),
+        Definition::Gate(file) => print_gate(file)?,
+        Definition::Spec(file) => print_spec(file)?,
     }
-    println!("{}", table(&rows, args.elements));
+    out::line(table(&rows, args.elements))?;
     for note in gates.iter().filter_map(gates::caveat) {
-        println!("{note}");
+        out::line(note)?;
     }
     Ok(())
 }
@@ -175,36 +176,42 @@ fn spec_json(file: &SpecFile) -> Value {
     })
 }
 
-fn print_spec(file: &SpecFile) {
+fn print_spec(file: &SpecFile) -> Result<(), Error> {
     let parts = file.spec.parts();
-    match &file.activation {
-        Some(activation) => println!("{}: an operator specification of {}", file.name, function(activation)),
-        None => println!("{}: an operator specification; errors are against itself, unrounded", file.name),
-    }
+    let name = &file.name;
+    out::line(match &file.activation {
+        Some(activation) => format!("{name}: an operator specification of {}", function(activation)),
+        None => format!("{name}: an operator specification; errors are against itself, unrounded"),
+    })?;
     if !parts.helpers.is_empty() {
         let names: Vec<_> = parts.helpers.iter().map(|helper| helper.name.as_str()).collect();
-        println!("  helper bits: {}", names.join(", "));
+        out::line(format_args!("  helper bits: {}", names.join(", ")))?;
     }
     if let Some(pieces) = &parts.pieces {
         let cuts: Vec<_> = pieces.cuts.iter().map(|cut| real(*cut).to_string()).collect();
-        println!(
+        out::line(format_args!(
             "  {} pieces of degree {}, cut at {}",
             pieces.polynomials.len(),
             degree(file),
             cuts.join(", ")
-        );
+        ))?;
     }
     if let Some(table) = &parts.table {
         let entries = table.values.len() as i64;
         let end = table.start + (entries << parts.grid);
-        println!("  a table of {entries} entries for {} <= x < {}", real(table.start), real(end));
+        out::line(format_args!(
+            "  a table of {entries} entries for {} <= x < {}",
+            real(table.start),
+            real(end)
+        ))?;
     }
-    println!(
+    out::line(format_args!(
         "  x on a grid of 2^-{}; {} terms; {} low bits of their sum dropped",
         file.frac - parts.grid.min(file.frac),
         parts.terms.len(),
         parts.output_shift
-    );
+    ))?;
+    Ok(())
 }
 
 /// The highest degree of its pieces and fixed polynomials.
@@ -218,7 +225,7 @@ fn degree(file: &SpecFile) -> usize {
     pieces.chain(fixed).map(|polynomial| polynomial.len() - 1).max().unwrap_or(0)
 }
 
-fn print_gate(file: &GateFile) {
+fn print_gate(file: &GateFile) -> Result<(), Error> {
     let curve = &file.curve;
     let line = |line: suf_gate::curve::Line| match (line.slope, real(line.intercept)) {
         (0, intercept) => format!("{intercept}"),
@@ -226,15 +233,16 @@ fn print_gate(file: &GateFile) {
         (slope, 0.0) => format!("{slope} x"),
         (slope, intercept) => format!("{slope} x + {intercept}"),
     };
-    println!("{}: {}", file.name(), function(&file.activation));
-    println!(
+    out::line(format_args!("{}: {}", file.name(), function(&file.activation)))?;
+    out::line(format_args!(
         "  window |x| < {}: a table of {} entries, one per {}; below it {}, above it {}",
         window(file),
         curve.window_len(),
         1.0 / f64::from(1_u32 << (curve.frac - curve.shift)),
         line(curve.left),
         line(curve.right),
-    );
+    ))?;
+    Ok(())
 }
 
 fn table(rows: &[Description<'_>], elements: Option<u64>) -> Table {
@@ -328,19 +336,19 @@ fn describe_link(args: &Args) -> Result<(), Error> {
     .map_err(Error::usage)?;
     let settings = profile.settings();
     if args.json {
-        return super::print_json(&json!({
+        return out::json(&json!({
             "profile": profile,
             "bandwidth_delay_bytes": profile.bandwidth_delay_bytes(),
             "settings": settings,
             "reasons": settings.reasons(),
         }));
     }
-    println!(
+    out::line(format_args!(
         "{name}: {:.2} Gbit/s, {} ms each way; {} bytes fill it for one round trip",
         profile.rate_bps as f64 / 1e9,
         profile.delay_ms,
         profile.bandwidth_delay_bytes()
-    );
+    ))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -351,7 +359,7 @@ fn describe_link(args: &Args) -> Result<(), Error> {
             .into_iter()
             .map(|reason| [reason.setting.to_owned(), reason.value, reason.why.to_owned()]),
     );
-    println!("{table}");
+    out::line(table)?;
     Ok(())
 }
 

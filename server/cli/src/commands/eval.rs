@@ -23,7 +23,7 @@ use crate::{
     gates::Definition,
     npy,
     npy::Array,
-    runtime,
+    out, runtime,
     tensor::{Accuracy, Tensor, decode},
 };
 
@@ -228,7 +228,7 @@ fn print(
     let [first, second] = &outcome.figures;
     let slower = if first.eval_ms >= second.eval_ms { first } else { second };
     if args.json {
-        return super::print_json(&json!({
+        return out::json(&json!({
             "run_id": outcome.run.to_string(),
             "protocol": gate.protocol().name(),
             "gate": gate.name(),
@@ -249,7 +249,7 @@ fn print(
             "outputs": args.outputs,
         }));
     }
-    println!(
+    out::line(format_args!(
         "{} {} on {} elements: {} rounds, {:.3} ms ({:.3} computing), {} and {} key bytes",
         gate.protocol(),
         gate.name(),
@@ -259,17 +259,17 @@ fn print(
         slower.comp_ms,
         first.key_bytes,
         second.key_bytes
-    );
-    println!(
+    ))?;
+    out::line(format_args!(
         "error against the real function: max {:.6}, rms {:.6}, mean {:.2e}",
         accuracy.max_err(),
         accuracy.rms_err(),
         accuracy.mean_err()
-    );
+    ))?;
     if let Some(caveat) = gates::caveat(gate) {
-        println!("{caveat}");
+        out::line(caveat)?;
     }
-    println!("{}", args.outputs.display());
+    out::line(args.outputs.display())?;
     Ok(())
 }
 

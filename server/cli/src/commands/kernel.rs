@@ -10,7 +10,7 @@ use crate::{
     error::{Error, named_once},
     gates,
     kernel::{self, KernelRecord, second},
-    provenance,
+    out, provenance,
     tables::{self, Style},
 };
 
@@ -76,14 +76,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     kernel::write(&args.out.join(kernel::FILE), &records)?;
     second::write(&args.out, &rows)?;
     if args.json {
-        return super::print_json(&serde_json::json!({ "gates": records, "compare_activation": rows }));
+        return out::json(&serde_json::json!({ "gates": records, "compare_activation": rows }));
     }
-    println!("{}", tables::costs(&records, Style::Terminal));
-    println!("{}", tables::costs_note(&records));
-    println!("\n{}", tables::steps(&records, Style::Terminal));
-    println!("\nSUF and SIGMA as the published second table has them; SUF: {}", second::LABEL);
-    println!("{}", tables::second(&rows, Style::Terminal));
-    println!("{}", args.out.join(kernel::FILE).display());
+    out::line(tables::costs(&records, Style::Terminal))?;
+    out::line(tables::costs_note(&records))?;
+    out::line(format_args!("\n{}", tables::steps(&records, Style::Terminal)))?;
+    out::line(format_args!(
+        "\nSUF and SIGMA as the published second table has them; SUF: {}",
+        second::LABEL
+    ))?;
+    out::line(tables::second(&rows, Style::Terminal))?;
+    out::line(args.out.join(kernel::FILE).display())?;
     Ok(())
 }
 

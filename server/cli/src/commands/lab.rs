@@ -9,7 +9,7 @@ use suf_lab::{
 };
 
 use super::{remote::elements, slope};
-use crate::{error::Error, runtime};
+use crate::{error::Error, out, runtime};
 
 /// Run a command on hosts joined by links that the kernel shapes (tc netem): delay, rate, queue, jitter, loss.
 ///
@@ -132,7 +132,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         }
         Some(Action::Up { profile, dealer_link }) => {
             let lab = up(plan(profile, dealer_link.as_deref())?)?;
-            println!("{}", lab.keep().map_err(|error| Error::lab(&error))?);
+            // First: a lab whose name cannot be told is taken down again.
+            out::line(lab.name())?;
+            lab.keep().map_err(|error| Error::lab(&error))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Action::Down { name }) => {
@@ -143,7 +145,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             for lab in list().map_err(|error| Error::lab(&error))? {
                 let LabPlan { peer, dealer } = lab.plan;
                 let kept = if lab.kept { "kept" } else { "owned by a process" };
-                println!("{}: parties {}, dealer {}, {kept}", lab.name, peer.name, dealer.name);
+                out::line(format_args!(
+                    "{}: parties {}, dealer {}, {kept}",
+                    lab.name, peer.name, dealer.name
+                ))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -159,10 +164,10 @@ fn up(plan: LabPlan) -> Result<Lab, Error> {
     for Measured { network, from, to, rtt_ms, own_ms, rate_bps } in
         lab.measure().map_err(|error| Error::lab(&error))?
     {
-        eprintln!(
+        out::note(format_args!(
             "{network}, {from} to {to}: round trip {rtt_ms:.3} ms (the machine's own {own_ms:.3}), {:.1} Mbit/s",
             rate_bps / 1e6
-        );
+        ));
     }
     Ok(lab)
 }
@@ -185,10 +190,10 @@ fn in_lab(plan: LabPlan, command: &[OsString]) -> Result<ExitCode, Error> {
         .flat_map(|net| net.hosts().iter().map(move |host| (*net, *host)))
     {
         let counters = lab.counters(host, network).map_err(|error| Error::lab(&error))?;
-        eprintln!(
+        out::note(format_args!(
             "{network}, from {host}: {} bytes in {} packets, {} dropped",
             counters.bytes, counters.packets, counters.drops
-        );
+        ));
     }
     // A status above 255 does not exist; a command that was killed has none.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
@@ -206,7 +211,7 @@ fn again_in_uml() -> Result<ExitCode, Error> {
     let program = env::current_exe()
         .map_err(|error| Error::here(Fault::Device, format!("this program's path: {error}")))?;
     let command: Vec<_> = [program.into()].into_iter().chain(env::args_os().skip(1)).collect();
-    eprintln!("in a user-mode kernel");
+    out::note("in a user-mode kernel");
     uml::run(&command).map(ExitCode::from).map_err(|error| Error::lab(&error))
 }
 

@@ -12,12 +12,11 @@ mod report;
 mod runs;
 mod slope;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use suf_control::v1::Fault;
 
-use crate::{error::Error, provenance};
+use crate::{out, provenance};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +28,7 @@ Examples:
   suf pki init pki --party0 10.0.0.1 --party1 10.0.0.2 --dealer 10.0.0.3
 
 Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.
+A reader that has seen enough (`suf runs | head -n 1`) is no failure; output that cannot be written, as on a full disk, is 1.
 RUST_LOG sets the log level of the daemons (default: info).";
 
 /// Secure two-party evaluation of activations with one-time keys from a dealer: measure it, use it, run it.
@@ -82,10 +82,20 @@ struct Life {
     until_stdin_closes: bool,
 }
 
+/// The command line, with all its commands.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the program and returns its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(out::answer("suf", &error)),
+    };
+    let result = match cli.command {
         Command::Bench(args) => bench::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Describe(args) => describe::run(&args),
@@ -102,14 +112,16 @@ pub fn main() -> ExitCode {
         Command::Dealer { args, life } => return life.bound(|| suf_dealer::run(&args)),
         Command::Party { args, life } => return life.bound(|| suf_server::run(&args)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "suf", &mut std::io::stdout());
-            Ok(())
+            // In memory first: the library panics at an output that takes no more.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "suf", &mut script);
+            out::raw(&script).map(|_| ())
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("suf: {error}");
+            out::note(format_args!("suf: {error}"));
             error.exit_code()
         }
     }
@@ -128,18 +140,6 @@ impl Life {
             });
         }
         daemon()
-    }
-}
-
-/// Prints `value` as JSON on standard output.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(Error::usage)?;
-    match writeln!(std::io::stdout(), "{text}") {
-        // A reader that has seen enough, such as `head`, is no failure.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::here(Fault::Device, format!("cannot write the output: {error}")))
-        }
-        _ => Ok(()),
     }
 }
 

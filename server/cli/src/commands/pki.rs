@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use suf_link::Pki;
 use suf_wire::Role;
 
-use crate::error::Error;
+use crate::{error::Error, out};
 
 /// Certificates and their authority.
 #[derive(clap::Subcommand)]
@@ -76,7 +76,7 @@ fn issue(args: &IssueArgs) -> Result<(), Error> {
     let pki = Pki::open(&args.folder).map_err(Error::usage)?;
     pki.issue(args.role, &args.name, &args.hosts).map_err(Error::usage)?;
     let file = |ending: &str| args.folder.join(format!("{}.{ending}", args.name)).display().to_string();
-    println!("{}, {}: for the {} alone", file("pem"), file("key"), args.role);
+    out::line(format_args!("{}, {}: for the {} alone", file("pem"), file("key"), args.role))?;
     Ok(())
 }
 
@@ -89,14 +89,18 @@ fn init(args: &InitArgs) -> Result<(), Error> {
         let roles: BTreeMap<_, _> = Role::ALL
             .map(|role| (role.name(), [file(&format!("{role}.pem")), file(&format!("{role}.key"))]))
             .into();
-        return super::print_json(
+        return out::json(
             &serde_json::json!({ "ca": file("ca.pem"), "ca_key": file("ca.key"), "roles": roles }),
         );
     }
-    println!("{}: the authority; every host needs it", file("ca.pem"));
-    println!("{}: its key; keep it off line", file("ca.key"));
+    out::line(format_args!("{}: the authority; every host needs it", file("ca.pem")))?;
+    out::line(format_args!("{}: its key; keep it off line", file("ca.key")))?;
     for role in Role::ALL {
-        println!("{}, {}: for the {role} alone", file(&format!("{role}.pem")), file(&format!("{role}.key")));
+        out::line(format_args!(
+            "{}, {}: for the {role} alone",
+            file(&format!("{role}.pem")),
+            file(&format!("{role}.key"))
+        ))?;
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::out;
+
 /// Progress over a known number of steps.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -38,8 +40,8 @@ impl Progress {
     /// A line that stays.
     pub(crate) fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| out::note(line)),
+            None => out::note(line),
         }
     }
 }

@@ -9,7 +9,13 @@ use suf_gate::Protocol;
 use suf_wire::RunId;
 
 use super::remote::{OneParty, deadline, elements, run_id};
-use crate::{client, error::Error, gates, runtime};
+use crate::{
+    client,
+    error::Error,
+    gates,
+    out::{self, Reader},
+    runtime,
+};
 
 /// Start a run and print its id. A client then feeds it with `suf eval --run ID`.
 #[derive(clap::Args)]
@@ -93,7 +99,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
         let place = client::place(args.party.party()?);
         let mut party = args.party.connect().await?;
         let run = party.start_run(request).await.map_err(|status| Error::call(place, status))?.into_inner();
-        print_run(&run, args.json, false)?;
+        if let Err(error) = print_run(&run, args.json, false) {
+            out::note(format_args!("the run {id} has been started"));
+            return Err(error);
+        }
         if args.watch { follow(&args.party, id, args.json).await } else { Ok(()) }
     })
 }
@@ -106,7 +115,7 @@ pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
         let reply = args.party.connect().await?.list_runs(request).await;
         let runs = reply.map_err(|status| Error::call(place, status))?.into_inner().runs;
         if args.json {
-            return super::print_json(&runs.iter().map(run_json).collect::<Vec<_>>());
+            return out::json(&runs.iter().map(run_json).collect::<Vec<_>>());
         }
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -122,7 +131,7 @@ pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
                 run.failure.as_ref().map_or(String::new(), |failure| failure.reason.clone()),
             ]);
         }
-        println!("{table}");
+        out::line(table)?;
         Ok(())
     })
 }
@@ -138,11 +147,11 @@ pub(crate) fn cancel(args: &CancelArgs) -> Result<(), Error> {
         let place = client::place(args.party.party()?);
         let reply = args.party.connect().await?.cancel_run(client::reference(args.run)).await;
         let run = reply.map_err(|status| Error::call(place, status))?.into_inner();
-        print_run(&run, args.json, false)
+        print_run(&run, args.json, false).map(|_| ())
     })
 }
 
-/// Prints each state of a run until it ends; its failure is ours.
+/// Prints each state of a run until it ends, or until nobody reads any more; its failure is ours.
 async fn follow(party: &OneParty, run: RunId, json: bool) -> Result<(), Error> {
     let place = client::place(party.party()?);
     let failed = |status| Error::call(place, status);
@@ -150,7 +159,9 @@ async fn follow(party: &OneParty, run: RunId, json: bool) -> Result<(), Error> {
         party.connect().await?.watch_run(client::reference(run)).await.map_err(failed)?.into_inner();
     let mut last = None;
     while let Some(run) = states.message().await.map_err(failed)? {
-        print_run(&run, json, true)?;
+        if print_run(&run, json, true)? == Reader::Gone {
+            return Ok(());
+        }
         last = Some(run);
     }
     match last {
@@ -159,13 +170,12 @@ async fn follow(party: &OneParty, run: RunId, json: bool) -> Result<(), Error> {
     }
 }
 
-fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<(), Error> {
+fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<Reader, Error> {
     if json && one_line {
-        println!("{}", run_json(run));
-        return Ok(());
+        return out::line(run_json(run));
     }
     if json {
-        return super::print_json(&run_json(run));
+        return out::line(format_args!("{:#}", run_json(run)));
     }
     let figures = run.figures.as_ref().map_or_else(String::new, |figures| {
         format!(
@@ -173,15 +183,14 @@ fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<(), Error> {
             figures.rounds, figures.eval_ms, figures.comp_ms, figures.key_bytes
         )
     });
-    println!(
+    out::line(format_args!(
         "{} {} {} {}: {}{figures}",
         hex::encode(&run.run_id),
         run.protocol,
         run.gate,
         run.elements,
         state_name(run.state())
-    );
-    Ok(())
+    ))
 }
 
 fn run_json(run: &v1::Run) -> Value {

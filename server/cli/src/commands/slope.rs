@@ -15,7 +15,7 @@ use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    gates, report, runtime,
+    gates, out, report, runtime,
     slopes::{self, Slope},
     tensor::Tensor,
 };
@@ -158,15 +158,15 @@ async fn least(args: &SlopeArgs, gate: &Gate, parties: &Parties) -> Result<(u32,
 
 fn print(args: &SlopeArgs, slopes: &[Slope]) -> Result<(), Error> {
     if args.json {
-        super::print_json(&slopes)?;
+        out::json(&slopes)?;
     } else {
         for slope in slopes {
             let Slope { protocol, gate, declared_rounds, measured_rounds, line, .. } = slope;
-            println!(
+            out::line(format_args!(
                 "{protocol} {gate}: {declared_rounds} rounds declared, {measured_rounds} by causal depth, {:.3} by slope \
                  (and {:.2} ms without any delay; no point is farther than {:.2} ms from the line)",
                 line.slope, line.intercept, line.residual
-            );
+            ))?;
         }
     }
     let wrong = slopes.iter().find(|slope| !slope.agrees());

@@ -1,0 +1,277 @@
+//! Standard output and standard error that are closed, full or no longer read: no command panics, its exit status is the
+//! documented one, and its work is done.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use suf_lab::check_kernel;
+use suf_tests::{npy, processes::Hosts};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+
+/// What is wrong with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Closed,
+    Full,
+    Gone,
+}
+
+const FAULTS: [Fault; 3] = [Fault::Closed, Fault::Full, Fault::Gone];
+
+/// The file descriptors of the two streams.
+const STDOUT: u32 = 1;
+const STDERR: u32 = 2;
+
+#[test]
+fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
+    let hosts = Hosts::start(Path::new(PROGRAM));
+    npy::write_i64(&hosts.folder().join("x.npy"), &[4096, -4096, 0]);
+    let records = run(&hosts, &bench("sample"), None);
+    assert_eq!(records.status.code(), Some(DONE), "{}", said(&records));
+    if let Err(why) = check_kernel() {
+        eprintln!("SKIPPED in part, `suf lab` refuses to begin on this machine: {why}");
+    }
+    let labs = kept_labs(&hosts);
+    let mut case = 0;
+    let mut fresh = || {
+        case += 1;
+        format!("case{case}")
+    };
+    for command in commands() {
+        let sound = run(&hosts, &arguments(&hosts, &command, &fresh()), None);
+        let code = sound.status.code();
+        let may_fail = command.starts_with("lab");
+        assert!(may_fail || code == Some(DONE), "{command}: {}", said(&sound));
+        for (stream, fault) in [STDOUT, STDERR].into_iter().flat_map(|fd| FAULTS.map(|fault| (fd, fault))) {
+            let what = format!("suf {command}, descriptor {stream} {fault:?}");
+            let output = run(&hosts, &arguments(&hosts, &command, &fresh()), Some((stream, fault)));
+            let prints = stream == STDOUT && !sound.stdout.is_empty();
+            let due = if prints && fault == Fault::Full && code == Some(DONE) { Some(FAILED) } else { code };
+            assert_eq!(output.status.code(), due, "{what}: {}", said(&output));
+            assert!(!said(&output).contains("panicked"), "{what}: {}", said(&output));
+            if due != code {
+                assert!(said(&output).contains("standard output"), "{what}: {}", said(&output));
+            }
+        }
+    }
+    for lab in kept_labs(&hosts).into_iter().filter(|lab| !labs.contains(lab)) {
+        assert_eq!(hosts.suf(&["lab", "down", &lab]).status.code(), Some(DONE), "{lab}");
+    }
+    // The work was done although nobody was shown: each evaluation has its output, each bench its records.
+    let files = |ending: &str| {
+        let entries = fs::read_dir(hosts.folder()).expect("a folder");
+        let names = entries.map(|entry| entry.expect("readable").file_name().into_string().expect("text"));
+        names.filter(|name| name.starts_with("case") && name.ends_with(ending)).count()
+    };
+    let runs = 1 + 2 * FAULTS.len();
+    assert_eq!(files(".npy"), runs, "evaluations without an output");
+    assert_eq!(files(".bench"), runs, "benches without a folder");
+}
+
+#[test]
+fn help_and_wrong_usage_end_as_documented_whatever_becomes_of_the_output() {
+    let hosts = Hosts::prepare(Path::new(PROGRAM));
+    let helps = commands().into_iter().map(|command| format!("{command} --help"));
+    for asked in helps.chain(["--help".into(), "--version".into(), "help pki".into()]) {
+        let arguments: Vec<_> = asked.split(' ').map(str::to_owned).collect();
+        for (fault, due) in [(Fault::Closed, DONE), (Fault::Full, FAILED), (Fault::Gone, DONE)] {
+            let output = run(&hosts, &arguments, Some((STDOUT, fault)));
+            assert_eq!(output.status.code(), Some(due), "{asked}, {fault:?}: {}", said(&output));
+            assert!(!said(&output).contains("panicked"), "{asked}, {fault:?}: {}", said(&output));
+        }
+    }
+    for wrong in [&["frobnicate"][..], &["eval"], &["describe", "no-such-gate"]] {
+        let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        for fault in FAULTS {
+            let output = run(&hosts, &wrong, Some((STDERR, fault)));
+            assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}, {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_watched_by_nobody_any_more_is_not_watched_on() {
+    let hosts = Hosts::start(Path::new(PROGRAM));
+    let id = start_run(&hosts);
+    let operator = operator(&hosts);
+    let operator = operator.each_ref().map(String::as_str);
+    let arguments = [&["watch", &id][..], &operator].concat();
+    // The run waits for its input: it does not end by itself while this test runs.
+    let mut watch = hosts.command(&arguments).stdout(Stdio::piped()).spawn().expect("suf starts");
+    drop(watch.stdout.take());
+    let cancelled = hosts.suf(&[&["cancel", &id][..], &operator].concat());
+    assert!(cancelled.status.success(), "{}", said(&cancelled));
+    assert_eq!(watch.wait().expect("it is ours").code(), Some(DONE));
+}
+
+#[test]
+fn daemons_serve_with_a_log_that_is_full_and_tell_a_full_output_to_the_log() {
+    let mut hosts = Hosts::prepare(Path::new(PROGRAM));
+    for name in ["dealer", "party0", "party1"] {
+        // Where the daemons' standard error goes.
+        symlink("/dev/full", hosts.folder().join(format!("{name}.log"))).expect("a new name");
+    }
+    hosts.start_daemons(|_, config| config);
+    npy::write_i64(&hosts.folder().join("x.npy"), &[4096; 9]);
+    let output = hosts.onehot("x.npy");
+    assert_eq!(output.status.code(), Some(DONE), "{}", said(&output));
+    for name in ["party1", "party0", "dealer"] {
+        assert_eq!(hosts.terminate(name), Some(DONE), "{name}");
+    }
+
+    for fault in FAULTS {
+        let mut command = broken(&hosts, &words("dealer --config dealer.toml"), STDOUT, fault);
+        let mut dealer = command.stderr(Stdio::piped()).spawn().expect("sh starts");
+        let mut log = BufReader::new(dealer.stderr.take().expect("piped"));
+        let mut lines = String::new();
+        while !lines.contains("keys=") {
+            assert_ne!(log.read_line(&mut lines).expect("text"), 0, "{fault:?}: it ended: {lines}");
+        }
+        assert_eq!(
+            lines.contains("standard output does not take"),
+            fault == Fault::Full,
+            "{fault:?}: {lines}"
+        );
+        let signal = Command::new("kill").args(["-TERM", &dealer.id().to_string()]).status();
+        assert!(signal.expect("kill runs").success());
+        log.read_to_string(&mut lines).expect("text");
+        assert_eq!(dealer.wait().expect("it is ours").code(), Some(DONE), "{fault:?}: {lines}");
+    }
+}
+
+/// Every command that can be called, with its parents: taken from the program itself, so that none is forgotten.
+fn commands() -> Vec<String> {
+    fn below(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        for child in command.get_subcommands() {
+            let path = format!("{path} {}", child.get_name()).trim_start().to_owned();
+            if !child.is_subcommand_required_set() {
+                found.push(path.clone());
+            }
+            below(child, &path, found);
+        }
+    }
+    let mut found = Vec::new();
+    below(&suf_cli::command(), "", &mut found);
+    assert!(found.len() >= 19, "{found:?}");
+    found
+}
+
+/// Arguments with which `command` does its work on `hosts`; `fresh` is a name that nothing has yet.
+fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
+    let with_operator = |text: String| [words(&text), operator(hosts).into()].concat();
+    match command {
+        "bench" => bench(&format!("{fresh}.bench")),
+        "bench kernel" => {
+            words(&format!("bench kernel --gate gelu --protocols onehot --samples 1 --out {fresh}"))
+        }
+        "eval" => words(&format!(
+            "eval --local --backend cpu --protocol onehot --gate gelu --inputs x.npy --outputs {fresh}.npy"
+        )),
+        "describe" => words("describe gelu --protocol onehot"),
+        "run" => with_operator("run --protocol onehot --gate gelu --elements 3 --deadline 60".into()),
+        "runs" => with_operator("runs".into()),
+        "watch" => {
+            let id = start_run(hosts);
+            let ended =
+                hosts.suf(&[&["cancel", &id][..], &operator(hosts).each_ref().map(String::as_str)].concat());
+            assert!(ended.status.success(), "{}", said(&ended));
+            with_operator(format!("watch {id}"))
+        }
+        "cancel" => with_operator(format!("cancel {}", start_run(hosts))),
+        "pki init" => words(&format!("pki init {fresh}")),
+        "pki issue" => words(&format!("pki issue pki client --name {fresh}")),
+        "report" => words(&format!("report --from sample/records.jsonl --out {fresh}")),
+        "lab" => words("lab --kernel host lan -- true"),
+        "lab slope" => words("lab slope --kernel host --protocols onehot --delays-ms 1,2,3 --repeats 1"),
+        "lab up" => words("lab up lan"),
+        "lab down" => words("lab down nosuch"),
+        "lab status" => words("lab status"),
+        "dealer" => words("dealer --config dealer.toml --check"),
+        "party" => words("party --config party0.toml --check"),
+        "completions" => words("completions bash"),
+        other => panic!("`suf {other}` is new: say here how it is called"),
+    }
+}
+
+fn bench(out: &str) -> Vec<String> {
+    words(&format!("bench --elements 3 --gate gelu --protocols onehot --repeats 1 --backend cpu --out {out}"))
+}
+
+fn operator(hosts: &Hosts) -> [String; 4] {
+    let mut options = hosts.as_client_of("party0");
+    options[3] = "pki/operator.pem".into();
+    options
+}
+
+/// A run that waits for its input.
+fn start_run(hosts: &Hosts) -> String {
+    let start =
+        ["run", "--protocol", "onehot", "--gate", "gelu", "--elements", "3", "--deadline", "60", "--json"];
+    let started = hosts.suf(&[&start[..], &operator(hosts).each_ref().map(String::as_str)].concat());
+    assert!(started.status.success(), "{}", said(&started));
+    let run: Value = serde_json::from_slice(&started.stdout).expect("JSON");
+    run["run_id"].as_str().expect("an id").to_owned()
+}
+
+fn kept_labs(hosts: &Hosts) -> Vec<String> {
+    let status = hosts.suf(&["lab", "status"]);
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    let kept = text.lines().filter(|line| line.ends_with("kept"));
+    kept.filter_map(|line| line.split_once(':')).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Runs `suf` in the folder of `hosts` to its end, with one of its two streams broken.
+fn run(hosts: &Hosts, arguments: &[String], broken_stream: Option<(u32, Fault)>) -> Output {
+    match broken_stream {
+        None => hosts.suf(&arguments.iter().map(String::as_str).collect::<Vec<_>>()),
+        Some((stream, fault)) => {
+            let mut command = broken(hosts, arguments, stream, fault);
+            if stream == STDOUT {
+                command.stderr(Stdio::piped())
+            } else {
+                command.stdout(Stdio::piped())
+            };
+            command.spawn().expect("sh starts").wait_with_output().expect("it is ours")
+        }
+    }
+}
+
+/// `suf`, not started yet, whose `stream` is broken; the other one is the caller's to set.
+fn broken(hosts: &Hosts, arguments: &[String], stream: u32, fault: Fault) -> Command {
+    let mut command = Command::new("sh");
+    // Only a shell starts a process with a closed stream.
+    let close = if fault == Fault::Closed { format!("{stream}>&-") } else { String::new() };
+    command.args(["-c", &format!("exec \"$0\" \"$@\" {close}"), PROGRAM]).args(arguments);
+    command.current_dir(hosts.folder()).stdin(Stdio::null());
+    let end = match fault {
+        Fault::Closed => Stdio::null(),
+        Fault::Full => OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it").into(),
+        // The reader is dropped here: the pipe has ended before the first byte.
+        Fault::Gone => std::io::pipe().expect("a pipe").1.into(),
+    };
+    if stream == STDOUT {
+        command.stdout(end)
+    } else {
+        command.stderr(end)
+    };
+    command
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
