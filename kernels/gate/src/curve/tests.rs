@@ -8,7 +8,7 @@ fn fit(function: Builtin) -> Curve {
 }
 
 #[test]
-fn automatic_choices_are_those_of_the_specification() {
+fn automatic_choices_are_the_known_windows_and_lines() {
     let gelu = fit(Builtin::Gelu);
     assert_eq!((gelu.window_bits, gelu.mask_bits()), (9, 12));
     assert_eq!((gelu.left, gelu.right), (Line::ZERO, Line::IDENTITY));
@@ -48,7 +48,7 @@ fn gelu_and_silu_are_relu_minus_a_rounded_even_function() {
 }
 
 #[test]
-fn predicted_errors_are_those_of_the_specification() {
+fn predicted_errors_are_those_of_a_prototype() {
     let a = fit(Builtin::Gelu).accuracy(&Builtin::Gelu.into()).unwrap();
     assert!(a.max_inside <= 0.0079, "{a:?}");
     // A prototype's sample had 0.00105, and a mean of 1e-5.
