@@ -11,19 +11,23 @@ use std::{
 mod pages;
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("suf-wire", &[]),
     ("suf-gate", &[]),
-    ("suf-control", &[]),
+    ("suf-net", &[]),
+    ("suf-control", &["suf-net"]),
     ("suf-cpu", &["suf-gate"]),
     ("suf-cuda", &["suf-gate"]),
     ("suf-deal", &["suf-gate", "suf-wire"]),
     ("suf-party", &["suf-gate", "suf-wire"]),
-    ("suf-link", &["suf-wire"]),
+    ("suf-link", &["suf-net", "suf-wire"]),
     ("suf-lab", &["suf-link", "suf-wire"]),
-    ("suf-process", &["suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
+    ("suf-process", &["suf-net", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
     ("suf-dealer", &["suf-deal", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"]),
-    ("suf-server", &["suf-party", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"]),
+    (
+        "suf-server",
+        &["suf-party", "suf-process", "suf-net", "suf-link", "suf-control", "suf-gate", "suf-wire"],
+    ),
     (
         "suf-cli",
         &[

@@ -4,18 +4,20 @@
 //! surface later as a broken call. The connector therefore waits for the server's first byte (its HTTP/2 settings)
 //! and turns a refusal into a typed error here.
 
-use std::{error::Error as StdError, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
+use suf_net::{Target, Tried, first_to_answer};
 use tokio::{io::AsyncBufReadExt, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::{
+    call::find,
     limits,
     v1::{Fault, dealer_client::DealerClient, party_client::PartyClient},
 };
@@ -32,17 +34,19 @@ pub enum ConnectError {
         why: String,
     },
     /// Nothing listens there.
-    #[error("nothing listens at {url}: start the daemon there, or correct the address")]
+    #[error("nothing listens at {url} ({tried}): start the daemon there, or correct the address")]
     NotListening {
         /// As given.
         url: String,
+        /// The addresses that the host has, each with the system's answer.
+        tried: String,
     },
     /// No connection for another reason.
     #[error("cannot reach {url} ({why}): check the host name, the network and the firewall")]
     Unreachable {
         /// As given.
         url: String,
-        /// From the operating system.
+        /// What the system says of the name, or of each address that was tried.
         why: String,
     },
     /// We do not accept the server's certificate.
@@ -96,7 +100,7 @@ impl ConnectError {
 /// connection is lost. Returns once the server has accepted our certificate.
 pub async fn connect(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Result<Channel, ConnectError> {
     let dialer = Dialer::new(url, tls, server_name)?;
-    let endpoint = Endpoint::from_shared(format!("https://{}", dialer.authority))
+    let endpoint = Endpoint::from_shared(format!("https://{}", dialer.target))
         .map_err(|error| ConnectError::Address { url: url.to_owned(), why: error.to_string() })?
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
@@ -109,7 +113,7 @@ pub async fn connect(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Re
     endpoint.connect_with_connector(connector).await.map_err(|error| {
         find::<ConnectError>(&error).cloned().unwrap_or_else(|| ConnectError::NotControl {
             url: url.to_owned(),
-            why: error.source().map_or_else(|| error.to_string(), ToString::to_string),
+            why: "it closed the connection".to_owned(),
         })
     })
 }
@@ -132,8 +136,7 @@ pub fn dealer(channel: Channel) -> DealerClient<Channel> {
 #[derive(Clone)]
 struct Dialer {
     url: String,
-    /// `HOST:PORT`.
-    authority: String,
+    target: Target,
     name: ServerName<'static>,
     tls: TlsConnector,
 }
@@ -149,10 +152,10 @@ impl Dialer {
             return Err(wrong("there is a path after the port"));
         }
         let authority = uri.authority().ok_or_else(|| wrong("no host"))?;
-        authority.port_u16().ok_or_else(|| wrong("no port"))?;
+        let target = authority.as_str().parse::<Target>().map_err(|error| wrong(error.why))?;
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| wrong("the expected server name is neither a DNS name nor an address"))?;
-        Ok(Self { url: url.to_owned(), authority: authority.to_string(), name, tls: tls.into() })
+        Ok(Self { url: url.to_owned(), target, name, tls: tls.into() })
     }
 
     async fn dial(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
@@ -162,11 +165,9 @@ impl Dialer {
     }
 
     async fn dial_untimed(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
-        let url = || self.url.clone();
-        let tcp = TcpStream::connect(&self.authority).await.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => ConnectError::NotListening { url: url() },
-            _ => self.unreachable(error.to_string()),
-        })?;
+        let addresses = self.target.resolve().await.map_err(|error| self.unreachable(error.to_string()))?;
+        let tcp = first_to_answer(addresses, TcpStream::connect).await;
+        let tcp = tcp.map_err(|tried| self.no_connection(&tried))?;
         // Small messages go out at once; a failure only costs time.
         let _ = tcp.set_nodelay(true);
         let mut stream =
@@ -178,6 +179,16 @@ impl Dialer {
             Ok([]) => Err(self.not_control("it closed the connection; it may have too many")),
             Ok(_) => Ok(stream),
             Err(error) => Err(self.tls_failure(&error)),
+        }
+    }
+
+    /// Why none of the addresses gave a connection.
+    fn no_connection(&self, tried: &Tried<io::Error>) -> ConnectError {
+        let refused = |(_, error): &(_, io::Error)| error.kind() == io::ErrorKind::ConnectionRefused;
+        if tried.0.iter().all(refused) {
+            ConnectError::NotListening { url: self.url.clone(), tried: tried.to_string() }
+        } else {
+            self.unreachable(tried.to_string())
         }
     }
 
@@ -199,7 +210,12 @@ impl Dialer {
             Some(rustls::Error::AlertReceived(alert)) if is_about_certificate(*alert) => {
                 ConnectError::OurCertificate { url, why: format!("TLS alert {alert:?}") }
             }
-            _ => self.not_control(error),
+            // What else the TLS layer says is about bytes that are none of TLS.
+            Some(_) => self.not_control("it does not speak TLS 1.3"),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.not_control("it closed the connection")
+            }
+            None => self.not_control(error),
         }
     }
 }
@@ -219,18 +235,6 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
             | Alert::DecryptError
             | Alert::CertificateRequired
     )
-}
-
-/// The first error of type `E` in the chain of sources.
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

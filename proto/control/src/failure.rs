@@ -43,6 +43,11 @@ impl Failure {
         Self::new(Fault::Caller, reason)
     }
 
+    /// Whether `status` carries who has to act: then a daemon of ours made it, and no library.
+    pub(crate) fn is_named_in(status: &Status) -> bool {
+        status.metadata().contains_key(FAULT_METADATA)
+    }
+
     /// The same failure under another gRPC code, such as `NotFound`.
     pub fn with_code(self, code: Code) -> Self {
         Self { code, ..self }

@@ -5,13 +5,13 @@
 //! is read from a certificate ([`authority::RoleOf`]); certificates and their verification belong to the link.
 
 pub mod authority;
+pub mod call;
 pub mod client;
 pub mod failure;
 pub mod limits;
 pub mod server;
 pub mod shares;
 
-mod admission;
 mod listener;
 
 /// Version 1 of the API, generated from `v1/control.proto`; the comments there are the reference.

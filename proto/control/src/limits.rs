@@ -27,13 +27,8 @@ pub const CONNECTIONS_PER_IDENTITY: usize = 32;
 /// Connections in all: with [`CONNECTION_WINDOW_BYTES`] each, buffers stay below 2 GiB in the worst case.
 pub const CONNECTIONS: usize = 256;
 
-/// Handshakes in progress from one address: it has shown no certificate yet, so this is all that it can hold.
-pub const HANDSHAKES_PER_ADDRESS: usize = 16;
-
-/// Handshakes in progress in all: each costs one signature, so this bounds the queue on the processor.
-pub const HANDSHAKES: usize = 64;
-
-/// A handshake takes two round trips; a second each is beyond any link in use, and the rest is a busy processor.
+/// A handshake takes two round trips of at most a second each (a link profile has no longer delay); the rest is a busy
+/// processor.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// TCP connect, TLS handshake and the server's first byte together, as the client waits for them.

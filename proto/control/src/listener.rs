@@ -13,6 +13,7 @@ use std::{
 
 use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use rustls_pki_types::CertificateDer;
+use suf_net::{Admission, HANDSHAKES, HANDSHAKES_PER_ADDRESS, Permit, network_of};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -23,11 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use crate::{
-    admission::{Admission, Permit},
-    limits,
-    server::Peer,
-};
+use crate::{limits, server::Peer};
 
 /// A connection whose peer has shown a verified certificate. Holds its place in the limits while it lives.
 #[derive(Debug)]
@@ -55,7 +52,7 @@ pub(crate) async fn accept(
 }
 
 async fn accept_forever(listener: TcpListener, tls: TlsAcceptor, ready: mpsc::Sender<io::Result<Secured>>) {
-    let handshakes = Admission::new(limits::HANDSHAKES_PER_ADDRESS, limits::HANDSHAKES);
+    let handshakes = Admission::new(HANDSHAKES_PER_ADDRESS, HANDSHAKES);
     let identities = Admission::new(limits::CONNECTIONS_PER_IDENTITY, limits::CONNECTIONS);
     loop {
         let (stream, remote) = match listener.accept().await {
@@ -66,7 +63,7 @@ async fn accept_forever(listener: TcpListener, tls: TlsAcceptor, ready: mpsc::Se
                 continue;
             }
         };
-        let Some(place) = handshakes.admit(remote.ip()) else {
+        let Some(place) = handshakes.admit(network_of(remote.ip())) else {
             tracing::warn!(%remote, "control connection dropped: too many handshakes in progress");
             continue;
         };

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use suf_control::{client::ConnectError, failure::Failure, v1::Fault};
+use suf_control::{call::CallError, client::ConnectError, failure::Failure, v1::Fault};
 
 /// Why a command ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,14 @@ pub enum Error {
         place: String,
         /// Who has to act, and what happened.
         failure: Failure,
+    },
+    /// A daemon did not answer. Exit status 1.
+    #[error("{place} is at fault: {reason}")]
+    Unanswered {
+        /// The daemon that was called, such as "party 0".
+        place: String,
+        /// What was seen of it, and what to do.
+        reason: String,
     },
 }
 
@@ -38,12 +46,19 @@ impl Error {
 
     /// No connection to `place`.
     pub fn connect(place: &str, error: &ConnectError) -> Self {
-        Self::at(place, Failure::new(error.fault(), error.to_string()))
+        Self::of(place, error.into())
     }
 
     /// A refused or broken call to `place`.
     pub fn call(place: &str, status: tonic::Status) -> Self {
-        Self::at(place, Failure::from(status))
+        Self::of(place, status.into())
+    }
+
+    fn of(place: &str, error: CallError) -> Self {
+        match error {
+            CallError::Refused(failure) => Self::at(place, failure),
+            CallError::Unanswered(reason) => Self::Unanswered { place: place.to_owned(), reason },
+        }
     }
 
     /// A file of ours that cannot be written: the disk or its permissions.
@@ -56,7 +71,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Run { .. } => ExitCode::FAILURE,
+            Self::Run { .. } | Self::Unanswered { .. } => ExitCode::FAILURE,
         }
     }
 }

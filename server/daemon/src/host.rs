@@ -1,6 +1,6 @@
 //! Everything that the runs of one party share.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use suf_control::{failure::Failure, v1};
 use suf_gate::{Backend, BackendInfo};
@@ -47,7 +47,8 @@ pub(crate) struct Parts {
 
 impl Host {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, registry: Registry::default(), peer: PeerLink::new() }
+        let peer = PeerLink::new(&parts.profile);
+        Self { parts, registry: Registry::default(), peer }
     }
 
     /// Registers a run of `asker` and proposes it to the other party.
@@ -167,15 +168,4 @@ impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("party", &self.config.party()).finish_non_exhaustive()
     }
-}
-
-/// The first address of `host:port`.
-///
-/// # Errors
-/// A sentence, if the name is unknown or no port is given.
-pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, String> {
-    let mut found = tokio::net::lookup_host(address)
-        .await
-        .map_err(|error| format!("'{address}' is no address: {error}"))?;
-    found.next().ok_or_else(|| format!("'{address}' has no address"))
 }

@@ -14,13 +14,7 @@ use suf_process::hardening::scrub_stack;
 use suf_wire::{CommonParts, DealerMessage, Fault, Header, KeyChunk, KeyRequest, Role};
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::{
-    active::ActiveRun,
-    arrivals::LEAST_MEASURED_BYTES,
-    host::{Host, resolve},
-    store::BatchStore,
-    timing::ms,
-};
+use crate::{active::ActiveRun, arrivals::LEAST_MEASURED_BYTES, host::Host, store::BatchStore, timing::ms};
 
 /// Bytes of a chunk's message before the key: length, kind, index, tag.
 const CHUNK_OVERHEAD: u64 = (suf_wire::PREFIX_BYTES + 20) as u64;
@@ -55,8 +49,7 @@ impl DealerLink {
         if let Some(connection) = slot.as_ref().filter(|connection| connection.ended().is_none()) {
             return Ok((connection.clone(), false));
         }
-        let address = resolve(&self.address).await.map_err(|reason| Failure::new(Fault::Config, reason))?;
-        let connection = self.endpoint.connect(address, Role::Dealer.name(), Role::Dealer).await;
+        let connection = self.endpoint.connect_to(&self.address, Role::Dealer.name(), Role::Dealer).await;
         let connection = connection.map_err(from_dealer)?;
         *slot = Some(connection.clone());
         Ok((connection, true))

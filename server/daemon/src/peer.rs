@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use suf_link::{Channel, Connection, Endpoint, LinkError};
+use suf_link::{Channel, Connection, Endpoint, LinkError, LinkProfile};
 use suf_party::{Event, Failure, Plan, Run};
 use suf_wire::{Fault, PartyId, PeerMessage, Role};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::{
     active::{ActiveRun, Started},
     arrivals::Arrivals,
-    host::{Host, resolve},
+    host::Host,
     registry::{Asker, Entry},
 };
 
@@ -23,23 +23,23 @@ const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
 /// First and longest pause between two attempts to reach party 0: quick after a restart, quiet through a night.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How long a run waits for the other party to be connected. A peer that was killed is noticed after 6 s of silence at the
-/// latest, and called again at once.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long the first message of a channel may take.
-const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer than for a handshake a run waits for the other party to be connected, and for the first message of a
+/// channel: 10 s in all, more on links with long delays. A peer that was killed is noticed after 6 s of silence at the latest, and
+/// called again at once.
+const BEYOND_HANDSHAKE: Duration = Duration::from_secs(2);
 
 /// The present connection to the other party, and what was measured of the link.
 #[derive(Debug)]
 pub(crate) struct PeerLink {
     present: watch::Sender<Option<Connection>>,
+    patience: Duration,
     rate_bps: Mutex<Option<f64>>,
 }
 
 impl PeerLink {
-    pub(crate) fn new() -> Self {
-        Self { present: watch::Sender::new(None), rate_bps: Mutex::default() }
+    pub(crate) fn new(profile: &LinkProfile) -> Self {
+        let patience = profile.settings().handshake_limit + BEYOND_HANDSHAKE;
+        Self { present: watch::Sender::new(None), patience, rate_bps: Mutex::default() }
     }
 
     /// The connection, if there is one now.
@@ -64,7 +64,7 @@ impl PeerLink {
         let mut watching = self.present.subscribe();
         let there =
             watching.wait_for(|slot| slot.as_ref().is_some_and(|connection| connection.ended().is_none()));
-        match tokio::time::timeout(CONNECT_PATIENCE, there).await {
+        match tokio::time::timeout(self.patience, there).await {
             Ok(Ok(slot)) => Ok(slot.clone().expect("waited for it")),
             _ => Err(Failure::new(
                 Fault::Peer,
@@ -99,14 +99,7 @@ pub(crate) async fn listen(host: Arc<Host>, endpoint: Arc<Endpoint>) {
 pub(crate) async fn call(host: Arc<Host>, endpoint: Arc<Endpoint>, address: String) {
     let mut pause = RETRY.0;
     loop {
-        let called = match resolve(&address).await {
-            Ok(addr) => endpoint
-                .connect(addr, Role::Party0.name(), Role::Party0)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(reason) => Err(reason),
-        };
-        match called {
+        match endpoint.connect_to(&address, Role::Party0.name(), Role::Party0).await {
             Ok(connection) => {
                 pause = RETRY.0;
                 serve(&host, connection).await;
@@ -190,7 +183,7 @@ async fn answer(
         channel.greet(me.role(), SOFTWARE).await?;
         channel.receiver.recv(|_| None).await
     };
-    let first = tokio::time::timeout(PROPOSAL_PATIENCE, first).await;
+    let first = tokio::time::timeout(host.peer().patience, first).await;
     let first = first.map_err(|_| Failure::new(Fault::Peer, "it opened a channel and proposed nothing"))?;
     let propose = match first.map_err(from_peer)? {
         PeerMessage::Propose(propose) => propose,

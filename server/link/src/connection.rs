@@ -7,6 +7,7 @@ use std::time::Duration;
 use suf_wire::{Message, Role};
 
 use crate::channel::Channel;
+use crate::endpoint::canonical;
 use crate::error::{LinkError, code};
 use crate::lanes::{Lane, Lanes};
 use crate::threads::LaneThread;
@@ -86,7 +87,7 @@ impl Connection {
 
     /// The other side's address.
     pub fn remote(&self) -> SocketAddr {
-        self.lanes.first().remote_address()
+        canonical(self.lanes.first().remote_address())
     }
 
     /// Opens a channel. The other side learns of it with the first message.

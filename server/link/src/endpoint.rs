@@ -1,51 +1,48 @@
-//! Listening and calling.
+//! The sockets that listen and call, and what QUIC does with them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{EndpointConfig, TransportConfig, VarInt};
-use rustls_pki_types::CertificateDer;
+use quinn::{EndpointConfig, TransportConfig};
 use suf_wire::{Role, VERSION};
 
-use crate::certificate::role_of;
+use crate::accepting::Incoming;
 use crate::connection::Connection;
-use crate::error::{LinkError, Remote, code};
+use crate::error::{LinkError, code};
+use crate::handshakes::{Handshakes, WAITING_BYTES, WAITING_BYTES_PER_CALLER, WAITING_CALLERS};
 use crate::identity::Identity;
-use crate::lanes::{Lane, LaneHello, Waiting};
+use crate::lanes::Waiting;
 use crate::profile::{LinkKind, LinkProfile, Settings};
 use crate::socket::{self, LinkSocket};
-use crate::steering::{LaneIds, id_of};
+use crate::steering::LaneIds;
 use crate::threads::LaneThread;
-
-/// From the first packet to the listener's welcome: several round trips between continents, and some lost packets.
-pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
-
-/// Handshakes under way at once. Three processes and their clients never come near it; a flood does.
-const MOST_INCOMING: usize = 256;
 
 /// UDP sockets that listen and call: one for each lane, each with a thread of its own, or one for all where there is one
 /// lane. Two endpoints, each on threads of its own, keep bulk keys from queueing before evaluation messages.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Lane `i` of a connection is on socket `i` modulo their number.
-    sockets: Box<[Socket]>,
-    client: quinn::ClientConfig,
-    settings: Settings,
+    pub(crate) sockets: Box<[Socket]>,
+    pub(crate) client: quinn::ClientConfig,
+    pub(crate) settings: Settings,
     kind: LinkKind,
-    identity: Identity,
+    pub(crate) identity: Identity,
+    handshakes: Handshakes,
+    /// The socket whose callers are taken next, so that no socket's callers wait for another's flood.
+    turn: AtomicUsize,
     waiting: Arc<Waiting>,
 }
 
 /// A socket, what QUIC does with it, and where.
 #[derive(Debug)]
-struct Socket {
-    quic: quinn::Endpoint,
+pub(crate) struct Socket {
+    pub(crate) quic: quinn::Endpoint,
     udp: Arc<LinkSocket>,
-    thread: LaneThread,
+    pub(crate) thread: LaneThread,
 }
 
 impl Endpoint {
@@ -63,13 +60,13 @@ impl Endpoint {
         Self::bind_version(addr, identity, profile, shaped, VERSION)
     }
 
-    /// As [`Endpoint::bind`], for an endpoint that calls and is not called: on any port.
+    /// As [`Endpoint::bind`], for an endpoint that calls and is not called: on any port, over IPv4 and IPv6.
     ///
     /// # Errors
     /// [`LinkError::Bind`], [`LinkError::Tls`].
     pub fn caller(identity: &Identity, profile: &LinkProfile, shaped: bool) -> Result<Self, LinkError> {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let bind = |sockets| (0..sockets).map(|_| socket::bind(any)).collect();
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let bind = |sockets| (0..sockets).map(|_| socket::bind_caller()).collect();
         Self::over(any, bind, identity, profile, shaped, VERSION)
     }
 
@@ -135,6 +132,8 @@ impl Endpoint {
             settings,
             kind,
             identity: identity.clone(),
+            handshakes: Handshakes::new(),
+            turn: AtomicUsize::new(0),
             waiting: Arc::default(),
         })
     }
@@ -163,26 +162,40 @@ impl Endpoint {
     }
 
     /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a
-    /// task of its own, so that a slow one holds up nobody.
+    /// task of its own, so that a slow one holds up nobody. Callers beyond the limits are answered here.
     pub async fn incoming(&self) -> Option<Incoming> {
+        loop {
+            let (inner, thread) = self.next_caller().await?;
+            if let Some((inner, place)) = self.handshakes.admit(inner) {
+                return Some(Incoming {
+                    inner,
+                    place,
+                    thread,
+                    identity: self.identity.clone(),
+                    waiting: Arc::clone(&self.waiting),
+                    handshake_limit: self.settings.handshake_limit,
+                    receive_window_bytes: self.settings.receive_window_bytes * u64::from(self.settings.lanes),
+                });
+            }
+            // A flood must not keep this thread from its other work.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn next_caller(&self) -> Option<(quinn::Incoming, LaneThread)> {
         let mut accepting: Vec<_> =
             self.sockets.iter().map(|socket| Box::pin(socket.quic.accept())).collect();
-        let (inner, thread) = std::future::poll_fn(|context| {
-            for (accept, socket) in accepting.iter_mut().zip(&self.sockets) {
-                if let Poll::Ready(inner) = accept.as_mut().poll(context) {
-                    return Poll::Ready(inner.map(|inner| (inner, socket.thread.clone())));
+        std::future::poll_fn(|context| {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed);
+            for at in 0..accepting.len() {
+                let at = (first + at) % accepting.len();
+                if let Poll::Ready(inner) = accepting[at].as_mut().poll(context) {
+                    return Poll::Ready(inner.map(|inner| (inner, self.sockets[at].thread.clone())));
                 }
             }
             Poll::Pending
         })
-        .await?;
-        Some(Incoming {
-            inner,
-            thread,
-            identity: self.identity.clone(),
-            waiting: Arc::clone(&self.waiting),
-            receive_window_bytes: self.settings.receive_window_bytes * u64::from(self.settings.lanes),
-        })
+        .await
     }
 
     /// The next caller, established, if its certificate's role is among `admitted`. For listeners with one caller; see
@@ -200,59 +213,6 @@ impl Endpoint {
         }
     }
 
-    /// Calls `addr`, whose certificate must be good for `name` (each is for its role's own name, "party0" say) and carry
-    /// the role `expected`. Returns when the other side has admitted us.
-    ///
-    /// # Errors
-    /// Who refused, and why.
-    pub async fn connect(
-        &self,
-        addr: SocketAddr,
-        name: &str,
-        expected: Role,
-    ) -> Result<Connection, LinkError> {
-        let mut call = [0; 16];
-        getrandom::fill(&mut call).map_err(|error| LinkError::Bug(error.to_string()))?;
-        let lanes = self.settings.lanes;
-        let mut all = Vec::with_capacity(lanes.into());
-        // The first lane completes the connection, so it is called last.
-        for lane in (0..lanes).rev() {
-            all.push(self.call_lane(addr, name, expected, LaneHello { call, lane, lanes }).await?);
-        }
-        all.reverse();
-        Ok(Connection::new(all, expected))
-    }
-
-    pub(crate) async fn call_lane(
-        &self,
-        addr: SocketAddr,
-        name: &str,
-        expected: Role,
-        hello: LaneHello,
-    ) -> Result<Lane, LinkError> {
-        let remote = Remote::new(Some(expected), addr);
-        let socket = &self.sockets[usize::from(hello.lane) % self.sockets.len()];
-        let mut client = self.client.clone();
-        client.initial_dst_cid_provider(Arc::new(move || id_of(hello.lane)));
-        let calling = socket.quic.connect_with(client, addr, name);
-        let calling = calling.map_err(|error| LinkError::Untrusted {
-            remote: remote.to_string(),
-            problem: error.to_string(),
-        })?;
-        let established = async {
-            let inner = calling.await.map_err(|error| remote.lost(error, false))?;
-            admit(&inner, &remote, &[expected], &self.identity)?;
-            say(&inner, &remote, &hello.encode()).await?;
-            let version = u16::from_le_bytes(hear(&inner, &remote).await?);
-            if version != VERSION {
-                inner.close(code::VERSION, b"another protocol version");
-                return Err(LinkError::Version { remote: remote.to_string() });
-            }
-            Ok(Lane { quic: inner, thread: socket.thread.clone() })
-        };
-        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or_else(|_| Err(remote.unreachable()))
-    }
-
     /// Closes every connection and waits until the other sides have had the chance to hear of it.
     pub async fn close(&self, reason: &str) {
         for socket in &self.sockets {
@@ -264,112 +224,6 @@ impl Endpoint {
     }
 }
 
-/// A caller that has not proven anything yet.
-#[derive(Debug)]
-pub struct Incoming {
-    inner: quinn::Incoming,
-    thread: LaneThread,
-    identity: Identity,
-    waiting: Arc<Waiting>,
-    /// Of all lanes together.
-    receive_window_bytes: u64,
-}
-
-impl Incoming {
-    /// The caller's address.
-    pub fn remote(&self) -> SocketAddr {
-        self.inner.remote_address()
-    }
-
-    /// Completes the handshake and admits the caller if its certificate's role is among `admitted`; others are told why
-    /// not. Gives the connection when this was the last of its lanes, and `None` before.
-    ///
-    /// # Errors
-    /// Who could not be admitted, and why.
-    pub async fn establish(self, admitted: &[Role]) -> Result<Option<Connection>, LinkError> {
-        let mut remote = Remote::new(None, self.inner.remote_address());
-        let late = remote.unreachable();
-        let established = async {
-            let inner = self.inner.await.map_err(|error| remote.lost(error, false))?;
-            let (role, certificate) = admit(&inner, &remote, admitted, &self.identity)?;
-            remote.role = Some(role);
-            let hello = LaneHello::decode(hear(&inner, &remote).await?);
-            let hello = hello.ok_or("it says that it is a lane that there cannot be");
-            let complete = hello.and_then(|hello| {
-                // The caller decides how many lanes there are, but not how much we hold for it.
-                let window = self.receive_window_bytes / u64::from(hello.lanes);
-                inner.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
-                let lane = Lane { quic: inner.clone(), thread: self.thread };
-                self.waiting.complete(hello, &certificate, lane)
-            });
-            let lanes = complete.map_err(|problem| {
-                inner.close(code::MESSAGE, problem.as_bytes());
-                LinkError::Lanes { remote: remote.to_string(), problem }
-            })?;
-            // In TLS 1.3 a caller's handshake ends before its certificate is looked at, so that without this a refusal would
-            // surface only later, in the middle of something else.
-            say(&inner, &remote, &VERSION.to_le_bytes()).await?;
-            Ok(lanes.map(|lanes| Connection::new(lanes, role)))
-        };
-        tokio::time::timeout(HANDSHAKE_LIMIT, established).await.unwrap_or(Err(late))
-    }
-}
-
-/// Reads the role from the other side's certificate and closes the connection if it is not among `admitted`, or if the
-/// certificate's key is our own: a dealer that is also a party would know everything.
-fn admit(
-    inner: &quinn::Connection,
-    remote: &Remote,
-    admitted: &[Role],
-    own: &Identity,
-) -> Result<(Role, CertificateDer<'static>), LinkError> {
-    let identity = inner.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let certificate = identity.and_then(|chain| chain.into_iter().next()).ok_or("no certificate".to_owned());
-    let found = certificate.and_then(|certificate| Ok((role_of(&certificate)?, certificate)));
-    match found {
-        Ok((role, certificate)) if admitted.contains(&role) => {
-            // A certificate of our own role with our key is our own.
-            if role != own.role() && own.has_key_of(&certificate) {
-                let reason =
-                    b"your certificate has the private key of ours; each role needs a key of its own";
-                inner.close(code::ROLE, reason);
-                return Err(LinkError::SharedKey { remote: remote.addr.to_string() });
-            }
-            Ok((role, certificate))
-        }
-        other => {
-            let found = other.map_or_else(|problem| problem, |(role, _)| role.to_string());
-            let wanted = admitted.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
-            let reason = format!("your certificate says {found}, wanted here is {wanted}");
-            inner.close(code::ROLE, reason.as_bytes());
-            Err(LinkError::Role { remote: remote.addr.to_string(), wanted, found })
-        }
-    }
-}
-
-/// Sends the one thing that each side says of a new QUIC connection: the caller which lane it is, the listener that it is
-/// welcome, with the version.
-async fn say(inner: &quinn::Connection, remote: &Remote, bytes: &[u8]) -> Result<(), LinkError> {
-    let mut stream = inner.open_uni().await.map_err(|error| remote.lost(error, false))?;
-    stream.write_all(bytes).await.map_err(|error| remote.unwritable(error))?;
-    // An error says that the connection is closed, which the next to use it learns.
-    let _ = stream.finish();
-    Ok(())
-}
-
-async fn hear<const BYTES: usize>(
-    inner: &quinn::Connection,
-    remote: &Remote,
-) -> Result<[u8; BYTES], LinkError> {
-    let mut stream = inner.accept_uni().await.map_err(|error| remote.lost(error, false))?;
-    let mut bytes = [0; BYTES];
-    stream.read_exact(&mut bytes).await.map_err(|error| match error {
-        quinn::ReadExactError::ReadError(error) => remote.unreadable(error),
-        quinn::ReadExactError::FinishedEarly(_) => remote.ended(),
-    })?;
-    Ok(bytes)
-}
-
 fn server_config(
     identity: &Identity,
     alpn: &str,
@@ -378,7 +232,14 @@ fn server_config(
     let tls = QuicServerConfig::try_from(identity.server(alpn.as_bytes())?)
         .map_err(|error| LinkError::Bug(error.to_string()))?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(transport.clone()).max_incoming(MOST_INCOMING).migration(false);
+    config
+        .transport_config(transport.clone())
+        .max_incoming(WAITING_CALLERS)
+        .incoming_buffer_size(WAITING_BYTES_PER_CALLER)
+        .incoming_buffer_size_total(WAITING_BYTES)
+        // A caller's address changes when a router that translates addresses forgets it. The new one is proven before much
+        // is sent there (RFC 9000, section 9); connection ids keep its packets on their lane's socket.
+        .migration(true);
     Ok(config)
 }
 
@@ -394,6 +255,11 @@ fn client_config(
     Ok(config)
 }
 
+/// The address as people write it: sockets for both families know IPv4 addresses as mapped into IPv6.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
 /// The provider's random generator takes 22 ms to start, once per process. Within a handshake that would spoil the first
 /// estimate of the round trip time.
 fn warm_up() {
@@ -403,96 +269,4 @@ fn warm_up() {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::net::Ipv4Addr;
-
-    use suf_wire::PeerMessage;
-
-    use super::*;
-    use crate::pki::Pki;
-
-    fn bound(folder: &tempfile::TempDir, role: Role, version: u16) -> Endpoint {
-        let identity = Identity::load_from(folder.path(), role.name()).expect("an identity");
-        let profile = LinkProfile::built_in("loopback").expect("a profile");
-        let addr = (Ipv4Addr::LOCALHOST, 0).into();
-        Endpoint::bind_version(addr, &identity, &profile, false, version).expect("an endpoint")
-    }
-
-    fn authority() -> tempfile::TempDir {
-        let folder = tempfile::TempDir::new().expect("a folder");
-        Pki::create(folder.path(), &BTreeMap::new()).expect("an authority");
-        folder
-    }
-
-    /// The system hands each lane's packets to the socket of that lane, at the caller and at the listener.
-    #[tokio::test]
-    async fn each_lane_has_a_socket_of_its_own() {
-        let folder = authority();
-        let lanes = 3;
-        let profile = LinkProfile { lanes, ..LinkProfile::built_in("loopback").expect("a profile") };
-        let identity = |role: Role| Identity::load_from(folder.path(), role.name()).expect("an identity");
-        let any = (Ipv4Addr::LOCALHOST, 0).into();
-        let listener = Endpoint::bind(any, &identity(Role::Party1), &profile, false).expect("binds");
-        if listener.sockets.len() == 1 {
-            return eprintln!("SKIPPED: this system hands out no packets by their content");
-        }
-        let caller = Endpoint::caller(&identity(Role::Party0), &profile, false).expect("binds");
-        let addr = listener.local_addr().expect("bound");
-        let mut open = Vec::new();
-        for connections in 1..=2 {
-            let (calling, called) =
-                tokio::join!(caller.connect(addr, "party1", Role::Party1), listener.accept(&[Role::Party0]));
-            let (calling, called) = (calling.expect("calls"), called.expect("is called"));
-            assert_eq!((calling.lanes(), called.lanes()), (lanes.into(), lanes.into()));
-            for endpoint in [&caller, &listener] {
-                assert!(endpoint.sockets.iter().all(|socket| socket.quic.open_connections() == connections));
-            }
-            open.push((calling, called));
-        }
-    }
-
-    /// Sockets that share a port share it among themselves alone.
-    #[tokio::test]
-    async fn a_port_is_taken_once() {
-        let folder = authority();
-        let identity = Identity::load_from(folder.path(), Role::Party1.name()).expect("an identity");
-        for lanes in [1, 3] {
-            let profile = LinkProfile { lanes, ..LinkProfile::built_in("loopback").expect("a profile") };
-            let any = (Ipv4Addr::LOCALHOST, 0).into();
-            let first = Endpoint::bind(any, &identity, &profile, false).expect("binds");
-            let addr = first.local_addr().expect("bound");
-            let second = Endpoint::bind(addr, &identity, &profile, false);
-            assert!(matches!(second, Err(LinkError::Bind { .. })), "{second:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn another_version_is_named_on_both_sides() {
-        let folder = authority();
-        let (old, new) = (bound(&folder, Role::Party0, VERSION), bound(&folder, Role::Party1, VERSION + 1));
-        let addr = new.local_addr().expect("bound");
-        let (calling, called) =
-            tokio::join!(old.connect(addr, "party1", Role::Party1), new.accept(&[Role::Party0]));
-        assert!(matches!(calling, Err(LinkError::Version { .. })), "{calling:?}");
-        assert!(matches!(called, Err(LinkError::Version { .. })), "{called:?}");
-    }
-
-    #[tokio::test]
-    async fn another_version_in_the_greeting_is_named() {
-        let folder = authority();
-        let [caller, listener] = [Role::Party0, Role::Party1].map(|role| bound(&folder, role, VERSION));
-        let addr = listener.local_addr().expect("bound");
-        let (calling, called) =
-            tokio::join!(caller.connect(addr, "party1", Role::Party1), listener.accept(&[Role::Party0]));
-        let (calling, called) = (calling.expect("calls"), called.expect("is called"));
-        let mut here = calling.open::<PeerMessage>().await.expect("opens");
-        let there = async {
-            let mut there = called.accept::<PeerMessage>().await.expect("accepts");
-            there.greet(Role::Party1, "new").await
-        };
-        let (here, there) = tokio::join!(here.greet_as(VERSION + 1, Role::Party0, "newer"), there);
-        assert!(matches!(here, Err(LinkError::Version { .. })), "{here:?}");
-        assert!(matches!(there, Err(LinkError::Version { .. })), "{there:?}");
-    }
-}
+mod tests;

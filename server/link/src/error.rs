@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
+use quinn::{ConnectError, ConnectionError, ReadError, TransportErrorCode, WriteError};
+use suf_net::Tried;
 use suf_wire::{Fault, Role, VERSION, WireError};
 use thiserror::Error;
+
+use crate::endpoint::canonical;
 
 /// Why a link could not be made, or ended.
 #[derive(Debug, Error)]
@@ -37,6 +40,24 @@ pub enum LinkError {
         name: String,
         /// What is wrong.
         problem: String,
+    },
+    /// What should be called is no address, has none, or cannot be called from this host.
+    #[error("{remote}: {problem}")]
+    Address {
+        /// Whom we called.
+        remote: String,
+        /// What is wrong with its address, and what to do.
+        problem: String,
+    },
+    /// A name has several addresses, and none of them led to a connection.
+    #[error("no address of {target} led to {role}: {}", joined(.tried))]
+    Addresses {
+        /// Whom we called.
+        role: Role,
+        /// As configured.
+        target: String,
+        /// Each address's error, which names it, in the order in which they failed.
+        tried: Vec<LinkError>,
     },
     /// Nobody answered.
     #[error("{remote}: no answer; is the process running, and the UDP port open?")]
@@ -133,13 +154,27 @@ pub enum LinkError {
     Bug(String),
 }
 
+fn joined(errors: &[LinkError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl LinkError {
+    /// Why none of the addresses of `target`, where `role` should be, led to a connection.
+    pub(crate) fn of_addresses(role: Role, target: &str, tried: Tried<Self>) -> Self {
+        let mut tried: Vec<_> = tried.0.into_iter().map(|(_, error)| error).collect();
+        if tried.len() == 1 {
+            return tried.swap_remove(0);
+        }
+        Self::Addresses { role, target: target.to_owned(), tried }
+    }
+
     /// Who is at fault.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Bind { .. }
             | Self::Certificate { .. }
             | Self::Tls(_)
+            | Self::Address { .. }
             | Self::Profile { .. }
             | Self::Untrusted { .. }
             | Self::Version { .. }
@@ -151,6 +186,15 @@ impl LinkError {
             | Self::Ended { fault, .. }
             | Self::Message { fault, .. } => *fault,
             Self::Lanes { .. } => Fault::Peer,
+            // Who answered, and was not what was wanted, says more than those who did not.
+            Self::Addresses { role, tried, .. } => {
+                let told = tried.iter().find(|error| {
+                    !matches!(error, Self::Unreachable { .. } | Self::Address { .. } | Self::Lost { .. })
+                });
+                told.or(tried.iter().find(|error| matches!(error, Self::Unreachable { .. })))
+                    .or(tried.first())
+                    .map_or(fault_of(Some(*role)), Self::fault)
+            }
             Self::Bug(_) => Fault::Bug,
         }
     }
@@ -191,14 +235,40 @@ impl std::fmt::Display for Remote {
 impl Remote {
     /// Whoever is at `addr`, not established yet.
     pub(crate) fn new(role: Option<Role>, addr: SocketAddr) -> Self {
-        Self { role, addr, cause: None }
+        Self { role, addr: canonical(addr), cause: None }
     }
 
     fn fault(&self) -> Fault {
-        match self.role {
-            Some(Role::Dealer) => Fault::Dealer,
-            Some(Role::Operator | Role::Client | Role::Observer) => Fault::Caller,
-            Some(Role::Party0 | Role::Party1) | None => Fault::Peer,
+        fault_of(self.role)
+    }
+
+    /// The system has no way to the address.
+    pub(crate) fn no_route(&self, source: &std::io::Error) -> LinkError {
+        let problem =
+            format!("this host has no way to it ({source}); see its routes, or give another address");
+        LinkError::Address { remote: self.to_string(), problem }
+    }
+
+    /// Why a call was not even tried; certificates have no part in it.
+    pub(crate) fn not_called(&self, error: ConnectError) -> LinkError {
+        let remote = self.to_string();
+        match error {
+            ConnectError::InvalidRemoteAddress(_) => LinkError::Address {
+                remote,
+                problem:
+                    "this address cannot be called; give that of one host, in a family that this host has"
+                        .into(),
+            },
+            ConnectError::InvalidServerName(name) => LinkError::Address {
+                remote,
+                problem: format!("{name:?} is no name that a certificate can have"),
+            },
+            ConnectError::EndpointStopping => LinkError::Closed {
+                remote,
+                fault: Fault::Caller,
+                reason: "this process shuts down; call again when it is back".into(),
+            },
+            other => LinkError::Bug(other.to_string()),
         }
     }
 
@@ -227,7 +297,9 @@ impl Remote {
                     _ => LinkError::Closed { remote, fault, reason },
                 }
             }
-            other => LinkError::Lost { remote, fault, reason: other.to_string() },
+            ConnectionError::VersionMismatch => LinkError::Version { remote },
+            ConnectionError::CidsExhausted => LinkError::Bug("connection ids are exhausted".into()),
+            other => LinkError::Lost { remote, fault, reason: seen(&other).into() },
         }
     }
 
@@ -257,6 +329,33 @@ impl Remote {
 
     pub(crate) fn bad_message(&self, source: WireError) -> LinkError {
         LinkError::Message { remote: self.to_string(), fault: self.fault(), source }
+    }
+}
+
+fn fault_of(role: Option<Role>) -> Fault {
+    match role {
+        Some(Role::Dealer) => Fault::Dealer,
+        Some(Role::Operator | Role::Client | Role::Observer) => Fault::Caller,
+        Some(Role::Party0 | Role::Party1) | None => Fault::Peer,
+    }
+}
+
+/// What the end of a connection looks like from here, and what to do.
+fn seen(error: &ConnectionError) -> &'static str {
+    match error {
+        ConnectionError::TimedOut => {
+            "it was silent for too long; its process or host stands still, or the network is cut: see its log"
+        }
+        ConnectionError::Reset => {
+            "it knows nothing of this connection any more; its process ended or was restarted: see its log"
+        }
+        ConnectionError::LocallyClosed => "this side closed it",
+        ConnectionError::ConnectionClosed(_) => {
+            "it refused or gave up the connection; it shuts down, or runs another release: see its log"
+        }
+        _ => {
+            "what came breaks the rules of QUIC; run the same release on all hosts, and see what is between them"
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex as Lock, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn::{ConnectionError, RecvStream, SendStream};
 use rustls_pki_types::CertificateDer;
@@ -15,7 +15,6 @@ use suf_wire::Role;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::endpoint::HANDSHAKE_LIMIT;
 use crate::error::{LinkError, Remote, code};
 use crate::threads::LaneThread;
 
@@ -232,7 +231,7 @@ struct WaitingLane {
 }
 
 impl Waiting {
-    /// Takes lane `hello.lane` of a caller with this certificate. Gives all lanes of the connection when it is the first one,
+    /// Takes lane `hello.lane` of a caller with this certificate, and forgets those that have waited for `limit`. Gives all lanes of the connection when it is the first one,
     /// which is called last; `None` while others are due.
     ///
     /// # Errors
@@ -242,10 +241,11 @@ impl Waiting {
         hello: LaneHello,
         certificate: &CertificateDer<'static>,
         lane: Lane,
+        limit: Duration,
     ) -> Result<Option<Vec<Lane>>, &'static str> {
         // Each update leaves a list that is as good as any.
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|it| it.lane.quic.close_reason().is_none() && it.since.elapsed() < HANDSHAKE_LIMIT);
+        waiting.retain(|it| it.lane.quic.close_reason().is_none() && it.since.elapsed() < limit);
         if hello.lane > 0 {
             if waiting.len() >= MOST_WAITING {
                 return Err("too many lanes wait for their connection");
@@ -298,8 +298,12 @@ mod tests {
                 let incoming = listener.incoming().await.expect("a caller");
                 incoming.establish(&[Role::Party0, Role::Dealer]).await
             };
-            let (calling, called) =
-                tokio::join!(caller.call_lane(addr, "party1", Role::Party1, *hello), called);
+            let remote = Remote::new(Some(Role::Party1), addr);
+            let calling = async {
+                let quic = caller.call_lane(addr, "party1", Role::Party1, hello.lane).await?;
+                caller.join(quic, &remote, *hello).await
+            };
+            let (calling, called) = tokio::join!(calling, called);
             last = called.map_err(|error| error.to_string());
             if let Err(problem) = &last {
                 let told = calling.as_ref().expect_err("it is told why not").to_string();

@@ -12,17 +12,24 @@
 //!   be emulated inside the process (a shaped socket), which needs no privileges; figures from it are labelled
 //!   [`LinkKind::Shaped`].
 //!
-//! Left out on purpose: 0-RTT and session resumption (each connection proves its certificate anew), connection migration,
-//! and unreliable datagrams.
+//! - Callers have one socket for both families, and call every address of a name. What they can hold before they have shown
+//!   a certificate is bounded (`handshakes.rs`). A caller may change its address, as behind a router that translates
+//!   addresses; a listener may not.
+//!
+//! Left out on purpose: 0-RTT and session resumption (each connection proves its certificate anew), and unreliable
+//! datagrams.
 
 #![forbid(unsafe_code)]
 
+mod accepting;
+mod calling;
 mod certificate;
 mod channel;
 mod congestion;
 mod connection;
 mod endpoint;
 mod error;
+mod handshakes;
 mod identity;
 mod lanes;
 mod meter;
@@ -33,10 +40,11 @@ mod socket;
 mod steering;
 mod threads;
 
+pub use accepting::Incoming;
 pub use certificate::role_of;
 pub use channel::{Channel, Receiver, Room, Sender};
 pub use connection::{Connection, PathFigures, Traffic};
-pub use endpoint::{Endpoint, Incoming};
+pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use identity::{Identity, IdentityFiles};
 pub use meter::{Counts, Meter};

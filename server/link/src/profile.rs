@@ -139,7 +139,7 @@ impl LinkProfile {
 
     /// Bytes that fill the link for one round trip.
     pub fn bandwidth_delay_bytes(&self) -> u64 {
-        // Within 2^53: at most 10^12 bit/s and 4 s.
+        // Within 2^53: at most 10^12 bit/s and 1 s.
         (self.rate_bps as f64 / 8.0 * 2.0 * self.delay_ms / 1e3) as u64
     }
 
@@ -162,6 +162,7 @@ impl LinkProfile {
             initial_rtt: round_trip.max(LEAST_INITIAL_RTT),
             udp_payload_bytes: self.mtu - HEADERS_BYTES,
             pacing: self.pacing,
+            handshake_limit: LEAST_HANDSHAKE_LIMIT.max(HANDSHAKE_ROUND_TRIPS * round_trip),
         }
     }
 
@@ -173,17 +174,35 @@ impl LinkProfile {
                 Err(format!("{name} = {value} is outside {least}..={most}"))
             }
         };
-        within("rate_bps", self.rate_bps as f64, 1e5, 1e12)?;
-        within("delay_ms", self.delay_ms, 0.0, 2000.0)?;
+        within("rate_bps", self.rate_bps as f64, LEAST_RATE_BPS, 1e12)?;
+        within("delay_ms", self.delay_ms, 0.0, MOST_DELAY_MS)?;
         within("jitter_ms", self.jitter_ms, 0.0, self.delay_ms)?;
-        within("loss", self.loss, 0.0, 0.5)?;
+        within("loss", self.loss, 0.0, MOST_LOSS)?;
         within("limit_packets", self.limit_packets.into(), 16.0, 1e7)?;
         within("lanes", self.lanes.into(), 1.0, MOST_LANES.into())?;
         // QUIC needs UDP payloads of 1200 bytes.
-        within("mtu", self.mtu.into(), 1280.0, 65_535.0)
+        within("mtu", self.mtu.into(), 1280.0, 65_535.0)?;
+        let packet_ms = 8e3 * f64::from(self.mtu) / self.rate_bps as f64;
+        if packet_ms > MOST_PACKET_MS {
+            return Err(format!(
+                "a packet of mtu = {} bytes takes {packet_ms:.0} ms at rate_bps = {}; at most {MOST_PACKET_MS} ms work: give a \
+                 smaller mtu",
+                self.mtu, self.rate_bps
+            ));
+        }
+        Ok(())
     }
 }
 
+/// Longest delay of one direction, in milliseconds: beyond any satellite link. Silence of 6 s and the control API's 10 s
+/// leave room for several round trips of a second.
+const MOST_DELAY_MS: f64 = 500.0;
+/// Most packets lost. With more, a connection that is alive is silent for 6 s now and then.
+const MOST_LOSS: f64 = 0.1;
+/// Least rate: a packet of 1500 bytes takes 12 ms. On slower links even small runs miss their time limits.
+const LEAST_RATE_BPS: f64 = 1e6;
+/// Longest time of one packet at the bottleneck, in milliseconds: others wait behind it.
+const MOST_PACKET_MS: f64 = 100.0;
 /// IPv6 and UDP headers; IPv4's are smaller.
 const HEADERS_BYTES: u16 = 48;
 /// UDP payload in packets of 1500 bytes, which every way carries. A connection begins with those; larger ones are tried, one
@@ -209,6 +228,10 @@ pub(crate) const UDP_BUFFER_BYTES: usize = 8 << 20;
 const IDLE: Duration = Duration::from_secs(6);
 /// Silence after which we ask whether the other side is there: several tries fit in [`IDLE`].
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+/// Least time for a handshake: several round trips between continents, some lost packets, and a busy processor.
+const LEAST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
+/// Round trips for a handshake: it takes three, and a packet that is lost twice in a row, 3 and 6 more until it is sent again.
+const HANDSHAKE_ROUND_TRIPS: u32 = 16;
 /// Channels open at once on a connection: one for each run, and runs are few.
 const STREAMS: u32 = 64;
 
@@ -231,6 +254,8 @@ pub struct Settings {
     pub udp_payload_bytes: u16,
     /// See [`LinkProfile::pacing`].
     pub pacing: bool,
+    /// From the first packet of a call, or of one of its lanes, to the other side's welcome.
+    pub handshake_limit: Duration,
 }
 
 /// One setting, and why it is what it is.
@@ -298,6 +323,12 @@ impl Settings {
                 "idle time",
                 format!("{} s", IDLE.as_secs()),
                 "silence after which the other side is taken for dead: long enough for a host that is short of CPU",
+            ),
+            reason(
+                "handshake",
+                format!("{} s", self.handshake_limit.as_secs_f64()),
+                "for each connection that is made: 16 round trips, of which it takes three and lost packets the rest, and 8 s \
+                 at least",
             ),
             reason(
                 "connections",

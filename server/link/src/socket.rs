@@ -1,14 +1,14 @@
 //! UDP sockets with buffers that hold a burst, and segmentation offload that works with large packets.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::profile::{LinkProfile, UDP_BUFFER_BYTES};
 use crate::shaped::{AlwaysWritable, ShapedSends};
@@ -24,6 +24,27 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     let socket = unbound(addr)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
+}
+
+/// A socket that calls and is not called, on any port: for addresses of both families where the system has both.
+pub(crate) fn bind_caller() -> io::Result<UdpSocket> {
+    let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let both = bind((Ipv6Addr::UNSPECIFIED, 0).into()).ok();
+    // A socket for IPv6 alone would reach fewer hosts than one for IPv4 alone.
+    let both = both.filter(|socket| SockRef::from(socket).only_v6().is_ok_and(|only| !only));
+    both.map_or_else(|| bind(any_v4), Ok)
+}
+
+/// Whether the system knows a way to `addr`; nothing is sent.
+///
+/// # Errors
+/// The system's reason why not.
+pub(crate) fn has_route(addr: SocketAddr) -> io::Result<()> {
+    let any: SocketAddr = match addr {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    UdpSocket::bind(any)?.connect(addr)
 }
 
 /// As many sockets on one port, each for the packets of its lane; one where the system cannot tell them apart.
@@ -53,6 +74,7 @@ pub(crate) fn bind_group(addr: SocketAddr, sockets: u8) -> io::Result<Vec<UdpSoc
 
 fn unbound(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+    suf_net::accept_both_families(&socket, addr);
     // A process with the right to may exceed the system's limit; all others get what the limit allows.
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_BUFFER_BYTES).is_err() {
         socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;

@@ -72,8 +72,7 @@ pub fn say_ready(ready: &impl std::fmt::Display) {
 /// # Errors
 /// When it cannot be bound; the message names the key.
 pub async fn bind_control(addr: SocketAddr) -> Start<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(addr)
-        .await
+    let listener = suf_net::tcp_listener(addr)
         .map_err(|error| format!("control = \"{addr}\" cannot be bound: {error}"))?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
