@@ -1,5 +1,7 @@
 //! Gates by name: from a gate file, a protocol and the name of a shape to a [`Gate`].
 
+use std::collections::HashSet;
+
 use crate::{
     Gate, GateError, Protocol, Shape, dpf::Dpf, gatefile::GateFile, onehot::Onehot, ring::FRAC, sigma,
     sigma::Sigma, spec::SpecFile, suf::Suf, suf_lut::SufLut,
@@ -61,26 +63,82 @@ pub fn from_spec_file(file: &SpecFile) -> Result<Gate, GateError> {
 
 /// Every gate that the built-in files describe, for listings and tests.
 pub fn builtin() -> impl Iterator<Item = Gate> {
-    GateFile::builtin_names().flat_map(|name| {
-        let file = GateFile::builtin(name).expect("the built-in files parse");
-        let shapes: Vec<_> = Protocol::ALL
-            .into_iter()
-            .flat_map(|protocol| match protocol {
-                Protocol::Onehot => file.onehot.keys().map(|shape| (protocol, Some(shape.clone()))).collect(),
-                _ => vec![(protocol, None)],
-            })
-            .collect();
-        shapes
-            .into_iter()
-            .filter_map(move |(protocol, shape)| gate(&file, protocol, shape.as_deref()).ok())
-            .collect::<Vec<_>>()
-    })
+    GateFile::builtin_names().flat_map(of_file)
+}
+
+/// The gates of the built-in file `name`, under every protocol that can evaluate it and in each of its shapes.
+fn of_file(name: &str) -> impl Iterator<Item = Gate> + use<> {
+    let file = GateFile::builtin(name).expect("the built-in files parse");
+    let shapes: Vec<_> = Protocol::ALL
+        .into_iter()
+        .flat_map(|protocol| match protocol {
+            Protocol::Onehot => file.onehot.keys().map(|shape| (protocol, Some(shape.clone()))).collect(),
+            _ => vec![(protocol, None)],
+        })
+        .collect();
+    shapes.into_iter().filter_map(move |(protocol, shape)| gate(&file, protocol, shape.as_deref()).ok())
+}
+
+/// Gates that an operator allows, by their digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedGates {
+    digests: HashSet<[u8; 32]>,
+}
+
+impl AllowedGates {
+    /// The gates that `entries` name: each is a digest of 64 hexadecimal digits, as `suf describe` prints it, or the name of a
+    /// built-in gate, which allows it under every protocol and in every shape of its file.
+    ///
+    /// # Errors
+    /// The first entry that is neither.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, GateError> {
+        let mut digests = HashSet::new();
+        for entry in entries {
+            if GateFile::builtin_names().any(|name| name == entry) {
+                digests.extend(of_file(entry).map(|gate| *gate.digest()));
+                continue;
+            }
+            let digest = blake3::Hash::from_hex(entry).map_err(|_| GateError::Unknown {
+                what: "gate",
+                name: entry.into(),
+                known: format!(
+                    "{}, or the 64 hexadecimal digits of a digest, as `suf describe` prints it",
+                    GateFile::builtin_names().collect::<Vec<_>>().join(", ")
+                ),
+            })?;
+            digests.insert(*digest.as_bytes());
+        }
+        Ok(Self { digests })
+    }
+
+    /// Whether the gate with this digest is allowed.
+    #[must_use]
+    pub fn allows(&self, digest: &[u8; 32]) -> bool {
+        self.digests.contains(digest)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ring::WIRE;
+
+    #[test]
+    fn allowed_gates_are_named_or_given_by_digest() {
+        let gates: Vec<_> = builtin().collect();
+        let mish = gates.iter().find(|gate| gate.name() == "mish").expect("a built-in gate");
+        let hex = blake3::Hash::from_bytes(*mish.digest()).to_hex();
+        let allowed = AllowedGates::parse(["gelu", hex.as_str()]).expect("both are known");
+        for gate in &gates {
+            let expected = gate.name() == "gelu" || gate == mish;
+            assert_eq!(allowed.allows(gate.digest()), expected, "{} {}", gate.protocol(), gate.name());
+        }
+        assert!(!AllowedGates::default().allows(mish.digest()), "an empty list allows nothing");
+        for wrong in ["gelo", "", &hex[1..]] {
+            let error = AllowedGates::parse([wrong]).expect_err("neither a name nor a digest").to_string();
+            assert!(error.contains(&format!("'{wrong}'")) && error.contains("suf describe"), "{error}");
+        }
+    }
 
     fn quadratic() -> SpecFile {
         let text = include_str!("../../../config/specs/hard-swish-quadratic.toml");

@@ -197,7 +197,7 @@ impl Curve {
         for bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS {
             let curve = Self::build(activation, frac, shift, bits, left, right)?;
             let (inside, outside) =
-                (curve.max_error_inside(activation), curve.max_error_outside(activation)?);
+                (curve.max_error_inside(activation)?, curve.max_error_outside(activation)?);
             if outside <= inside {
                 return Ok(curve);
             }

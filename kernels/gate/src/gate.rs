@@ -4,8 +4,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    Cost, Curve, KeyShape, Segment, dpf::Dpf, layout::Party, layout::chunk_count, layout::chunk_elems,
-    onehot::Onehot, ring::WIRE, sigma::Sigma, spec::Spec, suf::Suf, suf_lut::SufLut,
+    Cost, Curve, KeyShape, Role, Segment, dpf::Dpf, layout::Party, onehot::Onehot, ring::WIRE, sigma::Sigma,
+    spec::Spec, suf::Suf, suf_lut::SufLut,
 };
 
 /// Longest canonical encoding that is accepted: a table of 2^12 entries of 4 bytes, three times over.
@@ -13,6 +13,15 @@ pub const MAX_ENCODED: usize = 64 << 10;
 
 /// Most elements of a batch: 10^8.
 pub const MAX_ELEMS: u64 = 100_000_000;
+
+/// Most opened values of one exchange: the segments that one frame may have.
+pub const MAX_EXCHANGE_SEGMENTS: usize = 64;
+
+/// Most bits per element of one exchange's message: what a frame holds for a full chunk.
+pub const MAX_EXCHANGE_BITS: u32 = 320;
+
+/// Most key bytes per element of one party: what a key chunk holds for a full chunk.
+pub const MAX_KEY_BYTES: u32 = 1024;
 
 const MAGIC: &[u8; 4] = b"sufg";
 const VERSION: u8 = 1;
@@ -126,8 +135,14 @@ impl Gate {
     /// A gate called `name` (1 to 64 printable ASCII characters).
     ///
     /// # Errors
-    /// When the name is not acceptable, or the encoding longer than [`MAX_ENCODED`].
+    /// When the name is not acceptable, the encoding longer than [`MAX_ENCODED`], or a full chunk would not fit the messages:
+    /// see [`MAX_EXCHANGE_SEGMENTS`], [`MAX_EXCHANGE_BITS`] and [`MAX_KEY_BYTES`].
     pub fn new(name: &str, shape: Shape) -> Result<Self, GateError> {
+        Self::encoded(name, shape).map(|(gate, _)| gate)
+    }
+
+    /// The gate and its canonical encoding.
+    fn encoded(name: &str, shape: Shape) -> Result<(Self, Vec<u8>), GateError> {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(GateError::Shape("a gate's name has 1 to 64 printable ASCII characters".into()));
         }
@@ -146,8 +161,9 @@ impl Gate {
                 encoded.len()
             )));
         }
+        fit_messages(&gate.key_shape, &gate.exchanges).map_err(GateError::Shape)?;
         gate.digest = *blake3::hash(&encoded).as_bytes();
-        Ok(gate)
+        Ok((gate, encoded))
     }
 
     /// The gate's name.
@@ -216,17 +232,18 @@ impl Gate {
         self.exchanges[step].iter().map(|segment| segment.bytes(elems)).sum()
     }
 
-    /// Payload bits that one party sends for a batch of `elems` elements; padding to bytes is not counted.
+    /// Payload bits that one party sends for a batch of `elems` elements; padding to bytes is not counted. `u64::MAX`
+    /// stands for more than that; no batch that is accepted comes near.
     #[must_use]
     pub fn batch_message_bits(&self, elems: u64) -> u64 {
-        u64::from(self.declared().bits) * elems
+        u64::from(self.declared().bits).saturating_mul(elems)
     }
 
-    /// Bytes of key, without seed and framing, that `party` receives for a batch of `elems` elements.
+    /// Bytes of key, without seed and framing, that `party` receives for a batch of `elems` elements. `u64::MAX` as in
+    /// [`Gate::batch_message_bits`].
     #[must_use]
     pub fn batch_key_bytes(&self, party: Party, elems: u64) -> u64 {
-        let chunk = |chunk| self.key_shape.chunk_bytes(party.role(chunk), chunk_elems(elems, chunk)) as u64;
-        (0..chunk_count(elems)).map(chunk).sum()
+        self.key_shape.batch_bytes(party, elems)
     }
 
     /// Smallest and largest input, in units of 2^-12, for which the output is right.
@@ -338,12 +355,40 @@ impl Gate {
             }
             None => return Err(GateError::Encoding("unknown protocol")),
         };
-        let gate = Self::new(name, shape)?;
-        if gate.encode() != bytes {
+        let (gate, encoded) = Self::encoded(name, shape)?;
+        if encoded != bytes {
             return Err(GateError::Encoding("not canonical"));
         }
         Ok(gate)
     }
+}
+
+/// Whether the key and each message of a full chunk fit the messages that carry them. Parts of a chunk are never larger.
+///
+/// # Errors
+/// What does not fit, in words.
+pub(crate) fn fit_messages(key: &KeyShape, exchanges: &[Vec<Segment>]) -> Result<(), String> {
+    for (step, segments) in exchanges.iter().enumerate() {
+        let bits: u32 = segments.iter().map(|segment| u32::from(segment.bits)).sum();
+        if segments.len() > MAX_EXCHANGE_SEGMENTS {
+            let count = segments.len();
+            return Err(format!("exchange {step} opens {count} values, at most {MAX_EXCHANGE_SEGMENTS} fit"));
+        }
+        if bits > MAX_EXCHANGE_BITS {
+            return Err(format!(
+                "exchange {step} opens {bits} bits of each element, at most {MAX_EXCHANGE_BITS} fit"
+            ));
+        }
+    }
+    let bits = [Role::Seeded, Role::Explicit].map(|role| key.bits_per_elem(role));
+    let largest = bits[0].max(bits[1]);
+    if largest > 8 * MAX_KEY_BYTES {
+        return Err(format!(
+            "the key has {} bytes for each element, at most {MAX_KEY_BYTES} fit",
+            largest.div_ceil(8)
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a byte string from the front.
@@ -411,6 +456,29 @@ mod tests {
         let silu = lut(Builtin::Silu.into(), 10);
         assert!((silu.mean_key_bytes() - 124.125).abs() < f64::EPSILON);
         assert!((silu.eval_bytes() - 26.75).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn costs_of_a_batch_are_those_of_its_chunks_added_up() {
+        use crate::layout::{CHUNK_ELEMS, chunk_count, chunk_elems};
+        let chunk = CHUNK_ELEMS as u64;
+        let edges = (0..6).flat_map(|chunks| [0, 1, 7, 8, 9, chunk - 1].map(|rest| chunks * chunk + rest));
+        let sizes: Vec<u64> =
+            edges.chain([1_409_024, MAX_ELEMS - 1, MAX_ELEMS, MAX_ELEMS + 1]).chain([1 << 32]).collect();
+        for gate in gates() {
+            for &elems in sizes.iter().filter(|elems| **elems < 1 << 30 || gate.name() == "gelu") {
+                for party in [Party::P0, Party::P1] {
+                    let of = |i| gate.key_shape.chunk_bytes(party.role(i), chunk_elems(elems, i)) as u64;
+                    let sum: u64 = (0..chunk_count(elems)).map(of).sum();
+                    assert_eq!(gate.batch_key_bytes(party, elems), sum, "{}: {elems} elements", gate.name());
+                }
+                let bits: u64 = (0..chunk_count(elems))
+                    .map(|i| chunk_elems(elems, i) as u64 * u64::from(gate.declared().bits))
+                    .sum();
+                assert_eq!(gate.batch_message_bits(elems), bits, "{}: {elems} elements", gate.name());
+            }
+            assert_eq!(gate.batch_message_bits(u64::MAX), u64::MAX);
+        }
     }
 
     #[test]

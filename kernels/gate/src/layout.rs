@@ -196,6 +196,20 @@ impl KeyShape {
         self.ids().map(|id| self.bytes_of(id, role, elems)).sum()
     }
 
+    /// Bytes of all chunks of a batch of `elems` elements for `party`: full even chunks, full odd chunks, and the rest.
+    /// `u64::MAX` stands for more than that; no batch that is accepted comes near.
+    #[must_use]
+    pub fn batch_bytes(&self, party: Party, elems: u64) -> u64 {
+        let full = elems / CHUNK_ELEMS as u64;
+        // Below CHUNK_ELEMS.
+        let rest = (elems % CHUNK_ELEMS as u64) as usize;
+        let chunk = |parity: u64, elems| self.chunk_bytes(party.role(parity as u32), elems) as u128;
+        // Less than 2^48 chunks of less than 2^48 bytes.
+        let even = u128::from(full.div_ceil(2)) * chunk(0, CHUNK_ELEMS);
+        let odd = u128::from(full / 2) * chunk(1, CHUNK_ELEMS);
+        u64::try_from(even + odd + chunk(full % 2, rest)).unwrap_or(u64::MAX)
+    }
+
     /// Delivered bits per element, rounding of the planes aside.
     #[must_use]
     pub fn bits_per_elem(&self, role: Role) -> u32 {
@@ -234,17 +248,18 @@ impl Segment {
     }
 }
 
-/// Number of chunks of a batch of `elems` elements.
+/// Number of chunks of a batch of `elems` elements; `u32::MAX` for more than that many, which no batch has.
 #[must_use]
 pub const fn chunk_count(elems: u64) -> u32 {
-    elems.div_ceil(CHUNK_ELEMS as u64) as u32
+    let count = elems.div_ceil(CHUNK_ELEMS as u64);
+    if count > u32::MAX as u64 { u32::MAX } else { count as u32 }
 }
 
-/// Elements of chunk `chunk` in a batch of `elems` elements.
+/// Elements of chunk `chunk` in a batch of `elems` elements; 0 for a chunk that the batch does not have.
 #[must_use]
 pub const fn chunk_elems(elems: u64, chunk: u32) -> usize {
     let before = chunk as u64 * CHUNK_ELEMS as u64;
-    let left = elems - before;
+    let left = elems.saturating_sub(before);
     if left < CHUNK_ELEMS as u64 { left as usize } else { CHUNK_ELEMS }
 }
 
@@ -299,6 +314,21 @@ mod tests {
             let sum: u64 = (0..chunk_count(elems)).map(|chunk| chunk_elems(elems, chunk) as u64).sum();
             assert_eq!(sum, elems);
         }
+    }
+
+    #[test]
+    fn sizes_beyond_any_batch_neither_wrap_nor_take_long() {
+        for elems in [1 << 32, 1 << 48, (1 << 48) + 1, u64::MAX] {
+            let exact = elems.div_ceil(CHUNK_ELEMS as u64);
+            assert_eq!(u64::from(chunk_count(elems)), exact.min(u32::MAX.into()), "{elems}");
+        }
+        assert_eq!((chunk_elems(9, 0), chunk_elems(9, 1), chunk_elems(9, u32::MAX)), (9, 0, 0));
+        let shape = shape(true);
+        // Two full chunks have 16 bytes, 4 planes of bits and nothing else for each element.
+        let bytes = u128::from(u64::MAX / CHUNK_ELEMS as u64) * (CHUNK_ELEMS as u128 * (16 * 8 + 4) / 8);
+        assert!(bytes > u64::MAX.into());
+        assert_eq!(shape.batch_bytes(Party::P0, u64::MAX), u64::MAX);
+        assert_eq!(shape.batch_bytes(Party::P1, 0), 0);
     }
 
     #[test]

@@ -33,6 +33,11 @@ pub const MAX_TERMS: usize = 64;
 pub const MAX_TABLE: usize = 1 << crate::curve::MAX_WINDOW_BITS;
 /// Every table entry is smaller than this, so that its mask has at most 24 bits.
 pub const MAX_ENTRY: i32 = 1 << 22;
+/// Most words of 64 rectangles that the evaluation of all helpers may compute. [`MAX_HELPERS`] formulas of
+/// [`formula::MAX_NODES`] nodes take 9 words for each node, if each has the [`compile::MAX_HELPER_INPUTS`] comparisons that a
+/// helper may depend on. So only formulas with many comparisons that change nothing are refused, and a description is decoded
+/// within a few milliseconds.
+pub const MAX_WORK: u64 = 16 * (MAX_HELPERS * formula::MAX_NODES) as u64;
 /// Bounds of N, the bits of the rounded input: one block of 128 leaves at least, the wire's 48 bits at most.
 pub const DOMAIN_BITS: std::ops::RangeInclusive<u8> = 8..=48;
 /// Largest number of low bits that a comparison of `x mod 2^f` may look at.
@@ -93,6 +98,14 @@ pub enum SpecError {
         name: String,
         /// The comparisons that its value depends on.
         inputs: usize,
+    },
+    /// The formulas take too long to evaluate.
+    #[error(
+        "up to helper `{name}` the formulas take more than {MAX_WORK} steps: leave out comparisons that change nothing"
+    )]
+    TooMuchWork {
+        /// The helper at which the limit was passed.
+        name: String,
     },
     /// Bytes that are not the canonical encoding of a specification.
     #[error("not an encoded specification: {reason}")]

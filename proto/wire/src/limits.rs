@@ -18,15 +18,17 @@ pub const MAX_SOFTWARE_BYTES: usize = 64;
 /// Bytes of the sentence in a refusal or an abort: a few lines of a log.
 pub const MAX_REASON_BYTES: usize = 512;
 
-/// Bytes of one data frame's payload: 128 bits for each element of a chunk. The widest exchange of any gate is one ring
-/// element, 48 bits; two ring elements and 32 flags still fit.
-pub const MAX_DATA_BYTES: usize = CHUNK_ELEMS as usize * 128 / 8;
+/// Bytes of one data frame's payload: 320 bits for each element of a chunk. The widest exchange of any gate opens four
+/// coefficients of 48 bits, a table entry of 24 and [`MAX_SEGMENTS`] values in all, 275 bits. A gate that needs more is refused
+/// when it is made.
+pub const MAX_DATA_BYTES: usize = CHUNK_ELEMS as usize * 320 / 8;
 
 /// Segments of one data frame. Each pads its end to a whole byte, so this bounds the bits that a frame carries but does
-/// not count. The gates here need at most 14.
+/// not count. The built-in gates need at most 14; a gate that needs more than 64 is refused when it is made.
 pub const MAX_SEGMENTS: usize = 64;
 
-/// Bytes of one key chunk: 1 KiB for each element. The largest key, SIGMA's for SiLU, has 616 and its masks.
+/// Bytes of one key chunk: 1 KiB for each element. The largest key of a built-in gate, SIGMA's for SiLU, has 616 and its
+/// masks; a gate that needs more than 1024 is refused when it is made.
 pub const MAX_KEY_CHUNK_BYTES: usize = CHUNK_ELEMS as usize * 1024;
 
 /// Milliseconds that a run may be given: one day.

@@ -29,26 +29,38 @@ impl Curve {
         let edge = 1_i64 << (self.window_bits - 1 + self.shift);
         finite(activation, 0.0)?;
         let outside = self.max_error_outside(activation)?;
-        let uniform = self.moments(activation, edge, |_| 1.0);
+        let uniform = self.moments(activation, edge, |_| 1.0)?;
         // Twelve standard deviations of N(0, 2^2) are beyond f64's sum of weights already at nine.
         let reach = (24.0 * unit(self.frac)).min((1_u64 << 22) as f64) as i64;
-        let normal = self.moments(activation, reach, |x| libm::exp(-x * x / 8.0));
+        let normal = self.moments(activation, reach, |x| libm::exp(-x * x / 8.0))?;
         Ok(Accuracy {
-            max_inside: self.max_error_inside(activation),
+            max_inside: self.max_error_inside(activation)?,
             max_outside: outside,
-            at_edge: self.worst_error(activation, -edge).max(self.worst_error(activation, edge)),
+            at_edge: self.worst_error(activation, -edge)?.max(self.worst_error(activation, edge)?),
             rms_uniform: uniform.0,
             rms_normal: normal.0,
             mean_normal: normal.1,
         })
     }
 
+    /// What the output for input `x`, in units of 2^-frac, should be, as a real number: `activation`'s value, and beyond the
+    /// range in which that was compared with the lines, the line's. There a formula may overflow, and the line is what is meant.
+    #[must_use]
+    pub fn exact(&self, activation: &Activation, x: i64) -> f64 {
+        let edge = 1_i64 << (self.window_bits - 1 + self.shift);
+        let real = x as f64 / unit(self.frac);
+        if real.abs() <= FAR.max(edge as f64 / unit(self.frac)) {
+            return activation.eval(real);
+        }
+        self.line(x >> self.shift).real(real, self.frac)
+    }
+
     /// Largest error over every input of the window, either rounding.
-    pub(super) fn max_error_inside(&self, activation: &Activation) -> f64 {
+    pub(super) fn max_error_inside(&self, activation: &Activation) -> Result<f64, CurveError> {
         let edge = 1_i64 << (self.window_bits - 1 + self.shift);
         // Inputs less than a grid step from the edge may round out of the window: they count as outside.
         let last = edge - (1 << self.shift);
-        (-edge..=last).map(|x| self.worst_error(activation, x)).fold(0.0, f64::max)
+        (-edge..=last).try_fold(0.0, |worst: f64, x| Ok(worst.max(self.worst_error(activation, x)?)))
     }
 
     /// Largest distance of the function from its lines outside the window, on a grid that coarsens outwards to [`FAR`].
@@ -67,20 +79,26 @@ impl Curve {
     }
 
     /// The larger error of the two allowed outputs at `x`, in units of 2^-frac, as a real number.
-    fn worst_error(&self, activation: &Activation, x: i64) -> f64 {
-        let exact = activation.eval(x as f64 / unit(self.frac));
-        self.reference(x).map(|y| (y as f64 / unit(self.frac) - exact).abs()).into_iter().fold(0.0, f64::max)
+    fn worst_error(&self, activation: &Activation, x: i64) -> Result<f64, CurveError> {
+        let exact = finite(activation, x as f64 / unit(self.frac))?;
+        let errors = self.reference(x).map(|y| (y as f64 / unit(self.frac) - exact).abs());
+        Ok(errors.into_iter().fold(0.0, f64::max))
     }
 
     /// Root mean square and mean error over |x| < `reach` (units of 2^-frac) weighted by a density, in expectation over
     /// the rounding.
-    fn moments(&self, activation: &Activation, reach: i64, density: impl Fn(f64) -> f64) -> (f64, f64) {
+    fn moments(
+        &self,
+        activation: &Activation,
+        reach: i64,
+        density: impl Fn(f64) -> f64,
+    ) -> Result<(f64, f64), CurveError> {
         let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for x in -reach..reach {
             let real = x as f64 / unit(self.frac);
             let up = (x & ((1 << self.shift) - 1)) as f64 / unit(self.shift);
             let w = density(real);
-            let exact = activation.eval(real);
+            let exact = finite(activation, real)?;
             for (y, p) in self.reference(x).into_iter().zip([1.0 - up, up]) {
                 let error = y as f64 / unit(self.frac) - exact;
                 sum += w * p * error;
@@ -88,6 +106,6 @@ impl Curve {
             }
             weight += w;
         }
-        ((squares / weight).sqrt(), sum / weight)
+        Ok(((squares / weight).sqrt(), sum / weight))
     }
 }

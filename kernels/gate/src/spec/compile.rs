@@ -12,6 +12,7 @@
 use super::sums::{Sum, Sums};
 use super::{Parts, Spec, SpecError, dpf};
 use crate::cost::Cost;
+use crate::gate::fit_messages;
 use crate::layout::{Field, FieldId, KeyShape, Role, Segment, Source, Width};
 use crate::ring::WIRE;
 
@@ -160,7 +161,7 @@ impl CompiledSpec {
     /// Compiles.
     ///
     /// # Errors
-    /// [`SpecError::TooManyInputs`].
+    /// [`SpecError::TooManyInputs`] and [`SpecError::TooMuchWork`].
     pub fn new(spec: &Spec) -> Result<Self, SpecError> {
         let parts = spec.parts();
         let sums = Sums::of(parts)?;
@@ -169,8 +170,11 @@ impl CompiledSpec {
             let cost = compiled.cost();
             cost.seeded_key_bits + cost.explicit_key_bits + 2 * cost.bits
         };
+        // Many cuts are many opened bits, more than a message has room for.
+        let fits = |compiled: &Self| fit_messages(&compiled.key_shape(), &compiled.exchanges()).is_ok();
         let gated = sums.pieces_as_gates(parts).map(|sums| Self::assemble(parts, sums));
-        Ok(gated.filter(|gated| traffic(gated) <= traffic(&lookup)).unwrap_or(lookup))
+        let gated = gated.filter(|gated| fits(gated) && traffic(gated) <= traffic(&lookup));
+        Ok(gated.unwrap_or(lookup))
     }
 
     /// N.

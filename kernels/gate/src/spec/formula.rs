@@ -110,6 +110,50 @@ impl Formula {
     }
 }
 
+/// The rectangles that a formula's thresholds cut: a row for each region of x, a bit for each region of the low bits.
+struct Grid {
+    thresholds: Vec<i64>,
+    lows: Vec<u64>,
+    /// Words of a row.
+    words: usize,
+}
+
+impl Grid {
+    /// The formula's value on every rectangle, row after row. Bits beyond the last region mean nothing.
+    fn eval(&self, formula: &Formula, work: &mut u64) -> Vec<u64> {
+        let rows = self.thresholds.len() + 1;
+        *work += (rows * self.words) as u64;
+        let mut combine = |a: &Formula, b: &Formula, operator: fn(u64, u64) -> u64| {
+            let (mut a, b) = (self.eval(a, work), self.eval(b, work));
+            a.iter_mut().zip(b).for_each(|(a, b)| *a = operator(*a, b));
+            a
+        };
+        match formula {
+            // Region i lies below thresholds i, i + 1, ...
+            Formula::Below(bound) => {
+                let below = self.thresholds.partition_point(|threshold| threshold < bound) + 1;
+                let mut values = vec![u64::MAX; below * self.words];
+                values.resize(rows * self.words, 0);
+                values
+            }
+            Formula::LowBelow(bound) => {
+                let below = self.lows.partition_point(|low| low < bound) + 1;
+                let word = |i: usize| u64::MAX.checked_shr((64 * (i + 1)).saturating_sub(below) as u32);
+                let row: Vec<u64> = (0..self.words).map(|i| word(i).unwrap_or(0)).collect();
+                row.repeat(rows)
+            }
+            Formula::Not(a) => {
+                let mut values = self.eval(a, work);
+                values.iter_mut().for_each(|value| *value = !*value);
+                values
+            }
+            Formula::And(a, b) => combine(a, b, |a, b| a & b),
+            Formula::Or(a, b) => combine(a, b, |a, b| a | b),
+            Formula::Xor(a, b) => combine(a, b, |a, b| a ^ b),
+        }
+    }
+}
+
 /// A formula's value on the rectangles that its thresholds cut: all that a formula means. Two formulas with the same
 /// minimal regions are the same bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,15 +167,20 @@ pub(super) struct Regions {
 }
 
 impl Regions {
-    pub(super) fn of(formula: &Formula) -> Self {
+    /// The regions of `formula`. All rows are evaluated at once, 64 low regions to a word; `work` grows by the words that were
+    /// computed.
+    pub(super) fn of(formula: &Formula, work: &mut u64) -> Self {
         let (thresholds, lows) = (formula.thresholds(), formula.low_bounds());
-        // A region is represented by its first point; the first region by a point just below its end.
-        let xs = thresholds.first().map_or(0, |first| first - 1);
-        let xs: Vec<i64> = std::iter::once(xs).chain(thresholds.iter().copied()).collect();
-        let row =
-            |x| std::iter::once(0).chain(lows.iter().copied()).map(|low| formula.eval(x, low)).collect();
-        let values = xs.into_iter().map(row).collect();
-        Self { thresholds, lows, values }.minimal()
+        let grid = Grid { words: (lows.len() + 1).div_ceil(64), thresholds, lows };
+        let values = grid.eval(formula, work);
+        let row = |words: &[u64]| (0..=grid.lows.len()).map(|j| words[j / 64] >> (j % 64) & 1 == 1).collect();
+        let values = values.chunks_exact(grid.words).map(row).collect();
+        Self { thresholds: grid.thresholds, lows: grid.lows, values }.minimal()
+    }
+
+    /// The regions of `x < bound`.
+    pub(super) fn below(bound: i64) -> Self {
+        Self { thresholds: vec![bound], lows: Vec::new(), values: vec![vec![true], vec![false]] }
     }
 
     /// Drops every threshold across which nothing changes.

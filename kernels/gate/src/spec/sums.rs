@@ -1,8 +1,8 @@
 //! The terms of a specification sorted by the bit that switches them: the first half of the compiler.
 
 use super::compile::{Comparison, MAX_HELPER_INPUTS, Output};
-use super::formula::{Formula, Regions};
-use super::{MAX_DEGREE, Parts, SpecError, Value};
+use super::formula::Regions;
+use super::{MAX_DEGREE, MAX_WORK, Parts, SpecError, Value};
 use crate::ring::WIRE;
 
 /// The terms behind one gate, added up; coefficients mod 2^48, signed.
@@ -36,17 +36,30 @@ impl Sum {
 pub(super) struct Sums {
     pub(super) always: Sum,
     pub(super) gated: Vec<(Regions, Sum)>,
+    /// What evaluating the helpers took: see [`MAX_WORK`].
+    pub(super) work: u64,
 }
 
 impl Sums {
     pub(super) fn of(parts: &Parts) -> Result<Self, SpecError> {
-        let mut sums = Self { always: Sum::default(), gated: Vec::new() };
+        let mut sums = Self { always: Sum::default(), gated: Vec::new(), work: 0 };
+        // A helper is evaluated once, however many terms it switches.
+        let mut known: Vec<Option<Regions>> = vec![None; parts.helpers.len()];
         for term in &parts.terms {
             let Some(h) = term.when else {
                 sums.always.add(&term.value, 1);
                 continue;
             };
-            let regions = Regions::of(&parts.helpers[h].formula);
+            let regions = match &known[h] {
+                Some(regions) => regions.clone(),
+                None => {
+                    let regions = Regions::of(&parts.helpers[h].formula, &mut sums.work);
+                    if sums.work > MAX_WORK {
+                        return Err(SpecError::TooMuchWork { name: parts.helpers[h].name.clone() });
+                    }
+                    known[h].insert(regions).clone()
+                }
+            };
             if let (Value::Table(_), Some(table)) = (&term.value, &parts.table) {
                 let end = table.start + ((table.values.len() as i64) << parts.grid);
                 // Outside the window the entry is 0: only the helper's value inside it matters.
@@ -116,7 +129,7 @@ impl Sums {
         let last = pieces.polynomials.last()?;
         sums.always.add(&scaled(last, factor), 1);
         for (&cut, pair) in pieces.cuts.iter().zip(pieces.polynomials.windows(2)) {
-            let regions = Regions::of(&Formula::Below(cut));
+            let regions = Regions::below(cut);
             sums.add(regions.clone(), &scaled(&pair[0], factor));
             sums.add(regions, &scaled(&pair[1], factor.wrapping_neg()));
         }

@@ -1,5 +1,7 @@
-//! The data model: files, encodings, reference, and what is refused.
+//! The data model: files, encodings, reference, what is refused, and what decoding takes.
 
+use super::formula::Regions;
+use super::sums::Sums;
 use super::*;
 use crate::activation::Builtin;
 
@@ -147,4 +149,83 @@ fn the_encoding_is_canonical_and_strict() {
             }
         }
     }
+}
+
+/// Alternating comparisons of x and of its low bits, `each` of both.
+fn wide(each: i64, low_bits: u8) -> Formula {
+    let leaf =
+        |i: i64| Formula::Below(i).xor(Formula::LowBelow(1 + (i.unsigned_abs() % ((1 << low_bits) - 1))));
+    (1..each).fold(leaf(0), |sum, i| sum.xor(leaf(i)))
+}
+
+fn switched(helpers: Vec<Formula>, terms: impl Iterator<Item = usize>) -> Parts {
+    let named = |(i, formula)| Helper { name: format!("h{i}"), formula };
+    Parts {
+        domain_bits: 20,
+        grid: 0,
+        low_bits: 8,
+        output_shift: 0,
+        helpers: helpers.into_iter().enumerate().map(named).collect(),
+        pieces: None,
+        table: None,
+        terms: terms.map(|h| Term { when: Some(h), value: Value::Fixed(vec![1]) }).collect(),
+    }
+}
+
+#[test]
+fn regions_of_many_comparisons_say_what_the_formula_says() {
+    for each in [1, 31, 32, 33, 64] {
+        let formula = wide(each, 8);
+        let mut work = 0;
+        let regions = Regions::of(&formula, &mut work);
+        let (rows, words) = (each as u64 + 1, (each as u64 + 1).div_ceil(64));
+        assert_eq!(work, formula.nodes() as u64 * rows * words, "{each} of each");
+        for (x, low) in (-3..each + 3).flat_map(|x| (0..each.unsigned_abs() + 3).map(move |low| (x, low))) {
+            let row = regions.thresholds.iter().filter(|threshold| x >= **threshold).count();
+            let column = regions.lows.iter().filter(|bound| low >= **bound).count();
+            assert_eq!(
+                regions.values[row][column],
+                formula.eval(x, low),
+                "{each} of each, x = {x}, low {low}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_helper_is_evaluated_once_however_many_terms_it_switches() {
+    let helper = || Formula::Below(0).and(Formula::Below(-5).not()).xor(Formula::LowBelow(3));
+    let work = |terms: usize| {
+        let parts = switched(vec![helper()], std::iter::repeat_n(0, terms));
+        Sums::of(&parts).expect("it compiles").work
+    };
+    assert_eq!(work(1), 6 * 3);
+    assert_eq!(work(MAX_TERMS), work(1));
+    assert_eq!(work(0), 0, "a helper that switches nothing");
+}
+
+#[test]
+fn what_decoding_takes_is_bounded() {
+    // As much as a helper may have, without a comparison too many: every node is evaluated on 9 rows.
+    let eight = (1..8).fold(Formula::Below(0), |sum, i| sum.xor(Formula::Below(i)));
+    let full = (0..15).fold(eight.clone(), |sum, _| sum.and(eight.clone()));
+    assert_eq!(full.nodes(), formula::MAX_NODES - 1);
+    let largest = switched(vec![full; MAX_HELPERS], 0..MAX_HELPERS);
+    let work = Sums::of(&largest).expect("within the limit").work;
+    assert_eq!(work, 9 * (MAX_HELPERS * (formula::MAX_NODES - 1)) as u64);
+    assert!(work < MAX_WORK);
+
+    // As much as 64 KiB can describe: refused at the limit, or a helper later.
+    let parts = switched(vec![wide(64, 8); 40], 0..40);
+    assert!(encoding::encode(&parts).len() < crate::gate::MAX_ENCODED);
+    let error = Sums::of(&parts).expect_err("beyond the limit");
+    assert!(matches!(error, SpecError::TooManyInputs { .. }), "{error}");
+    // The same with comparisons that cancel each other out, so that none is left over.
+    let nothing = |formula: Formula| formula.clone().xor(formula);
+    let parts = switched(vec![nothing(wide(31, 8)); MAX_HELPERS], 0..MAX_HELPERS);
+    let one = Sums::of(&switched(vec![nothing(wide(31, 8))], 0..1)).expect("it compiles").work;
+    assert!(one * MAX_HELPERS as u64 > MAX_WORK);
+    let error = Sums::of(&parts).expect_err("beyond the limit");
+    assert!(matches!(&error, SpecError::TooMuchWork { .. }), "{error}");
+    assert!(error.to_string().contains("leave out comparisons"), "{error}");
 }

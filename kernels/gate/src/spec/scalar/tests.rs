@@ -296,7 +296,7 @@ proptest! {
 
     #[test]
     fn regions_say_what_the_formula_says(formula in formulas(40, 3, 5), t in -50_i64..50, low in 0_u64..32) {
-        let regions = Regions::of(&formula);
+        let regions = Regions::of(&formula, &mut 0);
         let (x, below) = (t << 3, |n: &i64| (t << 3) < *n);
         let bits = regions.thresholds.iter().map(below).chain(regions.lows.iter().map(|n| low < *n));
         let row = bits.enumerate().fold(0, |row, (i, bit)| row | usize::from(bit) << i);
