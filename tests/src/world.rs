@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
-use suf_deal::{Batch, Desk, Entropy, KeyChunk, Standing};
+use suf_deal::{Batch, Desk, Entropy, KeyChunk, Order, Standing};
 use suf_gate::{BackendError, Gate, KeyBytes, Party, Seed, layout};
 use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Plan, Policy, Run, Summary, Work};
 use suf_wire::{
@@ -457,8 +457,10 @@ impl World {
                 let policy = Policy {
                     max_elems: suf_gate::gate::MAX_ELEMS,
                     protocols: suf_gate::Protocol::ALL.into(),
+                    gates: None,
                 };
-                match policy.admit(&propose, me) {
+                let gate = Gate::decode(&propose.gate).map(Arc::new);
+                match policy.admit(&propose, gate, me) {
                     Ok(plan) => {
                         node.run = Some(Run::accept(plan));
                         self.limit(me);
@@ -483,8 +485,10 @@ impl World {
 
     fn deal(&mut self, request: KeyRequest) {
         let id = request.batch;
-        let (gate, elems) = match self.desk.request(request) {
-            Ok(Standing::Agreed { gate, elems }) => (*gate, elems),
+        let gate = Gate::decode(&request.gate).map(Arc::new);
+        let order = Order::new(&request, gate);
+        let (gate, elems) = match order.and_then(|order| self.desk.request(order)) {
+            Ok(Standing::Agreed { gate, elems }) => (gate, elems),
             Ok(Standing::Waiting) => return,
             Err(refusal) => {
                 for me in PartyId::BOTH {
@@ -496,7 +500,7 @@ impl World {
         };
         let mut seed = || Seed::new(self.rng.random());
         let entropy = Entropy { parties: [seed(), seed()], dealer: seed() };
-        let batch = Batch::new(id, Arc::new(gate), elems, entropy);
+        let batch = Batch::new(id, gate, elems, entropy);
         let mut intact = [true; 2];
         let mut common =
             PartyId::BOTH.map(|_| CommonParts::new(id, Digest(*batch.gate().digest()), batch.elems()));

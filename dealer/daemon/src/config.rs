@@ -47,6 +47,8 @@ pub struct Config {
     /// Most elements of a batch.
     #[serde(default = "config::default_max_elems")]
     pub max_elems: u64,
+    /// Gates that it makes keys for; all where the file does not say.
+    gates: Option<Vec<String>>,
 }
 
 /// Least memory for keys, in MiB: both parties' halves of the largest chunk that the protocol allows.
@@ -60,14 +62,17 @@ const MOST_WAIT_S: u32 = 3600;
 
 impl Config {
     /// What the dealer allows itself and the parties.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits {
+    ///
+    /// # Errors
+    /// When an entry of `gates` is neither a digest nor a name; [`Config::load`] has checked that.
+    pub fn limits(&self) -> Result<Limits, String> {
+        Ok(Limits {
             max_elems: self.max_elems,
             memory_bytes: self.memory_mb << 20,
             threads: config::threads(self.threads),
             wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
-        }
+            gates: config::allowed_gates(self.gates.as_deref())?,
+        })
     }
 }
 
@@ -76,6 +81,7 @@ impl Configuration for Config {
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
+        self.limits()?;
         self.identity.resolve(folder);
         self.link = config::link_in(folder, &self.link);
         Ok(())
@@ -110,7 +116,7 @@ mod tests {
         assert_eq!(config.identity.ca, Path::new("/etc/suf/ca.pem"));
         assert_eq!(config.identity.key, Path::new("/keys/dealer.key"));
         assert_eq!(config.link, "loopback");
-        assert!(config.limits().threads >= 1);
+        assert!(config.limits().expect("good").threads >= 1);
         let text = format!("link = \"links/ours.toml\"\n{GOOD}");
         let config = Config::parse(&text, Path::new("/etc/suf/dealer.toml")).expect("good");
         assert_eq!(config.link, "/etc/suf/links/ours.toml");

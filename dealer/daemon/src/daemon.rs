@@ -20,7 +20,7 @@ fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(Role::Dealer)?;
     let profile = LinkProfile::find(&config.link)?;
-    let dealer = Dealer::new(config.limits(), config.backend.backend(0)?);
+    let dealer = Dealer::new(config.limits()?, config.backend.backend(0)?);
     if args.check {
         return args.checked("the dealer");
     }

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use suf_deal::{Batch, Entropy};
-use suf_gate::{Backend, Gate, Role, Seed, layout};
+use suf_deal::{Batch, Entropy, Order};
+use suf_gate::{Backend, Gate, Role, Seed, catalog::AllowedGates, layout};
 use suf_link::{Channel, Connection, Endpoint, Incoming};
-use suf_wire::{BatchId, DealerMessage, Fault, KeyRequest, PartyId, limits::MAX_KEY_CHUNK_BYTES};
+use suf_process::GateDecoder;
+use suf_wire::{BatchId, DealerMessage, Fault, KeyRequest, PartyId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroize;
@@ -23,7 +24,7 @@ use crate::{
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// What a dealer allows itself and the parties.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Most elements of a batch.
     pub max_elems: u64,
@@ -33,6 +34,8 @@ pub struct Limits {
     pub threads: usize,
     /// How long a request waits for the other party's.
     pub wait_for_peer: Duration,
+    /// Gates that it makes keys for; none stands for all.
+    pub gates: Option<Arc<AllowedGates>>,
 }
 
 /// A dealer.
@@ -41,6 +44,7 @@ pub struct Dealer {
     backend: Arc<dyn Backend>,
     budget: Budget,
     cores: Arc<Semaphore>,
+    gates: GateDecoder,
     lobby: Lobby,
     book: Book,
     callers: Callers,
@@ -53,10 +57,11 @@ impl Dealer {
     #[must_use]
     pub fn new(limits: Limits, backend: Arc<dyn Backend>) -> Arc<Self> {
         Arc::new(Self {
-            limits,
-            backend,
             budget: Budget::new(limits.memory_bytes),
             cores: Arc::new(Semaphore::new(limits.threads.max(1))),
+            limits,
+            backend,
+            gates: GateDecoder::default(),
             lobby: Lobby::default(),
             book: Book::default(),
             callers: Callers::default(),
@@ -154,10 +159,10 @@ impl Dealer {
         if let Err(failure) = self.admit(&request, party) {
             return refuse(seat, batch, &failure).await;
         }
-        let asked = request.clone();
-        match self.lobby.enter(request, seat) {
+        let gate = self.gates.decode(&request.gate).await;
+        match self.lobby.enter(batch, Order::new(&request, gate), seat) {
             Entered::First(seat, answer) => {
-                let entry = self.book.open(&asked);
+                let entry = self.book.open(&request);
                 if let Err((seat, failure)) = self.deal(batch, seat, answer, &entry).await {
                     entry.refused(&failure);
                     refuse(seat, batch, &failure).await;
@@ -178,6 +183,13 @@ impl Dealer {
             let reason =
                 format!("{} elements asked for; this dealer makes at most {most} (max_elems)", request.elems);
             return Err(Failure::new(Fault::Caller, reason));
+        }
+        if self.limits.gates.as_ref().is_some_and(|allowed| !allowed.allows(&request.digest.0)) {
+            let digest = request.digest;
+            let reason = format!(
+                "this dealer makes no keys for gate {digest}: `gates` in its configuration does not list it"
+            );
+            return Err(Failure::new(Fault::Config, reason));
         }
         Ok(())
     }
@@ -227,7 +239,7 @@ impl Dealer {
         let entropy = self.check(&gate).and_then(|()| entropy());
         match entropy {
             Ok(entropy) => {
-                let batch = Batch::new(batch, Arc::new(gate), elems, entropy);
+                let batch = Batch::new(batch, gate, elems, entropy);
                 Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired).run(seats).await;
             }
             Err(failure) => {
@@ -238,16 +250,10 @@ impl Dealer {
         }
     }
 
-    /// Whether a full chunk of `gate` fits in a message, and both halves in memory.
+    /// Whether both halves of a full chunk of `gate` fit in memory. Each fits in a message: the gate was made.
     fn check(&self, gate: &Gate) -> Result<(), Failure> {
         let bytes = [Role::Seeded, Role::Explicit]
             .map(|role| gate.key_shape().chunk_bytes(role, layout::CHUNK_ELEMS) as u64);
-        let largest = bytes[0].max(bytes[1]);
-        if largest > MAX_KEY_CHUNK_BYTES as u64 {
-            let reason =
-                format!("a key chunk of this gate has {largest} bytes, the most is {MAX_KEY_CHUNK_BYTES}");
-            return Err(Failure::new(Fault::Caller, reason));
-        }
         let (pair, most) = (bytes[0] + bytes[1], self.limits.memory_bytes);
         if pair > most {
             let reason =

@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
-use suf_deal::{Desk, Refusal, Standing};
+use suf_deal::{Desk, Order, Refusal, Standing};
 use suf_gate::Gate;
-use suf_wire::{BatchId, Fault, KeyRequest, PartyId};
+use suf_wire::{BatchId, Fault, PartyId};
 use tokio::sync::oneshot;
 
 use crate::seat::{Failure, Seat};
@@ -44,7 +44,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Partner {
     pub(crate) seat: Seat,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) elems: u64,
     /// When the second request was here.
     pub(crate) paired: Instant,
@@ -62,12 +62,11 @@ pub(crate) enum Entered {
 }
 
 impl Lobby {
-    /// Takes the request of the party on `seat`.
-    pub(crate) fn enter(&self, request: KeyRequest, seat: Seat) -> Entered {
+    /// Takes the order for `batch` of the party on `seat`, or the refusal of its request.
+    pub(crate) fn enter(&self, batch: BatchId, order: Result<Order, Refusal>, seat: Seat) -> Entered {
         let arrived = Instant::now();
-        let batch = request.batch;
         let mut inner = self.lock();
-        match inner.desk.request(request) {
+        match order.and_then(|order| inner.desk.request(order)) {
             Ok(Standing::Waiting) => {
                 let (answer, answered) = oneshot::channel();
                 inner.waiting.insert(batch, Waiting { party: seat.party, answer });
@@ -75,7 +74,7 @@ impl Lobby {
             }
             Ok(Standing::Agreed { gate, elems }) => {
                 let first = inner.waiting.remove(&batch).expect("who waits at the desk is in the lobby");
-                let partner = Partner { seat, gate: *gate, elems, paired: arrived };
+                let partner = Partner { seat, gate, elems, paired: arrived };
                 let sent = first.answer.send(Answer::Partner(Box::new(partner)));
                 assert!(sent.is_ok(), "who leaves the lobby first withdraws");
                 Entered::Second

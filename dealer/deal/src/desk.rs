@@ -1,18 +1,52 @@
 //! Pairing of requests.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use suf_gate::{Gate, GateError};
 use suf_wire::{BatchId, Digest, KeyRequest, PartyId};
 
-/// Most batches that wait for their second request. Each holds one request of at most 64 KiB, hence 64 MiB in all; a party
-/// that asks for more without its peer following is refused.
+/// Most batches that wait for their second request. Each holds some 100 bytes here, and the stream on which its party waits;
+/// a party that asks for more without its peer following is refused.
 const MAX_WAITING: usize = 1024;
 
 /// Requests that wait for the other party's.
 #[derive(Debug, Default)]
 pub struct Desk {
-    waiting: HashMap<BatchId, KeyRequest>,
+    waiting: HashMap<BatchId, Waiting>,
+}
+
+/// What the first of two parties asked for. The second has to describe the same gate, so that its own need not be kept.
+#[derive(Debug)]
+struct Waiting {
+    party: PartyId,
+    digest: Digest,
+    elems: u64,
+}
+
+/// A request whose gate was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    batch: BatchId,
+    party: PartyId,
+    elems: u64,
+    gate: Arc<Gate>,
+}
+
+impl Order {
+    /// The order of `request`. `gate` is what its description decodes to: whoever has the request decodes it, where that holds
+    /// nobody up.
+    ///
+    /// # Errors
+    /// When the description is not a gate's, or not that of the digest.
+    pub fn new(request: &KeyRequest, gate: Result<Arc<Gate>, GateError>) -> Result<Self, Refusal> {
+        let party = request.party;
+        let gate = gate.map_err(|error| Refusal::Gate { party, error })?;
+        let described = Digest(*gate.digest());
+        if described != request.digest {
+            return Err(Refusal::Digest { party, named: request.digest, described });
+        }
+        Ok(Self { batch: request.batch, party, elems: request.elems, gate })
+    }
 }
 
 /// Where a batch stands after a request.
@@ -23,7 +57,7 @@ pub enum Standing {
     /// Both asked for this gate and this number of elements.
     Agreed {
         /// The gate.
-        gate: Box<Gate>,
+        gate: Arc<Gate>,
         /// Elements of the batch.
         elems: u64,
     },
@@ -85,39 +119,35 @@ pub enum Refusal {
 }
 
 impl Desk {
-    /// Takes a request. After an error both parties' requests for the batch are void.
+    /// Takes an order. After an error both parties' orders for the batch are void.
     ///
     /// # Errors
-    /// When the request is unreadable, repeated, or at odds with the other party's.
-    pub fn request(&mut self, request: KeyRequest) -> Result<Standing, Refusal> {
-        let party = request.party;
-        let gate = Gate::decode(&request.gate).map_err(|error| Refusal::Gate { party, error })?;
-        let described = Digest(*gate.digest());
-        if described != request.digest {
-            return Err(Refusal::Digest { party, named: request.digest, described });
-        }
-        let Some(first) = self.waiting.remove(&request.batch) else {
+    /// When the order is repeated, or at odds with the other party's.
+    pub fn request(&mut self, order: Order) -> Result<Standing, Refusal> {
+        let Order { batch, party, elems, gate } = order;
+        let digest = Digest(*gate.digest());
+        let Some(first) = self.waiting.remove(&batch) else {
             if self.waiting.len() == MAX_WAITING {
                 return Err(Refusal::Full);
             }
-            self.waiting.insert(request.batch, request);
+            self.waiting.insert(batch, Waiting { party, digest, elems });
             return Ok(Standing::Waiting);
         };
         if first.party == party {
-            return Err(Refusal::Twice { party, batch: request.batch });
+            return Err(Refusal::Twice { party, batch });
         }
-        if (first.digest, first.elems) != (request.digest, request.elems) {
+        if (first.digest, first.elems) != (digest, elems) {
             return Err(Refusal::Disagreement {
-                batch: request.batch,
+                batch,
                 first: first.party,
                 first_gate: first.digest,
                 first_elems: first.elems,
                 second: party,
-                second_gate: request.digest,
-                second_elems: request.elems,
+                second_gate: digest,
+                second_elems: elems,
             });
         }
-        Ok(Standing::Agreed { gate: Box::new(gate), elems: request.elems })
+        Ok(Standing::Agreed { gate, elems })
     }
 
     /// Drops a request whose party left or whose peer never asked. Whether there was one.
@@ -144,15 +174,23 @@ mod tests {
         }
     }
 
+    fn read(request: KeyRequest) -> Result<Order, Refusal> {
+        Order::new(&request, Gate::decode(&request.gate).map(Arc::new))
+    }
+
+    fn order(party: PartyId, elems: u64) -> Order {
+        read(request(party, elems)).expect("a gate and its digest")
+    }
+
     #[test]
     fn both_must_ask_for_the_same() {
         let mut desk = Desk::default();
-        assert_eq!(desk.request(request(PartyId::P0, 9)), Ok(Standing::Waiting));
-        let agreed = desk.request(request(PartyId::P1, 9));
+        assert_eq!(desk.request(order(PartyId::P0, 9)), Ok(Standing::Waiting));
+        let agreed = desk.request(order(PartyId::P1, 9));
         assert!(matches!(agreed, Ok(Standing::Agreed { elems: 9, .. })), "{agreed:?}");
 
-        assert_eq!(desk.request(request(PartyId::P1, 9)), Ok(Standing::Waiting));
-        let error = desk.request(request(PartyId::P0, 10)).expect_err("9 is not 10");
+        assert_eq!(desk.request(order(PartyId::P1, 9)), Ok(Standing::Waiting));
+        let error = desk.request(order(PartyId::P0, 10)).expect_err("9 is not 10");
         assert!(matches!(error, Refusal::Disagreement { first_elems: 9, second_elems: 10, .. }), "{error}");
         assert!(!desk.withdraw(BatchId([7; 16])), "a disagreement voids both requests");
     }
@@ -160,14 +198,16 @@ mod tests {
     #[test]
     fn one_party_cannot_be_both() {
         let mut desk = Desk::default();
-        assert_eq!(desk.request(request(PartyId::P0, 9)), Ok(Standing::Waiting));
-        assert!(matches!(desk.request(request(PartyId::P0, 9)), Err(Refusal::Twice { .. })));
+        assert_eq!(desk.request(order(PartyId::P0, 9)), Ok(Standing::Waiting));
+        assert!(matches!(desk.request(order(PartyId::P0, 9)), Err(Refusal::Twice { .. })));
     }
 
     #[test]
     fn a_wrong_digest_is_named() {
         let wrong = KeyRequest { digest: Digest([0; 32]), ..request(PartyId::P0, 9) };
-        assert!(matches!(Desk::default().request(wrong), Err(Refusal::Digest { party: PartyId::P0, .. })));
+        assert!(matches!(read(wrong), Err(Refusal::Digest { party: PartyId::P0, .. })));
+        let cut = KeyRequest { gate: request(PartyId::P1, 9).gate.slice(..9), ..request(PartyId::P1, 9) };
+        assert!(matches!(read(cut), Err(Refusal::Gate { party: PartyId::P1, .. })));
     }
 
     #[test]
@@ -175,9 +215,9 @@ mod tests {
         let mut desk = Desk::default();
         for i in 0..MAX_WAITING {
             let batch = BatchId((i as u128).to_le_bytes());
-            assert_eq!(desk.request(KeyRequest { batch, ..request(PartyId::P0, 1) }), Ok(Standing::Waiting));
+            assert_eq!(desk.request(Order { batch, ..order(PartyId::P0, 1) }), Ok(Standing::Waiting));
         }
         let batch = BatchId([0xff; 16]);
-        assert_eq!(desk.request(KeyRequest { batch, ..request(PartyId::P0, 1) }), Err(Refusal::Full));
+        assert_eq!(desk.request(Order { batch, ..order(PartyId::P0, 1) }), Err(Refusal::Full));
     }
 }

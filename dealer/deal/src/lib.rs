@@ -7,5 +7,5 @@ mod batch;
 mod desk;
 
 pub use batch::{Batch, Entropy};
-pub use desk::{Desk, Refusal, Standing};
+pub use desk::{Desk, Order, Refusal, Standing};
 pub use suf_wire::KeyChunk;

@@ -3,10 +3,11 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
-use suf_gate::{Protocol, gate::MAX_ELEMS};
+use suf_gate::{Protocol, catalog::AllowedGates, gate::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,
@@ -55,6 +56,8 @@ pub struct Config {
     pub lock_memory: bool,
     #[serde(default = "default_protocols")]
     protocols: Vec<String>,
+    /// Gates it takes part in; all where the file does not say.
+    gates: Option<Vec<String>>,
 }
 
 /// Who waits for whom.
@@ -94,6 +97,14 @@ impl Config {
             .collect()
     }
 
+    /// The gates it takes part in; none stands for all.
+    ///
+    /// # Errors
+    /// When an entry is neither a digest nor a name; [`Config::load`] has checked that.
+    pub fn gates(&self) -> Result<Option<Arc<AllowedGates>>, String> {
+        config::allowed_gates(self.gates.as_deref())
+    }
+
     /// Computing threads, at least one.
     #[must_use]
     pub fn thread_count(&self) -> usize {
@@ -116,6 +127,7 @@ impl Configuration for Config {
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         config::within("max_run_s", self.max_run_s.into(), 1, MOST_RUN_S.into())?;
         self.protocols()?;
+        self.gates()?;
         self.identity.resolve(folder);
         self.state_dir = folder.join(&self.state_dir);
         self.link = config::link_in(folder, &self.link);
@@ -164,6 +176,7 @@ mod tests {
     fn mistakes_name_the_key() {
         assert!(error(&format!("{GOOD}\nport = 1")).contains("port"));
         assert!(error(&format!("{GOOD}\nprotocols = [\"sigam\"]")).contains("sigam"));
+        assert!(error(&format!("{GOOD}\ngates = [\"gelo\"]")).contains("gates: unknown gate 'gelo'"));
         assert!(error(&format!("{GOOD}\nmax_elems = 0")).contains("max_elems = 0"));
         assert!(error(&GOOD.replace("party = 0", "party = 2")).contains("party = 2"));
         assert!(error(&GOOD.replace("listen", "connect")).contains("party 0 listens"));

@@ -56,7 +56,8 @@ fn start(args: &Args) -> Start<()> {
     })?;
 
     let outcome = main_runtime.block_on(async {
-        let policy = Policy { max_elems: config.max_elems, protocols: config.protocols()? };
+        let policy =
+            Policy { max_elems: config.max_elems, protocols: config.protocols()?, gates: config.gates()? };
         let dealer = {
             let endpoint = Endpoint::caller(&identity, &profile, config.shaped)?;
             DealerLink::new(endpoint, config.dealer.clone())

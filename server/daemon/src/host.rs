@@ -6,6 +6,7 @@ use suf_control::{failure::Failure, v1};
 use suf_gate::{Backend, BackendInfo};
 use suf_link::{Identity, LinkKind, LinkProfile};
 use suf_party::{Ledger, Plan, Policy};
+use suf_process::GateDecoder;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -25,6 +26,7 @@ pub struct Host {
     pub(crate) parts: Parts,
     pub(crate) registry: Registry,
     pub(crate) peer: PeerLink,
+    gates: GateDecoder,
 }
 
 /// What a party is made of.
@@ -48,7 +50,7 @@ pub(crate) struct Parts {
 impl Host {
     pub(crate) fn new(parts: Parts) -> Self {
         let peer = PeerLink::new(&parts.profile);
-        Self { parts, registry: Registry::default(), peer }
+        Self { parts, registry: Registry::default(), peer, gates: GateDecoder::default() }
     }
 
     /// Registers a run of `asker` and proposes it to the other party.
@@ -80,6 +82,12 @@ impl Host {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.parts.policy
+    }
+
+    /// What decodes the gates that callers and the other party describe.
+    #[must_use]
+    pub fn gates(&self) -> &GateDecoder {
+        &self.gates
     }
 
     /// All runs.

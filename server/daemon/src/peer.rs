@@ -194,7 +194,8 @@ async fn answer(
             ));
         }
     };
-    let admitted = host.policy().admit(&propose, me).and_then(|plan| {
+    let gate = host.gates().decode(&propose.gate).await;
+    let admitted = host.policy().admit(&propose, gate, me).and_then(|plan| {
         let registered = host.registry().insert(plan.clone(), Asker::Peer);
         registered.map(|entry| (plan, entry)).map_err(|failure| Failure::new(Fault::Caller, failure.reason))
     });

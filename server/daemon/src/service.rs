@@ -35,6 +35,13 @@ impl PartyService {
     fn entry(&self, run_id: &[u8]) -> Result<Arc<Entry>, Failure> {
         self.host.registry().get(run_id_of(run_id)?)
     }
+
+    /// The gate that a request describes.
+    async fn gate(&self, gate: Option<v1::Gate>) -> Result<Arc<Gate>, Failure> {
+        let gate = gate.ok_or_else(|| Failure::caller("the request names no gate"))?;
+        let decoded = self.host.gates().decode(&gate.description).await;
+        decoded.map_err(|error| Failure::caller(error.to_string()))
+    }
 }
 
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -44,7 +51,7 @@ impl v1::party_server::Party for PartyService {
     async fn start_run(&self, request: Request<v1::StartRunRequest>) -> Result<Response<v1::Run>, Status> {
         let asker = Asker::client(&caller(&request)?.peer.certificate);
         let request = request.into_inner();
-        let gate = gate_of(request.gate)?;
+        let gate = self.gate(request.gate).await?;
         let run = if request.run_id.is_empty() { RunId(entropy()) } else { run_id_of(&request.run_id)? };
         let limit_ms = self.host.config().max_run_s * 1000;
         let deadline_ms = match request.deadline_ms {
@@ -54,7 +61,7 @@ impl v1::party_server::Party for PartyService {
         let plan = Plan {
             run,
             batch: BatchId(entropy()),
-            gate: Arc::new(gate),
+            gate,
             elems: request.elements,
             deadline_ms,
             me: self.host.config().party(),
@@ -171,30 +178,29 @@ impl v1::party_server::Party for PartyService {
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeReply>, Status> {
         let v1::DescribeRequest { gate, elements } = request.into_inner();
-        let gate = gate_of(gate)?;
-        let key_bytes = |party| gate.batch_key_bytes(party, elements);
-        let declared = gate.declared();
+        let gate = self.gate(gate).await?;
         let mut reply = v1::DescribeReply {
             gate_digest: gate.digest().to_vec().into(),
-            key_bytes_p0: key_bytes(GateParty::P0),
-            key_bytes_p1: key_bytes(GateParty::P1),
-            mask_bytes: 0,
-            declared_rounds: declared.rounds.into(),
-            declared_bits: gate.batch_message_bits(elements),
-            accepted: true,
-            reason: String::new(),
+            declared_rounds: gate.declared().rounds.into(),
+            ..v1::DescribeReply::default()
         };
         let plan = Plan {
             run: RunId([0; 16]),
             batch: BatchId([0; 16]),
-            gate: Arc::new(gate),
+            gate,
             elems: elements,
             deadline_ms: 1,
             me: self.host.config().party(),
         };
-        if let Err(failure) = self.host.policy().check(&plan) {
-            reply.accepted = false;
-            reply.reason = failure.reason;
+        match self.host.policy().check(&plan) {
+            Ok(()) => {
+                let key_bytes = |party| plan.gate.batch_key_bytes(party, elements);
+                reply.accepted = true;
+                reply.key_bytes_p0 = key_bytes(GateParty::P0);
+                reply.key_bytes_p1 = key_bytes(GateParty::P1);
+                reply.declared_bits = plan.gate.batch_message_bits(elements);
+            }
+            Err(failure) => reply.reason = failure.reason,
         }
         Ok(Response::new(reply))
     }
@@ -270,11 +276,6 @@ async fn take_input(entry: &Entry, parts: &mut Streaming<v1::InputPart>) -> Resu
         return Err(Failure::caller(format!("the input ended after {taken} of {elems} elements")));
     }
     Ok(taken)
-}
-
-fn gate_of(gate: Option<v1::Gate>) -> Result<Gate, Failure> {
-    let gate = gate.ok_or_else(|| Failure::caller("the request names no gate"))?;
-    Gate::decode(&gate.description).map_err(|error| Failure::caller(error.to_string()))
 }
 
 fn run_id_of(bytes: &[u8]) -> Result<RunId, Failure> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use suf_gate::{Gate, Party, Protocol};
+use suf_gate::{Gate, GateError, Party, Protocol, catalog::AllowedGates};
 use suf_wire::{BatchId, Digest, Fault, KeyRequest, PartyId, Propose, RunId};
 
 use crate::Failure;
@@ -73,21 +73,28 @@ pub struct Policy {
     pub max_elems: u64,
     /// Protocols it evaluates.
     pub protocols: Vec<Protocol>,
+    /// Gates it evaluates; none stands for all.
+    pub gates: Option<Arc<AllowedGates>>,
 }
 
 impl Policy {
-    /// The plan of a proposal, if this party takes part.
+    /// The plan of a proposal, if this party takes part. `gate` is what its description decodes to.
     ///
     /// # Errors
     /// When the proposal is unreadable (the peer's fault) or beyond what this party takes part in (its configuration's).
-    pub fn admit(&self, propose: &Propose, me: PartyId) -> Result<Plan, Failure> {
-        let gate = Gate::decode(&propose.gate).map_err(|error| {
+    pub fn admit(
+        &self,
+        propose: &Propose,
+        gate: Result<Arc<Gate>, GateError>,
+        me: PartyId,
+    ) -> Result<Plan, Failure> {
+        let gate = gate.map_err(|error| {
             Failure::new(Fault::Peer, format!("the proposed gate cannot be read: {error}"))
         })?;
         let plan = Plan {
             run: propose.run,
             batch: propose.batch,
-            gate: Arc::new(gate),
+            gate,
             elems: propose.elems,
             deadline_ms: propose.deadline_ms,
             me,
@@ -116,6 +123,13 @@ impl Policy {
         let protocol = plan.gate.protocol();
         if !self.protocols.contains(&protocol) {
             let reason = format!("{} does not take part in protocol {protocol}", plan.me);
+            return Err(Failure::new(Fault::Config, reason));
+        }
+        if self.gates.as_ref().is_some_and(|allowed| !allowed.allows(plan.gate.digest())) {
+            let (me, digest) = (plan.me, plan.digest());
+            let reason = format!(
+                "{me} does not take part in gate {digest}: `gates` in its configuration does not list it"
+            );
             return Err(Failure::new(Fault::Config, reason));
         }
         Ok(())

@@ -4,10 +4,12 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
 use serde::de::DeserializeOwned;
+use suf_gate::catalog::AllowedGates;
 
 /// A configuration file, as written.
 pub trait Configuration: DeserializeOwned {
@@ -85,6 +87,16 @@ pub fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), String
 #[must_use]
 pub fn link_in(folder: &Path, link: &str) -> String {
     if link.contains(['/', '.']) { folder.join(link).display().to_string() } else { link.to_owned() }
+}
+
+/// The key `gates`: digests or names of built-in gates; none where the file does not have it, which allows all gates.
+///
+/// # Errors
+/// Which entry is neither.
+pub fn allowed_gates(entries: Option<&[String]>) -> Result<Option<Arc<AllowedGates>>, String> {
+    let parse = |entries: &[String]| AllowedGates::parse(entries.iter().map(String::as_str));
+    let allowed = entries.map(parse).transpose().map_err(|error| format!("gates: {error}"))?;
+    Ok(allowed.map(Arc::new))
 }
 
 /// The key `threads`: 0 is one for each core.

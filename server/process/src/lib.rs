@@ -12,12 +12,14 @@ pub mod signals;
 pub mod telemetry;
 
 mod daemon;
+mod decoder;
 mod fault;
 mod until_lost;
 
 pub use backend::BackendChoice;
 pub use config::{ConfigError, Configuration};
 pub use daemon::{Args, Start, bind_control, run, say_ready};
+pub use decoder::GateDecoder;
 pub use fault::at_fault;
 
 /// The allocator of every program of ours; see [`ALLOCATOR`].

@@ -35,7 +35,7 @@ pub(crate) struct Container {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { max_elems: 1 << 20, memory_bytes: 128 << 20, threads: 2, wait_for_peer: PATIENCE }
+    Limits { max_elems: 1 << 20, memory_bytes: 128 << 20, threads: 2, wait_for_peer: PATIENCE, gates: None }
 }
 
 pub(crate) fn gate(protocol: Protocol) -> Gate {
