@@ -70,6 +70,48 @@ fn one_file_is_an_activation_under_suf_and_onehot_with_its_error_as_predicted() 
     }
 }
 
+/// e^x overflows at 710, far inside the domain, and the quotient is then no number.
+#[test]
+fn a_formula_that_overflows_leaves_figures_that_can_be_read_again() {
+    let hosts = Hosts::start(Path::new(PROGRAM));
+    let x: Vec<i64> = (-2000..2000).map(|x| x * 4096).collect();
+    npy::write_i64(&hosts.folder().join("x.npy"), &x);
+    let write = |name: &str, text: &str| {
+        fs::write(hosts.folder().join(name), text).expect("the folder is writable");
+    };
+    write(
+        "line.toml",
+        "name = \"line\"\nexpression = \"x * exp(x) / (1 + exp(x))\"\nfrac = 12\nshift = 6\n\
+         [onehot]\ndefault = [5, 6]\n",
+    );
+    let hard_swish = include_str!("../../config/specs/hard-swish-quadratic.toml");
+    let expression = "expression = \"x * (relu(x + 3) - relu(x - 3)) / 6 * (exp(x) / exp(x))\"";
+    write("none.toml", &hard_swish.replace("function = \"hard-swish\"", expression));
+
+    // A gate file has lines to compare with, a specification has not: e^-x overflows to 0 below -745.
+    let without = x.iter().filter(|x| **x > 709 * 4096 || **x < -745 * 4096).count();
+    for (gate, protocol, without, most) in [("line.toml", "dpf", 0, 0.01), ("none.toml", "suf", without, 0.3)]
+    {
+        let found = eval(&hosts, &["--protocol", protocol, "--gate", gate]);
+        assert_eq!(found["without_reference"], without, "{gate}: {found}");
+        for figure in ["max_err", "rms_err"] {
+            assert!(number(&found, figure) < most, "{gate}: {found}");
+        }
+        let folder = format!("results-{protocol}");
+        let bench = ["bench", "--gate", gate, "--elements", "4000", "--inputs", "x.npy", "--out", &folder];
+        let once = ["--protocols", protocol, "--repeats", "1", "--backend", "cpu"];
+        let bench = hosts.suf(&[&bench[..], &once].concat());
+        assert!(bench.status.success(), "{}", String::from_utf8_lossy(&bench.stderr));
+        let records = format!("{folder}/records.jsonl");
+        let report = hosts.suf(&["report", "--from", &records]);
+        assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+        let page = fs::read_to_string(hosts.folder().join(&folder).join("report.md")).expect("a report");
+        // One run that warms up, and one that is measured.
+        let line = format!("{} values have no error, because the function has no value there", 2 * without);
+        assert_eq!(page.contains(&line), without > 0, "{gate}: {page}");
+    }
+}
+
 #[test]
 fn a_specification_file_and_a_table_of_samples_are_activations_too() {
     let hosts = Hosts::start(Path::new(PROGRAM));

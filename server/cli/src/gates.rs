@@ -3,11 +3,11 @@
 use std::{fs, path::Path};
 
 use suf_gate::{
-    Gate, Protocol,
+    Gate, Protocol, Shape,
     activation::Activation,
     catalog,
     gatefile::GateFile,
-    ring::FRAC,
+    ring::{FRAC, WIRE},
     spec::{SpecFile, is_spec_file},
 };
 
@@ -52,18 +52,28 @@ impl Definition {
         }
     }
 
-    /// What the output for `x` should be, as a real number: the function's value, or the specification's own, rounded down to
-    /// its grid, where it approximates nothing. `x` is in units of 2^-12.
+    /// What the output for `x` should be, as a real number: the function's value (see [`Curve::exact`] for large `x`), or the
+    /// specification's own, rounded down to its grid, where it approximates nothing. None where the function has no value, or one
+    /// that no output can have. `x` is in units of 2^-12.
+    ///
+    /// [`Curve::exact`]: suf_gate::Curve::exact
     #[must_use]
-    pub fn exact(&self, x: i64) -> f64 {
+    pub fn exact(&self, x: i64) -> Option<f64> {
         let real = |units: i64| units as f64 / f64::from(1_u32 << FRAC);
-        match (self.function(), self) {
-            (Some(function), _) => function.eval(real(x)),
-            (None, Self::Spec(file)) => real(file.spec.finish(file.spec.reference(x)[0])),
-            (None, Self::Gate(_)) => unreachable!("a gate file has a function"),
-        }
+        let y = match self {
+            Self::Gate(file) => file.curve.exact(&file.activation, x),
+            Self::Spec(file) => match &file.activation {
+                Some(function) => function.eval(real(x)),
+                None => real(file.spec.finish(file.spec.reference(x)[0])),
+            },
+        };
+        // NaN is not in the range.
+        (-LARGEST..=LARGEST).contains(&y).then_some(y)
     }
 }
+
+/// Outputs are signed 48-bit numbers in units of 2^-12.
+const LARGEST: f64 = (1_u64 << (WIRE.bits() - 1 - FRAC)) as f64;
 
 /// The definition called `name`: a built-in gate, or read from a path (which has a `/` or ends in `.toml`). What kind of file
 /// it is shows in its contents.
@@ -173,13 +183,32 @@ pub fn selected(
 /// What a reader must know of a protocol's figures, wherever they are printed.
 #[must_use]
 pub fn caveat(gate: &Gate) -> Option<String> {
-    let suf_gate::Shape::SufLut(table) = gate.shape() else { return None };
+    let Shape::SufLut(table) = gate.shape() else { return None };
     // Half the table's entries, at scale 2^-12, on each side of 0.
     let bound = 1_u32 << (12 - (table.bits() - 1));
     Some(format!(
         "suf-lut is the published SUF row: a table on the low {} bits of x, right only for |x| < 1/{bound}",
         table.bits()
     ))
+}
+
+/// What to know of rounding where one of `gates` rounds its input by public bits. `SECURITY.md` says it in full.
+#[must_use]
+pub fn rounding(gates: &[Gate]) -> Option<String> {
+    let rounds = |gate: &&Gate| match gate.shape() {
+        Shape::Sigma(_) | Shape::SufLut(_) => false,
+        Shape::Suf(gate) => gate.spec().parts().grid > 0,
+        Shape::Onehot(gate) => gate.curve().shift > 0,
+        Shape::Dpf(gate) => gate.curve().shift > 0,
+    };
+    let mut names: Vec<_> = gates.iter().filter(rounds).map(|gate| gate.protocol().name()).collect();
+    names.dedup();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{}: x is rounded to the grid by bits that the parties know; where a party learns outputs, use sigma or a grid of 1",
+            names.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -210,10 +239,10 @@ mod tests {
         assert_eq!(available(&spec, None).unwrap().len(), 1);
         let message = gate(&spec, Protocol::Onehot, None).unwrap_err().to_string();
         assert!(message.contains("protocol suf"), "{message}");
-        assert!((spec.exact(1 << 12) - 4.0 / 6.0).abs() < 1e-12);
+        assert!((spec.exact(1 << 12).unwrap() - 4.0 / 6.0).abs() < 1e-12);
         // Without a function the specification is compared with itself.
         let alone = file(&write("alone.toml", &text.replace("function = ", "# "))).unwrap();
-        assert!(alone.function().is_none() && (alone.exact(1 << 12) - 4.0 / 6.0).abs() < 1e-3);
+        assert!(alone.function().is_none() && (alone.exact(1 << 12).unwrap() - 4.0 / 6.0).abs() < 1e-3);
 
         let text = include_str!("../../../config/gates/mish.toml");
         assert!(matches!(file(&write("gate.toml", text)).unwrap(), Definition::Gate(_)));
@@ -231,6 +260,35 @@ mod tests {
         // Of all protocols one has shapes; its mistakes are not passed over.
         assert_eq!(selected(&gelu, &[], Some("full")).unwrap().len(), 5);
         assert!(selected(&gelu, &[], Some("ful")).unwrap_err().to_string().contains("`full`"));
+    }
+
+    #[test]
+    fn beyond_the_checked_range_a_formula_is_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("overflows.toml");
+        // e^x overflows at 710, and the quotient is then no number.
+        fs::write(
+            &path,
+            "name = \"overflows\"\nexpression = \"x * exp(x) / (1 + exp(x))\"\nfrac = 12\nshift = 6\n\
+             [onehot]\ndefault = [5, 6]\n",
+        )
+        .unwrap();
+        let gate = file(&path.display().to_string()).unwrap();
+        let units = |x: f64| (x * 4096.0) as i64;
+        assert!(gate.function().unwrap().eval(1000.0).is_nan());
+        assert_eq!(gate.exact(units(1000.0)), Some(1000.0));
+        assert_eq!(gate.exact(units(-1000.0)), Some(0.0));
+        let near = gate.exact(units(2.0)).unwrap();
+        assert!((near - 2.0 * 2.0_f64.exp() / (1.0 + 2.0_f64.exp())).abs() < 1e-12);
+
+        // A specification has no lines: where its function has no value, there is nothing to compare with.
+        let text = include_str!("../../../config/specs/hard-swish-quadratic.toml");
+        let wild = text.replace("function = \"hard-swish\"", "expression = \"x * exp(x) / exp(x)\"");
+        let path = folder.path().join("wild.toml");
+        fs::write(&path, wild).unwrap();
+        let spec = file(&path.display().to_string()).unwrap();
+        assert_eq!(spec.exact(units(1000.0)), None);
+        assert_eq!(spec.exact(units(1.5)), Some(1.5));
     }
 
     #[test]

@@ -102,6 +102,9 @@ pub struct Record {
     pub rms_err: f64,
     /// Mean error: the bias.
     pub mean_err: f64,
+    /// Values where the real function has none, over all repeats; they are in none of the three errors above.
+    #[serde(default)]
+    pub without_reference: u64,
     /// Outputs that the protocol's definition does not allow, over all repeats.
     pub wrong: u64,
     /// What the inputs are.
@@ -267,6 +270,7 @@ impl Record {
             max_err: accuracy.max_err(),
             rms_err: accuracy.rms_err(),
             mean_err: accuracy.mean_err(),
+            without_reference: accuracy.without_reference(),
             wrong: accuracy.wrong(),
             inputs: row.tensor.describe(),
             repeats: u32::try_from(samples.len()).expect("the command line takes a u32"),

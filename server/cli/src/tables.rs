@@ -312,6 +312,12 @@ pub(crate) fn notes(records: &[Record]) -> Vec<String> {
         };
         notes.insert(format!("{}: {caveat}.", record.gate));
     }
+    for record in records.iter().filter(|record| record.without_reference > 0) {
+        notes.insert(format!(
+            "{} {}: {} values have no error, because the function has no value there.",
+            record.gate, record.protocol, record.without_reference
+        ));
+    }
     let mut notes: Vec<_> = notes.into_iter().collect();
     if records.iter().any(|record| record.link_kind == "shaped") {
         notes

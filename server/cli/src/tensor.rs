@@ -148,6 +148,7 @@ pub struct Accuracy {
     wrong: u64,
     first_wrong: Option<(i64, i64)>,
     counted: u64,
+    without_reference: u64,
     max: f64,
     squares: f64,
     sum: f64,
@@ -161,13 +162,18 @@ impl Accuracy {
                 self.wrong += 1;
                 self.first_wrong.get_or_insert((x, *y));
             }
-            if tensor.counts(index) {
-                let error = *y as f64 / UNITS - file.exact(x);
-                self.counted += 1;
-                self.max = self.max.max(error.abs());
-                self.squares += error * error;
-                self.sum += error;
+            if !tensor.counts(index) {
+                continue;
             }
+            let Some(exact) = file.exact(x) else {
+                self.without_reference += 1;
+                continue;
+            };
+            let error = *y as f64 / UNITS - exact;
+            self.counted += 1;
+            self.max = self.max.max(error.abs());
+            self.squares += error * error;
+            self.sum += error;
         }
     }
 
@@ -181,6 +187,12 @@ impl Accuracy {
     #[must_use]
     pub fn first_wrong(&self) -> Option<(i64, i64)> {
         self.first_wrong
+    }
+
+    /// Values where the real function has none: they count towards `wrong` alone.
+    #[must_use]
+    pub fn without_reference(&self) -> u64 {
+        self.without_reference
     }
 
     /// Largest error against the real function.

@@ -75,6 +75,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     for note in gates.iter().filter_map(gates::caveat) {
         out::line(note)?;
     }
+    if let Some(note) = gates::rounding(&gates) {
+        out::line(note)?;
+    }
+    out::line("digests, as `gates` in a daemon's configuration takes them:")?;
+    for gate in &gates {
+        let digest = hex::encode(gate.digest());
+        out::line(format_args!("  {digest} {} {}", gate.protocol(), shape_name(gate)))?;
+    }
     Ok(())
 }
 
@@ -142,6 +150,7 @@ impl<'a> Description<'a> {
             "expected_rms_err": self.error.map(|error| error.rms),
             "expected_mean_err": self.error.map(|error| error.mean),
             "note": gates::caveat(gate),
+            "rounding": gates::rounding(std::slice::from_ref(gate)),
             "total": total,
         })
     }
@@ -299,7 +308,8 @@ struct ExpectedError {
     mean: f64,
 }
 
-/// Over every input for |x| < 16 and both roundings; none for `suf-lut`, which computes another function, as its note says.
+/// Over every input for |x| < 16 at which the function has a value, and both roundings; none for `suf-lut`, which computes
+/// another function, as its note says.
 fn expected_error(gate: &Gate, file: &Definition) -> Option<ExpectedError> {
     if gate.protocol() == Protocol::SufLut {
         return None;
@@ -313,7 +323,7 @@ fn expected_error(gate: &Gate, file: &Definition) -> Option<ExpectedError> {
     let steps = (1_i64 << grid) as f64;
     let (mut largest, mut sum, mut squares, mut weights) = (0.0_f64, 0.0, 0.0, 0.0);
     for x in (-reach).max(min)..reach.min(max) {
-        let exact = file.exact(x);
+        let Some(exact) = file.exact(x) else { continue };
         let [down, up] = gate.reference(x).map(|y| real(y) - exact);
         // Unbiased rounding goes up with the probability of the fraction.
         let fraction = x.rem_euclid(1 << grid) as f64 / steps;
@@ -323,7 +333,11 @@ fn expected_error(gate: &Gate, file: &Definition) -> Option<ExpectedError> {
         squares += weight * ((1.0 - fraction) * down * down + fraction * up * up);
         weights += weight;
     }
-    Some(ExpectedError { max: largest, rms: (squares / weights).sqrt(), mean: sum / weights })
+    (weights > 0.0).then(|| ExpectedError {
+        max: largest,
+        rms: (squares / weights).sqrt(),
+        mean: sum / weights,
+    })
 }
 
 fn describe_link(args: &Args) -> Result<(), Error> {
@@ -413,6 +427,20 @@ mod tests {
         assert_eq!(domain((1 - (8192 << 12), (8192 << 12) - 1)), "|x| < 8192");
         assert_eq!(domain((-(1 << 34), (1 << 34) - 1)), "-2^22 <= x < 2^22");
         assert_eq!(domain((-(4 << 12), (4 << 12) - 64)), "-4 .. 3.984375");
+    }
+
+    #[test]
+    fn gates_that_round_in_public_say_so() {
+        let file = gates::file("gelu").unwrap();
+        for gate in gates::available(&file, None).unwrap() {
+            let said = Description::new(&gate, &file, None).json()["rounding"].is_string();
+            let rounds = matches!(gate.protocol(), Protocol::Suf | Protocol::Onehot | Protocol::Dpf);
+            assert_eq!(said, rounds, "{}", gate.protocol());
+        }
+        let spec =
+            SpecFile::parse("f.toml", include_str!("../../../../config/specs/hard-swish-quadratic.toml"));
+        let exact = gates::gate(&Definition::Spec(spec.unwrap()), Protocol::Suf, None).unwrap();
+        assert_eq!(gates::rounding(&[exact]), None, "its grid is exact");
     }
 
     #[test]

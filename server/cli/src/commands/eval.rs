@@ -246,6 +246,7 @@ fn print(
             "max_err": accuracy.max_err(),
             "rms_err": accuracy.rms_err(),
             "mean_err": accuracy.mean_err(),
+            "without_reference": accuracy.without_reference(),
             "outputs": args.outputs,
         }));
     }
@@ -266,6 +267,10 @@ fn print(
         accuracy.rms_err(),
         accuracy.mean_err()
     ))?;
+    if accuracy.without_reference() > 0 {
+        let count = accuracy.without_reference();
+        out::line(format_args!("{count} values have no error: the function has no value there"))?;
+    }
     if let Some(caveat) = gates::caveat(gate) {
         out::line(caveat)?;
     }
