@@ -1,10 +1,6 @@
 //! The GPU as a [`Backend`].
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use suf_gate::{
     Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, Protocol,
@@ -24,6 +20,7 @@ use crate::{
     management::Management,
     memory::{Memory, Slot},
     opening::{self, PACKED},
+    recent::Recent,
 };
 
 /// Blocks of streams for each multiprocessor: as many as its shared memory holds.
@@ -42,11 +39,11 @@ pub(crate) struct Shared {
     /// Keeps the code of the kernel below, which is started from every thread.
     _base: Module,
     streams: Kernel,
-    gates: Mutex<HashMap<[u8; 32], Loading>>,
+    gates: Recent<Kernels>,
 }
 
-/// A gate's kernels, once the first who needs them has loaded them; the others wait.
-type Loading = Arc<Mutex<Option<Arc<Kernels>>>>;
+/// Gates whose kernels stay loaded when nobody uses them: more than the built-in ones, and some 20 MB of the GPU's memory.
+const KEPT_GATES: usize = 64;
 
 /// A gate's kernels, loaded.
 pub(crate) struct Kernels {
@@ -64,8 +61,15 @@ impl CudaBackend {
     /// When there is no driver, it is too old, there is no such GPU, or it takes neither what the kernels' compiler makes
     /// nor, where that is missing, the embedded PTX.
     pub fn new(device: usize) -> Result<Self, BackendError> {
-        let device = Device::open(device)?;
-        Self::open(device, Maker::find())
+        Self::open(Device::open(device)?, Maker::find(), KEPT_GATES)
+    }
+
+    /// The same with the kernels of `kept` gates at most, and of those in use, for tests.
+    ///
+    /// # Errors
+    /// As [`CudaBackend::new`].
+    pub fn keeping(device: usize, kept: usize) -> Result<Self, BackendError> {
+        Self::open(Device::open(device)?, Maker::find(), kept)
     }
 
     /// The same as where the kernels' compiler is missing, for tests.
@@ -73,15 +77,15 @@ impl CudaBackend {
     /// # Errors
     /// As [`CudaBackend::new`].
     pub fn from_ptx(device: usize) -> Result<Self, BackendError> {
-        Self::open(Device::open(device)?, Maker::Embedded)
+        Self::open(Device::open(device)?, Maker::Embedded, KEPT_GATES)
     }
 
-    fn open(device: Device, maker: Maker) -> Result<Self, BackendError> {
+    fn open(device: Device, maker: Maker, kept: usize) -> Result<Self, BackendError> {
         let device = Arc::new(device);
         let base = device.load(&maker.image(base_source().text(), device.sm)?)?;
         let streams = base.kernel("streams")?;
         let memory = Arc::new(Memory::new(device.clone()));
-        let shared = Shared { device, memory, maker, _base: base, streams, gates: Mutex::default() };
+        let shared = Shared { device, memory, maker, _base: base, streams, gates: Recent::new(kept) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -91,6 +95,12 @@ impl CudaBackend {
     /// As [`CudaBackend::new`].
     pub fn spread(index: usize) -> Result<Self, BackendError> {
         Self::new(index % Device::count()?.max(1))
+    }
+
+    /// Gates whose kernels are loaded.
+    #[must_use]
+    pub fn loaded_gates(&self) -> usize {
+        self.shared.gates.len()
     }
 
     /// What chunks in work share, for measurements.
@@ -133,9 +143,12 @@ impl Backend for CudaBackend {
         let mut slot = self.shared.memory.slot(layout.end(), layout.end())?;
         let stream = Stream { key: eval_key(job, field), to: at, bytes };
         put_streams(slot.at(0), slot.pinned.bytes_mut(), &[stream])?;
-        slot.upload(0, 0, TABLE_BYTES)?;
-        self.shared.expand(&slot, slot.stream(), &[bytes])?;
-        slot.download(at, at, bytes)?;
+        // SAFETY: the table is not written again, and the mask's place is read after the wait.
+        unsafe {
+            slot.upload(0, 0, TABLE_BYTES)?;
+            self.shared.expand(&slot, slot.stream(), &[bytes])?;
+            slot.download(at, at, bytes)?;
+        }
         slot.stream().wait()?;
         let packed = slot.pinned.bytes()[at..at + bytes].as_chunks().0;
         Ok(packed.iter().map(|packed| opening::element(*packed)).collect())
@@ -164,29 +177,18 @@ impl Shared {
 
     /// The kernels of `gate`, compiled and loaded when it is first seen.
     pub(crate) fn kernels(&self, gate: &Gate) -> Result<Arc<Kernels>, BackendError> {
-        // A map of finished entries stays whole whatever a panicking thread was doing.
-        let place = self
-            .gates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(*gate.digest())
-            .or_default()
-            .clone();
-        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernels) = &*place {
-            return Ok(kernels.clone());
-        }
-        let plan = Plan::of(gate)?;
-        let module = self.device.load(&self.maker.image(plan.source.text(), self.device.sm)?)?;
-        let load = |tasks: &[Task]| {
-            tasks
-                .iter()
-                .map(|task| Ok((module.kernel(task.name)?, *task)))
-                .collect::<Result<Vec<_>, BackendError>>()
-        };
-        let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
-        let kernels = Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module };
-        Ok(place.insert(Arc::new(kernels)).clone())
+        self.gates.get(*gate.digest(), || {
+            let plan = Plan::of(gate)?;
+            let module = self.device.load(&self.maker.image(plan.source.text(), self.device.sm)?)?;
+            let load = |tasks: &[Task]| {
+                tasks
+                    .iter()
+                    .map(|task| Ok((module.kernel(task.name)?, *task)))
+                    .collect::<Result<Vec<_>, BackendError>>()
+            };
+            let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
+            Ok(Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module })
+        })
     }
 
     /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.
@@ -264,8 +266,9 @@ pub(crate) fn eval_key(job: &EvalJob, field: FieldId) -> [u8; 16] {
 /// Both parties' keys of a chunk in the making.
 pub(crate) struct Dealing {
     shared: Arc<Shared>,
-    kernels: Arc<Kernels>,
     slot: Slot,
+    /// After the slot, whose drop waits for what is queued of them.
+    kernels: Arc<Kernels>,
     job: Job,
     lengths: Vec<usize>,
     /// For each party, where its delivered fields stand and where they go.
@@ -342,11 +345,12 @@ impl Dealing {
         let rows = addresses.key.iter_mut().flatten().chain(&mut addresses.dealer);
         rows.filter(|at| **at != 0).for_each(|at| *at += base);
         put_streams(base, slot.pinned.bytes_mut(), &streams)?;
-        slot.upload(0, 0, TABLE_BYTES)?;
+        // SAFETY: the table is not written again.
+        unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
         Ok(Self {
             shared: shared.clone(),
-            kernels,
             slot,
+            kernels,
             job: addresses,
             lengths: streams.iter().map(|stream| stream.bytes).collect(),
             runs,

@@ -156,7 +156,7 @@ impl Device {
         };
         // SAFETY: the image is a whole cubin, as NVRTC made it for this GPU, or PTX up to a zero byte, and outlives the call.
         let raw = unsafe { result::module::load_data(start) }.map_err(failed("loading kernels"))?;
-        Ok(Module { raw })
+        Ok(Module { raw, context: self.context.clone() })
     }
 }
 
@@ -363,9 +363,10 @@ impl Drop for Mark {
     }
 }
 
-/// Loaded kernels. Never unloaded before the process ends: their functions are used from every thread.
+/// Loaded kernels. They outlive what is queued of them: whoever starts one holds the module until its stream was waited for.
 pub(crate) struct Module {
     raw: sys::CUmodule,
+    context: Arc<CudaContext>,
 }
 
 // SAFETY: a module's handle may be used from any thread on which its context is current.
@@ -385,7 +386,16 @@ impl Module {
     }
 }
 
-/// A kernel of a module.
+impl Drop for Module {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: loaded by Device::load and unloaded here alone; nothing of it is queued any more.
+            let _ = unsafe { result::module::unload(self.raw) };
+        }
+    }
+}
+
+/// A kernel of a module, which it must not outlive.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel {
     raw: sys::CUfunction,

@@ -21,8 +21,8 @@ use crate::{
 /// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
 pub(crate) struct Staged {
     shared: Arc<Shared>,
-    kernels: Arc<Kernels>,
     eval: EvalJob,
+    /// Keeps the slot's head and the delivered key in the host's memory until they are on the GPU.
     slot: Slot,
     job: Job,
     rooms: Rooms,
@@ -30,9 +30,9 @@ pub(crate) struct Staged {
     /// Memory for the message of each exchange that is not made yet, the last one first: the exchanges allocate nothing. Stands
     /// after the slot, whose drop waits for the kernels that write to it.
     outgoing: Vec<Pinned>,
-    /// What is uploaded before the evaluation, until it is on the GPU: the slot's head and the delivered key.
-    key: Option<Pinned>,
     lengths: Vec<usize>,
+    /// After the slot, whose drop waits for what is queued of them.
+    kernels: Arc<Kernels>,
 }
 
 /// Where the rest of a chunk stands in the slot.
@@ -71,7 +71,7 @@ impl Staged {
             incoming: layout.take(largest),
         };
 
-        let slot = shared.memory.slot(layout.end(), TOLD_BYTES + words)?;
+        let mut slot = shared.memory.slot(layout.end(), TOLD_BYTES + words)?;
         let outgoing = messages.iter().rev().map(|message| shared.memory.pinned(message.room));
         let outgoing = outgoing.collect::<Result<Vec<_>, _>>()?;
         let mut pinned_key = shared.memory.pinned(key_end)?;
@@ -106,23 +106,25 @@ impl Staged {
         }
         backend::put_streams(slot.at(0), pinned_key.bytes_mut(), &streams)?;
         let lengths = streams.iter().map(|stream| stream.bytes).collect();
-        let key = Some(pinned_key);
+        slot.upload_whole(pinned_key)?;
         let staged =
-            Self { shared, kernels, eval: eval.clone(), slot, job, rooms, messages, outgoing, key, lengths };
-        staged.upload(staged.slot.stream())?;
+            Self { shared, eval: eval.clone(), slot, job, rooms, messages, outgoing, lengths, kernels };
         staged.expand(staged.slot.stream())?;
         Ok(staged)
     }
 
-    /// Queues the upload of the key, while it is in the host's memory.
-    pub(crate) fn upload(&self, on: &Stream) -> Result<(), BackendError> {
-        self.key.as_ref().map_or(Ok(()), |key| self.slot.upload_from(on, key, 0))
+    /// Queues the upload of the key once more, while it is in the host's memory, for measurements.
+    ///
+    /// # Safety
+    /// `on` is waited for before this is settled, dropped or evaluated.
+    pub(crate) unsafe fn upload_again(&self, on: &Stream) -> Result<(), BackendError> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.slot.upload_again(on) }
     }
 
     /// Waits until the key is on the GPU, and wipes the host's copy.
     pub(crate) fn settle(mut self) -> Result<Self, BackendError> {
-        self.wait()?;
-        self.key = None;
+        self.slot.settle()?;
         Ok(self)
     }
 
@@ -143,8 +145,7 @@ impl Staged {
 
     /// Bytes of the upload, and bytes that are expanded.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        let uploaded = self.key.as_ref().map_or(0, |key| key.bytes().len());
-        (uploaded.saturating_sub(HEAD_BYTES), self.lengths.iter().sum())
+        (self.slot.uploading_bytes().saturating_sub(HEAD_BYTES), self.lengths.iter().sum())
     }
 
     /// Queues the upload of the input.
@@ -161,7 +162,8 @@ impl Staged {
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
             *place = word.to_le_bytes();
         }
-        self.slot.upload(TOLD_BYTES, self.rooms.input, 8 * words.len())?;
+        // SAFETY: the input's place in the pinned memory is written once, above.
+        unsafe { self.slot.upload(TOLD_BYTES, self.rooms.input, 8 * words.len()) }?;
         Ok(Eval { chunk: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
     }
 }

@@ -5,13 +5,15 @@
 //! constants ([`nvrtc`]), and kept in a cache on disk. Without NVRTC the built-in gates run from PTX made ahead ([`ptx`]).
 //!
 //! A chunk's streams (AES-128 in counter mode) are expanded by one kernel into the places where its fields stand; the
-//! gate's kernels, with a thread for each element, work on those. No table index and no branch depends on a secret: the
-//! cipher's table is copied into every bank of shared memory, so that all look-ups take the same time.
+//! gate's kernels, with a thread for each element, work on those. No branch depends on a secret, and no index but those of the
+//! cipher's table: it is looked up by secret bytes. It is copied into every bank of shared memory, so that look-ups should all take
+//! the same time, which has not been measured.
 //!
 //! All unsafe code of the GPU side is here: calls of the driver in `driver`, `memory` and `nvrtc`, and the launches,
 //! whose addresses come from `layout`.
 
 mod backend;
+mod cache;
 mod driver;
 mod eval;
 mod gates;
@@ -24,6 +26,7 @@ mod memory;
 pub mod nvrtc;
 mod opening;
 pub mod ptx;
+mod recent;
 mod told;
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Memory {
             Some(stream) => stream,
             None => self.device.stream()?,
         };
-        Ok(Slot { memory: self.clone(), block: Some(block), stream: Some(stream), pinned })
+        Ok(Slot { memory: self.clone(), block: Some(block), stream: Some(stream), pinned, uploading: None })
     }
 
     /// `len` bytes of the host that the GPU can copy from and to, and write to.
@@ -100,6 +100,8 @@ pub(crate) struct Slot {
     stream: Option<Stream>,
     /// Memory of the host for what goes to and from the GPU.
     pub(crate) pinned: Pinned,
+    /// What was given for an upload, until the slot's stream was waited for.
+    uploading: Option<Pinned>,
 }
 
 impl Slot {
@@ -127,22 +129,52 @@ impl Slot {
     }
 
     /// Queues a copy of `len` pinned bytes from `from` on to byte `to` of the slot.
-    pub(crate) fn upload(&self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
-        // SAFETY: the pinned bytes belong to the slot, and are written again only after a wait.
+    ///
+    /// # Safety
+    /// These pinned bytes are not written until the stream has been waited for.
+    pub(crate) unsafe fn upload(&self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
+        // SAFETY: the pinned bytes live as long as the slot, whose drop waits; the rest is the caller's promise.
         unsafe { self.upload_bytes(&self.pinned.bytes()[from..from + len], to) }
     }
 
-    /// Queues on `on` a copy of all of `from` to the slot from byte `to` on. `from` lives until `on` has been waited for, and
-    /// the slot's own stream is used after that, if it is another.
-    pub(crate) fn upload_from(&self, on: &Stream, from: &Pinned, to: usize) -> Result<(), BackendError> {
-        self.check(to, from.len);
-        // SAFETY: the place lies in the slot, and the pinned block is given up, if ever early, to its pool, not to the
-        // system.
-        unsafe { on.upload(from.bytes(), self.at(to)) }
+    /// Queues a copy of all of `from` to the slot's start, and keeps it: until [`Slot::settle`], or the slot's end.
+    pub(crate) fn upload_whole(&mut self, from: Pinned) -> Result<(), BackendError> {
+        if self.uploading.is_some() {
+            self.settle()?;
+        }
+        self.uploading = Some(from);
+        // SAFETY: it is the slot's own stream, and nobody has the bytes until it has been waited for, by settle or by drop.
+        unsafe { self.upload_again(self.stream()) }
+    }
+
+    /// Queues on `on` the copy of [`Slot::upload_whole`] once more, if it is still kept.
+    ///
+    /// # Safety
+    /// `on` is waited for before the slot is settled, dropped, or used on its own stream.
+    pub(crate) unsafe fn upload_again(&self, on: &Stream) -> Result<(), BackendError> {
+        let Some(from) = &self.uploading else { return Ok(()) };
+        self.check(0, from.len);
+        // SAFETY: the place lies in the slot; the rest is the caller's promise.
+        unsafe { on.upload(from.bytes(), self.at(0)) }
+    }
+
+    /// Bytes of what is kept for the upload.
+    pub(crate) fn uploading_bytes(&self) -> usize {
+        self.uploading.as_ref().map_or(0, |from| from.len)
+    }
+
+    /// Waits until everything queued on the slot's stream is done, and wipes what was uploaded.
+    pub(crate) fn settle(&mut self) -> Result<(), BackendError> {
+        self.stream().wait()?;
+        self.uploading = None;
+        Ok(())
     }
 
     /// Queues a copy of `len` bytes from byte `from` of the slot on to pinned byte `to`.
-    pub(crate) fn download(&mut self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
+    ///
+    /// # Safety
+    /// These pinned bytes are neither read nor written until the stream has been waited for.
+    pub(crate) unsafe fn download(&mut self, from: usize, to: usize, len: usize) -> Result<(), BackendError> {
         self.check(from, len);
         let address = self.at(from);
         let stream = self.stream.as_ref().expect("the stream is there until drop");

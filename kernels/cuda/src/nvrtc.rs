@@ -4,15 +4,16 @@
 use std::{
     env,
     ffi::{CString, c_char},
-    fs, io,
-    path::{Path, PathBuf},
-    process,
+    fs,
+    path::Path,
     sync::OnceLock,
 };
 
 use cudarc::nvrtc::{result, sys};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use suf_gate::BackendError;
+
+use crate::cache::Cache;
 
 /// Directory of a libnvrtc that the loader does not find by itself, such as that of the PyPI wheel `nvidia-cuda-nvrtc`.
 pub const NVRTC_DIR: &str = "SUF_NVRTC_DIR";
@@ -103,22 +104,11 @@ impl Compiler {
 
     /// As [`Compiler::compile`], from the user's cache where it is there.
     pub(crate) fn cached(&self, source: &str, sm: u32) -> Result<Vec<u8>, BackendError> {
-        let Some(path) = cache_dir().map(|dir| dir.join(self.cache_name(source, sm))) else {
-            return Ok(self.compile(source, sm)?.cubin);
-        };
-        if let Ok(cubin) = fs::read(&path) {
-            return Ok(cubin);
+        let compile = || Ok(self.compile(source, sm)?.cubin);
+        match Cache::of_user() {
+            Some(cache) => cache.get(&self.cache_name(source, sm), compile),
+            None => compile(),
         }
-        // The dealer and the parties of one machine need the same kernels at the same time: one of them compiles.
-        let _turn = turn(&path);
-        if let Ok(cubin) = fs::read(&path) {
-            return Ok(cubin);
-        }
-        let cubin = self.compile(source, sm)?.cubin;
-        if let Err(error) = write_whole(&path, &cubin) {
-            tracing::warn!(path = %path.display(), %error, "compiled kernels cannot be kept; they are compiled again next time");
-        }
-        Ok(cubin)
     }
 
     fn cache_name(&self, source: &str, sm: u32) -> String {
@@ -128,7 +118,7 @@ impl Compiler {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
-        format!("{}.cubin", hash.finalize().to_hex())
+        hash.finalize().to_hex().to_string()
     }
 }
 
@@ -203,29 +193,6 @@ fn preload() {
             }
         }
     });
-}
-
-fn cache_dir() -> Option<PathBuf> {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-    Some(base.join("suf").join("kernels"))
-}
-
-/// Waits for whoever makes the file at `path` now. Without a file to lock, several may make the same.
-fn turn(path: &Path) -> Option<fs::File> {
-    fs::create_dir_all(path.parent()?).ok()?;
-    let file = fs::File::create(path.with_extension("lock")).ok()?;
-    file.lock().ok()?;
-    Some(file)
-}
-
-/// Writes a file that other processes see whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(dir)?;
-    let draft = path.with_extension(format!("{}.tmp", process::id()));
-    fs::write(&draft, bytes)?;
-    fs::rename(&draft, path)
 }
 
 /// Reads the assembler's report: `Compiling entry function 'name'`, `N bytes spill stores, N bytes spill loads`,

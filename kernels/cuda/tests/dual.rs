@@ -323,6 +323,36 @@ fn specifications_agree() {
     }
 }
 
+/// Gates come from clients: of however many there were, few stay loaded, and none of those in use is unloaded.
+#[test]
+fn kernels_of_gates_are_given_up_but_not_while_they_are_used() -> Result<(), BackendError> {
+    const KEPT: usize = 2;
+    let Some(gpu) = used(CudaBackend::keeping(0, KEPT)) else { return Ok(()) };
+    let gates: Vec<_> = catalog::builtin().filter(|gate| gate.protocol() == Protocol::SufLut).collect();
+    let gates =
+        [gates, catalog::builtin().filter(|gate| gate.protocol() == Protocol::Dpf).collect()].concat();
+    assert!(gates.len() > 2 * KEPT + 1, "too few gates");
+
+    // One is in evaluation all the time: its kernels are needed once more after all the others.
+    let batch = Batch::new(&gates[0], 0, 9);
+    let job = batch.job(Party::P0);
+    let begin = |backend: &dyn Backend| {
+        let [key, _] = batch.deal(backend);
+        backend.stage(&job, key.into())?.begin(Input::Shares((0..9).collect()))
+    };
+    let (mut on_cpu, mut on_gpu) = (begin(&CpuBackend::new())?, begin(&gpu)?);
+    for gate in &gates[1..] {
+        drop(Batch::new(gate, 0, 1).deal(&gpu));
+        assert!(gpu.loaded_gates() <= KEPT + 1, "{} are loaded", gpu.loaded_gates());
+    }
+    assert_bytes(&on_cpu.step(0, &[])?, &on_gpu.step(0, &[])?, "after all other gates");
+    drop(on_gpu);
+    // Those that were given up are loaded again.
+    gates.iter().for_each(|gate| compare(&gpu, &Batch::new(gate, 1, 9)));
+    assert!(gpu.loaded_gates() <= KEPT, "{} are loaded", gpu.loaded_gates());
+    Ok(())
+}
+
 #[test]
 fn misuse_is_an_error() -> Result<(), BackendError> {
     let Some(gpu) = gpu() else { return Ok(()) };

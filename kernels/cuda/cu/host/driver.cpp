@@ -210,6 +210,8 @@ int cuModuleLoadData(void** module, const void* image) {
     // Kept open: a number that is used again would be taken for the same library.
     return *module ? SUCCESS : INVALID_IMAGE;
 }
+// Whoever starts a kernel of it afterwards jumps to nowhere.
+int cuModuleUnload(void* module) { return dlclose(module) == 0 ? SUCCESS : INVALID_VALUE; }
 int cuModuleGetFunction(void** function, void* module, const char* name) {
     *function = dlsym(module, ("start_" + std::string(name)).c_str());
     return *function ? SUCCESS : NOT_FOUND;

@@ -154,7 +154,9 @@ impl CudaBackend {
         let (uploaded, expanded) =
             staged.iter().map(Staged::bytes).fold((0, 0), |sum, (up, own)| (sum.0 + up, sum.1 + own));
         // One after the other: the bus is one.
-        let median_ms = clock.in_turn_ms(&|i: usize, on: &driver::Stream| staged[i].upload(on))?;
+        // SAFETY: the clock waits for its stream, and the chunks are evaluated afterwards.
+        let upload = |i: usize, on: &driver::Stream| unsafe { staged[i].upload_again(on) };
+        let median_ms = clock.in_turn_ms(&upload)?;
         let (kernel, bytes) = ("upload", uploaded as f64);
         let stage = vec![
             KernelTime { kernel, median_ms, together_ms: median_ms, bytes, aes: 0.0 },
@@ -193,7 +195,8 @@ impl CudaBackend {
         let bytes = 2.0 * BYTES as f64 / clock.in_turn_ms(&copy)? * 1e3;
         let whole = Stream { key: [0; 16], to: TABLE_BYTES, bytes: BYTES };
         put_streams(slot.at(0), slot.pinned.bytes_mut(), &[whole])?;
-        slot.upload(0, 0, TABLE_BYTES)?;
+        // SAFETY: the table is not written again.
+        unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
         slot.stream().wait()?;
         let expand = |_: usize, on: &driver::Stream| shared.expand(&slot, on, &[BYTES]);
         let aes = clock.in_turn_ms(&expand)?;
