@@ -137,6 +137,6 @@ mod tests {
     fn the_file_that_ships_is_good() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dealer.toml"));
         let config = Config::load(path).expect("config/dealer.toml is good");
-        assert_eq!(config.limits().max_elems, MAX_ELEMS);
+        assert_eq!(config.limits().expect("good").max_elems, MAX_ELEMS);
     }
 }
