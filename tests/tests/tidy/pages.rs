@@ -1,6 +1,8 @@
-//! What comments and pages refer to is there.
+//! What comments and pages refer to is there, and the protocols' page has the declared costs.
 
 use std::{collections::BTreeSet, path::Path};
+
+use suf_gate::{Protocol, catalog, gatefile::GateFile};
 
 use super::{files, read, relative, root};
 
@@ -32,6 +34,44 @@ fn every_page_and_anchor_that_is_named_exists() {
         }
     }
     assert!(count > 100, "{count} pages are named");
+}
+
+/// The tables of costs: what the gates declare, and what the published comparison counted.
+#[test]
+fn the_protocols_page_gives_the_declared_and_the_published_costs() {
+    let page = read(&root().join("docs").join("protocols.md"));
+    let declared = |name: &str, protocol, shape| {
+        let file = GateFile::builtin(name).expect("built in");
+        catalog::gate(&file, protocol, shape).expect("in the file").declared()
+    };
+    for (label, protocol, shape) in [
+        ("`sigma`, GELU and SiLU", Protocol::Sigma, None),
+        ("`suf-lut`", Protocol::SufLut, None),
+        ("`suf` and `dpf`, N = 30", Protocol::Suf, None),
+        ("`suf` and `dpf`, N = 30", Protocol::Dpf, None),
+        ("`onehot` 6,6", Protocol::Onehot, Some("default")),
+        ("`onehot` 7,7,7 and 7,7,6", Protocol::Onehot, Some("full")),
+        ("`onehot` without digits", Protocol::Onehot, Some("window")),
+    ] {
+        let [gelu, silu] = ["gelu", "silu"].map(|name| declared(name, protocol, shape));
+        let bytes = format!("{}, {}", gelu.mean_key_bytes(), silu.mean_key_bytes());
+        let row = format!("| {label} | {bytes} | {}, {} | {} |", gelu.bits, silu.bits, gelu.rounds);
+        assert!(page.contains(&row), "docs/protocols.md lacks the row {row}");
+        assert_eq!(gelu.rounds, silu.rounds, "{label}");
+    }
+
+    let published = read(&root().join("server/cli/published/compare_activation_fair.json"));
+    let published: Vec<serde_json::Value> = serde_json::from_str(&published).expect("a list of rows");
+    for row in &published {
+        let models = match super::text(&row["model"]) {
+            "bert-base" | "gpt2" => "bert-base and gpt2",
+            model => model,
+        };
+        let figures = ["sigma_per_gate_key", "sigma_per_gate_eval", "suf_per_gate_key", "suf_per_gate_eval"]
+            .map(|key| row[format!("{key}_bytes")].to_string());
+        let row = format!("| {models}, {} | {} |", row["gate_elems"], figures.join(" | "));
+        assert!(page.contains(&row), "docs/protocols.md lacks the row {row}");
+    }
 }
 
 #[test]
