@@ -523,6 +523,8 @@ impl World {
                 Event::KeysStored {
                     seed: Seed::new(*batch.header(me).seed.expose()),
                     common: common[me.index()].digest(),
+                    // Either is right, whatever the other party does.
+                    on_disk: self.rng.random(),
                 }
             } else {
                 Event::Failed(Failure::new(Fault::Dealer, "the integrity tag of a key chunk does not fit"))

@@ -1,8 +1,8 @@
 //! The bound on key bytes in memory.
 //!
-//! A chunk's bytes are paid for before they are made and given back when the last reference to them goes, which is after
+//! A chunk's bytes are reserved before they are made and given back when the last reference to them goes, which is after
 //! the QUIC stack has seen their receipt acknowledged. Requests are served in turn, so that batches share the memory
-//! chunk by chunk.
+//! chunk by chunk. What is given back may be kept for the next chunk: `suf_process::KeyMemory` holds that to the same bound.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use suf_wire::KeyChunk;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Granularity of the account: a semaphore counts in 32 bits, and 4 TiB are beyond any host.
-const UNIT_BYTES: u64 = 1024;
+/// Granularity of the account, that of the memory of keys. A semaphore counts in 32 bits, and 16 TiB are beyond any host.
+const UNIT_BYTES: u64 = 4096;
 
 /// Memory for keys, shared by all batches.
 #[derive(Debug)]
@@ -28,6 +28,11 @@ impl Budget {
     pub(crate) fn new(bytes: u64) -> Self {
         let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX);
         Self { free: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
+    }
+
+    /// Bytes that both parties' halves of a chunk take, `bytes` each.
+    pub(crate) fn pair_bytes(bytes: [usize; 2]) -> u64 {
+        bytes.map(|bytes| (bytes as u64).next_multiple_of(UNIT_BYTES)).iter().sum()
     }
 
     /// Waits for room for both parties' halves of a chunk, `bytes` each.
@@ -65,6 +70,8 @@ impl AsRef<[u8]> for Held {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use suf_wire::{BatchId, PartyId};
 
     use super::*;
@@ -82,5 +89,31 @@ mod tests {
         assert_eq!(budget.free.available_permits(), 3);
         drop(tail);
         assert_eq!(budget.free.available_permits(), 4);
+    }
+    /// Many batches at once, each of whose chunks waits for its place: what is reserved never passes the budget, and
+    /// none waits for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn chunks_of_many_batches_never_hold_more_than_the_budget() {
+        const UNITS: u64 = 64;
+        let budget = Arc::new(Budget::new(UNITS * UNIT_BYTES));
+        let held = Arc::new(AtomicU64::new(0));
+        let batches = (1..=16_usize).map(|batch| {
+            let (budget, held) = (Arc::clone(&budget), Arc::clone(&held));
+            tokio::spawn(async move {
+                for chunk in 0..200 {
+                    let bytes = [batch * 7919, chunk * 401 + 1];
+                    let reserved = budget.reserve(bytes).await;
+                    let pair = Budget::pair_bytes(bytes);
+                    assert!(held.fetch_add(pair, Ordering::SeqCst) + pair <= UNITS * UNIT_BYTES);
+                    tokio::task::yield_now().await;
+                    held.fetch_sub(pair, Ordering::SeqCst);
+                    drop(reserved);
+                }
+            })
+        });
+        for batch in batches.collect::<Vec<_>>() {
+            batch.await.expect("within the budget");
+        }
+        assert_eq!(budget.free.available_permits() as u64, UNITS);
     }
 }

@@ -8,6 +8,7 @@ use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,
     config::{self, Configuration},
+    memory::{MemoryLimit, Percent, budget_bytes},
 };
 use suf_wire::limits::MAX_KEY_CHUNK_BYTES;
 
@@ -35,7 +36,7 @@ pub struct Config {
     /// Threads that make keys; 0 for one per core.
     #[serde(default)]
     pub threads: usize,
-    /// Bound on the keys in memory, in MiB.
+    /// Bound on the memory of keys, in MiB: those in the making, those on their way, and what is kept for the next ones.
     #[serde(default = "default_memory_mb")]
     pub memory_mb: u64,
     /// Keep memory from being swapped out.
@@ -57,18 +58,22 @@ const LEAST_MEMORY_MB: u64 = (2 * MAX_KEY_CHUNK_BYTES as u64) >> 20;
 /// Most memory for keys, in MiB: 1 TiB, beyond any host.
 const MOST_MEMORY_MB: u64 = 1 << 20;
 
+/// Part of the memory limit that keys may take. The rest is for making them, for buffers of the network and for the program.
+const MEMORY_PART: Percent = Percent(50);
+
 /// Longest wait for the other party, in seconds: the parties agree on a batch before they ask, so an hour is a defect.
 const MOST_WAIT_S: u32 = 3600;
 
 impl Config {
-    /// What the dealer allows itself and the parties.
+    /// What the dealer allows itself and the parties, on a host with this limit of memory. A budget that is cut down is
+    /// logged as a warning.
     ///
     /// # Errors
     /// When an entry of `gates` is neither a digest nor a name; [`Config::load`] has checked that.
-    pub fn limits(&self) -> Result<Limits, String> {
+    pub fn limits(&self, limit: Option<&MemoryLimit>) -> Result<Limits, String> {
         Ok(Limits {
             max_elems: self.max_elems,
-            memory_bytes: self.memory_mb << 20,
+            memory_bytes: budget_bytes("memory_mb", self.memory_mb, MEMORY_PART, limit),
             threads: config::threads(self.threads),
             wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
             gates: config::allowed_gates(self.gates.as_deref())?,
@@ -81,7 +86,7 @@ impl Configuration for Config {
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
-        self.limits()?;
+        config::allowed_gates(self.gates.as_deref())?;
         self.identity.resolve(folder);
         self.link = config::link_in(folder, &self.link);
         Ok(())
@@ -116,7 +121,7 @@ mod tests {
         assert_eq!(config.identity.ca, Path::new("/etc/suf/ca.pem"));
         assert_eq!(config.identity.key, Path::new("/keys/dealer.key"));
         assert_eq!(config.link, "loopback");
-        assert!(config.limits().expect("good").threads >= 1);
+        assert!(config.limits(None).expect("good").threads >= 1);
         let text = format!("link = \"links/ours.toml\"\n{GOOD}");
         let config = Config::parse(&text, Path::new("/etc/suf/dealer.toml")).expect("good");
         assert_eq!(config.link, "/etc/suf/links/ours.toml");
@@ -137,6 +142,6 @@ mod tests {
     fn the_file_that_ships_is_good() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dealer.toml"));
         let config = Config::load(path).expect("config/dealer.toml is good");
-        assert_eq!(config.limits().expect("good").max_elems, MAX_ELEMS);
+        assert_eq!(config.limits(None).expect("good").max_elems, MAX_ELEMS);
     }
 }

@@ -4,7 +4,10 @@ use std::{process::ExitCode, sync::Arc};
 
 use suf_control::server::Control;
 use suf_link::{Endpoint, Identity, LinkProfile};
-use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, say_ready, signals};
+use suf_process::{
+    Args, Configuration, KeyMemory, Start, bind_control, hardening, identity, memory::MemoryLimit, say_ready,
+    signals,
+};
 use suf_wire::Role;
 use tokio::runtime;
 
@@ -20,7 +23,9 @@ fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
     let identity = config.identity.load(Role::Dealer)?;
     let profile = LinkProfile::find(&config.link)?;
-    let dealer = Dealer::new(config.limits()?, config.backend.backend(0)?);
+    let limits = config.limits(MemoryLimit::of_this_process().as_ref())?;
+    KeyMemory::bound(limits.memory_bytes);
+    let dealer = Dealer::new(limits, config.backend.backend(0)?);
     if args.check {
         return args.checked("the dealer");
     }

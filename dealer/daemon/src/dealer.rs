@@ -253,8 +253,8 @@ impl Dealer {
     /// Whether both halves of a full chunk of `gate` fit in memory. Each fits in a message: the gate was made.
     fn check(&self, gate: &Gate) -> Result<(), Failure> {
         let bytes = [Role::Seeded, Role::Explicit]
-            .map(|role| gate.key_shape().chunk_bytes(role, layout::CHUNK_ELEMS) as u64);
-        let (pair, most) = (bytes[0] + bytes[1], self.limits.memory_bytes);
+            .map(|role| gate.key_shape().chunk_bytes(role, layout::CHUNK_ELEMS));
+        let (pair, most) = (Budget::pair_bytes(bytes), self.limits.memory_bytes);
         if pair > most {
             let reason =
                 format!("a chunk for both parties has {pair} bytes, the dealer's memory_mb allows {most}");

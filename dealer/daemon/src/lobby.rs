@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -73,11 +73,13 @@ impl Lobby {
                 Entered::First(seat, answered)
             }
             Ok(Standing::Agreed { gate, elems }) => {
-                let first = inner.waiting.remove(&batch).expect("who waits at the desk is in the lobby");
+                let Some(first) = inner.waiting.remove(&batch) else {
+                    return Entered::Refused(seat, lost("was not in the lobby"));
+                };
                 let partner = Partner { seat, gate, elems, paired: arrived };
                 let sent = first.answer.send(Answer::Partner(Box::new(partner)));
-                assert!(sent.is_ok(), "who leaves the lobby first withdraws");
-                Entered::Second
+                let Err(Answer::Partner(partner)) = sent else { return Entered::Second };
+                Entered::Refused(partner.seat, lost("left without a word"))
             }
             Err(refusal) => {
                 inner.desk.withdraw(batch);
@@ -100,8 +102,14 @@ impl Lobby {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no holder panics")
+        // Nothing that a request brings is worked on under the lock, and the lists are whole after each step.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first request is at the desk, but nobody waits for its answer.
+fn lost(how: &str) -> Failure {
+    Failure::new(Fault::Dealer, format!("bug: who asked first for this batch {how}; start a fresh run"))
 }
 
 /// The refusal, as `party` is told of it.

@@ -52,7 +52,7 @@ impl Backend for CpuBackend {
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
         check_elems(job.elems)?;
-        let mut key = KeyWriter::new(job, self.level);
+        let mut key = KeyWriter::new(job, self.level)?;
         match job.gate.shape() {
             Shape::Onehot(gate) => onehot::deal(gate, &mut key),
             Shape::SufLut(gate) => suf_lut::deal(gate, &mut key),

@@ -282,10 +282,13 @@ pub(crate) struct KeyWriter<'j> {
 
 impl<'j> KeyWriter<'j> {
     /// Two keys of their final length.
-    pub(crate) fn new(job: &'j DealJob<'j>, level: Level) -> Self {
-        let bytes = |party: Party| job.gate.key_shape().chunk_bytes(party.role(job.chunk), job.elems);
-        let keys = [Party::P0, Party::P1].map(|party| KeyMemory::zeroed(bytes(party)));
-        Self { job, level, keys, written: [0; 2] }
+    pub(crate) fn new(job: &'j DealJob<'j>, level: Level) -> Result<Self, BackendError> {
+        let memory = |party: Party| {
+            let bytes = job.gate.key_shape().chunk_bytes(party.role(job.chunk), job.elems);
+            let failed = |error| BackendError::OutOfMemory(format!("{bytes} bytes for a key: {error}"));
+            KeyMemory::zeroed(bytes).map_err(failed)
+        };
+        Ok(Self { job, level, keys: [memory(Party::P0)?, memory(Party::P1)?], written: [0; 2] })
     }
 
     /// The finished keys.

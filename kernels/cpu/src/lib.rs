@@ -21,3 +21,4 @@ pub mod tree;
 mod tree_lookup;
 
 pub use backend::CpuBackend;
+pub use memory::KeyMemory;

@@ -12,6 +12,7 @@ use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,
     config::{self, Configuration},
+    memory::{MemoryLimit, Percent, budget_bytes},
 };
 use suf_wire::PartyId;
 
@@ -44,7 +45,7 @@ pub struct Config {
     pub threads: usize,
     /// Keys kept in memory, in MiB; what is above goes to sealed spool files.
     #[serde(default = "default_key_memory_mb")]
-    pub key_memory_mb: u64,
+    key_memory_mb: u64,
     /// Most elements of a run.
     #[serde(default = "config::default_max_elems")]
     pub max_elems: u64,
@@ -79,6 +80,12 @@ pub enum Peer {
 /// Longest run that a party may admit, in seconds: a day.
 const MOST_RUN_S: u32 = 86_400;
 
+/// Most memory for keys, in MiB: 1 TiB, beyond any host.
+const MOST_MEMORY_MB: u64 = 1 << 20;
+
+/// Part of the memory limit that keys may take. The rest is for shares, for buffers of the network and for the program.
+const KEY_PART: Percent = Percent(40);
+
 impl Config {
     /// Which party this is.
     #[must_use]
@@ -105,6 +112,12 @@ impl Config {
         config::allowed_gates(self.gates.as_deref())
     }
 
+    /// Bytes of keys in memory, on a host with this limit. A budget that is cut down is logged as a warning.
+    #[must_use]
+    pub fn key_memory_bytes(&self, limit: Option<&MemoryLimit>) -> u64 {
+        budget_bytes("key_memory_mb", self.key_memory_mb, KEY_PART, limit)
+    }
+
     /// Computing threads, at least one.
     #[must_use]
     pub fn thread_count(&self) -> usize {
@@ -125,6 +138,7 @@ impl Configuration for Config {
             (other, _) => return Err(format!("party = {other}; it is 0 or 1")),
         }
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
+        config::within("key_memory_mb", self.key_memory_mb, 0, MOST_MEMORY_MB)?;
         config::within("max_run_s", self.max_run_s.into(), 1, MOST_RUN_S.into())?;
         self.protocols()?;
         self.gates()?;
@@ -178,6 +192,8 @@ mod tests {
         assert!(error(&format!("{GOOD}\nprotocols = [\"sigam\"]")).contains("sigam"));
         assert!(error(&format!("{GOOD}\ngates = [\"gelo\"]")).contains("gates: unknown gate 'gelo'"));
         assert!(error(&format!("{GOOD}\nmax_elems = 0")).contains("max_elems = 0"));
+        let beyond = error(&format!("key_memory_mb = 17592186044416\n{GOOD}"));
+        assert!(beyond.contains("key_memory_mb = 17592186044416; it is 0 to"), "{beyond}");
         assert!(error(&GOOD.replace("party = 0", "party = 2")).contains("party = 2"));
         assert!(error(&GOOD.replace("listen", "connect")).contains("party 0 listens"));
     }

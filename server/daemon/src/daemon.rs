@@ -5,7 +5,9 @@ use std::{process::ExitCode, sync::Arc, thread};
 use suf_control::server::Control;
 use suf_link::{Endpoint, LinkProfile};
 use suf_party::{Ledger, Policy};
-use suf_process::{Args, Configuration, Start, bind_control, hardening, identity, say_ready, signals};
+use suf_process::{
+    Args, Configuration, Start, bind_control, hardening, identity, memory::MemoryLimit, say_ready, signals,
+};
 use suf_wire::PartyId;
 use tokio::{runtime, sync::oneshot};
 
@@ -35,6 +37,7 @@ fn start(args: &Args) -> Start<()> {
         PartyId::P1 => 1,
     };
     let backend = config.backend.backend(gpu)?;
+    let key_memory = config.key_memory_bytes(MemoryLimit::of_this_process().as_ref());
     if args.check {
         return args.checked(&config.party().to_string());
     }
@@ -42,7 +45,7 @@ fn start(args: &Args) -> Start<()> {
     std::fs::create_dir_all(&config.state_dir)
         .map_err(|error| format!("state_dir {} cannot be made: {error}", config.state_dir.display()))?;
     let ledger = Ledger::new(RedbLog::open(&config.state_dir)?);
-    let store = KeyStore::open(&config.state_dir, config.key_memory_mb << 20)?;
+    let store = KeyStore::open(&config.state_dir, key_memory)?;
     let workers = Workers::start(&backend, config.thread_count())?;
 
     let main_runtime = runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -8,10 +8,10 @@ use std::{
 
 use suf_control::v1;
 use suf_gate::{Seed, layout};
-use suf_link::{Connection, Endpoint, LinkError, Receiver, Sender};
+use suf_link::{Connection, Endpoint, LinkError, Receiver, Room, Sender};
 use suf_party::{Event, Failure, Plan};
-use suf_process::hardening::scrub_stack;
-use suf_wire::{CommonParts, DealerMessage, Fault, Header, KeyChunk, KeyRequest, Role};
+use suf_process::{KeyMemory, hardening::scrub_stack};
+use suf_wire::{CommonParts, DealerMessage, Fault, Header, KeyChunk, KeyChunkHead, KeyRequest, Role};
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{active::ActiveRun, arrivals::LEAST_MEASURED_BYTES, host::Host, store::BatchStore, timing::ms};
@@ -127,8 +127,8 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
     let mut common = CommonParts::new(plan.batch, plan.digest(), plan.elems);
     let mut pending: Option<JoinHandle<Result<CommonParts, Failure>>> = None;
     for index in 0..header.chunks {
-        let message =
-            receiver.recv(|head| (head.index == index).then(|| due(index))).await.map_err(from_dealer)?;
+        let expected = |head: &KeyChunkHead| (head.index == index).then(|| due(index));
+        let message = receiver.recv_into(expected, room_for_key).await.map_err(from_dealer)?;
         let DealerMessage::Chunk(chunk) = message else { return Err(refusal(&message)) };
         let before = settle(pending.take()).await?.unwrap_or_else(|| common.clone());
         // One chunk is checked, hashed and stored while the next is on its way.
@@ -151,10 +151,17 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
         ship_ms: ms(begun.elapsed()),
     };
     host.dealer().measure(received);
+    let on_disk = store.is_spooled();
     active.keep_keys(store, received);
     sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
     sender.finish();
-    Ok(Event::KeysStored { seed: Seed::new(*header.seed.expose()), common: common.digest() })
+    Ok(Event::KeysStored { seed: Seed::new(*header.seed.expose()), common: common.digest(), on_disk })
+}
+
+/// Memory for a key's chunk, which is returned to the system after its run; none where the system has no more: what comes
+/// then is the allocator's to answer.
+fn room_for_key(bytes: usize) -> Option<Box<dyn Room>> {
+    KeyMemory::zeroed(bytes).ok().map(|memory| Box::new(memory) as Box<dyn Room>)
 }
 
 /// Sends the request and waits for the first answer. A connection that was made for an earlier batch may turn out to be

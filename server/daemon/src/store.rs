@@ -18,12 +18,16 @@ use std::{
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
-use suf_wire::{BatchId, wiped};
+use suf_process::KeyMemory;
+use suf_wire::BatchId;
 
 use crate::mark;
 
 /// Folder of the spool files in the state directory.
 pub const SPOOL: &str = "spool";
+
+/// Bytes of the seal of a chunk in a spool file: the tag of AES-256-GCM.
+const SEAL_BYTES: u64 = 16;
 
 /// Where batches are kept.
 #[derive(Debug)]
@@ -185,32 +189,37 @@ impl Spool {
     }
 
     fn put(&self, batch: BatchId, chunk: u32, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut sealed = bytes.to_vec();
-        self.key
-            .seal_in_place_append_tag(nonce(chunk), Aad::from(batch.0), &mut sealed)
+        let failed = |what| move |error| StoreError::Io { path: self.path.clone(), what, error };
+        let mut sealed = KeyMemory::zeroed(bytes.len()).map_err(failed("written"))?;
+        sealed.as_mut().copy_from_slice(bytes);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce(chunk), Aad::from(batch.0), sealed.as_mut())
             .expect("a chunk is far below the cipher's limit");
         let mut index = self.index.lock().expect("no holder panics");
         let start = index.end;
-        let written = self.file.write_all_at(&sealed, start);
-        written.map_err(|error| StoreError::Io { path: self.path.clone(), what: "written", error })?;
-        index.end += sealed.len() as u64;
-        index.chunks.insert(chunk, (start, sealed.len()));
+        let after = start + bytes.len() as u64;
+        self.file.write_all_at(sealed.as_ref(), start).map_err(failed("written"))?;
+        self.file.write_all_at(tag.as_ref(), after).map_err(failed("written"))?;
+        index.end = after + SEAL_BYTES;
+        index.chunks.insert(chunk, (start, bytes.len()));
         Ok(())
     }
 
     fn take(&self, batch: BatchId, chunk: u32) -> Result<Bytes, StoreError> {
         let place = self.index.lock().expect("no holder panics").chunks.remove(&chunk);
         let (start, len) = place.ok_or(StoreError::Absent(chunk))?;
-        let mut sealed = vec![0; len];
-        let read = self.file.read_exact_at(&mut sealed, start);
-        read.map_err(|error| StoreError::Io { path: self.path.clone(), what: "read", error })?;
+        let failed = |error| StoreError::Io { path: self.path.clone(), what: "read", error };
+        let mut sealed = KeyMemory::zeroed(len + SEAL_BYTES as usize).map_err(failed)?;
+        self.file.read_exact_at(sealed.as_mut(), start).map_err(failed)?;
         let opened = self
             .key
-            .open_in_place(nonce(chunk), Aad::from(batch.0), &mut sealed)
+            .open_in_place(nonce(chunk), Aad::from(batch.0), sealed.as_mut())
             .map_err(|_| StoreError::Damaged { path: self.path.clone(), chunk })?
             .len();
-        sealed.truncate(opened);
-        Ok(wiped(sealed))
+        let mut bytes = Bytes::from_owner(sealed);
+        bytes.truncate(opened);
+        Ok(bytes)
     }
 }
 

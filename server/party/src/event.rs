@@ -16,6 +16,8 @@ pub enum Event {
         seed: Seed,
         /// The hash of what both parties' keys have in common, see [`suf_wire::CommonParts`].
         common: [u8; 32],
+        /// Whether chunks are loaded from a disk, for want of memory.
+        on_disk: bool,
     },
     /// The client's shares of one chunk.
     Input {

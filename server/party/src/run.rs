@@ -35,8 +35,10 @@ pub struct Run {
     loaded: u32,
     unmasked: u32,
     /// Evaluations that are over. Wiping their keys takes as long as reading them did, so it waits until the peer needs
-    /// nothing more of this party: of one window at most, for the memory's sake.
+    /// nothing more of this party: of [`Run::most_spent`] at most, for the memory's sake.
     spent: VecDeque<Box<dyn ChunkEval>>,
+    /// One window; none where keys are loaded from a disk because the memory has no room for them.
+    most_spent: usize,
     /// Wipings under way. The run ends after them: then none of its keys is left.
     wiping: u32,
     /// Lowest chunk whose y_hat is not known.
@@ -151,6 +153,7 @@ impl Run {
             loaded: 0,
             unmasked: 0,
             spent: VecDeque::new(),
+            most_spent: WINDOW as usize,
             wiping: 0,
             lowest_open: 0,
             lowest_sending: 0,
@@ -165,7 +168,10 @@ impl Run {
     fn try_handle(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Peer(message) => self.on_peer(message),
-            Event::KeysStored { seed, common } => {
+            Event::KeysStored { seed, common, on_disk } => {
+                if on_disk {
+                    self.most_spent = 0;
+                }
                 self.seed = Some(seed);
                 self.common = Some(common);
                 self.compare_common_parts()?;
@@ -354,7 +360,7 @@ impl Run {
             Done::Finished { chunk, y_hat, spent } => {
                 self.chunks[chunk as usize].y_hat = Some(y_hat);
                 self.spent.push_back(spent);
-                self.wipe_down_to(WINDOW as usize);
+                self.wipe_down_to(self.most_spent);
                 let before = self.window_end();
                 while self.chunks.get(self.lowest_open as usize).is_some_and(|chunk| chunk.y_hat.is_some()) {
                     self.lowest_open += 1;

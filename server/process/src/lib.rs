@@ -1,5 +1,5 @@
-//! What every daemon is around its work: its options, its configuration file, the hardening of its memory, output, logs,
-//! signals, the renewal of its identity, and the backend it computes with.
+//! What every daemon is around its work: its options, its configuration file, the hardening of its memory and how much of it
+//! there is, output, logs, signals, the renewal of its identity, and the backend it computes with.
 //!
 //! This crate knows no run and no batch. What a daemon does is in its own crate.
 
@@ -7,6 +7,7 @@ pub mod backend;
 pub mod config;
 pub mod hardening;
 pub mod identity;
+pub mod memory;
 pub mod output;
 pub mod signals;
 pub mod telemetry;
@@ -21,6 +22,7 @@ pub use config::{ConfigError, Configuration};
 pub use daemon::{Args, Start, bind_control, run, say_ready};
 pub use decoder::GateDecoder;
 pub use fault::at_fault;
+pub use suf_cpu::KeyMemory;
 
 /// The allocator of every program of ours; see [`ALLOCATOR`].
 pub type Allocator = zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc>;
