@@ -20,14 +20,23 @@ const NETWORK: [&str; 2] = ["10.0.0.", "10.77.2."];
 
 /// A copy between hosts, for machines without ssh: the hosts' home folders stand side by side.
 const SCP: &str = r#"#!/bin/sh
+place() {
+    case $1 in
+    10.77.2.1:*) echo "$HOSTS/party0/${1#*:}" ;;
+    10.77.2.2:*) echo "$HOSTS/party1/${1#*:}" ;;
+    10.77.2.3:*) echo "$HOSTS/dealer/${1#*:}" ;;
+    *:*) echo "no host in $1" >&2; exit 1 ;;
+    *) echo "$1" ;;
+    esac
+}
 for last; do :; done
-case ${last%%:*} in
-10.77.2.1) host=party0 ;;
-10.77.2.2) host=party1 ;;
-10.77.2.3) host=dealer ;;
-*) echo "no host in $last" >&2; exit 1 ;;
-esac
-while [ $# -gt 1 ]; do cp -p "$1" "$HOSTS/$host/${last#*:}" || exit 1; shift; done
+to=$(place "$last") || exit 1
+while [ $# -gt 1 ]; do
+    from=$(place "$1") || exit 1
+    case $from in *.key) echo "a private key travels: $1" >&2; exit 1 ;; esac
+    cp -p "$from" "$to" || exit 1
+    shift
+done
 "#;
 
 /// A block of the walk-through.
@@ -90,6 +99,24 @@ fn walk() {
     assert_eq!(x.len(), y.len());
     assert!(x.iter().zip(&y).all(|(x, y)| gate.reference(*x).contains(y)));
     drop(daemons);
+    only_own_keys(root);
+}
+
+/// Each private key is where it is used, and nowhere else.
+fn only_own_keys(root: &Path) {
+    for (host, wanted) in [
+        (Host::Dealer, &["pki/dealer.key"][..]),
+        (Host::Party0, &["pki/party0.key"]),
+        (Host::Party1, &["pki/party1.key"]),
+        (Host::Client, &["authority/ca.key", "pki/client.key", "pki/operator.key"]),
+    ] {
+        let home = home(root, host);
+        let found = Command::new("find").args([".", "-name", "*.key"]).current_dir(home).output();
+        let found = String::from_utf8(found.expect("find runs").stdout).expect("text");
+        let mut found: Vec<_> = found.lines().map(|line| line.trim_start_matches("./")).collect();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{host}");
+    }
 }
 
 /// Folders as section 1 of the walk-through leaves them, and the client's tensor.

@@ -56,7 +56,7 @@ pub enum Denied {
     #[error("there is no method {0}: the two programs are probably of different versions")]
     UnknownMethod(String),
     /// The certificate's role is none of [`ROLES`].
-    #[error("the certificate has the unknown role {0:?}: use one made by `suf pki init`")]
+    #[error("the certificate has the unknown role {0:?}: use one made by `suf pki sign`")]
     UnknownRole(String),
     /// The method is not for this role.
     #[error("role {role} may not call {method}: use a certificate of role {}", allowed.join(" or "))]

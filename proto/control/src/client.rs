@@ -52,7 +52,7 @@ pub enum ConnectError {
     /// We do not accept the server's certificate.
     #[error(
         "the certificate of {url} is not acceptable ({why}): \
-         check that it was issued by the CA given here, for this name, and has not expired"
+         check that it is for this role, was issued by an authority given here, and is in date and not revoked"
     )]
     ServerCertificate {
         /// As given.
@@ -63,7 +63,7 @@ pub enum ConnectError {
     /// The server does not accept our certificate.
     #[error(
         "{url} did not accept our certificate ({why}): \
-         use one issued by the daemon's CA that has not expired"
+         use one of an authority that the daemon trusts, in date and not revoked"
     )]
     OurCertificate {
         /// As given.

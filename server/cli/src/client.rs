@@ -42,7 +42,7 @@ impl Credentials {
     /// Reads and checks the files.
     ///
     /// # Errors
-    /// When one is missing, damaged, out of date or readable by others; the message says which.
+    /// When one is missing, damaged, out of date, revoked or readable by others; the message says which.
     pub fn load(&self) -> Result<Identity, Error> {
         let key = self.key.clone().unwrap_or_else(|| self.cert.with_extension("key"));
         let ca = self.ca.clone().unwrap_or_else(|| self.cert.with_file_name("ca.pem"));

@@ -126,7 +126,8 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
     };
     let service = Control::party(PartyService::new(Arc::clone(host)));
     let tls = host.parts.identity.grpc_server()?;
-    let (served, ()) = tokio::join!(service.serve(listener, tls, identity::role_of(), signals), runs_end);
+    let role_of = identity::role_of(&host.parts.identity);
+    let (served, ()) = tokio::join!(service.serve(listener, tls, role_of, signals), runs_end);
     peer_endpoint.close("the party shuts down").await;
     host.dealer().close().await;
     tracing::info!("shut down");

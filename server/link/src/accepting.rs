@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use suf_net::Permit;
 use suf_wire::{Role, VERSION};
 
-use crate::certificate::role_of;
+use crate::certificate::{Purpose, role_of};
 use crate::connection::Connection;
 use crate::endpoint::canonical;
 use crate::error::{LinkError, Remote, code};
@@ -70,10 +70,17 @@ impl Incoming {
             // In TLS 1.3 a caller's handshake ends before its certificate is looked at, so that without this a refusal would
             // surface only later, in the middle of something else.
             say(&inner, &remote, &VERSION.to_le_bytes()).await?;
-            Ok(lanes.map(|lanes| Connection::new(lanes, role)))
+            let guarded = |lanes| Connection::new(lanes, role).guarded(&self.identity, Purpose::Caller);
+            Ok(lanes.map(guarded))
         };
         tokio::time::timeout(self.handshake_limit, established).await.unwrap_or(Err(late))
     }
+}
+
+/// The certificate that the other side has shown.
+pub(crate) fn certificate_of(inner: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let shown = inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    shown.into_iter().next()
 }
 
 /// Reads the role from the other side's certificate and closes the connection if it is not among `admitted`, or if the
@@ -84,8 +91,7 @@ pub(crate) fn admit(
     admitted: &[Role],
     own: &Identity,
 ) -> Result<(Role, CertificateDer<'static>), LinkError> {
-    let identity = inner.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let certificate = identity.and_then(|chain| chain.into_iter().next()).ok_or("no certificate".to_owned());
+    let certificate = certificate_of(inner).ok_or("no certificate".to_owned());
     let found = certificate.and_then(|certificate| Ok((role_of(&certificate)?, certificate)));
     match found {
         Ok((role, certificate)) if admitted.contains(&role) => {

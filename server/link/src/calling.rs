@@ -8,6 +8,7 @@ use suf_net::{Target, first_to_answer};
 use suf_wire::{Role, VERSION};
 
 use crate::accepting::{admit, hear, say};
+use crate::certificate::Purpose;
 use crate::connection::Connection;
 use crate::endpoint::{Endpoint, Socket};
 use crate::error::{LinkError, Remote, code};
@@ -33,8 +34,8 @@ impl Endpoint {
         self.connect_first(target, addresses, name, expected).await
     }
 
-    /// Calls `addr`, whose certificate must be good for `name` (each is for its role's own name, "party0" say) and carry
-    /// the role `expected`. Returns when the other side has admitted us.
+    /// Calls `addr`, whose certificate must carry the role `expected` and be good for `name`. Each is good for its role's own name,
+    /// "party0" say; names and addresses of hosts are not compared with `addr`. Returns when the other side has admitted us.
     ///
     /// # Errors
     /// Who refused, and why.
@@ -79,7 +80,7 @@ impl Endpoint {
             all.push(self.join(quic, &remote, hello(0)).await?);
         }
         all.reverse();
-        Ok(Connection::new(all, expected))
+        Ok(Connection::new(all, expected).guarded(&self.identity, Purpose::Listener))
     }
 
     /// A QUIC connection to `addr` for `lane`, whose other side is who it should be. It has not been told what this is for.

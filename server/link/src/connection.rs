@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use suf_wire::{Message, Role};
 
+use crate::accepting::certificate_of;
+use crate::certificate::Purpose;
 use crate::channel::Channel;
 use crate::endpoint::canonical;
 use crate::error::{LinkError, code};
+use crate::identity::Identity;
 use crate::lanes::{Lane, Lanes};
 use crate::threads::LaneThread;
 
@@ -73,6 +76,21 @@ impl Connection {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(lanes: Vec<Lane>, role: Role) -> Self {
         Self { lanes: Arc::new(Lanes::new(lanes, role)), role }
+    }
+
+    /// Closes the connection when the other side's certificate is not accepted any more. Must be called within a tokio runtime.
+    pub(crate) fn guarded(self, identity: &Identity, purpose: Purpose) -> Self {
+        let Some(certificate) = certificate_of(self.lanes.first()) else { return self };
+        let (identity, lanes) = (identity.clone(), Arc::downgrade(&self.lanes));
+        let guard = tokio::spawn(async move {
+            let why = identity.withdrawn(&certificate, purpose).await;
+            if let Some(lanes) = lanes.upgrade() {
+                tracing::warn!(remote = %lanes.remote(), why, "connection closed");
+                lanes.close(code::ROLE, why.as_bytes());
+            }
+        });
+        self.lanes.keep(guard.abort_handle());
+        self
     }
 
     /// QUIC connections that share its messages.

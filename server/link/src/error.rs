@@ -30,6 +30,14 @@ pub enum LinkError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A host in a certificate that is no name or address of one.
+    #[error("the host {host:?} {problem}")]
+    Host {
+        /// As given.
+        host: String,
+        /// What is wrong and what to write.
+        problem: String,
+    },
     /// TLS settings that the library refuses.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -69,7 +77,7 @@ pub enum LinkError {
     },
     /// The other side's certificate does not convince us, or ours does not convince them.
     #[error(
-        "{remote}: certificate refused: {problem}; both sides need certificates of the same authority, in date, with the name that is called"
+        "{remote}: certificate refused: {problem}; both sides need certificates of the same authority, in date, not revoked, each for its own role"
     )]
     Untrusted {
         /// The other side.
@@ -173,6 +181,7 @@ impl LinkError {
         match self {
             Self::Bind { .. }
             | Self::Certificate { .. }
+            | Self::Host { .. }
             | Self::Tls(_)
             | Self::Address { .. }
             | Self::Profile { .. }

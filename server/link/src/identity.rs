@@ -1,40 +1,26 @@
 //! One process's certificate and key, and the TLS settings built from them.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
-use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
+use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier,
-};
-use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, SignatureScheme, version};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::version;
+use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use suf_wire::Role;
-use zeroize::Zeroizing;
 
-use crate::certificate::{Validity, public_key_of, role_of};
+use crate::certificate::{Purpose, public_key_of};
+use crate::current::{Current, State};
 use crate::error::LinkError;
-use crate::pki::unread;
+use crate::pem::wrong;
+use crate::trust::WARN_DAYS;
 
 /// gRPC runs over HTTP/2.
 const HTTP2: &[u8] = b"h2";
-
-/// Days before its end from which a certificate is warned about: two weeks are enough to renew it in office hours.
-const WARN_DAYS: u64 = 14;
-
-/// Follows from the private key, and says nothing about it.
-fn reset_key(private: &PrivateKeyDer<'_>) -> hmac::Key {
-    let secret = hmac::Key::new(hmac::HMAC_SHA256, private.secret_der());
-    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, b"suf/v1/stateless-reset").as_ref())
-}
 
 /// The files of a daemon's identity, as its configuration names them.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,12 +32,14 @@ pub struct IdentityFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The authority's revocation list. None: `crl.pem` beside the authority, if that is there.
+    pub crl: Option<PathBuf>,
 }
 
 impl IdentityFiles {
     /// Takes relative paths from `folder`.
     pub fn resolve(&mut self, folder: &Path) {
-        for file in [&mut self.ca, &mut self.cert, &mut self.key] {
+        for file in [&mut self.ca, &mut self.cert, &mut self.key].into_iter().chain(self.crl.as_mut()) {
             *file = folder.join(&*file);
         }
     }
@@ -61,32 +49,21 @@ impl IdentityFiles {
     /// # Errors
     /// As there, and when the certificate is for another role.
     pub fn load(&self, role: Role) -> Result<Identity, LinkError> {
-        let identity = Identity::load(&self.ca, &self.cert, &self.key)?;
+        let identity = Identity::from_files(self.clone())?;
         identity.expect_role(role, &self.cert)?;
         Ok(identity)
     }
 }
 
-/// Who this process is: a certificate with a role, its key, and the authority that both sides trust. Clones share the
-/// certificate, so that [`Identity::reload`] replaces it for all of them, and for all TLS settings made from them.
+/// Who this process is: a certificate with a role, its key, and the authorities that both sides trust. Clones share all of it, so
+/// that [`Identity::reload`] replaces it for all of them, and for all TLS settings made from them.
 #[derive(Clone)]
 pub struct Identity {
     role: Role,
     files: Arc<IdentityFiles>,
-    shown: Arc<Shown>,
-    roots: Arc<RootCertStore>,
+    current: Arc<Current>,
     provider: Arc<CryptoProvider>,
     reset: hmac::Key,
-}
-
-/// The certificate that is shown in handshakes from now on.
-struct Shown(RwLock<Own>);
-
-/// A certificate with its key.
-#[derive(Clone)]
-struct Own {
-    ends: SystemTime,
-    certified: Arc<CertifiedKey>,
 }
 
 /// The suites of TLS 1.3 with AES-128 first, as QUIC's own packets have: AES-256 takes a third longer on the link's threads,
@@ -102,67 +79,81 @@ fn provider() -> CryptoProvider {
 }
 
 impl Identity {
-    /// Reads the authority's certificate, our own and our key, and checks that they fit, are in date, and that nobody
-    /// else can read the key. Warns when the certificate ends within 14 days.
+    /// Reads the authorities' certificates, our own and our key, and checks that they fit, are in date, and that nobody else can
+    /// read the key. Authorities that are not in date are left out with a warning, if one remains. A file `crl.pem` beside `ca` is
+    /// their revocation list. Warns of what ends within 14 days.
     ///
     /// # Errors
     /// [`LinkError::Certificate`] names the file and what to do.
     pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, LinkError> {
-        let wrong = |path: &Path, problem: String| LinkError::Certificate { path: path.to_owned(), problem };
-        let files = IdentityFiles { ca: ca.into(), cert: certificate.into(), key: key.into() };
-        let provider = Arc::new(provider());
+        Self::from_files(IdentityFiles {
+            ca: ca.into(),
+            cert: certificate.into(),
+            key: key.into(),
+            crl: None,
+        })
+    }
 
-        let mut roots = RootCertStore::empty();
-        for root in certificates(ca)? {
-            let life = Validity::of(&root).map_err(|problem| wrong(ca, problem))?;
-            check_life(ca, life)?;
-            roots.add(root).map_err(|error| wrong(ca, error.to_string()))?;
+    fn from_files(files: IdentityFiles) -> Result<Self, LinkError> {
+        let provider = Arc::new(provider());
+        let (state, reset) = State::load(&files, &provider)?;
+        if let Some(revoked) = state.own_revoked(&files) {
+            return Err(revoked);
         }
-        let roots = Arc::new(roots);
-        let (role, own, reset) = Own::load(&files, &roots, &provider)?;
-        let shown = Arc::new(Shown(RwLock::new(own)));
-        let identity = Self { role, files: files.into(), shown, roots, provider, reset };
+        let role = state.own.role;
+        let current = Arc::new(Current::new(state, provider.clone()));
+        let identity = Self { role, files: files.into(), current, provider, reset };
         identity.warn_of_end();
         Ok(identity)
     }
 
-    /// Reads our certificate and key anew, for rotation without downtime: the next handshake shows them, connections that
-    /// exist go on. The authority stays as it was read at the start. Nothing changes on an error.
+    /// Reads our certificate and key, the authorities and their revocation list anew, for rotation without downtime: the next
+    /// handshake goes by them. Connections go on if the other side's certificate is still accepted, and are closed if not.
+    /// Nothing changes on an error. Should the new list revoke our own certificate, it is taken all the same, and the log says so.
     ///
     /// # Errors
-    /// As [`Identity::load`], and when the new certificate is for another role.
+    /// As [`Identity::load`], when the new certificate is for another role, and when the list is older than the one in use.
     pub fn reload(&self) -> Result<(), LinkError> {
-        let (role, own, _) = Own::load(&self.files, &self.roots, &self.provider)?;
-        if role != self.role {
-            let problem = format!("is now a certificate for {role}, but this process is {}", self.role);
-            return Err(LinkError::Certificate { path: self.files.cert.clone(), problem });
+        let (state, _) = State::load(&self.files, &self.provider)?;
+        if state.own.role != self.role {
+            let problem =
+                format!("is now a certificate for {}, but this process is {}", state.own.role, self.role);
+            return Err(wrong(&self.files.cert, problem));
         }
-        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = own;
+        state.trust.is_not_older_than(&self.current.now().trust)?;
+        if let Some(revoked) = state.own_revoked(&self.files) {
+            tracing::error!("{revoked}");
+        }
+        self.current.replace(state);
         self.warn_of_end();
         Ok(())
     }
 
-    /// Writes a warning to the log if our certificate ends within 14 days.
+    /// Writes [`Identity::warnings`] to the log.
     pub fn warn_of_end(&self) {
-        if let Some(warning) = self.warning() {
+        for warning in self.warnings() {
             tracing::warn!("{warning}");
         }
     }
 
-    /// What is to be said about our certificate's end, from 14 days before it.
-    pub fn warning(&self) -> Option<String> {
-        let days = self.days_left();
+    /// What is to be said about the ends of our certificate, of authorities and of revocation lists, from 14 days before each.
+    pub fn warnings(&self) -> Vec<String> {
+        let state = self.current.now();
+        let days = state.own.life.days_left();
         let certificate = self.files.cert.display();
-        (days < WARN_DAYS).then(|| {
+        let own = (days < WARN_DAYS).then(|| {
             format!(
-                "the certificate {certificate} ends in {days} days; issue a new one with `suf pki issue`, put it in its place and send SIGHUP"
+                "the certificate {certificate} ends in {days} days; get a new one with `suf pki request` and `suf pki sign`, put it \
+                 in its place and send SIGHUP"
             )
-        })
+        });
+        own.into_iter().chain(state.trust.warnings()).collect()
     }
 
     /// Our certificate's end, in seconds since the Unix epoch.
     pub fn expires_unix_s(&self) -> i64 {
-        let since = self.shown.now().ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ends = self.current.now().own.life.ends;
+        let since = ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
@@ -189,7 +180,31 @@ impl Identity {
             return Ok(());
         }
         let problem = format!("is a certificate for {}, but this process is {wanted}", self.role);
-        Err(LinkError::Certificate { path: certificate.to_owned(), problem })
+        Err(wrong(certificate, problem))
+    }
+
+    /// The role of a caller whose certificate is accepted now. For calls on connections that are open: their certificate may have
+    /// ended or been revoked since the handshake.
+    ///
+    /// # Errors
+    /// A sentence that says why it is not accepted, and what to do.
+    pub fn role_of_caller(&self, certificate: &CertificateDer<'_>) -> Result<Role, String> {
+        self.current.now().check(certificate, Purpose::Caller)
+    }
+
+    /// Waits until the other side's certificate, accepted in a handshake, is not accepted any more. Looks whenever the identity is
+    /// read anew; says why.
+    pub(crate) async fn withdrawn(&self, certificate: &CertificateDer<'_>, purpose: Purpose) -> String {
+        let mut replaced = self.current.watch();
+        loop {
+            if let Err(why) = self.current.now().check(certificate, purpose) {
+                return why;
+            }
+            if replaced.changed().await.is_err() {
+                // Unreachable: `self` holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Key of the stateless resets that this identity's endpoints send.
@@ -199,7 +214,7 @@ impl Identity {
 
     /// Whole days until our certificate ends.
     pub fn days_left(&self) -> u64 {
-        days_until(self.shown.now().ends)
+        self.current.now().own.life.days_left()
     }
 
     /// TLS settings of a gRPC listener: TLS 1.3, HTTP/2, a certificate of our authority demanded from every caller. The
@@ -222,13 +237,10 @@ impl Identity {
     /// A listener's settings. Sessions are never resumed: every connection proves its certificate anew, so that one
     /// that has ended or was replaced is noticed at the next connection.
     pub(crate) fn server(&self, alpn: &[u8]) -> Result<ServerConfig, LinkError> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
-            .build()
-            .map_err(|error| LinkError::Tls(rustls::Error::General(error.to_string())))?;
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&version::TLS13])?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(self.shown.clone());
+            .with_client_cert_verifier(self.current.clone())
+            .with_cert_resolver(self.current.clone());
         config.alpn_protocols = vec![alpn.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -239,8 +251,10 @@ impl Identity {
     pub(crate) fn client(&self, alpn: &[u8]) -> Result<ClientConfig, LinkError> {
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&version::TLS13])?
-            .with_root_certificates(self.roots.clone())
-            .with_client_cert_resolver(self.shown.clone());
+            .dangerous()
+            // It asks the library's verifier of each authority in date, and looks for more than that does.
+            .with_custom_certificate_verifier(self.current.clone())
+            .with_client_cert_resolver(self.current.clone());
         config.alpn_protocols = vec![alpn.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(config)
@@ -248,76 +262,12 @@ impl Identity {
 
     /// Whether `certificate` has the key of ours: then two roles share what must be one role's alone.
     pub(crate) fn has_key_of(&self, certificate: &CertificateDer<'_>) -> bool {
-        let own = self.shown.now();
-        // `Own::load` put at least one certificate there.
-        match (public_key_of(&own.certified.cert[0]), public_key_of(certificate)) {
+        let state = self.current.now();
+        match (public_key_of(state.own.certificate()), public_key_of(certificate)) {
             (Ok(ours), Ok(theirs)) => ours == theirs,
             // What cannot be read has no role, and is not admitted.
             _ => false,
         }
-    }
-}
-
-impl Own {
-    /// Reads `files` and checks that they fit, are in date, and are accepted by the authority.
-    fn load(
-        files: &IdentityFiles,
-        roots: &Arc<RootCertStore>,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<(Role, Self, hmac::Key), LinkError> {
-        let wrong = |path: &Path, problem: String| LinkError::Certificate { path: path.to_owned(), problem };
-        let IdentityFiles { ca, cert, key } = files;
-        let chain = certificates(cert)?;
-        // `certificates` gives at least one.
-        let (role, life) = role_of(&chain[0])
-            .and_then(|role| Ok((role, Validity::of(&chain[0])?)))
-            .map_err(|problem| wrong(cert, problem))?;
-        check_life(cert, life)?;
-        let private = private_key(key)?;
-        let reset = reset_key(&private);
-        let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => wrong(key, format!("is not the key of {}", cert.display())),
-            other => wrong(key, other.to_string()),
-        })?;
-        // Our own authority must accept our own certificate: else every other side would refuse it, and say so less
-        // clearly.
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .map_err(|error| wrong(ca, error.to_string()))?;
-        let now = rustls_pki_types::UnixTime::now();
-        verifier.verify_client_cert(&certified.cert[0], &certified.cert[1..], now).map_err(|error| {
-            wrong(cert, format!("is not accepted by the authority {}: {error}", ca.display()))
-        })?;
-        Ok((role, Self { ends: life.ends, certified: certified.into() }, reset))
-    }
-}
-
-impl Shown {
-    fn now(&self) -> Own {
-        // A certificate is put in whole, whatever happened to who put it.
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.now().certified)
-    }
-}
-
-impl ResolvesClientCert for Shown {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.now().certified)
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-impl std::fmt::Debug for Shown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shown")
     }
 }
 
@@ -326,44 +276,4 @@ impl std::fmt::Debug for Identity {
         let (role, days_left) = (self.role, self.days_left());
         f.debug_struct("Identity").field("role", &role).field("days_left", &days_left).finish_non_exhaustive()
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LinkError> {
-    let pem = fs::read(path).map_err(|error| unread(path, &error))?;
-    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match parsed {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => {
-            Err(LinkError::Certificate { path: path.to_owned(), problem: "holds no PEM certificate".into() })
-        }
-        Err(error) => Err(LinkError::Certificate { path: path.to_owned(), problem: error.to_string() }),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, LinkError> {
-    let wrong = |problem: String| LinkError::Certificate { path: path.to_owned(), problem };
-    let mode = fs::metadata(path).map_err(|error| unread(path, &error))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(wrong(format!("can be read by others (mode {:03o}); chmod 600 it", mode & 0o777)));
-    }
-    let pem = Zeroizing::new(fs::read(path).map_err(|error| unread(path, &error))?);
-    // The provider takes the decoded key over, and keeps it for as long as the identity lives.
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(format!("no PEM key: {error}")))
-}
-
-fn check_life(path: &Path, life: Validity) -> Result<(), LinkError> {
-    let now = SystemTime::now();
-    let wrong = |problem: &str| LinkError::Certificate { path: path.to_owned(), problem: problem.into() };
-    if now >= life.ends {
-        return Err(wrong("has expired; issue a new one with `suf pki issue`"));
-    }
-    if now < life.begins {
-        return Err(wrong("is not valid yet; is this host's clock right?"));
-    }
-    Ok(())
-}
-
-fn days_until(end: SystemTime) -> u64 {
-    const DAY: Duration = Duration::from_secs(86_400);
-    end.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / DAY.as_secs())
 }

@@ -118,6 +118,8 @@ pub(crate) struct Lanes {
     opening: Mutex<Vec<Streams>>,
     accepting: Mutex<Vec<Streams>>,
     watch: Option<AbortHandle>,
+    /// Looks after the other side's certificate.
+    guard: OnceLock<AbortHandle>,
 }
 
 impl Lanes {
@@ -130,7 +132,13 @@ impl Lanes {
             Remote { role: Some(role), addr: all[0].remote_address(), cause: Some(Arc::clone(&cause)) };
         let watch = (all.len() > 1).then(|| tokio::spawn(end_together(all.clone(), cause)).abort_handle());
         let (opening, accepting) = Default::default();
-        Self { all: all.into(), threads: threads.into(), remote, opening, accepting, watch }
+        let guard = OnceLock::new();
+        Self { all: all.into(), threads: threads.into(), remote, opening, accepting, watch, guard }
+    }
+
+    /// Ends a task when nobody uses the connection any more; one at most.
+    pub(crate) fn keep(&self, guard: AbortHandle) {
+        self.guard.get_or_init(|| guard);
     }
 
     /// Each lane's QUIC connection.
@@ -191,8 +199,8 @@ impl Lanes {
 impl Drop for Lanes {
     fn drop(&mut self) {
         // The watching task holds the lanes, which end when nobody does.
-        if let Some(watch) = &self.watch {
-            watch.abort();
+        for task in self.watch.iter().chain(self.guard.get()) {
+            task.abort();
         }
     }
 }
@@ -289,14 +297,14 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         Pki::create(folder.path(), &BTreeMap::new()).expect("an authority");
         let (listener, addr) = bound(&folder, Role::Party1);
-        let [party, dealer] = [Role::Party0, Role::Dealer].map(|role| bound(&folder, role).0);
+        let [party, operator] = [Role::Party0, Role::Operator].map(|role| bound(&folder, role).0);
         let mut last = Ok(None);
         let mut held = Vec::new();
         for (role, hello) in lanes {
-            let caller = if *role == Role::Dealer { &dealer } else { &party };
+            let caller = if *role == Role::Operator { &operator } else { &party };
             let called = async {
                 let incoming = listener.incoming().await.expect("a caller");
-                incoming.establish(&[Role::Party0, Role::Dealer]).await
+                incoming.establish(&[Role::Party0, Role::Operator]).await
             };
             let remote = Remote::new(Some(Role::Party1), addr);
             let calling = async {
@@ -335,7 +343,7 @@ mod tests {
             ],
             vec![(Role::Party0, HELLO), (Role::Party0, LaneHello { call: [8; 16], ..first })],
             // Whoever knows a call is not its caller.
-            vec![(Role::Party0, HELLO), (Role::Dealer, first)],
+            vec![(Role::Party0, HELLO), (Role::Operator, first)],
         ] {
             let refused = called(&calls).await.expect_err("it is refused");
             assert!(refused.contains("was not called before its first"), "{refused}");

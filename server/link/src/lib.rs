@@ -1,8 +1,8 @@
 //! The links between the processes: QUIC with TLS 1.3 and certificates on both sides, and the meter.
 //!
-//! - [`Pki`] makes a certificate authority and a certificate for each role; [`Identity`] holds one, and builds the TLS
-//!   settings of every listener and caller, gRPC included. The role stands in the certificate and is checked on each side
-//!   of each connection.
+//! - [`Pki`] is a certificate authority: it signs a [`Request`] that a host made with its own key, and takes certificates back.
+//!   [`Identity`] holds a certificate, the authorities and their revocation lists, and builds the TLS settings of every listener and
+//!   caller, gRPC included. The role stands in the certificate and is checked on each side of each connection.
 //! - [`Endpoint`] listens and calls; a [`Connection`] carries [`Channel`]s, each a stream of one family of messages of
 //!   `suf-wire`, over all lanes of the connection in turns or one on each ([`Connection::open_each`]).
 //! - [`Meter`]: rounds and payload bits are counted here and nowhere else. A frame's causal depth is computed here from
@@ -27,18 +27,24 @@ mod certificate;
 mod channel;
 mod congestion;
 mod connection;
+mod current;
 mod endpoint;
 mod error;
+mod files;
 mod handshakes;
 mod identity;
 mod lanes;
 mod meter;
+pub mod pem;
 mod pki;
 mod profile;
+mod request;
+mod revocation;
 mod shaped;
 mod socket;
 mod steering;
 mod threads;
+mod trust;
 
 pub use accepting::Incoming;
 pub use certificate::role_of;
@@ -48,6 +54,7 @@ pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use identity::{Identity, IdentityFiles};
 pub use meter::{Counts, Meter};
-pub use pki::Pki;
+pub use pki::{Pki, Revoked, check_hosts};
 pub use profile::{LinkKind, LinkProfile, Reason, Settings};
+pub use request::Request;
 pub use threads::LaneThread;

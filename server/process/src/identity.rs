@@ -7,22 +7,30 @@ use suf_link::Identity;
 
 use crate::signals;
 
-/// Renews `identity` on SIGHUP, and speaks of its end every day from two weeks before it. Must be called inside a tokio
-/// runtime.
+/// Reads `identity` anew on SIGHUP: certificate, key, authorities and revocation list, all or none. Speaks of ends every day, from two
+/// weeks before each. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// When the system gives no signal handler.
 pub fn keep_current(identity: &Identity) -> io::Result<()> {
     let (renewed, reminded) = (identity.clone(), identity.clone());
     let reload = move || match renewed.reload() {
-        Ok(()) => tracing::info!(days = renewed.days_left(), "certificate read anew"),
-        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        Ok(()) => tracing::info!(
+            days = renewed.days_left(),
+            "certificate read anew, and with it the authorities and their revocation list"
+        ),
+        Err(error) => tracing::error!(
+            %error,
+            "the certificate stays as it was, and with it the authorities and their revocation list"
+        ),
     };
     signals::on_hangup(reload, move || reminded.warn_of_end())
 }
 
-/// How the control API reads a caller's role from its certificate.
+/// How the control API reads a caller's role from its certificate, with each call: `identity` says whether the certificate is still
+/// accepted.
 #[must_use]
-pub fn role_of() -> RoleOf {
-    Arc::new(|certificate| suf_link::role_of(certificate).map(|role| role.name().to_owned()))
+pub fn role_of(identity: &Identity) -> RoleOf {
+    let identity = identity.clone();
+    Arc::new(move |certificate| identity.role_of_caller(certificate).map(|role| role.name().to_owned()))
 }

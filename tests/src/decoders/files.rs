@@ -5,7 +5,7 @@ use std::path::Path;
 use suf_cli::npy;
 use suf_control::{shares, v1};
 use suf_gate::{gatefile::GateFile, spec::SpecFile};
-use suf_link::LinkProfile;
+use suf_link::{LinkProfile, Request, pem, role_of};
 use suf_process::Configuration;
 
 /// Tensors in files: what is read can be written and read again, bit by bit.
@@ -33,6 +33,32 @@ pub fn spec(bytes: &[u8]) {
         let _ = SpecFile::parse("fuzz", text);
         let _ = GateFile::parse("fuzz", text);
         let _ = LinkProfile::parse("fuzz", text);
+    }
+}
+
+/// Files of certificates, keys, revocation lists and requests: as text, and as the bytes that a text of each kind stands for. None makes
+/// them panic, and a request that is taken is one by its own signature.
+///
+/// # Panics
+/// When that does not hold.
+pub fn certificates(bytes: &[u8]) {
+    certificate_text(bytes);
+    for label in ["CERTIFICATE", "PRIVATE KEY", "X509 CRL", "CERTIFICATE REQUEST"] {
+        certificate_text(::pem::encode(&::pem::Pem::new(label, bytes)).as_bytes());
+    }
+}
+
+fn certificate_text(text: &[u8]) {
+    if let Ok(found) = pem::certificates(text) {
+        for certificate in found {
+            // An error is as good as a role.
+            let _ = role_of(&certificate);
+        }
+    }
+    let _ = pem::private_key(text);
+    let _ = pem::revocation_lists(text);
+    if let Ok(request) = Request::parse(text) {
+        assert_eq!(request.fingerprint().len(), 64);
     }
 }
 

@@ -8,7 +8,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of the fuzz targets.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("peer", wire::peer),
     ("keys", wire::keys),
     ("gate", wire::gate),
@@ -16,4 +16,5 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("spec", files::spec),
     ("config", files::config),
     ("control", files::control),
+    ("certificates", files::certificates),
 ];

@@ -25,7 +25,7 @@ Examples:
   suf bench kernel                              what computing costs on one core: nanoseconds per element
   suf describe gelu                             what GELU costs under each protocol, before anything runs
   suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
-  suf pki init pki --party0 10.0.0.1 --party1 10.0.0.2 --dealer 10.0.0.3
+  suf pki request party0 --out pki --host 10.0.0.1
 
 Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.
 A reader that has seen enough (`suf runs | head -n 1`) is no failure; output that cannot be written, as on a full disk, is 1.

@@ -22,7 +22,8 @@ pub(crate) struct IdentityArgs {
     /// Its private key [default: beside the certificate, ending in .key].
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<PathBuf>,
-    /// The authority's certificate [default: ca.pem beside the certificate].
+    /// The authority's certificate [default: ca.pem beside the certificate]. A file crl.pem beside it is its list
+    /// of revoked certificates.
     #[arg(long, value_name = "PEM")]
     pub(crate) ca: Option<PathBuf>,
 }
@@ -52,7 +53,7 @@ impl IdentityArgs {
     pub(crate) fn load(&self) -> Result<Identity, Error> {
         let cert = self.identity.clone().or_else(|| variable(IDENTITY, &environment).map(PathBuf::from));
         let cert = cert.ok_or_else(|| {
-            Error::usage("say who you are: --identity pki/client.pem (made by `suf pki init`)")
+            Error::usage("say who you are: --identity pki/client.pem (`suf pki request` makes the key, `suf pki sign` the certificate)")
         })?;
         Credentials { cert, key: self.key.clone(), ca: self.ca.clone() }.load()
     }

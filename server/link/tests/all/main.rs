@@ -1,8 +1,10 @@
 //! Tests of the links: real sockets on loopback, a throw-away authority each.
 
+mod authorities;
 mod channels;
 mod common;
 mod lanes;
 mod packets;
+mod requests;
 mod shaped;
 mod trust;
