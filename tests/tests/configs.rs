@@ -30,12 +30,8 @@ fn every_file_in_config_is_parsed_by_its_reader() {
                 assert_eq!(party.party().role().name(), name);
             }
             "models.toml" => assert_eq!(
-                suf_cli::models::all().keys().map(String::as_str).collect::<BTreeSet<_>>(),
-                toml::from_str::<toml::Table>(&text)
-                    .expect("models.toml")
-                    .keys()
-                    .map(String::as_str)
-                    .collect()
+                suf_cli::models::Models::built_in().names().into_iter().collect::<BTreeSet<_>>(),
+                toml::from_str::<toml::Table>(&text).expect("models.toml").keys().cloned().collect()
             ),
             _ if place.starts_with("links/") => {
                 LinkProfile::parse(&place, &text).expect("a link profile");

@@ -38,7 +38,7 @@ const LOG_LINES: usize = 8;
 /// What the three processes run on.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Link profile of `config/links` by name, or the path of one.
+    /// Link profile: the name of a built-in one, or the path of a file.
     pub link: String,
     /// Whether the profile's delay and rate are emulated inside the processes.
     pub shaped: bool,

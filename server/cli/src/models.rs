@@ -1,18 +1,22 @@
-//! The model rows of the benchmark: `config/models.toml`, which is part of the program.
+//! The model rows of the benchmark: `config/models.toml`, of which a copy is part of the program, or a file of one's own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
 
 use crate::error::{Error, did_you_mean};
 
-const EMBEDDED: &str = include_str!("../../../config/models.toml");
+const BUILT_IN: &str = include_str!("../../../config/models.toml");
+
+/// Model rows by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Models(BTreeMap<String, Model>);
 
 /// One model's activation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Name of the gate, or the path of a gate file.
+    /// Name of a built-in gate, or the path of a gate file.
     pub gate: String,
     /// Elements per token in one layer.
     pub width: u64,
@@ -20,26 +24,73 @@ pub struct Model {
     pub layers: u32,
 }
 
-/// All models by name.
-///
-/// # Panics
-/// Never: the text is part of the program, and a test parses it.
-#[must_use]
-pub fn all() -> BTreeMap<String, Model> {
-    toml::from_str(EMBEDDED).expect("the embedded models parse")
+impl Models {
+    /// The rows that are part of the program.
+    ///
+    /// # Panics
+    /// Never: a test parses them.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self(toml::from_str(BUILT_IN).expect("the built-in models parse"))
+    }
+
+    /// The rows of the file at `path`. Paths of gate files in it are taken from its folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not right; the message has the line and column.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let name = path.display();
+        let text = fs::read_to_string(path)
+            .map_err(|error| Error::usage(format!("cannot read the models {name}: {error}")))?;
+        let wrong =
+            |problem: &dyn std::fmt::Display| Error::usage(format!("the models {name} are wrong: {problem}"));
+        let mut models: BTreeMap<String, Model> = toml::from_str(&text).map_err(|error| wrong(&error))?;
+        if models.is_empty() {
+            return Err(wrong(&"there is no row; see config/models.toml"));
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for (row, model) in &mut models {
+            if model.width == 0 || model.layers == 0 {
+                return Err(wrong(&format!("[{row}] has a width or layers of 0")));
+            }
+            if is_path(&model.gate) {
+                model.gate = folder.join(&model.gate).display().to_string();
+            }
+        }
+        Ok(Self(models))
+    }
+
+    /// The names of the rows, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// The row called `name`.
+    ///
+    /// # Errors
+    /// When there is none, with those that there are.
+    pub fn find(&self, name: &str) -> Result<&Model, Error> {
+        self.0.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.0.keys().map(String::as_str).collect();
+            let near = did_you_mean(name, known.iter().copied());
+            Error::usage(format!("no model is called `{name}`{near}; there are: {}", known.join(", ")))
+        })
+    }
 }
 
-/// The model called `name`.
-///
-/// # Errors
-/// When there is none, with those that there are.
-pub fn find(name: &str) -> Result<Model, Error> {
-    let mut models = all();
-    models.remove(name).ok_or_else(|| {
-        let known: Vec<_> = models.keys().map(String::as_str).collect();
-        let near = did_you_mean(name, known.iter().copied());
-        Error::usage(format!("no model is called `{name}`{near}; there are: {}", known.join(", ")))
-    })
+impl IntoIterator for Models {
+    type Item = (String, Model);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Model>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Whether a gate is named by a path, as `gates::file` has it.
+fn is_path(gate: &str) -> bool {
+    gate.contains('/') || Path::new(gate).extension().is_some_and(|ending| ending == "toml")
 }
 
 #[cfg(test)]
@@ -48,12 +99,35 @@ mod tests {
 
     #[test]
     fn the_rows_have_the_published_sizes() {
+        let models = Models::built_in();
         for (name, elements) in
             [("bert-base", 393_216), ("bert-large", 524_288), ("gpt2", 393_216), ("llama7b", 1_409_024)]
         {
-            assert_eq!(find(name).unwrap().width * 128, elements, "{name}");
+            assert_eq!(models.find(name).unwrap().width * 128, elements, "{name}");
         }
-        assert_eq!(all().len(), 4);
-        assert!(find("bert-bas").unwrap_err().to_string().contains("`bert-base`"));
+        assert_eq!(models.names().len(), 4);
+        assert!(models.find("bert-bas").unwrap_err().to_string().contains("`bert-base`"));
+    }
+
+    #[test]
+    fn a_file_of_ones_own_has_its_gates_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("models.toml");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Models::read(&path)
+        };
+        let models = read("[tiny]\ngate = \"mine.toml\"\nwidth = 3\nlayers = 2\n").unwrap();
+        assert_eq!(models.names(), ["tiny"]);
+        assert_eq!(models.find("tiny").unwrap().gate, folder.path().join("mine.toml").display().to_string());
+        for (text, word) in [
+            ("", "no row"),
+            ("garbage", "line 1"),
+            ("[tiny]\ngate = \"gelu\"\nwidth = 0\nlayers = 2\n", "[tiny]"),
+            ("[tiny]\ngate = \"gelu\"\nwidht = 3\nlayers = 2\n", "widht"),
+        ] {
+            let message = read(text).unwrap_err().to_string();
+            assert!(message.contains(word) && message.contains("models.toml"), "{message}");
+        }
     }
 }

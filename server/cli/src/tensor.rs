@@ -1,12 +1,14 @@
-//! Input tensors in fixed point: encoded from a file, or made up for a benchmark. Read chunk by chunk, so that a
-//! benchmark of 10^8 elements holds none of them.
+//! Input tensors in fixed point: encoded from a file, or made up for a benchmark. Encoded chunk by chunk, so that a file's
+//! values are in memory once, as they stand there, and a benchmark's not at all.
+
+use std::{io::Write, sync::Arc};
 
 use suf_gate::{CHUNK_ELEMS, Gate, layout::chunk_elems, ring::FRAC};
 
 use crate::{
     error::Error,
     gates::Definition,
-    npy::{Array, Values},
+    npy::{self, Array, Form, Format},
 };
 
 /// One unit of the fixed-point encoding as a real number's inverse: 2^12.
@@ -21,10 +23,12 @@ const DEVIATION: f64 = 2.0;
 /// A tensor of fixed-point values, by chunk.
 #[derive(Debug)]
 pub enum Tensor {
-    /// In memory; all values count towards the error figures.
+    /// In memory, in the order of their file; all values count towards the error figures.
     Held {
-        /// The values.
-        values: Vec<i64>,
+        /// The values, which all are in the gate's domain.
+        values: Arc<Array>,
+        /// Number of values: those of the file again and again, or cut.
+        elements: u64,
         /// Where they come from, for the record.
         source: String,
     },
@@ -38,33 +42,28 @@ pub enum Tensor {
 }
 
 impl Tensor {
-    /// Encodes `array` for `gate`: floats are rounded to multiples of 2^-12, int64 is taken as it is.
+    /// Takes `array` for `gate`: floats are rounded to multiples of 2^-12, integers are taken as they are.
     ///
     /// # Errors
-    /// When a value is NaN, infinite or outside the gate's domain, with the index of the first.
-    pub fn encode(array: &Array, gate: &Gate, source: String) -> Result<Self, Error> {
-        let values = match &array.values {
-            Values::F32(values) => encode(values.iter().map(|x| f64::from(*x)), gate, &array.shape)?,
-            Values::F64(values) => encode(values.iter().copied(), gate, &array.shape)?,
-            Values::I64(values) => {
-                let (min, max) = gate.domain();
-                match values.iter().position(|x| !(min..=max).contains(x)) {
-                    None => values.clone(),
-                    Some(at) => return Err(refused(at, &array.shape, &values[at].to_string(), gate)),
-                }
+    /// When a value is NaN, infinite or outside the gate's domain, with the index of the first in the file.
+    pub fn encode(array: &Arc<Array>, gate: &Gate, source: String) -> Result<Self, Error> {
+        let (min, max) = gate.domain();
+        let elements = array.form().len();
+        for first in (0..elements).step_by(CHUNK_ELEMS) {
+            let units = units(array, first..elements.min(first + CHUNK_ELEMS));
+            // NaN fails both comparisons.
+            if let Some(at) = units.iter().position(|x| !(*x >= min as f64 && *x <= max as f64)) {
+                return Err(refused(array, first + at, gate));
             }
-        };
-        Ok(Self::Held { values, source })
+        }
+        Ok(Self::Held { values: array.clone(), elements: elements as u64, source })
     }
 
     /// The same values again and again, up to `elements`, or cut to it.
     #[must_use]
     pub fn resized(self, elements: u64) -> Self {
         match self {
-            Self::Held { values, source } => {
-                let length = usize::try_from(elements).expect("10^8 fits an address");
-                Self::Held { values: values.into_iter().cycle_to(length), source }
-            }
+            Self::Held { values, source, .. } => Self::Held { values, elements, source },
             Self::Synthetic { domain, .. } => Self::Synthetic { elements, domain },
         }
     }
@@ -73,8 +72,7 @@ impl Tensor {
     #[must_use]
     pub fn elements(&self) -> u64 {
         match self {
-            Self::Held { values, .. } => values.len() as u64,
-            Self::Synthetic { elements, .. } => *elements,
+            Self::Held { elements, .. } | Self::Synthetic { elements, .. } => *elements,
         }
     }
 
@@ -83,10 +81,7 @@ impl Tensor {
     pub fn chunk(&self, chunk: u32) -> Vec<i64> {
         let elems = chunk_elems(self.elements(), chunk);
         match self {
-            Self::Held { values, .. } => {
-                let first = chunk as usize * CHUNK_ELEMS;
-                values[first..first + elems].to_vec()
-            }
+            Self::Held { values, .. } => repeated(values, chunk as usize * CHUNK_ELEMS, elems),
             Self::Synthetic { domain, .. } => synthetic(chunk, elems, *domain),
         }
     }
@@ -113,33 +108,57 @@ impl Tensor {
     }
 }
 
-/// Cycles a finite list to a length.
-trait CycleTo {
-    fn cycle_to(self, length: usize) -> Vec<i64>;
-}
-
-impl CycleTo for std::vec::IntoIter<i64> {
-    fn cycle_to(self, length: usize) -> Vec<i64> {
-        let mut values: Vec<_> = self.collect();
-        let period = values.len();
-        values.truncate(length);
-        while values.len() < length {
-            let more = (length - values.len()).min(period);
-            values.extend_from_within(..more);
+/// How integers in the file `name` are taken: as fixed point if `fixed` says so. int64 is without it too, and the line for
+/// people says that; of other integers it is as likely that they are meant as numbers.
+///
+/// # Errors
+/// When it is not said how they are to be taken, or `fixed` is said of floats.
+pub fn integers(form: &Form, fixed: bool, name: &str) -> Result<Option<String>, Error> {
+    let dtype = form.dtype.name();
+    let one = 1_u64 << FRAC;
+    match (form.dtype.is_integer(), fixed) {
+        (false, false) | (true, true) => Ok(None),
+        (false, true) => {
+            Err(Error::usage(format!("{name} is {dtype}, and --fixed is for integers: leave it out")))
         }
-        values
+        (true, false) if form.dtype == npy::Dtype::I64 => Ok(Some(format!(
+            "{name} is int64: taken as fixed point with {FRAC} fractional bits ({one} is 1.0), and so is the output; --fixed says \
+             so, numbers are saved with array.astype('float64')"
+        ))),
+        (true, false) => Err(Error::usage(format!(
+            "{name} is {dtype}: add --fixed if its integers are fixed point with {FRAC} fractional bits ({one} is 1.0); if they \
+             are plain numbers, save array.astype('float64')"
+        ))),
     }
 }
 
-/// Decodes fixed-point values to the element type and shape of `like`.
+/// The form of the output `units` of a tensor that was read in `input`'s: the same type and shape, and a wider type where
+/// a value is beyond the range of that one, with a line for people.
 #[must_use]
-pub fn decode(values: Vec<i64>, like: &Array) -> Array {
-    let values = match like.values {
-        Values::F32(_) => Values::F32(values.iter().map(|y| (*y as f64 / UNITS) as f32).collect()),
-        Values::F64(_) => Values::F64(values.iter().map(|y| *y as f64 / UNITS).collect()),
-        Values::I64(_) => Values::I64(values),
+pub fn output_form(input: &Form, units: &[i64]) -> (Form, Option<String>) {
+    let dtype = input.dtype;
+    let Some(beyond) = units.iter().find(|y| !dtype.holds(**y, FRAC)) else {
+        return (input.clone(), None);
     };
-    Array { shape: like.shape.clone(), values }
+    let wide = dtype.widened();
+    let value = if dtype.is_integer() { beyond.to_string() } else { (*beyond as f64 / UNITS).to_string() };
+    let line = format!("the output is {}: {value} is beyond the range of {}", wide.name(), dtype.name());
+    (Form { dtype: wide, ..input.clone() }, Some(line))
+}
+
+/// Writes `units` in `form`, whose type has to hold them, a piece at a time.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_output(out: impl Write, format: Format, form: &Form, units: &[i64]) -> std::io::Result<()> {
+    npy::write_to(out, format, form, |out| {
+        let mut piece = Vec::with_capacity(CHUNK_ELEMS * form.dtype.width());
+        units.chunks(CHUNK_ELEMS).try_for_each(|units| {
+            piece.clear();
+            form.dtype.encode(units, FRAC, &mut piece);
+            out.write_all(&piece)
+        })
+    })
 }
 
 /// Outputs compared with the protocol's definition and with the real function.
@@ -214,40 +233,48 @@ impl Accuracy {
     }
 }
 
-fn encode(
-    values: impl ExactSizeIterator<Item = f64>,
-    gate: &Gate,
-    shape: &[usize],
-) -> Result<Vec<i64>, Error> {
-    let (min, max) = gate.domain();
-    let mut encoded = Vec::with_capacity(values.len());
-    for (at, x) in values.enumerate() {
-        let units = (x * UNITS).round_ties_even();
-        // NaN fails both comparisons.
-        if !(units >= min as f64 && units <= max as f64) {
-            return Err(refused(at, shape, &x.to_string(), gate));
-        }
-        encoded.push(units as i64);
+/// Values of `array` in units of 2^-12, rounded: floats are real numbers, integers are such units.
+fn units(array: &Array, places: std::ops::Range<usize>) -> Vec<f64> {
+    let mut values = array.reals(places);
+    if !array.form().dtype.is_integer() {
+        values.iter_mut().for_each(|x| *x = (*x * UNITS).round_ties_even());
     }
-    Ok(encoded)
+    values
 }
 
-/// The refusal of value `at` (counted in C order) of a tensor.
-fn refused(at: usize, shape: &[usize], value: &str, gate: &Gate) -> Error {
-    let mut index = vec![0; shape.len()];
-    let mut rest = at;
-    for (place, length) in index.iter_mut().zip(shape).rev() {
-        *place = rest % length;
-        rest /= length;
+/// `elems` values from place `first` on of an endless repetition of `array`.
+fn repeated(array: &Array, first: usize, elems: usize) -> Vec<i64> {
+    let period = array.form().len();
+    let mut values = Vec::with_capacity(elems);
+    while values.len() < elems {
+        let left = elems - values.len();
+        if let Some(start) = values.len().checked_sub(period) {
+            values.extend_from_within(start..start + left.min(period));
+        } else {
+            let at = (first + values.len()) % period;
+            // Within the domain, which `encode` has checked, hence exact.
+            let read = units(array, at..period.min(at + left));
+            values.extend(read.into_iter().map(|x| x as i64));
+        }
     }
+    values
+}
+
+/// The refusal of the value at place `at` of a tensor.
+fn refused(array: &Array, at: usize, gate: &Gate) -> Error {
     let (min, max) = gate.domain();
+    let index = array.form().index(at);
+    let value = array.text(at);
+    let real = |units: i64| units as f64 / UNITS;
+    let takes = if array.form().dtype.is_integer() {
+        format!("{min} to {max} in units of 2^-{FRAC}, which is {} to {}", real(min), real(max))
+    } else {
+        format!("{} to {}", real(min), real(max))
+    };
     Error::usage(format!(
-        "the value at index {index:?} is {value}; {} {} takes {} to {} (in units of 2^-12: {min} to {max}). \
-         Nothing was sent.",
+        "the value at index {index:?} is {value}; {} {} takes {takes}. Nothing was sent.",
         gate.protocol(),
         gate.name(),
-        min as f64 / UNITS,
-        max as f64 / UNITS,
     ))
 }
 
@@ -330,7 +357,7 @@ mod tests {
     use suf_gate::Protocol;
 
     use super::*;
-    use crate::gates;
+    use crate::{gates, npy::Dtype};
 
     fn gelu() -> (Definition, Gate) {
         let file = gates::file("gelu").unwrap();
@@ -338,36 +365,84 @@ mod tests {
         (file, gate)
     }
 
-    fn array(shape: Vec<usize>, values: Values) -> Array {
-        Array { shape, values }
+    fn floats(shape: &[usize], dtype: Dtype, values: &[f64]) -> Arc<Array> {
+        let form = Form { shape: shape.to_vec(), fortran: false, dtype };
+        let bytes: Vec<u8> = match dtype {
+            Dtype::F32 => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        let mut file = Vec::new();
+        npy::write_to(&mut file, Format::Npy, &form, |out| out.write_all(&bytes)).unwrap();
+        npy::read_from(&file, npy::Reading::default()).unwrap().into()
+    }
+
+    fn integers_of(dtype: Dtype, values: &[i64]) -> Arc<Array> {
+        Array::of_units(Form { shape: vec![values.len()], fortran: false, dtype }, values, FRAC).into()
     }
 
     #[test]
     fn floats_are_rounded_to_the_nearest_unit_and_come_back() {
         let (_, gate) = gelu();
-        let input = array(vec![2, 2], Values::F64(vec![0.5, -1.0 / 4096.0, 1.4 / 4096.0, -8191.0]));
+        let input = floats(&[2, 2], Dtype::F64, &[0.5, -1.0 / 4096.0, 1.4 / 4096.0, -8191.0]);
         let tensor = Tensor::encode(&input, &gate, "test".into()).unwrap();
         assert_eq!(tensor.chunk(0), [2048, -1, 1, -8191 * 4096]);
-        assert_eq!(
-            decode(tensor.chunk(0), &input).values,
-            Values::F64(vec![0.5, -1.0 / 4096.0, 1.0 / 4096.0, -8191.0])
-        );
+        let (form, line) = output_form(input.form(), &tensor.chunk(0));
+        assert_eq!((&form, line), (input.form(), None));
+        let mut file = Vec::new();
+        write_output(&mut file, Format::Npy, &form, &tensor.chunk(0)).unwrap();
+        let output = npy::read_from(&file, npy::Reading::default()).unwrap();
+        assert_eq!(output.reals(0..4), [0.5, -1.0 / 4096.0, 1.0 / 4096.0, -8191.0]);
     }
 
     #[test]
     fn the_first_value_that_is_refused_is_named_by_its_index() {
         let (_, gate) = gelu();
-        for bad in [f32::NAN, f32::INFINITY, -f32::INFINITY, 8193.0, -1e30] {
-            let input = array(vec![2, 3], Values::F32(vec![0.0, 1.0, 2.0, 3.0, bad, bad]));
+        for bad in [f64::NAN, f64::INFINITY, -f64::INFINITY, 8193.0, -1e30] {
+            let input = floats(&[2, 3], Dtype::F32, &[0.0, 1.0, 2.0, 3.0, bad, bad]);
             let message = Tensor::encode(&input, &gate, "test".into()).unwrap_err().to_string();
             assert!(message.contains("[1, 1]"), "{message}");
         }
         let (min, max) = gate.domain();
         for value in [min, max] {
-            assert!(Tensor::encode(&array(vec![1], Values::I64(vec![value])), &gate, String::new()).is_ok());
+            assert!(Tensor::encode(&integers_of(Dtype::I64, &[value]), &gate, String::new()).is_ok());
         }
         for value in [min - 1, max + 1, i64::MIN, i64::MAX] {
-            assert!(Tensor::encode(&array(vec![1], Values::I64(vec![value])), &gate, String::new()).is_err());
+            let error =
+                Tensor::encode(&integers_of(Dtype::I64, &[0, value]), &gate, String::new()).unwrap_err();
+            assert!(error.to_string().contains(&format!("[1] is {value}")), "{error}");
+        }
+        // All bits set: as unsigned, beyond the signed numbers.
+        let error = Tensor::encode(&integers_of(Dtype::U64, &[0, -1]), &gate, String::new()).unwrap_err();
+        assert!(error.to_string().contains("[1] is 18446744073709551615"), "{error}");
+    }
+
+    #[test]
+    fn it_is_said_how_integers_are_taken_and_what_to_do() {
+        let said = |dtype, fixed| integers(integers_of(dtype, &[1]).form(), fixed, "x.npy");
+        let line = said(Dtype::I64, false).unwrap().unwrap();
+        assert!(line.contains("fixed point") && line.contains("4096 is 1.0"), "{line}");
+        assert_eq!(said(Dtype::I64, true).unwrap(), None);
+        let message = said(Dtype::I32, false).unwrap_err().to_string();
+        assert!(message.contains("--fixed") && message.contains("4096 is 1.0"), "{message}");
+        assert!(message.contains("astype('float64')"), "{message}");
+        assert_eq!(said(Dtype::I32, true).unwrap(), None);
+        let float = floats(&[1], Dtype::F32, &[1.0]);
+        assert_eq!(integers(float.form(), false, "x.npy").unwrap(), None);
+        assert!(integers(float.form(), true, "x.npy").is_err());
+    }
+
+    #[test]
+    fn an_output_beyond_its_type_widens_it() {
+        for (dtype, units, wide) in [
+            (Dtype::F16, 65_536 << 12, Dtype::F32),
+            (Dtype::I16, 32_768, Dtype::I64),
+            (Dtype::U32, -1, Dtype::I64),
+        ] {
+            let form = Form { shape: vec![2], fortran: true, dtype };
+            assert_eq!(output_form(&form, &[0, 1]), (form.clone(), None));
+            let (widened, line) = output_form(&form, &[0, units]);
+            assert_eq!(widened, Form { dtype: wide, ..form });
+            assert!(line.unwrap().contains(wide.name()));
         }
     }
 
@@ -393,15 +468,22 @@ mod tests {
 
     #[test]
     fn files_are_repeated_or_cut_to_the_row() {
-        let held = |values| Tensor::Held { values, source: String::new() };
-        assert_eq!(held(vec![1, 2, 3]).resized(7).chunk(0), [1, 2, 3, 1, 2, 3, 1]);
-        assert_eq!(held(vec![1, 2, 3]).resized(2).chunk(0), [1, 2]);
+        let held = |values: &[i64]| Tensor::Held {
+            values: integers_of(Dtype::I64, values),
+            elements: values.len() as u64,
+            source: String::new(),
+        };
+        assert_eq!(held(&[1, 2, 3]).resized(7).chunk(0), [1, 2, 3, 1, 2, 3, 1]);
+        assert_eq!(held(&[1, 2, 3]).resized(2).chunk(0), [1, 2]);
+        // 65536 is one more than a multiple of 3.
+        assert_eq!(held(&[1, 2, 3]).resized(65_540).chunk(1), [2, 3, 1, 2]);
     }
 
     #[test]
     fn right_outputs_are_not_wrong_and_wrong_ones_are_counted() {
         let (file, gate) = gelu();
-        let tensor = Tensor::Held { values: vec![-5000, 64, 100_000], source: String::new() };
+        let values = integers_of(Dtype::I64, &[-5000, 64, 100_000]);
+        let tensor = Tensor::encode(&values, &gate, String::new()).unwrap();
         let right: Vec<_> = tensor.chunk(0).iter().map(|x| gate.reference(*x)[0]).collect();
         let mut accuracy = Accuracy::default();
         accuracy.add(&gate, &file, &tensor, 0, &right);

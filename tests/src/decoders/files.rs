@@ -8,22 +8,29 @@ use suf_gate::{gatefile::GateFile, spec::SpecFile};
 use suf_link::{LinkProfile, Request, pem, role_of};
 use suf_process::Configuration;
 
-/// Tensors in files: what is read can be written and read again, bit by bit.
+/// Tensors in files, archives among them: what is read can be written and read again, bit by bit.
 ///
 /// # Panics
 /// When that does not hold.
 pub fn tensor(bytes: &[u8]) {
-    let Ok(array) = npy::read_from(bytes, bytes.len() as u64) else { return };
-    let write = |array: &npy::Array| {
-        let mut written = Vec::new();
-        npy::write_to(&mut written, array).expect("memory takes all");
-        written
-    };
-    let written = write(&array);
-    let again = npy::read_from(&written[..], written.len() as u64).expect("own files can be read");
-    assert_eq!(again.shape, array.shape);
-    // NaN is not equal to itself; its bytes are.
-    assert_eq!(write(&again), written);
+    for bfloat16 in [false, true] {
+        let Ok(array) = npy::read_from(bytes, npy::Reading { bfloat16 }) else { continue };
+        let form = array.form();
+        assert!(
+            !form.is_empty()
+                && form.index(form.len() - 1).iter().zip(&form.shape).all(|(at, length)| *at == length - 1)
+        );
+        // A written bfloat16 has no name, as that of ml_dtypes.
+        let reading = npy::Reading { bfloat16: form.dtype == npy::Dtype::Bf16 };
+        for format in [npy::Format::Npy, npy::Format::Npz] {
+            let mut written = Vec::new();
+            npy::write_to(&mut written, format, form, |out| out.write_all(array.data()))
+                .expect("memory takes all");
+            let again = npy::read_from(&written, reading).expect("own files can be read");
+            // Bytes are compared: NaN is not equal to itself.
+            assert_eq!(again, array);
+        }
+    }
 }
 
 /// Files of operators: specifications, gates and link profiles. No text makes them panic or run on.

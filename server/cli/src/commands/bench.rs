@@ -9,14 +9,16 @@ use suf_link::{LinkKind, LinkProfile};
 use suf_wire::BatchId;
 use tonic::transport::Channel;
 
-use super::{kernel, progress::Progress, remote::elements};
+use super::{kernel, progress::Progress, remote::elements, tensors::TensorArgs};
 use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::{Error, named_once},
     exports, gates,
     gates::Definition,
-    kernel as kernel_records, models, npy, out, provenance,
+    kernel as kernel_records,
+    models::Models,
+    npy, out, provenance,
     records::{self, Record, Row, Sample},
     report, runtime, tables,
     tensor::{Accuracy, Tensor},
@@ -48,9 +50,12 @@ pub(crate) struct Args {
     /// Protocols: sigma, suf-lut, suf, onehot, dpf [default: all that evaluate the gate].
     #[arg(long, value_delimiter = ',')]
     protocols: Vec<Protocol>,
-    /// Model rows: bert-base, bert-large, gpt2, llama7b [default: all].
+    /// Model rows: bert-base, bert-large, gpt2, llama7b, or those of --models-file [default: all].
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["elements", "gate"])]
     models: Vec<String>,
+    /// Model rows of your own, written as config/models.toml, which is built in.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["elements", "gate"])]
+    models_file: Option<PathBuf>,
     /// Sequence length of the model rows.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536),
         conflicts_with_all = ["elements", "gate"])]
@@ -67,8 +72,8 @@ pub(crate) struct Args {
     /// Measured runs of each row.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental, or a path [default:
-    /// loopback; within `suf lab`, its link].
+    /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental as they are built in,
+    /// or the path of a file, such as config/links/lan.toml [default: loopback; within `suf lab`, its link].
     #[arg(long, value_delimiter = ',')]
     links: Vec<String>,
     /// What computes.
@@ -77,6 +82,8 @@ pub(crate) struct Args {
     /// Values for the inputs, repeated or cut to each row's size [default: N(0, 2^2) and boundary values].
     #[arg(long, value_name = "NPY")]
     inputs: Option<PathBuf>,
+    #[command(flatten)]
+    tensor: TensorArgs,
     /// Folder for the results.
     #[arg(long, default_value = "results")]
     out: PathBuf,
@@ -165,14 +172,12 @@ fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
 fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
     let input = match &args.inputs {
         None => None,
-        Some(path) => {
-            let array =
-                npy::read(path).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
-            Some((path, array))
-        }
+        Some(path) => Some((npy::name(path), args.tensor.read(path)?)),
     };
     let mut jobs = Vec::new();
-    for (model, gate_name, seq, gate_count, elements) in rows(args, input.as_ref().map(|(_, array)| array))? {
+    for (model, gate_name, seq, gate_count, elements) in
+        rows(args, input.as_ref().map(|(_, array)| array.form()))?
+    {
         let file = Arc::new(gates::file(&gate_name)?);
         let gates = gates::selected(&file, &args.protocols, args.shape.as_deref())?;
         if gates.is_empty() {
@@ -181,9 +186,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
         for gate in gates {
             let tensor = match &input {
                 None => Tensor::Synthetic { elements, domain: gate.domain() },
-                Some((path, array)) => {
-                    Tensor::encode(array, &gate, path.display().to_string())?.resized(elements)
-                }
+                Some((name, array)) => Tensor::encode(array, &gate, name.clone())?.resized(elements),
             };
             let (model, file, tensor) = (model.clone(), file.clone(), Arc::new(tensor));
             jobs.push(Job { model, seq, gate_count, file, gate, tensor });
@@ -195,20 +198,23 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
 /// Model, gate, sequence length, gates in an inference, elements.
 type Size = (String, String, u64, u32, u64);
 
-fn rows(args: &Args, input: Option<&npy::Array>) -> Result<Vec<Size>, Error> {
+fn rows(args: &Args, input: Option<&npy::Form>) -> Result<Vec<Size>, Error> {
     if let Some(gate) = &args.gate {
-        let elements = args.elements.or_else(|| input.map(|array| array.values.len() as u64));
+        let elements = args.elements.or_else(|| input.map(|form| form.len() as u64));
         let elements = elements.ok_or_else(|| Error::usage("give --elements N (or --inputs) with --gate"))?;
         return Ok(vec![("custom".to_owned(), gate.clone(), 0, 1, elements)]);
     }
     named_once("--models", &args.models)?;
-    let names =
-        if args.models.is_empty() { models::all().into_keys().collect() } else { args.models.clone() };
+    let models = match &args.models_file {
+        Some(path) => Models::read(path)?,
+        None => Models::built_in(),
+    };
+    let names = if args.models.is_empty() { models.names() } else { args.models.clone() };
     names
         .into_iter()
         .map(|name| {
-            let model = models::find(&name)?;
-            let elements = args.seq * model.width;
+            let model = models.find(&name)?;
+            let elements = args.seq.saturating_mul(model.width);
             if elements > suf_gate::gate::MAX_ELEMS {
                 return Err(Error::usage(format!(
                     "{name} at --seq {} has {elements} elements; a batch holds at most {}",
@@ -216,7 +222,7 @@ fn rows(args: &Args, input: Option<&npy::Array>) -> Result<Vec<Size>, Error> {
                     suf_gate::gate::MAX_ELEMS
                 )));
             }
-            Ok((name, model.gate, args.seq, model.layers, elements))
+            Ok((name, model.gate.clone(), args.seq, model.layers, elements))
         })
         .collect()
 }

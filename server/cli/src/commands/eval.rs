@@ -13,6 +13,7 @@ use suf_wire::{PartyId, RunId};
 use super::{
     progress::Progress,
     remote::{IdentityArgs, PartyArgs, deadline, run_id},
+    tensors::TensorArgs,
 };
 use crate::{
     choose::Measured,
@@ -21,10 +22,9 @@ use crate::{
     error::Error,
     gates,
     gates::Definition,
-    npy,
-    npy::Array,
+    npy::{self, Array, Format},
     out, runtime,
-    tensor::{Accuracy, Tensor, decode},
+    tensor::{Accuracy, Tensor, output_form, write_output},
 };
 
 /// How often, and how far apart, party 0 is asked for its link to party 1: in all for as long as a run would wait for it.
@@ -33,8 +33,9 @@ const PEER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Evaluate a gate on a tensor: split it, send each party its share, add the output shares.
 ///
-/// Float input is encoded with 12 fractional bits, and the output has its type and shape; int64 is taken as fixed point,
-/// and so is the output. NaN, infinity and values outside the gate's domain are refused, and nothing is sent.
+/// Floats are encoded with 12 fractional bits, and the output has their type and shape. Integers are fixed point, and so is
+/// the output: int64 always, other integers with --fixed. An output beyond the range of its type is written in a wider one.
+/// NaN, infinity and values outside the gate's domain are refused, and nothing is sent.
 ///
 /// An activation of your own is one file, on this machine alone: parties and dealer are sent what it says when the run is
 /// started. `suf describe FILE` shows what it costs and how exact it is beforehand.
@@ -61,18 +62,20 @@ pub(crate) struct Args {
     /// Shape of the protocol, as the gate file names it.
     #[arg(long)]
     shape: Option<String>,
-    /// The tensor: float32, float64 or int64.
+    /// The tensor: a .npy file, or .npz with one array, of floats or integers; a pipe, or - for standard input.
     #[arg(long, value_name = "NPY")]
     inputs: PathBuf,
-    /// Where the output goes.
+    #[command(flatten)]
+    tensor: TensorArgs,
+    /// Where the output goes: .npz if it ends so, else .npy.
     #[arg(long, value_name = "NPY")]
     outputs: PathBuf,
     /// Start a dealer and two parties on this machine, for this evaluation only.
     #[arg(long, conflicts_with_all = ["party0", "party1", "identity", "key", "ca"])]
     local: bool,
-    /// What computes, with --local: auto, cpu or cuda.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"], requires = "local")]
-    backend: String,
+    /// What computes, with --local: auto, cpu or cuda [default: auto].
+    #[arg(long, value_parser = ["auto", "cpu", "cuda"])]
+    backend: Option<String>,
     #[command(flatten)]
     parties: PartyArgs,
     #[command(flatten)]
@@ -90,11 +93,16 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    // clap does not ask for what an option requires if something else contradicts that.
+    if args.backend.is_some() && !args.local {
+        return Err(Error::usage(
+            "--backend goes with --local: a party computes with what its own configuration says",
+        ));
+    }
     let remote = if args.local { None } else { Some((args.parties.both()?, args.identity.load()?)) };
     let file = definition(args)?;
     // Everything that can be refused is refused before a process is started or a byte sent.
-    let input = npy::read(&args.inputs)
-        .map_err(|error| Error::usage(format!("{}: {error}", args.inputs.display())))?;
+    let input = args.tensor.read(&args.inputs)?;
     let candidates = candidates(args, &file, &input)?;
     runtime::block_on(async {
         if let Some(([first, second], identity)) = &remote {
@@ -104,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         let setup = Setup {
             link: "loopback".into(),
             shaped: false,
-            backend: args.backend.clone(),
+            backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
             placement: Placement::Loopback,
         };
         let mut cluster = Cluster::start(&setup)?;
@@ -127,9 +135,9 @@ fn definition(args: &Args) -> Result<Definition, Error> {
 }
 
 /// The gates to choose from, each with the tensor encoded for it.
-fn candidates(args: &Args, file: &Definition, input: &Array) -> Result<Vec<(Gate, Tensor)>, Error> {
+fn candidates(args: &Args, file: &Definition, input: &Arc<Array>) -> Result<Vec<(Gate, Tensor)>, Error> {
     let encode = |gate: Gate| {
-        let tensor = Tensor::encode(input, &gate, args.inputs.display().to_string())?;
+        let tensor = Tensor::encode(input, &gate, npy::name(&args.inputs))?;
         Ok((gate, tensor))
     };
     let shape = args.shape.as_deref();
@@ -153,7 +161,7 @@ fn candidates(args: &Args, file: &Definition, input: &Array) -> Result<Vec<(Gate
 async fn evaluate(
     args: &Args,
     file: &Definition,
-    input: Array,
+    input: Arc<Array>,
     mut candidates: Vec<(Gate, Tensor)>,
     parties: &Parties,
 ) -> Result<(), Error> {
@@ -162,7 +170,7 @@ async fn evaluate(
         let measured = measured(parties).await?;
         let gates = candidates.iter().map(|(gate, _)| gate.clone()).collect();
         let (chosen, reason) =
-            measured.choose(gates, input.values.len() as u64).expect("there is at least one candidate");
+            measured.choose(gates, input.form().len() as u64).expect("there is at least one candidate");
         candidates.retain(|(gate, _)| *gate == chosen);
         why = Some(reason);
     }
@@ -173,7 +181,7 @@ async fn evaluate(
         progress.line(&format!("{}: {why}", gate.protocol()));
     }
     let mut sink = Collect {
-        output: Vec::with_capacity(input.values.len()),
+        output: Vec::with_capacity(input.form().len()),
         accuracy: Accuracy::default(),
         gate: &gate,
         file,
@@ -189,7 +197,11 @@ async fn evaluate(
     };
     let Collect { output, accuracy, .. } = sink;
     drop(progress);
-    npy::write(&args.outputs, &decode(output, &input)).map_err(|error| Error::write(&args.outputs, error))?;
+    let (form, wider) = output_form(input.form(), &output);
+    let written = std::fs::File::create(&args.outputs)
+        .and_then(|file| write_output(file, Format::of(&args.outputs), &form, &output));
+    written.map_err(|error| Error::write(&args.outputs, error))?;
+    wider.into_iter().for_each(out::note);
     print(args, &gate, &tensor, &outcome, &accuracy, why)?;
     match accuracy.first_wrong() {
         None => Ok(()),

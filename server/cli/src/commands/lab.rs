@@ -29,7 +29,7 @@ use crate::{error::Error, out, runtime};
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The link between the parties: a name of config/links, or the path of a profile.
+    /// The link between the parties: a built-in profile by name, or the path of a file, such as config/links/lan.toml.
     #[arg(required = true)]
     profile: Option<String>,
     /// The links to the dealer [default: the same].

@@ -11,6 +11,7 @@ mod remote;
 mod report;
 mod runs;
 mod slope;
+mod tensors;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ Examples:
 
 Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.
 A reader that has seen enough (`suf runs | head -n 1`) is no failure; output that cannot be written, as on a full disk, is 1.
+SUF_PARTY0, SUF_PARTY1 and SUF_IDENTITY stand in for --party0, --party1 and --identity where they are not given.
 RUST_LOG sets the log level of the daemons (default: info).";
 
 /// Secure two-party evaluation of activations with one-time keys from a dealer: measure it, use it, run it.

@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     exports::{Object, millis, ratio, write_csv},
     gates,
-    models::{self, Model},
+    models::{Model, Models},
     records::median,
 };
 
@@ -78,7 +78,7 @@ pub struct Sigma {
 /// When the system gives no entropy.
 pub fn measure(seq: u64, samples: usize, records: &[KernelRecord]) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
-    for (name, model) in models::all() {
+    for (name, model) in Models::built_in() {
         let file = gates::file(&model.gate)?;
         if let Ok(gate) = gates::gate(&file, Protocol::SufLut, None) {
             let sigma = gates::gate(&file, Protocol::Sigma, None).ok();
