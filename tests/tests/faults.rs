@@ -106,9 +106,9 @@ fn files_that_are_not_the_daemons_are_named_at_the_start() {
     fs::write(state.join("ledger.redb"), []).expect("the folder is writable");
     let root = own_uid() == 0;
     let program = if root { hand_over(Path::new(PROGRAM), folder) } else { PROGRAM.into() };
-    let start = || {
+    let start = |check: Option<&str>| {
         let mut command = Command::new(&program);
-        command.args(["party", "--config", "party0.toml"]).current_dir(folder);
+        command.args(["party", "--config", "party0.toml"]).args(check).current_dir(folder);
         if root {
             // Nothing is closed to root.
             command.uid(NOBODY).gid(NOBODY);
@@ -125,7 +125,9 @@ fn files_that_are_not_the_daemons_are_named_at_the_start() {
     ] {
         let before = fs::metadata(path).expect("it is there").permissions();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
-        expect(&start(), FAILED, words, &format!("{} with mode {mode:o}", path.display()));
+        for check in [None, Some("--check")] {
+            expect(&start(check), FAILED, words, &format!("{} with mode {mode:o} {check:?}", path.display()));
+        }
         fs::set_permissions(path, before).expect("it is ours");
     }
 }

@@ -116,8 +116,12 @@ fn wrong_certificates_configurations_and_ports_are_refused_at_the_start() {
         let output = hosts.suf(&["party", "--config", "wrong.toml"]);
         expect(&output, FAILED, words, name);
     }
-    let output = hosts.suf(&["party", "--config", "party1.toml", "--check"]);
-    expect(&output, DONE, &[], "--check of the good configuration");
+    let check = |text: &str| {
+        fs::write(hosts.folder().join("checked.toml"), text).expect("the folder is writable");
+        hosts.suf(&["party", "--config", "checked.toml", "--check"])
+    };
+    expect(&check(&own_state(&good)), DONE, &[], "--check of a good configuration");
+    expect(&check(&good), FAILED, &["another daemon"], "--check of that of a running daemon");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct Config {
     pub control: SocketAddr,
     /// Certificates.
     pub identity: IdentityFiles,
-    /// Link profile: a name of `config/links` or a path.
+    /// Link profile: a name of `links/` beside the file, of a built-in profile, or a path.
     #[serde(default = "config::default_link")]
     pub link: String,
     /// Emulate the profile inside the process.
@@ -83,6 +83,7 @@ impl Config {
 
 impl Configuration for Config {
     fn check(&mut self, folder: &Path) -> Result<(), String> {
+        config::check_threads(self.threads)?;
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;

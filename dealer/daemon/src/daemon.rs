@@ -3,15 +3,16 @@
 use std::{process::ExitCode, sync::Arc};
 
 use suf_control::server::Control;
+use suf_gate::Backend;
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_process::{
-    Args, Configuration, KeyMemory, Start, bind_control, hardening, identity, memory::MemoryLimit, say_ready,
-    signals,
+    Args, Configuration, KeyMemory, Start, bind_control, examine::Examination, hardening, identity,
+    memory::MemoryLimit, say_ready, signals,
 };
 use suf_wire::Role;
 use tokio::runtime;
 
-use crate::{Dealer, DealerService, config::Config};
+use crate::{Dealer, DealerService, Limits, config::Config};
 
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
@@ -19,15 +20,38 @@ pub fn run(args: &Args) -> ExitCode {
     suf_process::run("suf dealer", args, start)
 }
 
+/// What a start needs.
+struct Needs {
+    identity: Identity,
+    profile: LinkProfile,
+    backend: Arc<dyn Backend>,
+    limits: Limits,
+}
+
+/// Reads what a start needs, and looks at all else that it will need: a start and `--check` alike.
+fn examine(args: &Args, config: &Config) -> Start<Needs> {
+    let mut found = Examination::default();
+    let identity = found.identity(&config.identity, Role::Dealer);
+    let profile = found.link(&config.link);
+    found.udp("listen", config.listen);
+    found.tcp("control", config.control);
+    let limits = config.limits(MemoryLimit::of_this_process().as_ref())?;
+    found.good("memory_mb", format_args!("keys take up to {} MiB", limits.memory_bytes >> 20));
+    let backend = found.backend(config.backend, 0);
+    found.end(args, "the dealer", &[])?;
+    let (Some(identity), Some(profile), Some(backend)) = (identity, profile, backend) else {
+        unreachable!("what is not there is wrong, and ends the start");
+    };
+    Ok(Needs { identity, profile, backend, limits })
+}
+
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
-    let identity = config.identity.load(Role::Dealer)?;
-    let profile = LinkProfile::find(&config.link)?;
-    let limits = config.limits(MemoryLimit::of_this_process().as_ref())?;
+    let Needs { identity, profile, backend, limits } = examine(args, &config)?;
     KeyMemory::bound(limits.memory_bytes);
-    let dealer = Dealer::new(limits, config.backend.backend(0)?);
+    let dealer = Dealer::new(limits, backend);
     if args.check {
-        return args.checked("the dealer");
+        return Ok(());
     }
     hardening::lock_memory_if(config.lock_memory);
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -36,7 +36,7 @@ pub enum Network {
 /// A link profile and its name in records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NamedProfile {
-    /// A name of `config/links`, or the path of a file.
+    /// The name of a built-in profile, or the path of a file.
     pub name: String,
     /// The profile.
     pub profile: LinkProfile,

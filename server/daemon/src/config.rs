@@ -31,7 +31,7 @@ pub struct Config {
     pub identity: IdentityFiles,
     /// The link to the other party.
     pub peer: Peer,
-    /// Link profile: a name of `config/links` or a path.
+    /// Link profile: a name of `links/` beside the file, of a built-in profile, or a path.
     #[serde(default = "config::default_link")]
     pub link: String,
     /// Emulate the profile inside the process.
@@ -137,8 +137,13 @@ impl Configuration for Config {
             }
             (other, _) => return Err(format!("party = {other}; it is 0 or 1")),
         }
-        config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
+        config::target("dealer", &self.dealer)?;
+        if let Peer::Connect { connect } = &self.peer {
+            config::target("peer.connect", connect)?;
+        }
+        config::check_threads(self.threads)?;
         config::within("key_memory_mb", self.key_memory_mb, 0, MOST_MEMORY_MB)?;
+        config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         config::within("max_run_s", self.max_run_s.into(), 1, MOST_RUN_S.into())?;
         self.protocols()?;
         self.gates()?;

@@ -3,12 +3,13 @@
 use std::{process::ExitCode, sync::Arc, thread};
 
 use suf_control::server::Control;
-use suf_link::{Endpoint, LinkProfile};
+use suf_gate::Backend;
+use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_party::{Ledger, Policy};
 use suf_process::{
-    Args, Configuration, Start, bind_control, hardening, identity, memory::MemoryLimit, say_ready, signals,
+    Args, Configuration, Start, bind_control, examine::Examination, hardening, identity, memory::MemoryLimit,
+    say_ready, signals,
 };
-use suf_wire::PartyId;
 use tokio::{runtime, sync::oneshot};
 
 use crate::{
@@ -28,18 +29,47 @@ pub fn run(args: &Args) -> ExitCode {
     suf_process::run("suf party", args, start)
 }
 
+/// What a start needs.
+struct Needs {
+    identity: Identity,
+    profile: LinkProfile,
+    backend: Arc<dyn Backend>,
+    /// Bytes of keys in memory.
+    key_memory: u64,
+}
+
+/// Reads what a start needs, and looks at all else that it will need: a start and `--check` alike.
+fn examine(args: &Args, config: &Config) -> Start<Needs> {
+    let party = config.party();
+    let mut found = Examination::default();
+    let identity = found.identity(&config.identity, party.role());
+    let profile = found.link(&config.link);
+    found.tcp("control", config.control);
+    let mut names = vec![("dealer", config.dealer.as_str())];
+    match &config.peer {
+        Peer::Listen { listen } => found.udp("peer", *listen),
+        Peer::Connect { connect } => names.push(("peer", connect)),
+    }
+    found.folder("state_dir", &config.state_dir);
+    found.take("state_dir", RedbLog::examine(&config.state_dir), |known| match known {
+        Some(known) => format!("its ledger knows {known} burnt batches"),
+        None => "there is no ledger yet; a new one is made at the start".to_owned(),
+    });
+    let key_memory = config.key_memory_bytes(MemoryLimit::of_this_process().as_ref());
+    found.good("key_memory_mb", format_args!("keys take up to {} MiB", key_memory >> 20));
+    let backend = found.backend(config.backend, party.index());
+    found.end(args, &party.to_string(), &names)?;
+    let (Some(identity), Some(profile), Some(backend)) = (identity, profile, backend) else {
+        unreachable!("what is not there is wrong, and ends the start");
+    };
+    Ok(Needs { identity, profile, backend, key_memory })
+}
+
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
-    let identity = config.identity.load(config.party().role())?;
-    let profile = LinkProfile::find(&config.link)?;
-    let gpu = match config.party() {
-        PartyId::P0 => 0,
-        PartyId::P1 => 1,
-    };
-    let backend = config.backend.backend(gpu)?;
-    let key_memory = config.key_memory_bytes(MemoryLimit::of_this_process().as_ref());
+    let Needs { identity, profile, backend, key_memory } = examine(args, &config)?;
     if args.check {
-        return args.checked(&config.party().to_string());
+        return Ok(());
     }
     hardening::lock_memory_if(config.lock_memory);
     std::fs::create_dir_all(&config.state_dir)

@@ -104,6 +104,26 @@ impl RedbLog {
         Ok(Self { file, name, mark, state: Mutex::new(State { database: Some(database), known }) })
     }
 
+    /// Looks at the ledger in `state_dir` as [`RedbLog::open`] does, and makes no file: how many batches it knows, or none if it is
+    /// not there yet.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn examine(state_dir: &Path) -> Result<Option<u64>, LogError> {
+        let (file, spool) = (state_dir.join(FILE), state_dir.join(SPOOL));
+        let marked = Mark::read(&spool);
+        let marked = marked.map_err(|error| LogError::Mark { path: spool.display().to_string(), error })?;
+        if !file.exists() {
+            // A new ledger would not be the one that left the mark.
+            return marked.map_or(Ok(None), |_| Err(LogError::Foreign(file.display().to_string())));
+        }
+        let (_, name, known) = open(&file)?;
+        if let Some(marked) = marked {
+            check(&file, (name, known), (marked.ledger, marked.burnt))?;
+        }
+        Ok(Some(known))
+    }
+
     /// How many batches were burnt.
     ///
     /// # Errors

@@ -35,20 +35,19 @@ impl Mark {
         let path = spool.join(FILE);
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let mut bytes = [0; BYTES];
-        let marked = match file.metadata()?.len() {
-            // A crash between making and writing it.
-            0 => None,
-            _ => {
-                file.read_exact_at(&mut bytes, 0)?;
-                let (ledger, burnt) = bytes.split_at(16);
-                Some(Marked {
-                    ledger: ledger.try_into().expect("16 bytes"),
-                    burnt: u64::from_le_bytes(burnt.try_into().expect("8 bytes")),
-                })
-            }
-        };
+        let marked = said(&file)?;
         Ok((Self(file), marked))
+    }
+
+    /// What the mark in `spool` says, if there is one that says something.
+    pub(crate) fn read(spool: &Path) -> io::Result<Option<Marked>> {
+        match File::open(spool.join(FILE)) {
+            Ok(file) => said(&file),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the mark. It needs not survive the end of power: an older mark only notices less.
@@ -58,4 +57,18 @@ impl Mark {
         bytes[16..].copy_from_slice(&marked.burnt.to_le_bytes());
         self.0.write_all_at(&bytes, 0)
     }
+}
+
+/// What a mark's file says; nothing after a crash between making and writing it.
+fn said(file: &File) -> io::Result<Option<Marked>> {
+    if file.metadata()?.len() == 0 {
+        return Ok(None);
+    }
+    let mut bytes = [0; BYTES];
+    file.read_exact_at(&mut bytes, 0)?;
+    let (ledger, burnt) = bytes.split_at(16);
+    Ok(Some(Marked {
+        ledger: ledger.try_into().expect("16 bytes"),
+        burnt: u64::from_le_bytes(burnt.try_into().expect("8 bytes")),
+    }))
 }

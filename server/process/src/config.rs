@@ -10,6 +10,8 @@ use std::{
 
 use serde::de::DeserializeOwned;
 use suf_gate::catalog::AllowedGates;
+use suf_link::LinkProfile;
+use suf_net::Target;
 
 /// A configuration file, as written.
 pub trait Configuration: DeserializeOwned {
@@ -82,11 +84,45 @@ pub fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), String
     Err(format!("{key} = {value}; it is {least} to {most}"))
 }
 
-/// The key `link`: a name of `config/links`, or a path, taken from `folder`. As for `LinkProfile::find`, what has a slash or
-/// a dot is a path.
+/// Whether the value of `key` is an address to call, `HOST:PORT`.
+///
+/// # Errors
+/// In words, if it is not.
+pub fn target(key: &str, address: &str) -> Result<(), String> {
+    address.parse::<Target>().map(drop).map_err(|error| format!("{key}: {error}"))
+}
+
+/// Folder of link profiles beside a configuration.
+pub const LINKS: &str = "links";
+
+/// The key `link` for `LinkProfile::find`: a path, taken from `folder`, which has a slash or a dot, or a name. A name stands for
+/// the file of that name in [`LINKS`] beside the configuration, unless it says what the built-in profile says, or is not there.
 #[must_use]
 pub fn link_in(folder: &Path, link: &str) -> String {
-    if link.contains(['/', '.']) { folder.join(link).display().to_string() } else { link.to_owned() }
+    if link.contains(['/', '.']) {
+        return folder.join(link).display().to_string();
+    }
+    let file = folder.join(LINKS).join(format!("{link}.toml"));
+    if !file.exists() || is_built_in(link, &file) { link.to_owned() } else { file.display().to_string() }
+}
+
+/// Whether the profile in `file` is the built-in one called `name`.
+fn is_built_in(name: &str, file: &Path) -> bool {
+    let built_in = LinkProfile::BUILT_IN.iter().find(|(known, _)| *known == name);
+    built_in.is_some_and(|(_, text)| {
+        matches!((LinkProfile::parse(name, text), LinkProfile::load(file)), (Ok(shipped), Ok(own)) if shipped == own)
+    })
+}
+
+/// Most threads that compute: more than any host has processors is a typing error.
+const MOST_THREADS: u64 = 4096;
+
+/// Whether the key `threads` makes sense.
+///
+/// # Errors
+/// In words, if it does not.
+pub fn check_threads(configured: usize) -> Result<(), String> {
+    within("threads", configured as u64, 0, MOST_THREADS)
 }
 
 /// The key `gates`: digests or names of built-in gates; none where the file does not have it, which allows all gates.
@@ -124,4 +160,31 @@ pub fn default_lock_memory() -> bool {
 #[must_use]
 pub fn default_max_elems() -> u64 {
     suf_gate::gate::MAX_ELEMS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_beside_the_configuration_is_used_unless_it_is_the_built_in_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = |name: &str| link_in(folder.path(), name);
+        assert_eq!(link("lan"), "lan");
+        fs::create_dir(folder.path().join(LINKS)).unwrap();
+        let file = folder.path().join(LINKS).join("lan.toml");
+        let (_, shipped) = LinkProfile::BUILT_IN.iter().find(|(name, _)| *name == "lan").unwrap();
+        fs::write(&file, format!("{shipped}\n# A remark changes nothing.\n")).unwrap();
+        assert_eq!(link("lan"), "lan");
+        fs::write(&file, shipped.replace("delay_ms = 0.5", "delay_ms = 0.75")).unwrap();
+        assert_eq!(link("lan"), file.display().to_string());
+        assert_eq!(LinkProfile::find(&link("lan")).unwrap().delay_ms, 0.75);
+        // What is wrong is not passed over.
+        fs::write(&file, "garbage").unwrap();
+        assert!(LinkProfile::find(&link("lan")).unwrap_err().to_string().contains("lan.toml"));
+        // A name of one's own.
+        fs::write(folder.path().join(LINKS).join("ours.toml"), shipped).unwrap();
+        assert!(link("ours").ends_with("links/ours.toml"));
+        assert_eq!(link("./links/lan.toml"), folder.path().join("./links/lan.toml").display().to_string());
+    }
 }

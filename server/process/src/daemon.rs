@@ -16,7 +16,7 @@ pub struct Args {
     /// The configuration file; those that ship in config/ document every key.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Check the configuration and the files it names, and exit.
+    /// Look at all that a start needs (configuration, files, certificate, ports, state folder), say what was found, and exit.
     #[arg(long)]
     pub check: bool,
     /// How log lines look; RUST_LOG says which there are.

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod examine;
 pub mod hardening;
 pub mod identity;
 pub mod memory;
