@@ -165,6 +165,27 @@ impl Hosts {
         [format!("--{party}"), url, "--identity".into(), "pki/client.pem".into()]
     }
 
+    /// Options that lead somebody with the certificate `name` to one party.
+    #[must_use]
+    pub fn with_certificate(&self, name: &str, party: &str) -> [String; 4] {
+        let [option, url, identity, _] = self.as_client_of(party);
+        [option, url, identity, format!("pki/{name}.pem")]
+    }
+
+    /// The control address of a daemon.
+    #[must_use]
+    pub fn control_url(&self, name: &str) -> String {
+        format!("https://{}", self.address(name, "control"))
+    }
+
+    /// Makes a further certificate of a role, called `name`.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn issue(&self, role: &str, name: &str) {
+        expect(&self.suf(&["pki", "issue", "pki", role, "--name", name]), 0, &[], "issuing a certificate");
+    }
+
     /// `suf eval` of GELU on the file `inputs` of the folder, as their client; `how` says by which protocol. Not started yet.
     #[must_use]
     pub fn eval(&self, how: &[&str], inputs: &str) -> Command {

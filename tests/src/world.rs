@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
 use suf_deal::{Batch, Desk, Entropy, KeyChunk, Order, Standing};
 use suf_gate::{BackendError, Gate, KeyBytes, Party, Seed, layout};
-use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Plan, Policy, Run, Summary, Work};
+use suf_party::{Action, BurnLog, Event, Failure, Ledger, Measured, Registration, Run, Summary, Work};
 use suf_wire::{
     BatchId, CommonParts, DataFrame, Digest, Fault, KeyRequest, PartyId, PeerMessage, RunId, Transcript,
     decode_frame,
@@ -130,6 +130,8 @@ enum Happening {
 
 #[derive(Default)]
 struct Node {
+    /// What the client asked this party for.
+    registration: Option<Registration>,
     run: Option<Run>,
     end: Option<Result<Summary, Failure>>,
     keys: Vec<Option<Bytes>>,
@@ -233,14 +235,14 @@ impl World {
     /// When the world comes to rest before both parties ended: a hang.
     pub fn run(&mut self, gate: Gate, batch: BatchId, shares: [Vec<u64>; 2]) -> Outcome {
         let begun_us = self.now_us;
-        let plan = Plan {
+        let registration = Registration {
             run: RunId(self.rng.random()),
-            batch,
             elems: shares[0].len() as u64,
             gate: Arc::new(gate),
             deadline_ms: 1,
             me: PartyId::P0,
         };
+        let plan = registration.with_batch(batch);
         for log in &self.logs {
             let fails = self.rng.random_bool(self.faults.disk);
             *log.fails.borrow_mut() = fails;
@@ -248,6 +250,7 @@ impl World {
         self.lanes = self.rng.random_range(1..=MOST_LANES);
         for me in PartyId::BOTH {
             self.nodes[me.index()] = Node {
+                registration: Some(Registration { me, ..registration.clone() }),
                 transcript: Some(Transcript::new(plan.run, plan.digest())),
                 run: (me == plan.me).then(|| Run::propose(plan.clone())),
                 last_arrivals_us: [self.now_us; MOST_LANES],
@@ -454,13 +457,8 @@ impl World {
         };
         match (message, &node.run) {
             (PeerMessage::Propose(propose), None) => {
-                let policy = Policy {
-                    max_elems: suf_gate::gate::MAX_ELEMS,
-                    protocols: suf_gate::Protocol::ALL.into(),
-                    gates: None,
-                };
-                let gate = Gate::decode(&propose.gate).map(Arc::new);
-                match policy.admit(&propose, gate, me) {
+                let registration = node.registration.as_ref().expect("the client asked both parties");
+                match registration.agree(&propose) {
                     Ok(plan) => {
                         node.run = Some(Run::accept(plan));
                         self.limit(me);

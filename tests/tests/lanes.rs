@@ -54,23 +54,24 @@ fn the_first_lane_may_be_the_slowest() {
         expect(&hosts.onehot("x.npy"), 0, &[], "with a slow first lane");
     }
     has_lanes(&hosts);
-    let [ours, theirs] = ["party0", "party1"].map(|name| hosts.as_client_of(name));
-    let operator = ["--identity", "pki/operator.pem"];
-    let suf = |command: &[&str], party: &[String; 4]| {
-        let party = party[..2].iter().map(String::as_str);
-        let arguments: Vec<_> = command.iter().copied().chain(party).chain(operator).collect();
-        hosts.suf(&arguments)
-    };
-    let gate = ["--protocol", "onehot", "--gate", "gelu", "--elements", "3", "--json"];
-    let started = suf(&[&["run"][..], &gate[..]].concat(), &ours);
+    let gate = ["run", "--protocol", "onehot", "--gate", "gelu", "--elements", "3", "--json"];
+    let started = hosts.command(&gate).args(hosts.as_client()).output().expect("suf starts");
     expect(&started, 0, &[], "starting a run");
     let started: Value = serde_json::from_slice(&started.stdout).expect("JSON");
     let run = started["run_id"].as_str().expect("an id");
-    let listed = |_| String::from_utf8_lossy(&suf(&["runs"], &theirs).stdout).contains(run);
-    assert!((0..POLLS).any(listed), "party 1 has not heard of the run");
-    expect(&suf(&["cancel", run], &ours), 0, &[], "cancelling it at party 0");
+    let suf = |command: &[&str], party: &str| {
+        hosts.command(command).args(hosts.as_client_of(party)).output().expect("suf starts")
+    };
+    let agreed = |_| {
+        let runs = suf(&["runs", "--json"], "party1");
+        let runs: Value = serde_json::from_slice(&runs.stdout).expect("JSON");
+        assert_eq!(runs[0]["run_id"], run);
+        runs[0]["state"] == "ready-for-input"
+    };
+    assert!((0..POLLS).any(agreed), "party 1 has not agreed on the run");
+    expect(&suf(&["cancel", run], "party0"), 0, &[], "cancelling it at party 0");
     expect(
-        &suf(&["watch", run], &theirs),
+        &suf(&["watch", run], "party1"),
         1,
         &["it was cancelled over the control API"],
         "what party 1 heard",

@@ -1,8 +1,9 @@
 //! Who may call what. The role comes from the caller's certificate; the table below is the whole policy, and it
 //! is enforced in front of all handlers, so that a new method is closed until it has a row here.
 //!
-//! Operators control runs but touch no tensor: an operator of both hosts who could fetch both output shares would
-//! know the output. Clients own tensors, and name a run by an unguessable id, hence see no list of runs.
+//! Operators watch and end runs, and touch no tensor: an operator of both hosts who could fetch both output shares would
+//! know the output. Clients own tensors and runs. Whose run is whose is not a matter of roles: each party decides it from the
+//! caller's certificate.
 
 use std::{
     convert::Infallible,
@@ -27,19 +28,20 @@ pub type RoleOf = Arc<dyn Fn(&CertificateDer<'_>) -> Result<String, String> + Se
 
 const EVERYONE: &[&str] = &ROLES;
 const CONTROL: &[&str] = &["operator", "client"];
+const CLIENT: &[&str] = &["client"];
 const READ: &[&str] = &["operator", "client", "observer"];
 const OVERVIEW: &[&str] = &["operator", "observer"];
-const TENSOR: &[&str] = &["client"];
 
 /// Method path and the roles that may call it.
-const TABLE: [(&str, &[&str]); 13] = [
-    ("/suf.control.v1.Party/StartRun", CONTROL),
+const TABLE: [(&str, &[&str]); 14] = [
+    ("/suf.control.v1.Party/StartRun", CLIENT),
     ("/suf.control.v1.Party/GetRun", READ),
-    ("/suf.control.v1.Party/ListRuns", OVERVIEW),
+    ("/suf.control.v1.Party/ListRuns", READ),
     ("/suf.control.v1.Party/WatchRun", READ),
     ("/suf.control.v1.Party/CancelRun", CONTROL),
-    ("/suf.control.v1.Party/SubmitInput", TENSOR),
-    ("/suf.control.v1.Party/FetchOutput", TENSOR),
+    ("/suf.control.v1.Party/SubmitInput", CLIENT),
+    ("/suf.control.v1.Party/FetchOutput", CLIENT),
+    ("/suf.control.v1.Party/AcknowledgeOutput", CLIENT),
     ("/suf.control.v1.Party/Describe", READ),
     ("/suf.control.v1.Party/Info", READ),
     ("/suf.control.v1.Dealer/Info", READ),
@@ -205,8 +207,8 @@ mod tests {
     fn intended(role: &str, path: &str) -> bool {
         let method = path.rsplit('/').next().unwrap();
         match role {
-            "operator" => !matches!(method, "SubmitInput" | "FetchOutput"),
-            "client" => !matches!(method, "ListRuns" | "ListBatches"),
+            "operator" => !matches!(method, "StartRun" | "SubmitInput" | "FetchOutput" | "AcknowledgeOutput"),
+            "client" => method != "ListBatches",
             "observer" => {
                 matches!(method, "GetRun" | "ListRuns" | "WatchRun" | "Describe" | "Info" | "ListBatches")
             }
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn every_method_is_open_to_the_intended_roles_only() {
         let methods = methods();
-        assert_eq!(methods.len(), 11);
+        assert_eq!(methods.len(), 12);
         for method in &methods {
             for role in ROLES {
                 assert_eq!(authorize(role, method).is_ok(), intended(role, method), "{role} {method}");
@@ -249,7 +251,7 @@ mod tests {
         let denied = authorize("observer", "/suf.control.v1.Party/StartRun").unwrap_err();
         assert_eq!(
             denied.to_string(),
-            "role observer may not call /suf.control.v1.Party/StartRun: use a certificate of role operator or client"
+            "role observer may not call /suf.control.v1.Party/StartRun: use a certificate of role client"
         );
     }
 }

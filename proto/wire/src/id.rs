@@ -1,4 +1,4 @@
-//! Names of runs, batches, gates, parties and roles, causal depth, and who is at fault.
+//! Identifiers of runs, batches, gates, parties and roles, causal depth, and who is at fault.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,19 +21,6 @@ macro_rules! identifier {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $bytes]);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
-
-        /// The first 4 bytes: enough to tell two apart in a log.
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({:02x}{:02x}{:02x}{:02x}..)"), self.0[0], self.0[1], self.0[2], self.0[3])
-            }
-        }
 
         impl FromStr for $name {
             type Err = HexError;
@@ -59,8 +46,28 @@ macro_rules! identifier {
     };
 }
 
+/// Public identifiers are printed as they are.
+macro_rules! shown {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        /// The first 4 bytes: enough to tell two apart in a log.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let [a, b, c, d, ..] = self.0;
+                write!(f, concat!(stringify!($name), "({:02x}{:02x}{:02x}{:02x}..)"), a, b, c, d)
+            }
+        }
+    )*};
+}
+
 identifier!(
-    /// One run of one gate, 128 random bits drawn by the party that proposes it.
+    /// One run of one gate, 128 random bits drawn by its client. Only that client and the two parties know it, so it has no
+    /// `Display`: logs, errors and listings for others show its [`RunHash`].
     RunId, 16, "run"
 );
 identifier!(
@@ -71,6 +78,67 @@ identifier!(
     /// BLAKE3 of a canonical gate description.
     Digest, 32, "digest"
 );
+shown!(BatchId, Digest);
+
+/// Separates the hash of a run's id from every other hash.
+const RUN_HASH_DOMAIN: &[u8] = b"suf/v1/run-hash";
+
+/// Written before a run's hash, so that it is never taken for an id.
+const RUN_HASH_PREFIX: &str = "hash:";
+
+/// What everybody but a run's client calls the run: the first 16 bytes of BLAKE3 of `suf/v1/run-hash` and the run's id. It gives
+/// neither the id nor access to the run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunHash(pub [u8; 16]);
+
+impl RunId {
+    /// The run's name for everybody but its client.
+    #[must_use]
+    pub fn public_hash(&self) -> RunHash {
+        let digest = blake3::Hasher::new().update(RUN_HASH_DOMAIN).update(&self.0).finalize();
+        let (first, _) = digest.as_bytes().split_first_chunk().expect("BLAKE3 has 32 bytes");
+        RunHash(*first)
+    }
+
+    /// The id in hexadecimal digits, for the run's client alone.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The hash: an id in an error or a log would tell it to others.
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunId({})", self.public_hash())
+    }
+}
+
+/// `hash:` and 32 hexadecimal digits.
+impl fmt::Display for RunHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(RUN_HASH_PREFIX)?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RunHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RunHash {
+    type Err = HexError;
+    fn from_str(text: &str) -> Result<Self, HexError> {
+        let mut bytes = [0; 16];
+        let digits = text.strip_prefix(RUN_HASH_PREFIX);
+        digits
+            .and_then(|digits| unhex(digits, &mut bytes))
+            .ok_or(HexError { what: "the hash of a run is hash: and", digits: 32 })?;
+        Ok(Self(bytes))
+    }
+}
 
 /// One of the two evaluating parties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -352,4 +420,20 @@ fn unhex(text: &str, bytes: &mut [u8]) -> Option<()> {
         *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_printed_by_its_hash_alone() {
+        let run: RunId = "0f".repeat(16).parse().expect("32 digits");
+        let hash = run.public_hash();
+        assert_eq!(run.reveal().parse(), Ok(run));
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert!(format!("{run:?}").contains(&hash.to_string()));
+        assert!(run.reveal().parse::<RunHash>().is_err(), "an id is no hash");
+        assert!(hash.to_string().parse::<RunId>().is_err(), "a hash is no id");
+    }
 }

@@ -27,7 +27,7 @@ pub use codec::{Cursor, Decode, Encode, WireError};
 pub use common::CommonParts;
 pub use dealer::{DealerMessage, Header, KeyChunk, KeyChunkHead, KeyRequest};
 pub use frame::{Encoded, Message, PREFIX_BYTES, Payload, Prefix, decode_frame};
-pub use id::{BatchId, Causal, Digest, Fault, PartyId, Reason, Role, RunId};
+pub use id::{BatchId, Causal, Digest, Fault, PartyId, Reason, Role, RunHash, RunId};
 pub use peer::{Accept, DataFrame, DataHead, Finished, Hello, PeerMessage, Propose};
 pub use secret::{Seed, wiped};
 pub use segment::Segments;

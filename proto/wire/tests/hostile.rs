@@ -234,11 +234,11 @@ fn depth_saturates_as_an_error() {
 
 #[test]
 fn identifiers_read_what_they_print() {
-    let run = RunId([0xa1; 16]);
-    assert_eq!(run.to_string().parse(), Ok(run));
+    let batch = BatchId([0xa1; 16]);
+    assert_eq!(batch.to_string().parse(), Ok(batch));
     assert!("a1".parse::<RunId>().is_err());
     assert!("+1".repeat(16).parse::<RunId>().is_err());
-    assert_eq!(format!("{run:?}"), "RunId(a1a1a1a1..)");
+    assert_eq!(format!("{batch:?}"), "BatchId(a1a1a1a1..)");
 }
 
 #[test]

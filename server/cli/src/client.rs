@@ -1,7 +1,15 @@
 //! A run as a client: the tensor is split into two random shares, each party is sent its own, and the output shares
 //! are added. Everything streams in chunks of 2^16 elements.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use suf_control::{
@@ -19,10 +27,15 @@ use suf_gate::{
 };
 use suf_link::Identity;
 use suf_wire::{BatchId, PartyId, Role, RunId};
-use tonic::{Streaming, transport::Channel};
+use tokio::time::timeout;
+use tonic::{Code, Streaming, transport::Channel};
 use zeroize::Zeroizing;
 
-use crate::{error::Error, tensor::Tensor};
+use crate::{error::Error, runtime::Interrupt, tensor::Tensor};
+
+/// How long a party may take to answer when a run is being ended: several round trips of the longest links, and less than a
+/// user who has interrupted the command waits for.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Bytes of one share on the control API.
 const SHARE_BYTES: usize = suf_control::limits::BYTES_PER_SHARE;
@@ -61,7 +74,10 @@ pub async fn connect(url: &str, identity: &Identity, role: Role) -> Result<Chann
 
 /// Both parties, as a client sees them.
 #[derive(Debug, Clone)]
-pub struct Parties([PartyClient<Channel>; 2]);
+pub struct Parties {
+    clients: [PartyClient<Channel>; 2],
+    interrupt: Interrupt,
+}
 
 /// What a run that ended well left behind.
 #[derive(Debug, Clone)]
@@ -93,20 +109,28 @@ impl Parties {
             connect(first, identity, Role::Party0),
             connect(second, identity, Role::Party1)
         )?;
-        Ok(Self([client::party(first), client::party(second)]))
+        Ok(Self { clients: [client::party(first), client::party(second)], interrupt: Interrupt::default() })
+    }
+
+    /// The same, with runs that end at both parties when `interrupt` comes.
+    #[must_use]
+    pub fn until(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = interrupt;
+        self
     }
 
     /// Calls to one party.
     #[must_use]
     pub fn party(&self, party: PartyId) -> PartyClient<Channel> {
-        self.0[party.index()].clone()
+        self.clients[party.index()].clone()
     }
 
     /// Starts a run of `gate` on `tensor`, feeds it, and hands the outputs to `sink`, chunk by chunk. `deadline` ends the run
-    /// at the parties; none leaves that to their own limit.
+    /// at the parties; none leaves that to their own limit. The parties keep their output shares until
+    /// [`Self::acknowledge`].
     ///
     /// # Errors
-    /// When the run fails; the message names who is at fault. A run that fails here is cancelled at the parties.
+    /// When the run fails; the message names who is at fault. A run that fails here, or is interrupted, is ended at both parties.
     pub async fn evaluate(
         &self,
         gate: &Gate,
@@ -116,12 +140,28 @@ impl Parties {
     ) -> Result<Outcome, Error> {
         let run = RunId(os_random()?);
         let request = start_request(gate, tensor.elements(), run, deadline);
-        let started = self.party(PartyId::P0).start_run(request).await;
-        started.map_err(|status| Error::call("party 0", status))?;
-        self.join(gate, run, tensor, sink).await
+        self.ending_at_both(run, async {
+            self.start(request).await?;
+            self.feed_and_fetch(gate, run, tensor, sink).await
+        })
+        .await
     }
 
-    /// Feeds a run that was started by somebody else, and hands the outputs to `sink`.
+    /// Registers a run at both parties, as `request` says; its state at party 0.
+    ///
+    /// # Errors
+    /// When a party refuses it.
+    pub async fn start(&self, request: StartRunRequest) -> Result<v1::Run, Error> {
+        let start = async |party| {
+            let started = self.party(party).start_run(request.clone()).await;
+            started.map(tonic::Response::into_inner).map_err(|status| Error::call(place(party), status))
+        };
+        let (first, _) = tokio::try_join!(start(PartyId::P0), start(PartyId::P1))?;
+        Ok(first)
+    }
+
+    /// Feeds a run that this client has started before, and hands the outputs to `sink`. A run that has its output already is
+    /// not fed again.
     ///
     /// # Errors
     /// As [`Self::evaluate`]; before anything is sent, when the run is of another gate or size.
@@ -136,7 +176,8 @@ impl Parties {
         let found = found.map_err(|status| Error::call("party 0", status))?.into_inner();
         if found.gate_digest[..] != gate.digest()[..] || found.elements != tensor.elements() {
             return Err(Error::usage(format!(
-                "run {run} is of {} {} on {} elements, not of {} {} on {}, or in another shape",
+                "run {} is of {} {} on {} elements, not of {} {} on {}, or in another shape",
+                run.reveal(),
                 found.protocol,
                 found.gate,
                 found.elements,
@@ -145,19 +186,45 @@ impl Parties {
                 tensor.elements()
             )));
         }
-        self.join(gate, run, tensor, sink).await
+        self.ending_at_both(run, self.feed_and_fetch(gate, run, tensor, sink)).await
     }
 
-    async fn join(
+    /// Tells both parties that the whole output of `run` is safe, so that they drop their shares.
+    pub async fn acknowledge(&self, run: RunId) {
+        let acknowledge = async |party| {
+            let told = self.party(party).acknowledge_output(reference(run)).await;
+            // A party that did not hear of it drops the share after its `output_keep_s`.
+            drop(told);
+        };
+        tokio::join!(acknowledge(PartyId::P0), acknowledge(PartyId::P1));
+    }
+
+    /// Carries out `work` on `run`. If it fails, panics or is interrupted, the run is ended at both parties.
+    ///
+    /// # Errors
+    /// Those of `work`, or the run's own reason for failing where a party has a better one. After an interrupt: what was done
+    /// about the run.
+    pub async fn ending_at_both<T>(
         &self,
-        gate: &Gate,
         run: RunId,
-        tensor: &Arc<Tensor>,
-        sink: &mut impl Sink,
-    ) -> Result<Outcome, Error> {
-        match self.feed_and_fetch(gate, run, tensor, sink).await {
-            Ok(outcome) => Ok(outcome),
-            Err(error) => Err(self.explain(run, error).await),
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let _open = self.interrupt.open();
+        let mut work = pin!(work);
+        let unwinding = poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+            polled.map_or_else(|panic| Poll::Ready(Err(panic)), |poll| poll.map(Ok))
+        });
+        tokio::select! {
+            worked = unwinding => match worked {
+                Ok(Ok(outcome)) => Ok(outcome),
+                Ok(Err(error)) => Err(self.explain(run, error).await),
+                Err(panic) => {
+                    let _best_effort = self.cancel(run).await;
+                    resume_unwind(panic)
+                }
+            },
+            () = self.interrupt.came() => Err(interrupted(self.cancel(run).await)),
         }
     }
 
@@ -168,12 +235,18 @@ impl Parties {
         tensor: &Arc<Tensor>,
         sink: &mut impl Sink,
     ) -> Result<Outcome, Error> {
-        self.wait_for_keys(run, sink).await?;
-        let seed = Zeroizing::new(os_random::<32>()?);
-        tokio::try_join!(
-            self.submit(PartyId::P0, run, tensor, &seed),
-            self.submit(PartyId::P1, run, tensor, &seed)
+        // Held until the end: a party gives up a run whose client has no call open.
+        let (first, second) = tokio::try_join!(
+            self.wait_for_keys(PartyId::P0, run, |state| sink.state(state)),
+            self.wait_for_keys(PartyId::P1, run, |_| ())
         )?;
+        if !(first.done && second.done) {
+            let seed = Zeroizing::new(os_random::<32>()?);
+            tokio::try_join!(
+                self.submit(PartyId::P0, run, tensor, &seed),
+                self.submit(PartyId::P1, run, tensor, &seed)
+            )?;
+        }
         self.fetch(gate, run, tensor.elements(), sink).await?;
         let (first, second) = tokio::try_join!(self.done(PartyId::P0, run), self.done(PartyId::P1, run))?;
         let batch = BatchId(first.batch_id[..].try_into().map_err(|_| malformed("its batch id"))?);
@@ -181,20 +254,26 @@ impl Parties {
         Ok(Outcome { run, batch, figures: [figures(first)?, figures(second)?] })
     }
 
-    /// Follows the run at party 0 until both parties await input.
-    async fn wait_for_keys(&self, run: RunId, sink: &mut impl Sink) -> Result<(), Error> {
-        let failed = |status| Error::call("party 0", status);
-        let mut states =
-            self.party(PartyId::P0).watch_run(reference(run)).await.map_err(failed)?.into_inner();
+    /// Follows the run at `party` until it awaits input, or has its output already.
+    async fn wait_for_keys(
+        &self,
+        party: PartyId,
+        run: RunId,
+        mut state: impl FnMut(RunState),
+    ) -> Result<Watched, Error> {
+        let failed = |status| Error::call(place(party), status);
+        let mut states = self.party(party).watch_run(reference(run)).await.map_err(failed)?.into_inner();
         while let Some(now) = states.message().await.map_err(failed)? {
-            sink.state(now.state());
+            state(now.state());
             match now.state() {
-                RunState::ReadyForInput => return Ok(()),
-                RunState::Failed | RunState::Cancelled => return Err(ended_badly("party 0", &now)),
+                RunState::ReadyForInput => return Ok(Watched { done: false, _states: states }),
+                RunState::Done => return Ok(Watched { done: true, _states: states }),
+                RunState::Failed | RunState::Cancelled => return Err(ended_badly(place(party), &now)),
                 _ => {}
             }
         }
-        Err(Error::at("party 0", Failure::new(Fault::Peer, "it stopped reporting on the run; see its log")))
+        let reason = "it stopped reporting on the run; see its log";
+        Err(Error::at(place(party), Failure::new(Fault::Peer, reason)))
     }
 
     /// Sends `party` its share of the tensor.
@@ -256,20 +335,66 @@ impl Parties {
         }
     }
 
-    /// The run's own reason for failing, where a party has one that is better than `error`; ends the run where it has not.
+    /// The run's own reason for failing, where a party has one that is better than `error`. The run is ended at both parties. One
+    /// that ended well there stays, and can be fetched again.
     async fn explain(&self, run: RunId, error: Error) -> Error {
-        for party in PartyId::BOTH {
-            if let Ok(found) = self.party(party).get_run(reference(run)).await
-                && let found = found.into_inner()
-                && found.state() == RunState::Failed
-            {
-                return ended_badly(place(party), &found);
-            }
+        let look = async |party| {
+            let found = timeout(ANSWER_TIMEOUT, self.party(party).get_run(reference(run))).await;
+            found.ok().and_then(Result::ok).map(tonic::Response::into_inner)
+        };
+        let (first, second) = tokio::join!(look(PartyId::P0), look(PartyId::P1));
+        let found = [first, second];
+        if !found.iter().flatten().any(|run| run.state() == RunState::Done) {
+            // A party that does not hear of it ends the run after its lease.
+            let _best_effort = self.cancel(run).await;
         }
-        // Best effort: the parties end it at its deadline at the latest.
-        let _ = self.party(PartyId::P0).cancel_run(reference(run)).await;
-        error
+        let failed = PartyId::BOTH.into_iter().zip(&found).find_map(|(party, run)| {
+            let run = run.as_ref().filter(|run| run.state() == RunState::Failed)?;
+            Some(ended_badly(place(party), run))
+        });
+        failed.unwrap_or(error)
     }
+
+    /// Cancels `run` at both parties, and drops its output there if it has ended; what came of it at each.
+    pub async fn cancel(&self, run: RunId) -> [Result<RunState, Failure>; 2] {
+        let cancel = async |party| {
+            let answer = timeout(ANSWER_TIMEOUT, self.party(party).cancel_run(reference(run))).await;
+            let late = |_| Failure::new(Fault::Peer, format!("no answer within {ANSWER_TIMEOUT:?}"));
+            let run = answer.map_err(late)?.map_err(Failure::from)?.into_inner();
+            Ok(run.state())
+        };
+        tokio::join!(cancel(PartyId::P0), cancel(PartyId::P1)).into()
+    }
+}
+
+/// What was done about a run whose work was interrupted.
+fn interrupted(ended: [Result<RunState, Failure>; 2]) -> Error {
+    let each = PartyId::BOTH.into_iter().zip(&ended).map(|(party, ended)| {
+        let done = match ended {
+            Ok(RunState::Cancelled) => "cancelled".to_owned(),
+            Ok(RunState::Done) => "it had ended, and its output is dropped".to_owned(),
+            Ok(_) => "it had ended".to_owned(),
+            Err(failure) if failure.code == Code::NotFound => "it was not started there".to_owned(),
+            Err(failure) => format!(
+                "{}; the party ends the run itself after its `lease_s` (60 s by default)",
+                failure.reason
+            ),
+        };
+        format!("{}: {done}", place(party))
+    });
+    let done = if ended.iter().all(|ended| matches!(ended, Ok(RunState::Cancelled | RunState::Failed))) {
+        "cancelled at both parties".to_owned()
+    } else {
+        each.collect::<Vec<_>>().join("; ")
+    };
+    Error::here(Fault::Caller, format!("interrupted; the run: {done}"))
+}
+
+/// A run that is watched; the party knows by that that its client is there.
+struct Watched {
+    /// It has its output.
+    done: bool,
+    _states: Streaming<v1::Run>,
 }
 
 /// The request that starts `gate` on `elements` elements as `run`.
@@ -297,7 +422,7 @@ pub fn describe(gate: &Gate) -> v1::Gate {
 /// A run by its id, as the control API takes it.
 #[must_use]
 pub fn reference(run: RunId) -> RunRef {
-    RunRef { run_id: Bytes::copy_from_slice(&run.0) }
+    RunRef { run_id: Bytes::copy_from_slice(&run.0), ..RunRef::default() }
 }
 
 /// Bytes from the operating system's entropy.

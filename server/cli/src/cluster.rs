@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use crate::{
     client::{Parties, connect},
     error::Error,
+    runtime::Interrupt,
 };
 
 /// How long a daemon may take until it is ready: opening its ledger, measuring its backend and reaching the dealer take
@@ -135,13 +136,14 @@ impl Cluster {
         Ok(Self { parties: [first, second], dealer, client, operator, _folder: folder })
     }
 
-    /// Both parties, as a client.
+    /// Both parties, as a client whose runs end when `interrupt` comes.
     ///
     /// # Errors
     /// When one cannot be reached.
-    pub async fn connect(&self) -> Result<Parties, Error> {
+    pub async fn connect(&self, interrupt: Interrupt) -> Result<Parties, Error> {
         let [first, second] = &self.parties;
-        Parties::connect([&first.url(), &second.url()], &self.client).await
+        let parties = Parties::connect([&first.url(), &second.url()], &self.client).await?;
+        Ok(parties.until(interrupt))
     }
 
     /// The dealer, as an operator.

@@ -20,7 +20,7 @@ pub mod provenance;
 pub mod published;
 pub mod records;
 pub mod report;
-mod runtime;
+pub mod runtime;
 pub mod slopes;
 mod tables;
 pub mod tensor;

@@ -1,31 +1,111 @@
 //! Running a command: one thread for its calls, and an orderly end on a signal.
 
-use std::future::Future;
+use std::{
+    fs,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use suf_control::v1::Fault;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
-/// Runs `work` to its end, or until SIGINT or SIGTERM. Either way everything that it owns is dropped, child processes
-/// included.
+/// How long a command may take after a signal to end what it has started elsewhere: a second for the calls to both parties, the
+/// rest to say how they went.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Tells work that a signal came. Clones are of one signal.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    came: CancellationToken,
+    open: Arc<AtomicUsize>,
+}
+
+/// Something that was started elsewhere and has to be ended there: a signal leaves time for that.
+#[derive(Debug)]
+pub struct Open(Arc<AtomicUsize>);
+
+impl Interrupt {
+    /// Returns when a signal came.
+    pub async fn came(&self) {
+        self.came.cancelled().await;
+    }
+
+    /// From now on, until the value is dropped, a signal does not end the work at once: the work ends itself.
+    #[must_use]
+    pub fn open(&self) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(&self.open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs `work` to its end, or until SIGINT, SIGTERM or SIGHUP. Either way everything that it owns is dropped, child processes
+/// and temporary folders included. Work with something open elsewhere has [`GRACE`] to end that first. A signal that was
+/// ignored when the process started, as `nohup` does, stays ignored.
 ///
 /// # Errors
 /// Its own error, or that it was interrupted.
-pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) fn block_on<T, W>(work: impl FnOnce(Interrupt) -> W) -> Result<T, Error>
+where
+    W: Future<Output = Result<T, Error>>,
+{
     let failed = |error: std::io::Error| Error::here(Fault::Device, format!("cannot start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut signals = Signals::listen().map_err(failed)?;
+        let interrupt = Interrupt::default();
+        let mut work = pin!(work(interrupt.clone()));
         tokio::select! {
-            result = work => result,
-            _ = interrupt.recv() => Err(interrupted()),
-            _ = terminate.recv() => Err(interrupted()),
+            result = &mut work => return result,
+            () = signals.next() => {}
         }
+        interrupt.came.cancel();
+        if interrupt.open.load(Ordering::Relaxed) > 0
+            && let Ok(result) = tokio::time::timeout(GRACE, work).await
+        {
+            return result;
+        }
+        Err(Error::here(Fault::Caller, "interrupted; what it started on this machine is ended"))
     })
 }
 
-fn interrupted() -> Error {
-    Error::here(Fault::Caller, "interrupted; what was started has been ended")
+/// The signals that end a command.
+struct Signals(Vec<Signal>);
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let ignored = ignored_signals();
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let heard = kinds.into_iter().filter(|kind| ignored >> (kind.as_raw_value() - 1) & 1 == 0);
+        heard.map(signal).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Returns at the next signal.
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// One bit for each signal that this process ignores, signal 1 lowest; none where the system does not tell.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

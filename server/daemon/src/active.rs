@@ -20,11 +20,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    entry::{Entry, step_name},
     hashing::Hashing,
     host::Host,
     keys::{self, Received},
     lane::{Lane, Served},
-    registry::Entry,
+    ownership::Access,
     service::to_control,
     store::BatchStore,
     timing::Timing,
@@ -39,6 +40,7 @@ const TIMER_TICK: Duration = Duration::from_millis(2);
 pub struct ActiveRun {
     host: Arc<Host>,
     entry: Arc<Entry>,
+    plan: Plan,
     inner: Mutex<Inner>,
     connection: OnceLock<Connection>,
     /// What goes over the first lane, and over each further one, once there are some.
@@ -76,13 +78,16 @@ pub(crate) struct Started {
 }
 
 impl ActiveRun {
-    /// Puts `run` to work. Its messages wait in the queue until [`ActiveRun::serve`] has a stream for them.
-    pub(crate) fn start(host: &Arc<Host>, entry: &Arc<Entry>, run: Run) -> Started {
+    /// Puts `run` to work, unless `entry` has ended or is at work already. Its messages wait in the queue until
+    /// [`ActiveRun::serve`] has a stream for them.
+    pub(crate) fn start(host: &Arc<Host>, entry: &Arc<Entry>, run: Run) -> Option<Started> {
         let (outbox, outgoing) = mpsc::unbounded_channel();
-        let chunks = suf_gate::layout::chunk_count(entry.plan.elems) as usize;
+        let plan = run.plan().clone();
+        let chunks = suf_gate::layout::chunk_count(plan.elems) as usize;
         let active = Arc::new(Self {
             host: Arc::clone(host),
             entry: Arc::clone(entry),
+            plan,
             inner: Mutex::new(Inner {
                 run,
                 timing: Timing::start(),
@@ -98,10 +103,15 @@ impl ActiveRun {
             further: OnceLock::new(),
             over: CancellationToken::new(),
         });
-        entry.set_active(Some(Arc::clone(&active)));
+        // Held until its first actions are carried out: whoever finds it in the entry finds it begun.
+        let mut inner = active.lock();
+        if !entry.activate(&active, &active.plan) {
+            return None;
+        }
         active.watch_deadline();
-        active.carry_out(&mut active.lock(), VecDeque::new());
-        Started { active, outgoing }
+        active.carry_out(&mut inner, VecDeque::new());
+        drop(inner);
+        Some(Started { active, outgoing })
     }
 
     /// Tells the run what happened.
@@ -118,10 +128,10 @@ impl ActiveRun {
     }
 
     /// Ends the run for a reason that is nobody's fault.
-    pub fn cancel(self: &Arc<Self>, reason: &str) {
+    pub fn cancel(self: &Arc<Self>, reason: String) {
         let mut inner = self.lock();
         inner.cancelled = true;
-        let failure = Failure::new(Fault::Caller, format!("{} ended the run: {reason}", self.entry.me()));
+        let failure = Failure::new(Fault::Caller, reason);
         self.carry_out(&mut inner, VecDeque::from([Event::Failed(failure)]));
     }
 
@@ -134,7 +144,7 @@ impl ActiveRun {
     ) {
         let meter = channels[0].meter();
         let shared = Arc::new(Served {
-            transcript: Hashing::start(self.host.runtime(), &self.entry.plan),
+            transcript: Hashing::start(self.host.runtime(), &self.plan),
             meter,
             opening: Mutex::default(),
             to_measure: AtomicUsize::new(channels.len()),
@@ -238,9 +248,9 @@ impl ActiveRun {
     }
 
     fn burn(&self) -> Event {
-        match self.host.ledger().burn(self.entry.plan.batch) {
+        match self.host.ledger().burn(self.plan.batch) {
             Ok(burnt) => {
-                tracing::info!(run = %self.entry.plan.run, batch = %burnt.id(), "batch burnt");
+                tracing::info!(run = %self.entry.hash(), batch = %burnt.id(), "batch burnt");
                 Event::Burnt(burnt)
             }
             Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
@@ -333,38 +343,36 @@ impl ActiveRun {
             let Traffic { bytes_sent, datagrams_sent, .. } = connection.udp_stats();
             inner.traffic_before = Traffic { bytes_sent, datagrams_sent, ..inner.traffic_before };
         }
-        self.entry.view.send_modify(|view| view.state = state.into());
+        self.entry.set_state(state);
     }
 
     fn end(&self, inner: &mut Inner, result: Result<Summary, Failure>) {
-        let plan = &self.entry.plan;
+        let plan = &self.plan;
         inner.keys = None;
-        let view = self.entry.view.borrow().clone();
+        let view = self.entry.shown(Access::Other);
         let last = match result {
             Ok(summary) => {
                 let output = std::mem::take(&mut inner.output);
                 self.host.registry().keep_output(&self.entry, output);
-                tracing::info!(run = %plan.run, gate = plan.gate.name(), protocol = %plan.gate.protocol(),
+                tracing::info!(run = %self.entry.hash(), gate = plan.gate.name(), protocol = %plan.gate.protocol(),
                     elems = plan.elems, eval_ms = inner.timing.eval_ms(), "run done");
                 let figures = Some(self.figures(inner, &summary));
                 v1::Run { state: v1::RunState::Done.into(), figures, ..view }
             }
             Err(failure) => {
-                tracing::warn!(run = %plan.run, step = ?view.state(), %failure, "run ended");
+                tracing::warn!(run = %self.entry.hash(), step = ?view.state(), %failure, "run ended");
                 let state = if inner.cancelled { v1::RunState::Cancelled } else { v1::RunState::Failed };
-                let step = view.state().as_str_name().trim_start_matches("RUN_STATE_").to_lowercase();
-                let failure = Some(to_control(failure).at_step(step));
+                let failure = Some(to_control(failure).at_step(step_name(view.state())));
                 v1::Run { state: state.into(), failure, ..view }
             }
         };
-        self.entry.set_active(None);
-        self.entry.view.send_replace(last);
+        self.entry.finish(last);
         self.queue_everywhere(|| Outgoing::Close);
         self.over.cancel();
     }
 
     fn figures(&self, inner: &Inner, summary: &Summary) -> v1::Figures {
-        let plan = &self.entry.plan;
+        let plan = &self.plan;
         let backend = self.host.backend_info();
         let eval_ms = inner.timing.eval_ms();
         let split = inner.timing.split();
@@ -418,7 +426,7 @@ impl ActiveRun {
     }
 
     pub(crate) fn plan(&self) -> &Plan {
-        &self.entry.plan
+        &self.plan
     }
 
     /// Bytes of the frame that the peer may send now; none if none may come.
@@ -431,10 +439,6 @@ impl ActiveRun {
         self.lock().run.awaits_peer()
     }
 
-    pub(crate) fn entry(&self) -> &Entry {
-        &self.entry
-    }
-
     /// Ends when the run does.
     pub(crate) fn over(&self) -> &CancellationToken {
         &self.over
@@ -443,12 +447,12 @@ impl ActiveRun {
     fn watch_deadline(self: &Arc<Self>) {
         let this = Arc::clone(self);
         self.host.runtime().spawn(async move {
-            let limit = std::time::Duration::from_millis(this.entry.plan.deadline_ms.into());
+            let limit_ms = this.plan.deadline_ms;
             tokio::select! {
                 () = this.over.cancelled() => {}
-                () = tokio::time::sleep(limit) => {
+                () = tokio::time::sleep_until(this.entry.deadline(limit_ms).into()) => {
                     let phase = this.lock().run.phase();
-                    let reason = format!("the deadline of {} ms passed while {phase:?}", limit.as_millis());
+                    let reason = format!("the deadline of {limit_ms} ms passed while {phase:?}");
                     this.feed(Event::Failed(Failure::new(waited_for(phase), reason)));
                 }
             }

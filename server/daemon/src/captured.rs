@@ -11,6 +11,6 @@ pub(crate) fn sent(plan: &Plan, frame: &DataFrame) {
         return;
     }
     let hash = blake3::hash(&frame.payload).to_hex();
-    tracing::trace!(run = %plan.run, batch = %plan.batch, step = frame.step, chunk = frame.chunk,
+    tracing::trace!(run = %plan.run.public_hash(), batch = %plan.batch, step = frame.step, chunk = frame.chunk,
         bytes = frame.payload.len(), hash = hash.as_str(), "sent");
 }

@@ -52,6 +52,15 @@ pub struct Config {
     /// Longest run, in seconds.
     #[serde(default = "default_max_run_s")]
     pub max_run_s: u32,
+    /// How long a run lives without a call of its client, in seconds.
+    #[serde(default = "default_lease_s")]
+    pub lease_s: u32,
+    /// How long a run that one party knows waits for the other to know it, in seconds.
+    #[serde(default = "default_register_wait_s")]
+    pub register_wait_s: u32,
+    /// How long an output share is kept for a client that does not acknowledge it, in seconds.
+    #[serde(default = "default_output_keep_s")]
+    pub output_keep_s: u32,
     /// Keep memory from being swapped out.
     #[serde(default = "config::default_lock_memory")]
     pub lock_memory: bool,
@@ -77,7 +86,7 @@ pub enum Peer {
     },
 }
 
-/// Longest run that a party may admit, in seconds: a day.
+/// Longest run that a party may admit, and longest wait that it may be told, in seconds: a day.
 const MOST_RUN_S: u32 = 86_400;
 
 /// Most memory for keys, in MiB: 1 TiB, beyond any host.
@@ -144,7 +153,14 @@ impl Configuration for Config {
         config::check_threads(self.threads)?;
         config::within("key_memory_mb", self.key_memory_mb, 0, MOST_MEMORY_MB)?;
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
-        config::within("max_run_s", self.max_run_s.into(), 1, MOST_RUN_S.into())?;
+        for (key, seconds) in [
+            ("max_run_s", self.max_run_s),
+            ("lease_s", self.lease_s),
+            ("register_wait_s", self.register_wait_s),
+            ("output_keep_s", self.output_keep_s),
+        ] {
+            config::within(key, seconds.into(), 1, MOST_RUN_S.into())?;
+        }
         self.protocols()?;
         self.gates()?;
         self.identity.resolve(folder);
@@ -160,6 +176,18 @@ fn default_key_memory_mb() -> u64 {
 
 fn default_max_run_s() -> u32 {
     3600
+}
+
+fn default_lease_s() -> u32 {
+    60
+}
+
+fn default_register_wait_s() -> u32 {
+    10
+}
+
+fn default_output_keep_s() -> u32 {
+    600
 }
 
 fn default_protocols() -> Vec<String> {
@@ -196,7 +224,10 @@ mod tests {
         assert!(error(&format!("{GOOD}\nport = 1")).contains("port"));
         assert!(error(&format!("{GOOD}\nprotocols = [\"sigam\"]")).contains("sigam"));
         assert!(error(&format!("{GOOD}\ngates = [\"gelo\"]")).contains("gates: unknown gate 'gelo'"));
-        assert!(error(&format!("{GOOD}\nmax_elems = 0")).contains("max_elems = 0"));
+        for key in ["max_elems", "lease_s", "register_wait_s", "output_keep_s"] {
+            let wrong = format!("{key} = 0");
+            assert!(error(&format!("{wrong}\n{GOOD}")).contains(&wrong), "{key}");
+        }
         let beyond = error(&format!("key_memory_mb = 17592186044416\n{GOOD}"));
         assert!(beyond.contains("key_memory_mb = 17592186044416; it is 0 to"), "{beyond}");
         assert!(error(&GOOD.replace("party = 0", "party = 2")).contains("party = 2"));

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use suf_control::{failure::Failure, v1};
 use suf_gate::{Backend, BackendInfo};
 use suf_link::{Identity, LinkKind, LinkProfile};
-use suf_party::{Ledger, Plan, Policy};
+use suf_party::{Ledger, Policy, Registration};
 use suf_process::GateDecoder;
+use suf_wire::PartyId;
 use tokio::runtime::Handle;
 
 use crate::{
-    active::ActiveRun,
     config::Config,
+    entry::Entry,
     keys::DealerLink,
+    lease,
     ledger::RedbLog,
+    ownership::Owner,
     peer::{self, PeerLink},
-    registry::{Asker, Entry, Registry},
+    registry::Registry,
     store::KeyStore,
     workers::Workers,
 };
@@ -53,22 +56,28 @@ impl Host {
         Self { parts, registry: Registry::default(), peer, gates: GateDecoder::default() }
     }
 
-    /// Registers a run of `asker` and proposes it to the other party.
+    /// Registers a run of the client `owner`. Party 0 proposes it to party 1, which waits for that.
     ///
     /// # Errors
     /// When it cannot be registered.
-    pub fn propose(self: &Arc<Self>, plan: Plan, asker: Asker) -> Result<Arc<Entry>, Failure> {
-        let entry = self.registry.insert(plan.clone(), asker)?;
-        peer::propose(self, &entry, plan);
+    pub fn register(
+        self: &Arc<Self>,
+        registration: Registration,
+        owner: Owner,
+    ) -> Result<Arc<Entry>, Failure> {
+        let entry = self.registry.register(registration, owner)?;
+        tracing::info!(run = %entry.hash(), elems = entry.registration().elems, "run registered");
+        lease::keep(self, &entry);
+        if entry.me() == PartyId::P0 {
+            peer::propose(self, &entry);
+        }
         Ok(entry)
     }
 
     /// Ends all runs, for a shutdown.
     pub fn cancel_all(&self, reason: &str) {
-        let active: Vec<Arc<ActiveRun>> =
-            self.registry.list().iter().filter_map(|entry| entry.active()).collect();
-        for run in active {
-            run.cancel(reason);
+        for entry in self.registry.list() {
+            entry.cancel(reason);
         }
     }
 

@@ -111,7 +111,7 @@ pub(crate) async fn scrubbed(work: impl Future<Output = ()> + Send) {
 }
 
 async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Event, Failure> {
-    let plan = &active.entry().plan;
+    let plan = active.plan();
     let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
     let header = match answer {
         DealerMessage::Header(header) => checked(header, plan)?,

@@ -5,16 +5,18 @@ use std::{
     time::Duration,
 };
 
+use suf_control::v1;
 use suf_link::{Channel, Connection, Endpoint, LinkError, LinkProfile};
 use suf_party::{Event, Failure, Plan, Run};
-use suf_wire::{Fault, PartyId, PeerMessage, Role};
+use suf_wire::{BatchId, Fault, PartyId, PeerMessage, Propose, Role};
 use tokio::sync::watch;
 
 use crate::{
     active::{ActiveRun, Started},
     arrivals::Arrivals,
+    entry::Entry,
     host::Host,
-    registry::{Asker, Entry},
+    service::to_control,
 };
 
 /// What this program calls itself in greetings.
@@ -136,10 +138,12 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
     }
 }
 
-/// Proposes `plan` to the other party and moves its messages.
-pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>, plan: Plan) {
-    let me = plan.me;
-    let Started { active, outgoing } = ActiveRun::start(host, entry, Run::propose(plan));
+/// Proposes the run of `entry` to the other party and moves its messages.
+pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>) {
+    let (me, plan) = (entry.me(), entry.registration().with_batch(BatchId(entropy())));
+    let Some(Started { active, outgoing }) = ActiveRun::start(host, entry, Run::propose(plan)) else {
+        return;
+    };
     let host = Arc::clone(host);
     host.clone().evaluation().spawn(async move {
         match open(&host, me).await {
@@ -147,6 +151,13 @@ pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>, plan: Plan) {
             Err(failure) => active.feed(Event::Failed(failure)),
         }
     });
+}
+
+/// 16 bytes from the operating system.
+fn entropy() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives entropy");
+    bytes
 }
 
 /// Channels over the first of which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
@@ -171,7 +182,7 @@ async fn open(host: &Host, me: PartyId) -> Result<(Connection, Vec<Channel<PeerM
     }
 }
 
-/// Answers a proposal of the other party, and takes part if the policy admits it.
+/// Answers a proposal of the other party, and takes part if a client of this party asked for the same run.
 async fn answer(
     host: &Arc<Host>,
     connection: Connection,
@@ -194,25 +205,57 @@ async fn answer(
             ));
         }
     };
-    let gate = host.gates().decode(&propose.gate).await;
-    let admitted = host.policy().admit(&propose, gate, me).and_then(|plan| {
-        let registered = host.registry().insert(plan.clone(), Asker::Peer);
-        registered.map(|entry| (plan, entry)).map_err(|failure| Failure::new(Fault::Caller, failure.reason))
+    let agreed = tokio::select! {
+        agreed = agree(host, &propose) => agreed,
+        next = channel.receiver.recv(|_| None) => {
+            let said = next.map_or_else(|error| error.to_string(), |message| message.name().to_owned());
+            let reason = format!("it withdrew its proposal of run {}: {said}", propose.run.public_hash());
+            return Err(Failure::new(Fault::Peer, reason));
+        }
+    };
+    let started = agreed.and_then(|(entry, plan)| {
+        let over =
+            || Failure::new(Fault::Caller, format!("the run has ended, or is at work already, at {me}"));
+        ActiveRun::start(host, &entry, Run::accept(plan)).ok_or_else(over)
     });
-    let (plan, entry) = match admitted {
-        Ok(admitted) => admitted,
+    match started {
+        Ok(Started { active, outgoing }) => {
+            active.serve(connection, channels, outgoing).await;
+            Ok(())
+        }
         Err(failure) => {
             let (fault, reason) = (failure.fault, failure.wire_reason());
             let refusal = PeerMessage::Refuse { run: propose.run, fault, reason };
             channel.sender.send(&refusal).await.map_err(from_peer)?;
             channel.sender.finish();
             channel.sender.flushed().await;
-            return Err(failure);
+            Err(failure)
         }
-    };
-    let Started { active, outgoing } = ActiveRun::start(host, &entry, Run::accept(plan));
-    active.serve(connection, channels, outgoing).await;
-    Ok(())
+    }
+}
+
+/// The run that a client of this party asked for, and the plan that both parties then have. A proposal may come before the
+/// client's own request, and waits for it. A run that differs from the proposal ends: the client cannot have both.
+async fn agree(host: &Host, propose: &Propose) -> Result<(Arc<Entry>, Plan), Failure> {
+    let me = host.config().party();
+    if me == PartyId::P0 {
+        return Err(Failure::new(Fault::Peer, "party 0 proposes runs, and party 1 answers"));
+    }
+    let wait_s = host.config().register_wait_s;
+    let registered = host.registry().registered(propose.run);
+    let entry = tokio::time::timeout(Duration::from_secs(wait_s.into()), registered).await.map_err(|_| {
+        let reason =
+            format!("no client has registered the run at {me} within {wait_s} s: a client starts its run at both parties");
+        Failure::new(Fault::Caller, reason)
+    })?;
+    match entry.registration().agree(propose) {
+        Ok(plan) => Ok((entry, plan)),
+        Err(failure) => {
+            // One that is at work was agreed on before, and goes on.
+            let _at_work = entry.end_early(v1::RunState::Failed, to_control(failure.clone()));
+            Err(failure)
+        }
+    }
 }
 
 fn from_peer(error: LinkError) -> Failure {

@@ -1,84 +1,58 @@
-//! The runs that this party knows: their state for the control API, and their output shares until they are fetched.
+//! The runs that this party knows.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_lc_rs::digest;
 use suf_control::{failure::Failure, v1};
-use suf_party::Plan;
-use suf_wire::{PartyId, RunId};
+use suf_party::Registration;
+use suf_wire::{RunHash, RunId};
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::{active::ActiveRun, ledger::unix_ms};
+use crate::{
+    entry::Entry,
+    ownership::{Access, Owner, RunName, Viewer, unknown},
+};
 
 /// Ended runs that are remembered: a list of them is under 500 KB.
 const REMEMBERED: usize = 1000;
 
-/// Elements of output shares that are kept for fetching, 8 bytes each. The newest run's share is kept whatever its size: a
-/// client fetches right after the run. Once it has, and if it is larger than all that is kept, it goes when the next run
-/// begins, which needs the memory.
+/// Elements of output shares that are kept for one client, 8 bytes each. Its newest share is kept whatever the size, and the
+/// oldest go first. No client's output makes room for another's.
 const OUTPUT_ELEMS_KEPT: u64 = 1 << 22;
 
 /// Runs at work at once: each of the usual models holds some 100 MB of keys.
 const ACTIVE: usize = 64;
 
-/// Runs of one client at work at once: a quarter, so that one that asks both parties for all it may leaves half of them to
-/// others. The other party's runs are its clients', which it holds to this limit itself.
+/// Runs of one client that are registered or at work at once: a quarter, so that three more clients find room.
 const ACTIVE_PER_CLIENT: usize = 16;
-
-/// Who asked for a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// A client of this party, by the SHA-256 of its certificate.
-    Client([u8; 32]),
-    /// The other party.
-    Peer,
-}
 
 /// All runs.
 #[derive(Debug, Default)]
 pub struct Registry {
     inner: Mutex<Inner>,
+    /// Changes with every registration.
+    news: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    runs: HashMap<RunId, Arc<Entry>>,
+    runs: HashMap<RunHash, Arc<Entry>>,
     /// Newest last.
-    order: VecDeque<RunId>,
-    with_output: VecDeque<RunId>,
-}
-
-/// One run.
-#[derive(Debug)]
-pub struct Entry {
-    /// What it is about.
-    pub plan: Plan,
-    asker: Asker,
-    /// Its state, for the control API.
-    pub view: watch::Sender<v1::Run>,
-    /// The machine at work, until the run ends.
-    active: Mutex<Option<Arc<ActiveRun>>>,
-    output: Mutex<Vec<Vec<u64>>>,
-    /// Whether a client was sent the whole output share.
-    fetched: AtomicBool,
-    input_taken: Mutex<bool>,
+    order: VecDeque<RunHash>,
 }
 
 impl Registry {
-    /// Registers a run that `asker` wants.
+    /// Registers a run of the client `owner`. Every run comes in here, whoever proposes it afterwards.
     ///
     /// # Errors
     /// When its id is known already or too many runs are at work, of this client or in all.
-    pub fn insert(&self, plan: Plan, asker: Asker) -> Result<Arc<Entry>, Failure> {
+    pub fn register(&self, registration: Registration, owner: Owner) -> Result<Arc<Entry>, Failure> {
         let mut inner = self.lock();
-        if inner.runs.contains_key(&plan.run) {
+        let entry = Entry::new(registration, owner);
+        if inner.runs.contains_key(&entry.hash()) {
             return Err(Failure::caller("this run id was used before; draw a fresh one")
                 .with_code(Code::AlreadyExists));
         }
@@ -90,46 +64,58 @@ impl Registry {
         if active.len() >= ACTIVE {
             return Err(full("", active.len()));
         }
-        let own = active.iter().filter(|entry| entry.asker == asker).count();
-        if matches!(asker, Asker::Client(_)) && own >= ACTIVE_PER_CLIENT {
+        let own = active.iter().filter(|entry| entry.owner() == owner).count();
+        if own >= ACTIVE_PER_CLIENT {
             return Err(full(" of this client", own));
         }
-        inner.drop_large_outputs();
-        let entry = Arc::new(Entry::new(plan, asker));
-        inner.order.push_back(entry.plan.run);
-        inner.runs.insert(entry.plan.run, Arc::clone(&entry));
+        let entry = Arc::new(entry);
+        inner.order.push_back(entry.hash());
+        inner.runs.insert(entry.hash(), Arc::clone(&entry));
         inner.forget();
+        drop(inner);
+        self.news.send_replace(());
         Ok(entry)
     }
 
-    /// The run `id`.
+    /// The run that `viewer` calls so, and what the caller is to it.
     ///
     /// # Errors
-    /// When it is not known.
-    pub fn get(&self, id: RunId) -> Result<Arc<Entry>, Failure> {
-        self.lock()
-            .runs
-            .get(&id)
-            .cloned()
-            .ok_or_else(|| Failure::caller(format!("no run {id} is known here")).with_code(Code::NotFound))
+    /// When the name is malformed. When there is no such run, or it is not for this caller: the two are one answer.
+    pub fn find(&self, viewer: Viewer, reference: &v1::RunRef) -> Result<(Arc<Entry>, Access), Failure> {
+        let name = RunName::of(reference)?;
+        let entry = self.lock().runs.get(&name.hash()).cloned().ok_or_else(unknown)?;
+        let access = viewer.access_by(name, entry.owner()).ok_or_else(unknown)?;
+        Ok((entry, access))
+    }
+
+    /// The run `id`, as soon as its client has registered it.
+    pub(crate) async fn registered(&self, id: RunId) -> Arc<Entry> {
+        let hash = id.public_hash();
+        let mut news = self.news.subscribe();
+        loop {
+            if let Some(entry) = self.lock().runs.get(&hash) {
+                return Arc::clone(entry);
+            }
+            news.changed().await.expect("the registry holds the sender");
+        }
     }
 
     /// Newest first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Entry>> {
         let inner = self.lock();
-        inner.order.iter().rev().filter_map(|id| inner.runs.get(id).cloned()).collect()
+        inner.order.iter().rev().filter_map(|hash| inner.runs.get(hash).cloned()).collect()
     }
 
-    /// Keeps the output of a run that ended well.
+    /// Keeps the output of a run that ended well, and drops the oldest of its client's that are too much.
     pub(crate) fn keep_output(&self, entry: &Entry, output: Vec<Vec<u64>>) {
-        *entry.output() = output;
-        let mut inner = self.lock();
-        inner.with_output.push_back(entry.plan.run);
-        while inner.with_output.len() > 1 && inner.output_elems() > OUTPUT_ELEMS_KEPT {
-            let oldest = inner.with_output.pop_front();
-            if let Some(entry) = oldest.and_then(|id| inner.runs.get(&id)) {
-                entry.output().clear();
+        entry.keep_output(output);
+        let mut kept = entry.registration().elems;
+        let others = self.list().into_iter().filter(|other| other.owner() == entry.owner());
+        for other in others.filter(|other| other.hash() != entry.hash() && other.has_output()) {
+            kept += other.registration().elems;
+            if kept > OUTPUT_ELEMS_KEPT {
+                other.drop_output();
             }
         }
     }
@@ -140,150 +126,123 @@ impl Registry {
 }
 
 impl Inner {
-    /// Drops the output shares that were fetched and are larger than what is kept in all.
-    fn drop_large_outputs(&mut self) {
-        let runs = &self.runs;
-        self.with_output.retain(|id| {
-            let Some(entry) = runs.get(id) else { return false };
-            let goes = entry.plan.elems > OUTPUT_ELEMS_KEPT && entry.fetched.load(Ordering::Relaxed);
-            if goes {
-                *entry.output() = Vec::new();
-            }
-            !goes
-        });
-    }
-
-    fn output_elems(&self) -> u64 {
-        self.with_output.iter().filter_map(|id| self.runs.get(id)).map(|entry| entry.plan.elems).sum()
-    }
-
     fn forget(&mut self) {
         while self.order.len() > REMEMBERED {
-            let Some(at) = self.order.iter().position(|id| self.runs[id].has_ended()) else { return };
-            if let Some(id) = self.order.remove(at) {
-                self.runs.remove(&id);
+            let Some(at) = self.order.iter().position(|hash| self.runs[hash].has_ended()) else { return };
+            if let Some(entry) = self.order.remove(at).and_then(|hash| self.runs.remove(&hash)) {
+                entry.drop_output();
             }
         }
     }
-}
-
-impl Asker {
-    /// The client with this certificate.
-    #[must_use]
-    pub fn client(certificate: &[u8]) -> Self {
-        let hash = digest::digest(&digest::SHA256, certificate);
-        Self::Client(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
-    }
-}
-
-impl Entry {
-    fn new(plan: Plan, asker: Asker) -> Self {
-        let view = v1::Run {
-            run_id: plan.run.0.to_vec().into(),
-            batch_id: plan.batch.0.to_vec().into(),
-            gate: plan.gate.name().into(),
-            protocol: plan.gate.protocol().name().into(),
-            gate_digest: plan.gate.digest().to_vec().into(),
-            elements: plan.elems,
-            state: v1::RunState::Proposed.into(),
-            failure: None,
-            figures: None,
-            started_unix_ms: unix_ms(),
-        };
-        Self {
-            plan,
-            asker,
-            view: watch::Sender::new(view),
-            active: Mutex::default(),
-            output: Mutex::default(),
-            fetched: AtomicBool::new(false),
-            input_taken: Mutex::default(),
-        }
-    }
-
-    /// Whether the run is over.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        is_end(self.view.borrow().state())
-    }
-
-    /// The machine at work; none before it starts and after the end.
-    #[must_use]
-    pub fn active(&self) -> Option<Arc<ActiveRun>> {
-        self.active.lock().expect("no holder panics").clone()
-    }
-
-    pub(crate) fn set_active(&self, active: Option<Arc<ActiveRun>>) {
-        *self.active.lock().expect("no holder panics") = active;
-    }
-
-    /// The output shares, chunk by chunk.
-    pub(crate) fn output(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
-        self.output.lock().expect("no holder panics")
-    }
-
-    /// Notes that a client was sent the whole output share.
-    pub(crate) fn set_fetched(&self) {
-        self.fetched.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether this caller is the first to feed the run.
-    pub(crate) fn claim_input(&self) -> bool {
-        !std::mem::replace(&mut *self.input_taken.lock().expect("no holder panics"), true)
-    }
-
-    /// Which party serves it.
-    #[must_use]
-    pub fn me(&self) -> PartyId {
-        self.plan.me
-    }
-}
-
-/// Whether a run in `state` is over.
-#[must_use]
-pub(crate) fn is_end(state: v1::RunState) -> bool {
-    matches!(state, v1::RunState::Done | v1::RunState::Failed | v1::RunState::Cancelled)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use suf_gate::{Protocol, catalog, gatefile::GateFile};
-    use suf_wire::BatchId;
+    use suf_wire::PartyId;
 
     use super::*;
 
-    #[test]
-    fn one_clients_flood_of_runs_leaves_room_for_others() {
+    fn registration(id: u128, elems: u64) -> Registration {
         let file = GateFile::builtin("gelu").expect("built in");
         let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
+        Registration { run: RunId(id.to_le_bytes()), gate, elems, deadline_ms: 1, me: PartyId::P1 }
+    }
+
+    fn end(entry: &Entry, state: v1::RunState) {
+        entry.finish(v1::Run { state: state.into(), ..entry.shown(Access::Other) });
+    }
+
+    #[test]
+    fn one_clients_flood_of_runs_leaves_room_for_others() {
         let registry = Registry::default();
         let mut ids = 0_u128..;
-        let mut ask = |asker| {
-            let id = ids.next().expect("without end").to_le_bytes();
-            let (gate, me) = (Arc::clone(&gate), PartyId::P0);
-            registry.insert(
-                Plan { run: RunId(id), batch: BatchId(id), gate, elems: 1, deadline_ms: 1, me },
-                asker,
-            )
-        };
-        let [greedy, modest] = [&b"one"[..], b"another"].map(Asker::client);
-        let first = ask(greedy).expect("the first");
+        let mut ask = |owner| registry.register(registration(ids.next().expect("without end"), 1), owner);
+        let client = |number: u8| Owner::of(&[number]);
+        let first = ask(client(0)).expect("the first");
         for _ in 1..ACTIVE_PER_CLIENT {
-            ask(greedy).expect("within the client's limit");
+            ask(client(0))
+                .expect("within the client's limit, though the other party has proposed none of them");
         }
-        let refused = ask(greedy).expect_err("one too many");
+        let refused = ask(client(0)).expect_err("one too many");
         assert!(refused.to_string().contains("of this client"), "{refused}");
-        // The same flood at the other party, whose runs are not counted by client here.
-        for _ in 0..ACTIVE_PER_CLIENT {
-            ask(Asker::Peer).expect("within the limit");
-        }
-        ask(modest).expect("another client has its own places");
+        ask(client(1)).expect("another client has its own places");
         // A place that is free again is given again.
-        first.view.send_modify(|view| view.state = v1::RunState::Failed.into());
-        ask(greedy).expect("one of its runs has ended");
+        end(&first, v1::RunState::Failed);
+        ask(client(0)).expect("one of its runs has ended");
 
-        while ask(Asker::Peer).is_ok() {}
-        let refused = ask(modest).expect_err("too many in all");
+        let refused = (2..).find_map(|number| ask(client(number)).err()).expect("there is an end");
         assert!(refused.to_string().contains(&format!("{ACTIVE} runs are at work")), "{refused}");
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_client_alone_and_by_hash_by_operators() {
+        let registry = Registry::default();
+        let (owner, other) = (Owner::of(b"one"), Owner::of(b"another"));
+        let entry = registry.register(registration(1, 9), owner).expect("the first");
+        let id = v1::RunRef { run_id: entry.registration().run.0.to_vec().into(), ..v1::RunRef::default() };
+        let hash = v1::RunRef { run_hash: entry.hash().0.to_vec().into(), ..v1::RunRef::default() };
+        let never = v1::RunRef { run_id: vec![9; 16].into(), ..v1::RunRef::default() };
+        let find =
+            |viewer, reference| registry.find(viewer, reference).map(|(entry, access)| entry.shown(access));
+        for reference in [&id, &hash] {
+            let shown = find(Viewer::Client(owner), reference).expect("its own");
+            assert_eq!(shown.run_id, id.run_id);
+            let refused = find(Viewer::Client(other), reference).expect_err("of another");
+            assert_eq!(refused, find(Viewer::Client(other), &never).expect_err("there is none"));
+        }
+        assert_eq!(find(Viewer::Host, &hash).expect("any run").run_id, "");
+        let refused = find(Viewer::Host, &id).expect_err("by id");
+        assert_eq!(refused, find(Viewer::Host, &never).expect_err("there is none"));
+    }
+
+    #[test]
+    fn a_clients_outputs_make_room_for_its_own_only() {
+        let registry = Registry::default();
+        let (greedy, modest) = (Owner::of(b"greedy"), Owner::of(b"modest"));
+        let done = |id, elems, owner| {
+            let entry = registry.register(registration(id, elems), owner).expect("room");
+            registry.keep_output(&entry, vec![vec![1]]);
+            end(&entry, v1::RunState::Done);
+            entry
+        };
+        let theirs = done(1, 9, modest);
+        let first = done(2, OUTPUT_ELEMS_KEPT, greedy);
+        assert!(first.has_output());
+        let second = done(3, 2 * OUTPUT_ELEMS_KEPT, greedy);
+        assert!(!first.has_output(), "the older makes room");
+        assert!(second.has_output() && theirs.has_output());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_runs_while_no_call_is_open_and_any_call_renews_it() {
+        const LEASE: Duration = Duration::from_secs(60);
+        let registry = Registry::default();
+        let entry = registry.register(registration(1, 9), Owner::of(b"one")).expect("the first");
+        let begun = tokio::time::Instant::now();
+        let calls = async {
+            tokio::time::sleep(LEASE / 2).await;
+            let watching = entry.call();
+            tokio::time::sleep(10 * LEASE).await;
+            drop(watching);
+            tokio::time::sleep(LEASE / 2).await;
+            // Over before anybody looks, and a sign of life all the same.
+            drop(entry.call());
+        };
+        tokio::join!(calls, entry.deserted(LEASE));
+        assert_eq!(begun.elapsed(), 12 * LEASE);
+    }
+
+    #[tokio::test]
+    async fn a_proposal_waits_for_the_registration() {
+        let registry = Registry::default();
+        let registration = registration(1, 9);
+        let run = registration.run;
+        let (found, registered) = tokio::join!(registry.registered(run), async {
+            registry.register(registration, Owner::of(b"one")).expect("the first")
+        });
+        assert!(Arc::ptr_eq(&found, &registered));
     }
 }

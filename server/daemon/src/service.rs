@@ -4,15 +4,16 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 
 use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
 use suf_gate::{Gate, Party as GateParty, layout};
-use suf_party::{Event, Plan};
-use suf_wire::{BatchId, Fault, RunId};
+use suf_party::{Event, Registration};
+use suf_wire::{Fault, RunId};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream, wrappers::WatchStream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::{
+    entry::{Call, Entry, is_end},
     host::Host,
-    registry::{Asker, Entry, is_end},
+    ownership::{Access, Owner, Viewer, run_id},
 };
 
 /// Messages of a stream that wait for a slow client.
@@ -25,6 +26,14 @@ pub struct PartyService {
     started: Instant,
 }
 
+/// A run that a caller may see, for the length of a call.
+struct Found {
+    entry: Arc<Entry>,
+    access: Access,
+    /// Its client is there.
+    call: Option<Call>,
+}
+
 impl PartyService {
     /// A service for `host`.
     #[must_use]
@@ -32,8 +41,16 @@ impl PartyService {
         Self { host, started: Instant::now() }
     }
 
-    fn entry(&self, run_id: &[u8]) -> Result<Arc<Entry>, Failure> {
-        self.host.registry().get(run_id_of(run_id)?)
+    /// The run that `viewer` calls so.
+    fn find(&self, viewer: Viewer, reference: &v1::RunRef) -> Result<Found, Failure> {
+        let (entry, access) = self.host.registry().find(viewer, reference)?;
+        let call = (access == Access::Owner).then(|| entry.call());
+        Ok(Found { entry, access, call })
+    }
+
+    /// The run that the caller names.
+    fn named(&self, request: &Request<v1::RunRef>) -> Result<Found, Failure> {
+        self.find(Viewer::of(caller(request)?), request.get_ref())
     }
 
     /// The gate that a request describes.
@@ -44,51 +61,60 @@ impl PartyService {
     }
 }
 
+impl Found {
+    /// The run's present state, for the caller.
+    fn shown(&self) -> v1::Run {
+        self.entry.shown(self.access)
+    }
+
+    /// The same, if the caller is the run's client. The authority table lets nobody else call what asks for it.
+    fn owned(self) -> Result<Self, Failure> {
+        match self.access {
+            Access::Owner => Ok(self),
+            Access::Other => Err(Failure::caller("only the run's client may do this")),
+        }
+    }
+}
+
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl v1::party_server::Party for PartyService {
     async fn start_run(&self, request: Request<v1::StartRunRequest>) -> Result<Response<v1::Run>, Status> {
-        let asker = Asker::client(&caller(&request)?.peer.certificate);
+        let owner = Owner::of(&caller(&request)?.peer.certificate);
         let request = request.into_inner();
+        let run = run_id(&request.run_id)?;
         let gate = self.gate(request.gate).await?;
-        let run = if request.run_id.is_empty() { RunId(entropy()) } else { run_id_of(&request.run_id)? };
         let limit_ms = self.host.config().max_run_s * 1000;
         let deadline_ms = match request.deadline_ms {
             0 => limit_ms,
             asked => asked.min(limit_ms),
         };
-        let plan = Plan {
-            run,
-            batch: BatchId(entropy()),
-            gate,
-            elems: request.elements,
-            deadline_ms,
-            me: self.host.config().party(),
-        };
-        self.host.policy().check(&plan).map_err(to_control)?;
-        let entry = self.host.propose(plan, asker)?;
-        Ok(Response::new(entry.view.borrow().clone()))
+        let me = self.host.config().party();
+        let registration = Registration { run, gate, elems: request.elements, deadline_ms, me };
+        self.host.policy().check(&registration).map_err(to_control)?;
+        let entry = self.host.register(registration, owner)?;
+        Ok(Response::new(entry.shown(Access::Owner)))
     }
 
     async fn get_run(&self, request: Request<v1::RunRef>) -> Result<Response<v1::Run>, Status> {
-        let entry = self.entry(&request.get_ref().run_id)?;
-        Ok(Response::new(entry.view.borrow().clone()))
+        Ok(Response::new(self.named(&request)?.shown()))
     }
 
     async fn list_runs(
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsReply>, Status> {
+        let viewer = Viewer::of(caller(&request)?);
         let v1::ListRunsRequest { limit, active_only } = *request.get_ref();
         let limit = match limit {
             0 => 100,
             limit => limit.min(1000),
         };
         let runs = self.host.registry().list().into_iter();
-        let runs = runs.filter(|entry| !active_only || !entry.has_ended()).take(limit as usize);
-        let runs = runs.map(|entry| entry.view.borrow().clone()).collect();
-        Ok(Response::new(v1::ListRunsReply { runs }))
+        let runs = runs.filter(|entry| !active_only || !entry.has_ended());
+        let shown = runs.filter_map(|entry| viewer.access(entry.owner()).map(|access| entry.shown(access)));
+        Ok(Response::new(v1::ListRunsReply { runs: shown.take(limit as usize).collect() }))
     }
 
     type WatchRunStream = Boxed<v1::Run>;
@@ -97,17 +123,18 @@ impl v1::party_server::Party for PartyService {
         &self,
         request: Request<v1::RunRef>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
-        let entry = self.entry(&request.get_ref().run_id)?;
-        let states = UntilEnd { states: WatchStream::new(entry.view.subscribe()), ended: false };
-        Ok(Response::new(Box::pin(states)))
+        let found = self.named(&request)?;
+        let states = WatchStream::new(found.entry.states());
+        Ok(Response::new(Box::pin(UntilEnd { states, found, ended: false })))
     }
 
     async fn cancel_run(&self, request: Request<v1::RunRef>) -> Result<Response<v1::Run>, Status> {
-        let entry = self.entry(&request.get_ref().run_id)?;
-        if let Some(active) = entry.active() {
-            active.cancel("it was cancelled over the control API");
+        let found = self.named(&request)?;
+        found.entry.cancel("it was cancelled over the control API");
+        if found.access == Access::Owner {
+            found.entry.drop_output();
         }
-        Ok(Response::new(entry.view.borrow().clone()))
+        Ok(Response::new(found.shown()))
     }
 
     async fn submit_input(
@@ -115,26 +142,31 @@ impl v1::party_server::Party for PartyService {
         request: Request<Streaming<v1::InputPart>>,
     ) -> Result<Response<v1::SubmitInputReply>, Status> {
         use v1::input_part::Part;
+        let viewer = Viewer::of(caller(&request)?);
         let mut parts = request.into_inner();
         let Some(v1::InputPart { part: Some(Part::Header(header)) }) = parts.message().await? else {
             return Err(Failure::caller("the first message of an input is its header").into());
         };
-        let entry = self.entry(&header.run_id)?;
-        if header.elements != entry.plan.elems {
-            let reason = format!("{} elements announced, the run has {}", header.elements, entry.plan.elems);
+        let reference = v1::RunRef { run_id: header.run_id, ..v1::RunRef::default() };
+        let found = self.find(viewer, &reference)?.owned()?;
+        let elems = found.entry.registration().elems;
+        if header.elements != elems {
+            let reason = format!("{} elements announced, the run has {elems}", header.elements);
             return Err(Failure::caller(reason).into());
         }
-        if !entry.claim_input() {
+        if found.entry.is_registered() {
+            let reason =
+                "the parties have not agreed on the run yet; WatchRun tells when it is ready for input";
+            return Err(Failure::caller(reason).with_code(Code::FailedPrecondition).into());
+        }
+        if !found.entry.claim_input() {
             return Err(Failure::caller("the run has its input already").into());
         }
-        let taken = take_input(&entry, &mut parts).await;
-        if let (Err(failure), Some(active)) = (&taken, entry.active()) {
-            // Half an input is of no use to the run, and its shares cannot be sent again.
-            active.feed(Event::Failed(suf_party::Failure::new(
-                Fault::Caller,
-                format!("the input of {} stopped: {}", entry.me(), failure.reason),
-            )));
-        }
+        // Half an input is of no use to the run, and its shares cannot be sent again.
+        let mut feeding =
+            Feeding { entry: &found.entry, stopped: Some("its client ended the call".to_owned()) };
+        let taken = take_input(&found.entry, &mut parts).await;
+        feeding.stopped = taken.as_ref().err().map(|failure| failure.reason.clone());
         Ok(Response::new(v1::SubmitInputReply { elements: taken? }))
     }
 
@@ -144,33 +176,40 @@ impl v1::party_server::Party for PartyService {
         &self,
         request: Request<v1::RunRef>,
     ) -> Result<Response<Self::FetchOutputStream>, Status> {
-        let entry = self.entry(&request.get_ref().run_id)?;
-        let mut view = entry.view.subscribe();
-        let last = view.wait_for(|view| is_end(view.state())).await;
-        let last = last.map_err(|_| Failure::new(v1::Fault::Bug, "the run was forgotten"))?.clone();
-        if let Some(failure) = last.failure {
+        let found = self.named(&request)?.owned()?;
+        if let Some(failure) = found.entry.ended().await.failure {
             return Err(Failure::new(failure.fault(), failure.reason).into());
         }
-        if entry.output().is_empty() {
-            return Err(Failure::caller("the output share was dropped: newer runs took its place").into());
+        if !found.entry.has_output() {
+            return Err(output_gone().into());
         }
         let (sender, receiver) = mpsc::channel(STREAM_DEPTH);
         tokio::spawn(async move {
             use v1::output_part::Part;
+            let registration = found.entry.registration();
             let header =
-                v1::TensorHeader { run_id: entry.plan.run.0.to_vec().into(), elements: entry.plan.elems };
-            let mut next = Some(Part::Header(header));
-            let mut chunk = 0;
-            while let Some(part) = next {
-                if sender.send(Ok(v1::OutputPart { part: Some(part) })).await.is_err() {
+                v1::TensorHeader { run_id: registration.run.0.to_vec().into(), elements: registration.elems };
+            let mut part = Ok(Part::Header(header));
+            for chunk in 0..=layout::chunk_count(registration.elems) as usize {
+                let last = part.is_err();
+                let part_or_end = part.map(|part| v1::OutputPart { part: Some(part) });
+                if sender.send(part_or_end.map_err(Status::from)).await.is_err() || last {
                     return;
                 }
-                next = entry.output().get(chunk).map(|shares| Part::Shares(shares::pack(shares)));
-                chunk += 1;
+                part = found.entry.output_chunk(chunk).map(Part::Shares).ok_or_else(output_gone);
             }
-            entry.set_fetched();
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn acknowledge_output(&self, request: Request<v1::RunRef>) -> Result<Response<v1::Run>, Status> {
+        let found = self.named(&request)?.owned()?;
+        if !found.entry.has_ended() {
+            let reason = "the run has not ended, so there is no output to acknowledge";
+            return Err(Failure::caller(reason).with_code(Code::FailedPrecondition).into());
+        }
+        found.entry.drop_output();
+        Ok(Response::new(found.shown()))
     }
 
     async fn describe(
@@ -184,21 +223,20 @@ impl v1::party_server::Party for PartyService {
             declared_rounds: gate.declared().rounds.into(),
             ..v1::DescribeReply::default()
         };
-        let plan = Plan {
+        let registration = Registration {
             run: RunId([0; 16]),
-            batch: BatchId([0; 16]),
             gate,
             elems: elements,
             deadline_ms: 1,
             me: self.host.config().party(),
         };
-        match self.host.policy().check(&plan) {
+        match self.host.policy().check(&registration) {
             Ok(()) => {
-                let key_bytes = |party| plan.gate.batch_key_bytes(party, elements);
+                let key_bytes = |party| registration.gate.batch_key_bytes(party, elements);
                 reply.accepted = true;
                 reply.key_bytes_p0 = key_bytes(GateParty::P0);
                 reply.key_bytes_p1 = key_bytes(GateParty::P1);
-                reply.declared_bits = plan.gate.batch_message_bits(elements);
+                reply.declared_bits = registration.gate.batch_message_bits(elements);
             }
             Err(failure) => reply.reason = failure.reason,
         }
@@ -226,9 +264,10 @@ impl v1::party_server::Party for PartyService {
     }
 }
 
-/// The states of a run up to and including the last; the sender stays alive in the registry, so the end is in the data.
+/// The states of a run up to and including the last; the sender stays alive in the entry, so the end is in the data.
 struct UntilEnd {
     states: WatchStream<v1::Run>,
+    found: Found,
     ended: bool,
 }
 
@@ -240,20 +279,44 @@ impl Stream for UntilEnd {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
         if self.ended {
+            // The client has heard of the end, and need not stay.
+            self.found.call = None;
             return std::task::Poll::Ready(None);
         }
         let next = Pin::new(&mut self.states).poll_next(context);
-        if let std::task::Poll::Ready(Some(view)) = &next {
-            self.ended = is_end(view.state());
-        }
-        next.map(|view| view.map(Ok))
+        next.map(|state| {
+            let state = state?;
+            self.ended = is_end(state.state());
+            Some(Ok(self.found.entry.show(state, self.found.access)))
+        })
     }
+}
+
+/// An input on its way. Dropped before the whole of it is there, with the reason in `stopped`, it fails the run.
+struct Feeding<'a> {
+    entry: &'a Entry,
+    stopped: Option<String>,
+}
+
+impl Drop for Feeding<'_> {
+    fn drop(&mut self) {
+        if let (Some(reason), Some(active)) = (self.stopped.take(), self.entry.active()) {
+            let reason = format!("the input of {} stopped: {reason}", self.entry.me());
+            active.feed(Event::Failed(suf_party::Failure::new(Fault::Caller, reason)));
+        }
+    }
+}
+
+fn output_gone() -> Failure {
+    let reason = "the output share is gone: it was acknowledged, or its time was over, or newer outputs of this client took \
+                  its place";
+    Failure::caller(reason).with_code(Code::NotFound)
 }
 
 /// Feeds the run chunk by chunk, however the client cut its messages.
 async fn take_input(entry: &Entry, parts: &mut Streaming<v1::InputPart>) -> Result<u64, Failure> {
     use v1::input_part::Part;
-    let elems = entry.plan.elems;
+    let elems = entry.registration().elems;
     let mut taken = 0;
     let mut chunk = 0;
     let mut gathered = Vec::with_capacity(ELEMENTS_PER_MESSAGE);
@@ -276,20 +339,6 @@ async fn take_input(entry: &Entry, parts: &mut Streaming<v1::InputPart>) -> Resu
         return Err(Failure::caller(format!("the input ended after {taken} of {elems} elements")));
     }
     Ok(taken)
-}
-
-fn run_id_of(bytes: &[u8]) -> Result<RunId, Failure> {
-    let id = bytes
-        .try_into()
-        .map_err(|_| Failure::caller(format!("a run id has 16 bytes, not {}", bytes.len())))?;
-    Ok(RunId(id))
-}
-
-/// 16 bytes from the operating system.
-fn entropy() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives entropy");
-    bytes
 }
 
 /// A run's failure, as the control API says it.

@@ -15,6 +15,6 @@ mod work;
 pub use event::{Action, Event, Measured, Phase, Summary};
 pub use failure::Failure;
 pub use ledger::{BurnLog, BurntBatch, Ledger, LedgerError};
-pub use plan::{Plan, Policy};
+pub use plan::{Plan, Policy, Registration};
 pub use run::{Run, WINDOW};
 pub use work::{Done, Work};

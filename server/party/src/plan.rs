@@ -2,10 +2,59 @@
 
 use std::sync::Arc;
 
-use suf_gate::{Gate, GateError, Party, Protocol, catalog::AllowedGates};
+use suf_gate::{Gate, Party, Protocol, catalog::AllowedGates};
 use suf_wire::{BatchId, Digest, Fault, KeyRequest, PartyId, Propose, RunId};
 
 use crate::Failure;
+
+/// What a client asked this party for: a run that waits for the other party.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// The run, as its client named it.
+    pub run: RunId,
+    /// The gate.
+    pub gate: Arc<Gate>,
+    /// Elements of the tensor.
+    pub elems: u64,
+    /// Milliseconds until the run is given up: the client's limit or this party's, whichever is less.
+    pub deadline_ms: u32,
+    /// Which party this is.
+    pub me: PartyId,
+}
+
+impl Registration {
+    /// The plan under which the run consumes `batch`.
+    #[must_use]
+    pub fn with_batch(&self, batch: BatchId) -> Plan {
+        let Self { run, gate, elems, deadline_ms, me } = self.clone();
+        Plan { run, batch, gate, elems, deadline_ms, me }
+    }
+
+    /// The plan of the other party's proposal, if it is what the client asked this party for. The gate comes from the client's
+    /// own request; the proposal's description is compared and never decoded. The smaller deadline counts.
+    ///
+    /// # Errors
+    /// When the proposal differs from the request, the other party's fault.
+    pub fn agree(&self, propose: &Propose) -> Result<Plan, Failure> {
+        let mut plan = self.with_batch(propose.batch);
+        let (proposer, digest) = (self.me.other(), plan.digest());
+        let refused = |reason| Err(Failure::new(Fault::Peer, reason));
+        if propose.run != self.run {
+            return refused(format!("{proposer} proposes another run"));
+        }
+        if (propose.digest, propose.elems) != (digest, self.elems) {
+            return refused(format!(
+                "{proposer} proposes {} elements of gate {}, but the client asked {} for {} elements of gate {digest}",
+                propose.elems, propose.digest, self.me, self.elems
+            ));
+        }
+        if propose.gate[..] != self.gate.encode()[..] {
+            return refused(format!("{proposer} names gate {digest} and describes another"));
+        }
+        plan.deadline_ms = plan.deadline_ms.min(propose.deadline_ms);
+        Ok(plan)
+    }
+}
 
 /// What both parties agreed to.
 #[derive(Clone, Debug)]
@@ -78,60 +127,75 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The plan of a proposal, if this party takes part. `gate` is what its description decodes to.
-    ///
-    /// # Errors
-    /// When the proposal is unreadable (the peer's fault) or beyond what this party takes part in (its configuration's).
-    pub fn admit(
-        &self,
-        propose: &Propose,
-        gate: Result<Arc<Gate>, GateError>,
-        me: PartyId,
-    ) -> Result<Plan, Failure> {
-        let gate = gate.map_err(|error| {
-            Failure::new(Fault::Peer, format!("the proposed gate cannot be read: {error}"))
-        })?;
-        let plan = Plan {
-            run: propose.run,
-            batch: propose.batch,
-            gate,
-            elems: propose.elems,
-            deadline_ms: propose.deadline_ms,
-            me,
-        };
-        if plan.digest() != propose.digest {
-            let reason =
-                format!("the proposal names gate {} but describes {}", propose.digest, plan.digest());
-            return Err(Failure::new(Fault::Peer, reason));
-        }
-        self.check(&plan)?;
-        Ok(plan)
-    }
-
-    /// Whether this party takes part in `plan`.
+    /// Whether this party takes part in what a client asks for.
     ///
     /// # Errors
     /// When it is beyond this party's limits, which the message names.
-    pub fn check(&self, plan: &Plan) -> Result<(), Failure> {
-        if plan.elems == 0 {
+    pub fn check(&self, registration: &Registration) -> Result<(), Failure> {
+        if registration.elems == 0 {
             return Err(Failure::new(Fault::Caller, "the tensor is empty"));
         }
-        if plan.elems > self.max_elems {
-            let reason = format!("{} elements, but {} takes at most {}", plan.elems, plan.me, self.max_elems);
+        if registration.elems > self.max_elems {
+            let reason = format!(
+                "{} elements, but {} takes at most {}",
+                registration.elems, registration.me, self.max_elems
+            );
             return Err(Failure::new(Fault::Config, reason));
         }
-        let protocol = plan.gate.protocol();
+        let protocol = registration.gate.protocol();
         if !self.protocols.contains(&protocol) {
-            let reason = format!("{} does not take part in protocol {protocol}", plan.me);
+            let reason = format!("{} does not take part in protocol {protocol}", registration.me);
             return Err(Failure::new(Fault::Config, reason));
         }
-        if self.gates.as_ref().is_some_and(|allowed| !allowed.allows(plan.gate.digest())) {
-            let (me, digest) = (plan.me, plan.digest());
+        if self.gates.as_ref().is_some_and(|allowed| !allowed.allows(registration.gate.digest())) {
+            let (me, digest) = (registration.me, Digest(*registration.gate.digest()));
             let reason = format!(
                 "{me} does not take part in gate {digest}: `gates` in its configuration does not list it"
             );
             return Err(Failure::new(Fault::Config, reason));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use suf_gate::catalog;
+
+    use super::*;
+
+    #[test]
+    fn a_proposal_must_be_what_the_client_asked_for() {
+        let [gate, other] = [Protocol::Onehot, Protocol::Dpf].map(|protocol| {
+            let found = catalog::builtin().find(|gate| gate.protocol() == protocol);
+            Arc::new(found.expect("built in"))
+        });
+        let registration = |me, gate: &Arc<Gate>, deadline_ms| Registration {
+            run: RunId([1; 16]),
+            gate: Arc::clone(gate),
+            elems: 9,
+            deadline_ms,
+            me,
+        };
+        let ours = registration(PartyId::P1, &gate, 1000);
+        let proposed = |gate, deadline_ms| {
+            registration(PartyId::P0, gate, deadline_ms).with_batch(BatchId([2; 16])).propose()
+        };
+        for (theirs, smaller) in [(10, 10), (3_600_000, 1000)] {
+            let plan = ours.agree(&proposed(&gate, theirs)).expect("the same run");
+            assert_eq!((plan.deadline_ms, plan.batch, plan.me), (smaller, BatchId([2; 16]), PartyId::P1));
+        }
+        let good = proposed(&gate, 10);
+        for wrong in [
+            proposed(&other, 10),
+            Propose { run: RunId([3; 16]), ..good.clone() },
+            Propose { elems: 10, ..good.clone() },
+            Propose { digest: Digest([0; 32]), ..good.clone() },
+            Propose { gate: other.encode().into(), ..good },
+        ] {
+            let failure = ours.agree(&wrong).expect_err("another run");
+            assert_eq!(failure.fault, Fault::Peer, "{failure}");
+            assert!(failure.reason.contains("party0"), "{failure}");
+        }
     }
 }

@@ -20,7 +20,9 @@ use crate::{
     models::Models,
     npy, out, provenance,
     records::{self, Record, Row, Sample},
-    report, runtime, tables,
+    report, runtime,
+    runtime::Interrupt,
+    tables,
     tensor::{Accuracy, Tensor},
     witness::Witness,
 };
@@ -120,9 +122,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
 
     let mut records = Vec::new();
-    let result = runtime::block_on(async {
+    let result = runtime::block_on(async |interrupt| {
         for link in &links {
-            measure_link(args, link, &jobs, &progress, &mut records).await?;
+            measure_link(args, link, &jobs, &progress, &interrupt, &mut records).await?;
         }
         Ok(())
     });
@@ -263,11 +265,15 @@ async fn measure_link(
     setup: &Setup,
     jobs: &[Job],
     progress: &Progress,
+    interrupt: &Interrupt,
     records: &mut Vec<Record>,
 ) -> Result<(), Error> {
     progress.doing(&format!("{}: starting a dealer and two parties", setup.link));
     let mut cluster = Cluster::start(setup)?;
-    let result = measure_all(args, setup, jobs, &cluster, progress, records).await;
+    let result = match cluster.connect(interrupt.clone()).await {
+        Ok(parties) => measure_all(args, setup, jobs, &parties, &cluster, progress, records).await,
+        Err(error) => Err(error),
+    };
     let result = result.map_err(|error| cluster.explain(error));
     cluster.stop().await;
     result
@@ -277,23 +283,23 @@ async fn measure_all(
     args: &Args,
     setup: &Setup,
     jobs: &[Job],
+    parties: &Parties,
     cluster: &Cluster,
     progress: &Progress,
     records: &mut Vec<Record>,
 ) -> Result<(), Error> {
-    let parties = cluster.connect().await?;
     let mut dealer = cluster.dealer().await?;
     let before = match &setup.placement {
-        Placement::Lab(lab) => Some((lab, Witness::read(lab, &parties).await?)),
+        Placement::Lab(lab) => Some((lab, Witness::read(lab, parties).await?)),
         Placement::Loopback => None,
     };
     for job in jobs {
-        let record = measure(args, setup, job, &parties, &mut dealer, cluster, progress).await?;
+        let record = measure(args, setup, job, parties, &mut dealer, cluster, progress).await?;
         progress.line(&tables::line(&record));
         records.push(record);
     }
     if let Some((lab, before)) = before {
-        for line in Witness::read(lab, &parties).await?.agree(&before)? {
+        for line in Witness::read(lab, parties).await?.agree(&before)? {
             progress.line(&line);
         }
     }
@@ -321,6 +327,7 @@ async fn measure(
         });
         let mut judge = Judge { accuracy: &mut accuracy, job };
         let outcome = parties.evaluate(&job.gate, &job.tensor, None, &mut judge).await?;
+        parties.acknowledge(outcome.run).await;
         let batch = batch(dealer, outcome.batch).await?;
         let sample = Sample::new(&job.gate, job.tensor.elements(), outcome, batch)?;
         if number > 0 {

@@ -80,7 +80,8 @@ pub(crate) struct Args {
     parties: PartyArgs,
     #[command(flatten)]
     identity: IdentityArgs,
-    /// Feed a run that `suf run` has started, instead of starting one.
+    /// Feed a run that `suf run` has started with the same certificate, instead of starting one. A run that has its output
+    /// already is only fetched.
     #[arg(long, value_name = "ID", value_parser = run_id, conflicts_with_all = ["local", "auto"])]
     run: Option<RunId>,
     /// End the run after this many seconds, if it has not ended before.
@@ -104,9 +105,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     // Everything that can be refused is refused before a process is started or a byte sent.
     let input = args.tensor.read(&args.inputs)?;
     let candidates = candidates(args, &file, &input)?;
-    runtime::block_on(async {
+    runtime::block_on(async |interrupt| {
         if let Some(([first, second], identity)) = &remote {
-            let parties = Parties::connect([first, second], identity).await?;
+            let parties = Parties::connect([first, second], identity).await?.until(interrupt);
             return evaluate(args, &file, input, candidates, &parties).await;
         }
         let setup = Setup {
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             placement: Placement::Loopback,
         };
         let mut cluster = Cluster::start(&setup)?;
-        let result = match cluster.connect().await {
+        let result = match cluster.connect(interrupt).await {
             Ok(parties) => evaluate(args, &file, input, candidates, &parties).await,
             Err(error) => Err(error),
         };
@@ -201,6 +202,7 @@ async fn evaluate(
     let written = std::fs::File::create(&args.outputs)
         .and_then(|file| write_output(file, Format::of(&args.outputs), &form, &output));
     written.map_err(|error| Error::write(&args.outputs, error))?;
+    parties.acknowledge(outcome.run).await;
     wider.into_iter().for_each(out::note);
     print(args, &gate, &tensor, &outcome, &accuracy, why)?;
     match accuracy.first_wrong() {
@@ -241,7 +243,7 @@ fn print(
     let slower = if first.eval_ms >= second.eval_ms { first } else { second };
     if args.json {
         return out::json(&json!({
-            "run_id": outcome.run.to_string(),
+            "run_id": outcome.run.reveal(),
             "protocol": gate.protocol().name(),
             "gate": gate.name(),
             "why": why,

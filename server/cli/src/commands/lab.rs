@@ -181,7 +181,7 @@ fn in_lab(plan: LabPlan, command: &[OsString]) -> Result<ExitCode, Error> {
     let failed = |error: std::io::Error| {
         Error::here(Fault::Device, format!("cannot run {}: {error}", program.display()))
     };
-    let status = runtime::block_on(async {
+    let status = runtime::block_on(async |_| {
         let mut child = tokio::process::Command::from(child).kill_on_drop(true).spawn().map_err(failed)?;
         child.wait().await.map_err(failed)
     })?;

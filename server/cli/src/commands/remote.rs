@@ -3,13 +3,16 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
-use suf_control::{client as control, v1::party_client::PartyClient};
+use suf_control::{
+    client as control,
+    v1::{RunRef, party_client::PartyClient},
+};
 use suf_link::Identity;
-use suf_wire::{PartyId, RunId};
+use suf_wire::{PartyId, RunHash, RunId};
 use tonic::transport::Channel;
 
 use crate::{
-    client::{Credentials, connect},
+    client::{self, Credentials, Parties, connect},
     error::Error,
 };
 
@@ -46,6 +49,42 @@ pub(crate) struct OneParty {
     pub(crate) parties: PartyArgs,
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
+}
+
+/// Both parties, and who we are.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct BothParties {
+    #[command(flatten)]
+    pub(crate) parties: PartyArgs,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+}
+
+/// A run on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunName {
+    /// By its id, as its client names it.
+    Id(RunId),
+    /// By the hash of its id, as everybody else does.
+    Hash(RunHash),
+}
+
+impl RunName {
+    /// The run, as the control API takes it.
+    pub(crate) fn reference(self) -> RunRef {
+        match self {
+            Self::Id(id) => client::reference(id),
+            Self::Hash(hash) => RunRef { run_hash: hash.0.to_vec().into(), ..RunRef::default() },
+        }
+    }
+}
+
+impl BothParties {
+    /// Connects to both.
+    pub(crate) async fn connect(&self) -> Result<Parties, Error> {
+        let [first, second] = self.parties.both()?;
+        Parties::connect([&first, &second], &self.identity.load()?).await
+    }
 }
 
 impl IdentityArgs {
@@ -162,7 +201,16 @@ pub(crate) fn elements() -> RangedU64ValueParser {
 
 /// Parses a run's id on the command line.
 pub(crate) fn run_id(text: &str) -> Result<RunId, String> {
-    text.parse().map_err(|error| format!("{error}; `suf run` and `suf runs` print it"))
+    text.parse()
+        .map_err(|error| format!("{error}; `suf run` prints it, and so does `suf runs` for its client"))
+}
+
+/// Parses a run's id or `hash:` and the hash of its id.
+pub(crate) fn run_name(text: &str) -> Result<RunName, String> {
+    if text.starts_with("hash:") {
+        return text.parse().map(RunName::Hash).map_err(|error| format!("{error}; `suf runs` prints it"));
+    }
+    run_id(text).map(RunName::Id)
 }
 
 #[cfg(test)]
@@ -218,5 +266,15 @@ mod tests {
     fn run_ids_are_32_hexadecimal_digits() {
         assert!(run_id(&"0f".repeat(16)).is_ok());
         assert!(run_id("0f").unwrap_err().contains("32"));
+    }
+
+    #[test]
+    fn a_run_is_named_by_its_id_or_by_its_hash() {
+        let digits = "0f".repeat(16);
+        let (id, hash) = (RunId([15; 16]), RunHash([15; 16]));
+        assert_eq!(run_name(&digits), Ok(RunName::Id(id)));
+        assert_eq!(run_name(&hash.to_string()), Ok(RunName::Hash(hash)));
+        assert!(run_name("hash:0f").unwrap_err().contains("32"));
+        assert_eq!(RunName::Hash(hash).reference().run_id, "", "a hash is not sent as an id");
     }
 }

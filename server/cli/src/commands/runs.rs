@@ -6,24 +6,29 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use suf_control::v1::{self, RunState};
 use suf_gate::Protocol;
-use suf_wire::RunId;
+use suf_wire::{PartyId, RunId};
+use tonic::Streaming;
 
-use super::remote::{OneParty, deadline, elements, run_id};
+use super::remote::{BothParties, OneParty, RunName, deadline, elements, run_name};
 use crate::{
-    client,
+    client::{self, Parties},
     error::Error,
     gates,
     out::{self, Reader},
     runtime,
 };
 
-/// Start a run and print its id. A client then feeds it with `suf eval --run ID`.
+/// Start a run at both parties and print its id. It belongs to the certificate that starts it.
+///
+/// `suf eval --run ID` with the same certificate feeds it. The parties cancel a run whose client has no call open for their
+/// `lease_s`, 60 s by default: feed it within that time, or keep it with --watch.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  suf run --party0 10.0.0.1:7101 --identity pki/operator.pem --protocol onehot --gate gelu --elements 393216 --watch")]
+  suf run --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem \\
+    --protocol onehot --gate gelu --elements 393216 --watch")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    party: OneParty,
+    parties: BothParties,
     /// Protocol.
     #[arg(long)]
     protocol: Protocol,
@@ -39,7 +44,7 @@ pub(crate) struct RunArgs {
     /// End the run after this many seconds, if it has not ended before.
     #[arg(long, value_name = "SECONDS", value_parser = deadline())]
     deadline: Option<u32>,
-    /// Follow the run until it ends.
+    /// Follow the run until it ends, and keep it meanwhile. Ctrl-C cancels it.
     #[arg(long)]
     watch: bool,
     /// Print JSON.
@@ -48,6 +53,9 @@ pub(crate) struct RunArgs {
 }
 
 /// List the runs that a party remembers, newest first.
+///
+/// A client sees its own runs, with their ids. Operators and observers see all runs of the host, with `hash:` and the hash of
+/// each id.
 #[derive(clap::Args)]
 pub(crate) struct RunsArgs {
     #[command(flatten)]
@@ -66,9 +74,9 @@ pub(crate) struct RunsArgs {
 /// Follow a run until it ends. Exit status 1 if it fails.
 #[derive(clap::Args)]
 pub(crate) struct WatchArgs {
-    /// The run.
-    #[arg(value_parser = run_id)]
-    run: RunId,
+    /// The run: its id, if it is yours, or `hash:` and the hash of its id, as `suf runs` prints them.
+    #[arg(value_parser = run_name)]
+    run: RunName,
     #[command(flatten)]
     party: OneParty,
     /// Print JSON, one object per line.
@@ -76,12 +84,12 @@ pub(crate) struct WatchArgs {
     json: bool,
 }
 
-/// End a run at both parties. Its keys are burnt.
+/// End a run at both parties. Its keys are burnt. A client ends runs of its own, an operator any run of the host.
 #[derive(clap::Args)]
 pub(crate) struct CancelArgs {
-    /// The run.
-    #[arg(value_parser = run_id)]
-    run: RunId,
+    /// The run: its id, if it is yours, or `hash:` and the hash of its id, as `suf runs` prints them.
+    #[arg(value_parser = run_name)]
+    run: RunName,
     #[command(flatten)]
     party: OneParty,
     /// Print JSON.
@@ -95,21 +103,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let id = RunId(client::os_random()?);
     let deadline = args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
     let request = client::start_request(&gate, args.elements, id, deadline);
-    runtime::block_on(async {
-        let place = client::place(args.party.party()?);
-        let mut party = args.party.connect().await?;
-        let run = party.start_run(request).await.map_err(|status| Error::call(place, status))?.into_inner();
-        if let Err(error) = print_run(&run, args.json, false) {
-            out::note(format_args!("the run {id} has been started"));
-            return Err(error);
-        }
-        if args.watch { follow(&args.party, id, args.json).await } else { Ok(()) }
+    runtime::block_on(async |interrupt| {
+        let parties = args.parties.connect().await?.until(interrupt);
+        let started = async {
+            print_run(&parties.start(request).await?, args.json, false)?;
+            if args.watch { keep(&parties, id, args.json).await } else { Ok(()) }
+        };
+        parties.ending_at_both(id, started).await
     })
 }
 
 /// Runs `suf runs`.
 pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
-    runtime::block_on(async {
+    runtime::block_on(async |_| {
         let place = client::place(args.party.party()?);
         let request = v1::ListRunsRequest { limit: args.limit, active_only: args.active };
         let reply = args.party.connect().await?.list_runs(request).await;
@@ -122,7 +128,7 @@ pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
         table.set_header(["run", "protocol", "gate", "elements", "state", "eval ms", "failure"]);
         for run in &runs {
             table.add_row([
-                hex::encode(&run.run_id),
+                name(run),
                 run.protocol.clone(),
                 run.gate.clone(),
                 run.elements.to_string(),
@@ -138,27 +144,40 @@ pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
 
 /// Runs `suf watch`.
 pub(crate) fn watch(args: &WatchArgs) -> Result<(), Error> {
-    runtime::block_on(follow(&args.party, args.run, args.json))
+    runtime::block_on(async |_| follow(&args.party, args.run, args.json).await)
 }
 
 /// Runs `suf cancel`.
 pub(crate) fn cancel(args: &CancelArgs) -> Result<(), Error> {
-    runtime::block_on(async {
+    runtime::block_on(async |_| {
         let place = client::place(args.party.party()?);
-        let reply = args.party.connect().await?.cancel_run(client::reference(args.run)).await;
+        let reply = args.party.connect().await?.cancel_run(args.run.reference()).await;
         let run = reply.map_err(|status| Error::call(place, status))?.into_inner();
         print_run(&run, args.json, false).map(|_| ())
     })
 }
 
 /// Prints each state of a run until it ends, or until nobody reads any more; its failure is ours.
-async fn follow(party: &OneParty, run: RunId, json: bool) -> Result<(), Error> {
+async fn follow(party: &OneParty, run: RunName, json: bool) -> Result<(), Error> {
     let place = client::place(party.party()?);
-    let failed = |status| Error::call(place, status);
-    let mut states =
-        party.connect().await?.watch_run(client::reference(run)).await.map_err(failed)?.into_inner();
+    let states = party.connect().await?.watch_run(run.reference()).await;
+    let states = states.map_err(|status| Error::call(place, status))?.into_inner();
+    print_states(place, states, json).await
+}
+
+/// The same at party 0 for a run of ours, which both parties keep for as long as it is watched.
+async fn keep(parties: &Parties, run: RunId, json: bool) -> Result<(), Error> {
+    let watch = async |party| {
+        let states = parties.party(party).watch_run(client::reference(run)).await;
+        states.map(tonic::Response::into_inner).map_err(|status| Error::call(client::place(party), status))
+    };
+    let (states, _kept) = tokio::try_join!(watch(PartyId::P0), watch(PartyId::P1))?;
+    print_states(client::place(PartyId::P0), states, json).await
+}
+
+async fn print_states(place: &str, mut states: Streaming<v1::Run>, json: bool) -> Result<(), Error> {
     let mut last = None;
-    while let Some(run) = states.message().await.map_err(failed)? {
+    while let Some(run) = states.message().await.map_err(|status| Error::call(place, status))? {
         if print_run(&run, json, true)? == Reader::Gone {
             return Ok(());
         }
@@ -168,6 +187,15 @@ async fn follow(party: &OneParty, run: RunId, json: bool) -> Result<(), Error> {
         Some(run) if run.state() == RunState::Failed => Err(client::ended_badly(place, &run)),
         _ => Ok(()),
     }
+}
+
+/// The run's id, if it was told to us, else its hash.
+fn name(run: &v1::Run) -> String {
+    if run.run_id.is_empty() { hash(run) } else { hex::encode(&run.run_id) }
+}
+
+fn hash(run: &v1::Run) -> String {
+    format!("hash:{}", hex::encode(&run.run_hash))
 }
 
 fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<Reader, Error> {
@@ -185,7 +213,7 @@ fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<Reader, Error>
     });
     out::line(format_args!(
         "{} {} {} {}: {}{figures}",
-        hex::encode(&run.run_id),
+        name(run),
         run.protocol,
         run.gate,
         run.elements,
@@ -225,7 +253,8 @@ fn run_json(run: &v1::Run) -> Value {
         })
     });
     json!({
-        "run_id": hex::encode(&run.run_id),
+        "run_id": (!run.run_id.is_empty()).then(|| hex::encode(&run.run_id)),
+        "run_hash": hash(run),
         "batch_id": hex::encode(&run.batch_id),
         "gate": run.gate,
         "protocol": run.protocol,

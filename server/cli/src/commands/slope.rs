@@ -16,6 +16,7 @@ use crate::{
     cluster::{Cluster, Placement, Setup},
     error::Error,
     gates, out, report, runtime,
+    runtime::Interrupt,
     slopes::{self, Slope},
     tensor::Tensor,
 };
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
     let failed = |error: suf_lab::LabError| Error::lab(&error);
     let mut lab = Lab::up(LabPlan::uniform(slowest.clone())).map_err(failed)?;
     lab.enter(Host::Client).map_err(failed)?;
-    let slopes = runtime::block_on(async {
+    let slopes = runtime::block_on(async |interrupt| {
         let setup = Setup {
             link: slowest.name,
             shaped: false,
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
             placement: Placement::Lab(Arc::new(Lab::join(lab.name()).map_err(failed)?)),
         };
         let mut cluster = Cluster::start(&setup)?;
-        let result = measure(args, &gates, &mut lab, &cluster).await;
+        let result = measure(args, &gates, &mut lab, &cluster, interrupt).await;
         let result = result.map_err(|error| cluster.explain(error));
         cluster.stop().await;
         result
@@ -95,8 +96,9 @@ async fn measure(
     gates: &[Gate],
     lab: &mut Lab,
     cluster: &Cluster,
+    interrupt: Interrupt,
 ) -> Result<Vec<Slope>, Error> {
-    let parties = cluster.connect().await?;
+    let parties = cluster.connect(interrupt).await?;
     let progress = Progress::new((gates.len() * args.delays_ms.len()) as u64);
     let unknown: Vec<_> = args.delays_ms.iter().map(|delay_ms| (*delay_ms, f64::INFINITY)).collect();
     let mut points = vec![unknown; gates.len()];
@@ -147,6 +149,7 @@ async fn least(args: &SlopeArgs, gate: &Gate, parties: &Parties) -> Result<(u32,
     let mut rounds = 0;
     for number in 0..=args.repeats {
         let outcome = parties.evaluate(gate, &tensor, None, &mut Unread).await?;
+        parties.acknowledge(outcome.run).await;
         let [first, second] = outcome.figures;
         rounds = first.rounds.max(second.rounds);
         if number > 0 {

@@ -1,0 +1,285 @@
+//! One run that a client has registered: its state, its output share, and whether its client is there.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use suf_control::{failure::Failure, shares, v1};
+use suf_party::{Plan, Registration};
+use suf_wire::{PartyId, RunHash};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    active::ActiveRun,
+    ledger::unix_ms,
+    ownership::{Access, Owner},
+};
+
+/// One run.
+#[derive(Debug)]
+pub struct Entry {
+    registration: Registration,
+    hash: RunHash,
+    owner: Owner,
+    registered: Instant,
+    /// Its state as everybody may see it: without its id.
+    view: watch::Sender<v1::Run>,
+    stage: Mutex<Stage>,
+    output: Mutex<Vec<Vec<u64>>>,
+    input_taken: AtomicBool,
+    calls: watch::Sender<Calls>,
+    /// The output share is gone, or there will be none.
+    released: CancellationToken,
+}
+
+/// How far a run has come.
+#[derive(Debug)]
+enum Stage {
+    /// The other party has not proposed it yet.
+    Registered,
+    /// The machine is at work.
+    Active(Arc<ActiveRun>),
+    Ended,
+}
+
+/// Calls of the run's client.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    open: usize,
+}
+
+/// A call of the run's client that is open. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Call(Arc<Entry>);
+
+impl Entry {
+    pub(crate) fn new(registration: Registration, owner: Owner) -> Self {
+        let hash = registration.run.public_hash();
+        let view = v1::Run {
+            run_hash: hash.0.to_vec().into(),
+            gate: registration.gate.name().into(),
+            protocol: registration.gate.protocol().name().into(),
+            gate_digest: registration.gate.digest().to_vec().into(),
+            elements: registration.elems,
+            state: v1::RunState::Proposed.into(),
+            started_unix_ms: unix_ms(),
+            ..v1::Run::default()
+        };
+        Self {
+            registration,
+            hash,
+            owner,
+            registered: Instant::now(),
+            view: watch::Sender::new(view),
+            stage: Mutex::new(Stage::Registered),
+            output: Mutex::default(),
+            input_taken: AtomicBool::new(false),
+            calls: watch::Sender::default(),
+            released: CancellationToken::new(),
+        }
+    }
+
+    /// What its client asked for.
+    #[must_use]
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// What the run is called in logs, listings and errors.
+    #[must_use]
+    pub fn hash(&self) -> RunHash {
+        self.hash
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Which party serves it.
+    #[must_use]
+    pub fn me(&self) -> PartyId {
+        self.registration.me
+    }
+
+    /// When it is given up, if the smallest of all limits is `deadline_ms` milliseconds from its registration.
+    pub(crate) fn deadline(&self, deadline_ms: u32) -> Instant {
+        self.registered + Duration::from_millis(deadline_ms.into())
+    }
+
+    /// Its state, as a caller with `access` may see it.
+    #[must_use]
+    pub fn shown(&self, access: Access) -> v1::Run {
+        self.show(self.view.borrow().clone(), access)
+    }
+
+    /// A state of this run, as a caller with `access` may see it.
+    pub(crate) fn show(&self, state: v1::Run, access: Access) -> v1::Run {
+        match access {
+            Access::Owner => v1::Run { run_id: self.registration.run.0.to_vec().into(), ..state },
+            Access::Other => state,
+        }
+    }
+
+    /// Its states from now on.
+    pub(crate) fn states(&self) -> watch::Receiver<v1::Run> {
+        self.view.subscribe()
+    }
+
+    pub(crate) fn state(&self) -> v1::RunState {
+        self.view.borrow().state()
+    }
+
+    pub(crate) fn set_state(&self, state: v1::RunState) {
+        self.view.send_modify(|view| view.state = state.into());
+    }
+
+    /// Whether the run is over.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        is_end(self.state())
+    }
+
+    /// Returns when the run is over: its last state.
+    pub(crate) async fn ended(&self) -> v1::Run {
+        let mut states = self.view.subscribe();
+        let last = states.wait_for(|view| is_end(view.state())).await;
+        last.expect("the entry holds the sender").clone()
+    }
+
+    /// The machine at work; none before it starts and after the end.
+    #[must_use]
+    pub fn active(&self) -> Option<Arc<ActiveRun>> {
+        match &*self.stage() {
+            Stage::Active(active) => Some(Arc::clone(active)),
+            Stage::Registered | Stage::Ended => None,
+        }
+    }
+
+    /// Whether the other party has yet to propose it.
+    pub(crate) fn is_registered(&self) -> bool {
+        matches!(*self.stage(), Stage::Registered)
+    }
+
+    /// Puts `active` to work under `plan`. False if the run has ended, or is at work already.
+    pub(crate) fn activate(&self, active: &Arc<ActiveRun>, plan: &Plan) -> bool {
+        let mut stage = self.stage();
+        if !matches!(*stage, Stage::Registered) {
+            return false;
+        }
+        *stage = Stage::Active(Arc::clone(active));
+        drop(stage);
+        self.view.send_modify(|view| view.batch_id = plan.batch.0.to_vec().into());
+        true
+    }
+
+    /// Ends the run for a reason that is nobody's fault.
+    pub(crate) fn cancel(&self, reason: &str) {
+        let reason = format!("{} ended the run: {reason}", self.me());
+        if let Some(active) = self.end_early(v1::RunState::Cancelled, Failure::caller(reason.clone())) {
+            active.cancel(reason);
+        }
+    }
+
+    /// Ends a run that was never at work. One that is at work is handed back, and goes on.
+    pub(crate) fn end_early(&self, state: v1::RunState, failure: Failure) -> Option<Arc<ActiveRun>> {
+        let mut stage = self.stage();
+        match &*stage {
+            Stage::Registered => *stage = Stage::Ended,
+            Stage::Active(active) => return Some(Arc::clone(active)),
+            Stage::Ended => return None,
+        }
+        drop(stage);
+        tracing::warn!(run = %self.hash, %failure, "run ended before it was agreed on");
+        let view = self.view.borrow().clone();
+        let failure = Some(failure.at_step(step_name(view.state())));
+        self.finish(v1::Run { state: state.into(), failure, ..view });
+        None
+    }
+
+    /// The end of every run. Nothing is at work for it any more; what is left is its output share, if it ended well.
+    pub(crate) fn finish(&self, last: v1::Run) {
+        *self.stage() = Stage::Ended;
+        self.view.send_replace(last);
+    }
+
+    /// Keeps the output share, chunk by chunk, for the client to fetch.
+    pub(crate) fn keep_output(&self, output: Vec<Vec<u64>>) {
+        *self.output() = output;
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output().is_empty()
+    }
+
+    /// One chunk of the output share, packed; none if the share was dropped.
+    pub(crate) fn output_chunk(&self, chunk: usize) -> Option<Bytes> {
+        self.output().get(chunk).map(|shares| shares::pack(shares))
+    }
+
+    /// Drops the output share; the allocator wipes what is freed.
+    pub(crate) fn drop_output(&self) {
+        *self.output() = Vec::new();
+        self.released.cancel();
+    }
+
+    /// Returns when the output share was dropped.
+    pub(crate) async fn released(&self) {
+        self.released.cancelled().await;
+    }
+
+    /// Whether this caller is the first to feed the run.
+    pub(crate) fn claim_input(&self) -> bool {
+        !self.input_taken.swap(true, Ordering::Relaxed)
+    }
+
+    /// A call of the client begins.
+    pub(crate) fn call(self: &Arc<Self>) -> Call {
+        self.calls.send_modify(|calls| calls.open += 1);
+        Call(Arc::clone(self))
+    }
+
+    /// Returns when no call of the client has been open for `lease`.
+    pub(crate) async fn deserted(&self, lease: Duration) {
+        let mut calls = self.calls.subscribe();
+        loop {
+            calls.wait_for(|calls| calls.open == 0).await.expect("the entry holds the sender");
+            // Any call renews the lease, however short it is.
+            if tokio::time::timeout(lease, calls.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().expect("no holder panics")
+    }
+
+    fn output(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
+        self.output.lock().expect("no holder panics")
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.calls.send_modify(|calls| calls.open -= 1);
+    }
+}
+
+/// Whether a run in `state` is over.
+#[must_use]
+pub(crate) fn is_end(state: v1::RunState) -> bool {
+    matches!(state, v1::RunState::Done | v1::RunState::Failed | v1::RunState::Cancelled)
+}
+
+/// The state in which a run failed, as its failure names it.
+pub(crate) fn step_name(state: v1::RunState) -> String {
+    state.as_str_name().trim_start_matches("RUN_STATE_").to_lowercase()
+}

@@ -1,0 +1,59 @@
+//! What ends a run besides its own work: nobody proposes it, its client is gone, its output is not fetched.
+
+use std::{sync::Arc, time::Duration};
+
+use suf_control::{failure::Failure, v1};
+use suf_wire::PartyId;
+
+use crate::{entry::Entry, host::Host};
+
+/// Watches over `entry` until nothing of it is left but its last state.
+pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
+    let (host, entry) = (Arc::clone(host), Arc::clone(entry));
+    host.clone().runtime().spawn(async move {
+        let config = host.config();
+        let lease_s = config.lease_s;
+        tokio::select! {
+            _ = entry.ended() => {}
+            () = entry.deserted(seconds(lease_s)) => {
+                entry.cancel(&format!("its client is gone: it had no call open for {lease_s} s"));
+            }
+            failure = unproposed(&host, &entry) => {
+                // One that was proposed at the last moment goes on.
+                let _at_work = entry.end_early(v1::RunState::Failed, failure);
+            }
+        }
+        entry.ended().await;
+        if entry.has_output() {
+            tokio::select! {
+                () = entry.released() => {}
+                () = tokio::time::sleep(seconds(config.output_keep_s)) => {
+                    tracing::info!(run = %entry.hash(), "output share dropped: nobody acknowledged it");
+                    entry.drop_output();
+                }
+            }
+        }
+    });
+}
+
+/// Returns when party 0 has had its time to propose the run to this party, and has not.
+async fn unproposed(host: &Host, entry: &Entry) -> Failure {
+    let wait_s = host.config().register_wait_s;
+    tokio::time::sleep(seconds(wait_s)).await;
+    if entry.me() == PartyId::P0 || !entry.is_registered() {
+        return std::future::pending().await;
+    }
+    let proposer = entry.me().other();
+    if host.peer().now().is_none() {
+        let reason =
+            format!("{proposer} is not connected; see that its daemon runs and that the addresses fit");
+        return Failure::new(v1::Fault::Peer, reason);
+    }
+    Failure::caller(format!(
+        "{proposer} has not proposed the run within {wait_s} s: a client starts its run at both parties"
+    ))
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}

@@ -1,0 +1,219 @@
+//! Clients that end before their runs do: interrupted, hung up, killed or cut off. No run of theirs stays.
+
+use std::{
+    fs,
+    io::Read,
+    path::Path,
+    process::{Child, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use suf_control::v1::RunState;
+use suf_tests::{
+    caller::{Caller, by_hash, by_id, gelu},
+    npy,
+    processes::{Hosts, expect},
+    users::files,
+};
+use suf_wire::{PartyId, RunHash};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+
+/// Elements of an evaluation that takes long enough to be interrupted: keys of some 60 MB.
+const MANY: usize = 100_000;
+
+/// Clients that end badly in a row, twice as many as may have runs at once.
+const CLIENTS: usize = 32;
+
+/// What a shell's user and a terminal send.
+const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
+
+#[tokio::test]
+async fn an_interrupted_client_ends_its_run_at_both_parties() {
+    let mut hosts = start(60);
+    let observer = Caller::connect(&hosts, "observer").await;
+    let dealer = pid(hosts.pid("dealer"));
+    for (number, signal) in SIGNALS.into_iter().enumerate() {
+        for watching in [false, true] {
+            // Without keys no run ends by itself before the signal.
+            kill_process(dealer, Signal::STOP).expect("the child is ours");
+            let client = begin(&hosts, 2 * number + usize::from(watching), watching);
+            let said = end(client, signal);
+            kill_process(dealer, Signal::CONT).expect("the child is ours");
+            assert_eq!(said.0, Some(FAILED), "{signal:?}: {}", said.1);
+            assert!(
+                said.1.contains("interrupted") && said.1.contains("cancelled at both parties"),
+                "{signal:?}: {}",
+                said.1
+            );
+            for party in PartyId::BOTH {
+                assert_eq!(observer.list(party, true).await, [], "{signal:?}: a run is left at {party}");
+            }
+        }
+    }
+    expect(&hosts.onehot("few.npy"), DONE, &[], "the next client");
+}
+
+#[tokio::test]
+async fn an_interrupted_client_says_which_party_it_could_not_reach() {
+    let mut hosts = start(60);
+    let client = begin(&hosts, 0, true);
+    let party1 = pid(hosts.pid("party1"));
+    kill_process(party1, Signal::STOP).expect("the child is ours");
+    let said = end(client, Signal::INT);
+    kill_process(party1, Signal::CONT).expect("the child is ours");
+    assert_eq!(said.0, Some(FAILED), "{}", said.1);
+    for words in ["party 0: cancelled", "party 1: no answer within 900ms", "lease_s"] {
+        assert!(said.1.contains(words), "'{words}' is missing in: {}", said.1);
+    }
+}
+
+/// What cannot be cancelled is noticed: the calls of a killed client end with it.
+#[tokio::test]
+async fn clients_that_are_gone_leave_no_run_and_the_next_is_served_at_once() {
+    let hosts = start(1);
+    let observer = Caller::connect(&hosts, "observer").await;
+    let ways = [Signal::INT, Signal::TERM, Signal::KILL, Signal::HUP];
+    for number in 0..CLIENTS {
+        if number % 8 == 7 {
+            // It disconnects between its calls, and says nothing.
+            let client = Caller::connect(&hosts, "client").await;
+            let run = client.start(&gelu(), MANY as u64).await;
+            client.follow(PartyId::P1, by_id(run), &[RunState::ReadyForInput]).await;
+        } else {
+            end(begin(&hosts, number, number % 2 == 0), ways[number % ways.len()]);
+        }
+    }
+    expect(&hosts.onehot("few.npy"), DONE, &[], "the next client, at once");
+    for party in PartyId::BOTH {
+        let mut deserted = 0;
+        for run in observer.list(party, false).await {
+            let hash = RunHash(run.run_hash[..].try_into().expect("16 bytes"));
+            let ended = observer.follow(party, by_hash(hash), &[]).await;
+            let reason = ended.failure.map(|failure| failure.reason).unwrap_or_default();
+            deserted += usize::from(reason.contains("its client is gone"));
+        }
+        assert!(
+            deserted >= 4,
+            "only {deserted} runs of killed and disconnected clients ended by {party}'s lease"
+        );
+        assert_eq!(observer.list(party, true).await, [], "a run is left at {party}");
+    }
+}
+
+#[test]
+fn an_open_call_keeps_a_run_beyond_its_lease() {
+    let hosts = start(1);
+    let log = || hosts.log("party0") + &hosts.log("party1");
+    let mut kept = begin(&hosts, 0, true);
+    // Registered later, with no call open, and ended by its lease: so long the other has been kept.
+    let gate = ["run", "--protocol", "onehot", "--gate", "gelu", "--elements", "9", "--json"];
+    let left = hosts.command(&gate).args(hosts.as_client()).output().expect("suf starts");
+    expect(&left, DONE, &[], "a run that nobody watches");
+    let left: serde_json::Value = serde_json::from_slice(&left.stdout).expect("JSON");
+    let hash = left["run_hash"].as_str().expect("a hash");
+    // An observer's call keeps no run. Which of the parties ended it first is left open.
+    let watch = hosts.command(&["watch", hash]).args(hosts.with_certificate("observer", "party0")).output();
+    let watched = watch.expect("suf starts");
+    assert!(log().contains("its client is gone"), "{watched:?}: {}", log());
+    assert!(matches!(kept.try_wait(), Ok(None)), "the run that is watched has ended: {}", log());
+    assert!(end(kept, Signal::INT).1.contains("cancelled at both parties"));
+}
+
+#[test]
+fn an_interrupted_local_evaluation_leaves_no_private_keys_behind() {
+    let hosts = Hosts::prepare(Path::new(PROGRAM));
+    npy::write_i64(&hosts.folder().join("many.npy"), &[4096; 20 * MANY]);
+    let temporary = hosts.folder().join("temporary");
+    fs::create_dir(&temporary).expect("the folder is writable");
+    for signal in SIGNALS {
+        let mut client = hosts
+            .command(&[
+                "eval",
+                "--local",
+                "--protocol",
+                "sigma",
+                "--gate",
+                "gelu",
+                "--inputs",
+                "many.npy",
+                "--outputs",
+                "y.npy",
+            ])
+            .env("TMPDIR", &temporary)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("suf starts");
+        let registered = || {
+            let logs = files(&temporary).into_iter().filter(|file| file.ends_with("party1.log"));
+            logs.map(|log| fs::read_to_string(log).unwrap_or_default())
+                .any(|log| log.contains("run registered"))
+        };
+        while !registered() {
+            assert!(matches!(client.try_wait(), Ok(None)), "it ended too early");
+            std::thread::yield_now();
+        }
+        assert!(files(&temporary).iter().any(|file| file.ends_with("party1.key")), "there are keys");
+        let (code, said) = end(client, signal);
+        assert_eq!(code, Some(FAILED), "{said}");
+        let left = fs::read_dir(&temporary).expect("a folder").count();
+        assert_eq!(left, 0, "{signal:?}: {:?}", files(&temporary));
+    }
+}
+
+/// Daemons with leases of so many seconds.
+fn start(lease_s: u32) -> Hosts {
+    let hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| {
+        if name == "dealer" { config } else { format!("lease_s = {lease_s}\n{config}") }
+    });
+    npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    npy::write_i64(&hosts.folder().join("many.npy"), &[4096; MANY]);
+    hosts
+}
+
+/// A client with a run that both parties know, besides the `earlier` ones: it evaluates a tensor, or keeps a run and watches it.
+fn begin(hosts: &Hosts, earlier: usize, watching: bool) -> Child {
+    let registered = |party: &str| hosts.log(party).matches("run registered").count();
+    let before = ["party0", "party1"].map(registered);
+    assert!(before.iter().all(|count| *count >= earlier), "runs are missing");
+    let mut command = if watching {
+        let elements = MANY.to_string();
+        let mut command =
+            hosts.command(&["run", "--protocol", "sigma", "--gate", "gelu", "--elements", &elements]);
+        command.arg("--watch").args(hosts.as_client());
+        command
+    } else {
+        hosts.eval(&["--protocol", "sigma"], "many.npy")
+    };
+    let mut client = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("suf starts");
+    for (party, before) in ["party0", "party1"].into_iter().zip(before) {
+        while registered(party) == before {
+            if let Ok(Some(status)) = client.try_wait() {
+                panic!("the client ended early ({status}): {}", said(&mut client));
+            }
+            std::thread::yield_now();
+        }
+    }
+    client
+}
+
+/// Ends a client: its exit status and what it said.
+fn end(mut client: Child, signal: Signal) -> (Option<i32>, String) {
+    kill_process(pid(client.id()), signal).expect("the child is ours");
+    let status = client.wait().expect("the child is ours");
+    (status.code(), said(&mut client))
+}
+
+fn said(client: &mut Child) -> String {
+    let mut text = String::new();
+    client.stderr.as_mut().expect("piped").read_to_string(&mut text).expect("text");
+    text
+}
+
+fn pid(id: u32) -> Pid {
+    i32::try_from(id).ok().and_then(Pid::from_raw).expect("process ids are positive")
+}
