@@ -1,6 +1,7 @@
 //! Tests of the whole. The library holds the simulated world; the tests stand in `tests/`.
 
 pub mod caller;
+pub mod commands;
 pub mod dealer;
 pub mod decoders;
 pub mod disk;

@@ -11,7 +11,11 @@ use std::{
 
 use serde_json::Value;
 use suf_lab::check_kernel;
-use suf_tests::{npy, processes::Hosts};
+use suf_tests::{
+    commands::{self, words},
+    npy,
+    processes::Hosts,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
@@ -48,7 +52,7 @@ fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
         case += 1;
         format!("case{case}")
     };
-    for command in commands() {
+    for command in commands::all() {
         let sound = run(&hosts, &arguments(&hosts, &command, &fresh()), None);
         let code = sound.status.code();
         let may_fail = command.starts_with("lab");
@@ -82,7 +86,7 @@ fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
 #[test]
 fn help_and_wrong_usage_end_as_documented_whatever_becomes_of_the_output() {
     let hosts = Hosts::prepare(Path::new(PROGRAM));
-    let helps = commands().into_iter().map(|command| format!("{command} --help"));
+    let helps = commands::all().into_iter().map(|command| format!("{command} --help"));
     for asked in helps.chain(["--help".into(), "--version".into(), "help pki".into()]) {
         let arguments: Vec<_> = asked.split(' ').map(str::to_owned).collect();
         for (fault, due) in [(Fault::Closed, DONE), (Fault::Full, FAILED), (Fault::Gone, DONE)] {
@@ -104,13 +108,10 @@ fn help_and_wrong_usage_end_as_documented_whatever_becomes_of_the_output() {
 fn a_run_that_is_watched_by_nobody_any_more_is_not_watched_on() {
     let hosts = Hosts::start(Path::new(PROGRAM));
     let id = start_run(&hosts);
-    let operator = operator(&hosts);
-    let operator = operator.each_ref().map(String::as_str);
-    let arguments = [&["watch", &id][..], &operator].concat();
     // The run waits for its input: it does not end by itself while this test runs.
-    let mut watch = hosts.command(&arguments).stdout(Stdio::piped()).spawn().expect("suf starts");
+    let mut watch = client(&hosts, &["watch", &id]).stdout(Stdio::piped()).spawn().expect("suf starts");
     drop(watch.stdout.take());
-    let cancelled = hosts.suf(&[&["cancel", &id][..], &operator].concat());
+    let cancelled = client(&hosts, &["cancel", &id]).output().expect("suf starts");
     assert!(cancelled.status.success(), "{}", said(&cancelled));
     assert_eq!(watch.wait().expect("it is ours").code(), Some(DONE));
 }
@@ -150,26 +151,9 @@ fn daemons_serve_with_a_log_that_is_full_and_tell_a_full_output_to_the_log() {
     }
 }
 
-/// Every command that can be called, with its parents: taken from the program itself, so that none is forgotten.
-fn commands() -> Vec<String> {
-    fn below(command: &clap::Command, path: &str, found: &mut Vec<String>) {
-        for child in command.get_subcommands() {
-            let path = format!("{path} {}", child.get_name()).trim_start().to_owned();
-            if !child.is_subcommand_required_set() {
-                found.push(path.clone());
-            }
-            below(child, &path, found);
-        }
-    }
-    let mut found = Vec::new();
-    below(&suf_cli::command(), "", &mut found);
-    assert!(found.len() >= 19, "{found:?}");
-    found
-}
-
 /// Arguments with which `command` does its work on `hosts`; `fresh` is a name that nothing has yet.
 fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
-    let with_operator = |text: String| [words(&text), operator(hosts).into()].concat();
+    let of_one_party = |text: String| [words(&text), hosts.as_client_of("party0").into()].concat();
     match command {
         "bench" => bench(&format!("{fresh}.bench")),
         "bench kernel" => {
@@ -179,17 +163,26 @@ fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
             "eval --local --backend cpu --protocol onehot --gate gelu --inputs x.npy --outputs {fresh}.npy"
         )),
         "describe" => words("describe gelu --protocol onehot"),
-        "run" => with_operator("run --protocol onehot --gate gelu --elements 3 --deadline 60".into()),
-        "runs" => with_operator("runs".into()),
+        "run" => {
+            let run = "run --protocol onehot --gate gelu --elements 3 --deadline 60";
+            [words(run), hosts.as_client().into()].concat()
+        }
+        "runs" => of_one_party("runs".into()),
         "watch" => {
             let id = start_run(hosts);
-            let ended =
-                hosts.suf(&[&["cancel", &id][..], &operator(hosts).each_ref().map(String::as_str)].concat());
+            let ended = client(hosts, &["cancel", &id]).output().expect("suf starts");
             assert!(ended.status.success(), "{}", said(&ended));
-            with_operator(format!("watch {id}"))
+            of_one_party(format!("watch {id}"))
         }
-        "cancel" => with_operator(format!("cancel {}", start_run(hosts))),
+        "cancel" => of_one_party(format!("cancel {}", start_run(hosts))),
         "pki init" => words(&format!("pki init {fresh}")),
+        "pki request" => words(&format!("pki request client --out {fresh}")),
+        "pki sign" => {
+            let made = hosts.suf(&["pki", "request", "client", "--out", fresh]);
+            assert!(made.status.success(), "{}", said(&made));
+            words(&format!("pki sign {fresh}/client.csr --ca pki --role client --out {fresh}.pem"))
+        }
+        "pki revoke" => words("pki revoke pki/observer.pem --ca pki"),
         "pki issue" => words(&format!("pki issue pki client --name {fresh}")),
         "report" => words(&format!("report --from sample/records.jsonl --out {fresh}")),
         "lab" => words("lab --kernel host lan -- true"),
@@ -198,7 +191,7 @@ fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
         "lab down" => words("lab down nosuch"),
         "lab status" => words("lab status"),
         "dealer" => words("dealer --config dealer.toml --check"),
-        "party" => words("party --config party0.toml --check"),
+        "party" => words("party --config party1.toml --check"),
         "completions" => words("completions bash"),
         other => panic!("`suf {other}` is new: say here how it is called"),
     }
@@ -208,17 +201,18 @@ fn bench(out: &str) -> Vec<String> {
     words(&format!("bench --elements 3 --gate gelu --protocols onehot --repeats 1 --backend cpu --out {out}"))
 }
 
-fn operator(hosts: &Hosts) -> [String; 4] {
-    let mut options = hosts.as_client_of("party0");
-    options[3] = "pki/operator.pem".into();
-    options
+/// `suf` with `arguments`, as the client of party 0, not started yet.
+fn client(hosts: &Hosts, arguments: &[&str]) -> Command {
+    let mut command = hosts.command(arguments);
+    command.args(hosts.as_client_of("party0"));
+    command
 }
 
 /// A run that waits for its input.
 fn start_run(hosts: &Hosts) -> String {
     let start =
         ["run", "--protocol", "onehot", "--gate", "gelu", "--elements", "3", "--deadline", "60", "--json"];
-    let started = hosts.suf(&[&start[..], &operator(hosts).each_ref().map(String::as_str)].concat());
+    let started = hosts.command(&start).args(hosts.as_client()).output().expect("suf starts");
     assert!(started.status.success(), "{}", said(&started));
     let run: Value = serde_json::from_slice(&started.stdout).expect("JSON");
     run["run_id"].as_str().expect("an id").to_owned()
@@ -266,10 +260,6 @@ fn broken(hosts: &Hosts, arguments: &[String], stream: u32, fault: Fault) -> Com
         command.stderr(end)
     };
     command
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split(' ').map(str::to_owned).collect()
 }
 
 fn said(output: &Output) -> String {

@@ -19,8 +19,10 @@ use crate::Limits;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Address for the parties' requests and their keys.
+    #[serde(deserialize_with = "config::address")]
     pub listen: SocketAddr,
     /// Address of the control API.
+    #[serde(deserialize_with = "config::address")]
     pub control: SocketAddr,
     /// Certificates.
     pub identity: IdentityFiles,

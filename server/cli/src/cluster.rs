@@ -19,6 +19,7 @@ use suf_lab::{Host, Lab, Network};
 use suf_link::{Identity, Pki};
 use suf_wire::{PartyId, Role};
 use tempfile::TempDir;
+use toml::{Table, Value};
 
 use crate::{
     client::{Parties, connect},
@@ -348,31 +349,46 @@ impl Setup {
 }
 
 fn dealer_config(setup: &Setup) -> String {
-    let (link, Setup { shaped, backend, placement, .. }) = (setup.link(Host::Dealer), setup);
     let [keys, control] =
-        [Network::Keys, Network::Control].map(|network| placement.address(Host::Dealer, network));
-    format!(
-        "listen = \"{keys}\"\ncontrol = \"{control}\"\nlink = {link:?}\nshaped = {shaped}\n\
-         backend = {backend:?}\n{}",
-        identity_config("dealer")
-    )
+        [Network::Keys, Network::Control].map(|network| setup.placement.address(Host::Dealer, network));
+    let own = [("listen", keys.to_string().into()), ("control", control.to_string().into())];
+    config(setup, Host::Dealer, own)
 }
 
 fn party_config(setup: &Setup, party: PartyId, keys: &str, peer: &str) -> String {
     let host = if party == PartyId::P0 { Host::Party0 } else { Host::Party1 };
-    let (link, Setup { shaped, backend, placement, .. }) = (setup.link(host), setup);
-    let control = placement.address(host, Network::Control);
-    let verb = if party == PartyId::P0 { "listen" } else { "connect" };
-    format!(
-        "party = {}\ncontrol = \"{control}\"\npeer = {{ {verb} = {peer:?} }}\ndealer = {keys:?}\n\
-         state_dir = \"{party}\"\nlink = {link:?}\nshaped = {shaped}\nbackend = {backend:?}\n{}",
-        party.index(),
-        identity_config(party.role().name())
-    )
+    let (number, verb) = if party == PartyId::P0 { (0, "listen") } else { (1, "connect") };
+    let control = setup.placement.address(host, Network::Control);
+    let own = [
+        ("party", Value::Integer(number)),
+        ("control", control.to_string().into()),
+        ("peer", table([(verb, peer.into())])),
+        ("dealer", keys.into()),
+        ("state_dir", party.to_string().into()),
+    ];
+    config(setup, host, own)
 }
 
-fn identity_config(name: &str) -> String {
-    format!("[identity]\nca = \"pki/ca.pem\"\ncert = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n")
+/// The keys of every daemon and its `own`. The library writes them: a path may hold what TOML escapes otherwise than Rust.
+fn config<const N: usize>(setup: &Setup, host: Host, own: [(&str, Value); N]) -> String {
+    let name = host.name();
+    let identity = table([
+        ("ca", "pki/ca.pem".into()),
+        ("cert", format!("pki/{name}.pem").into()),
+        ("key", format!("pki/{name}.key").into()),
+    ]);
+    let common = [
+        ("link", setup.link(host).into()),
+        ("shaped", setup.shaped.into()),
+        ("backend", setup.backend.as_str().into()),
+        ("identity", identity),
+    ];
+    let entries = own.into_iter().chain(common).map(|(key, value)| (key.to_owned(), value));
+    entries.collect::<Table>().to_string()
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Table(entries.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
 }
 
 #[cfg(test)]
@@ -399,5 +415,17 @@ mod tests {
             party_config(&setup, PartyId::P1, "127.0.0.1:1", "127.0.0.1:2").parse().unwrap();
         assert_eq!(party["peer"]["connect"].as_str(), Some("127.0.0.1:2"));
         assert_eq!(party["party"].as_integer(), Some(1));
+        // What Rust, TOML and the shell escape each in their own way.
+        for name in [
+            "e\u{301}/my.toml",
+            "quo\"te/\\.toml",
+            "new\nline/.toml",
+            "$HOME/`id`.toml",
+            "\u{7f}\u{1b}/x.toml",
+        ] {
+            let setup = Setup { link: format!("/{name}"), ..setup.clone() };
+            let dealer: toml::Table = dealer_config(&setup).parse().unwrap();
+            assert_eq!(dealer["link"].as_str(), Some(setup.link.as_str()));
+        }
     }
 }

@@ -66,6 +66,27 @@ impl Error {
         Self::here(Fault::Device, format!("cannot write {}: {error}", path.display()))
     }
 
+    /// A file that was looked at before the work, and cannot be written: what the command line names is wrong, or the disk
+    /// is full. Nothing was begun.
+    pub fn unwritable(path: &std::path::Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        let of_the_path = [
+            Kind::NotFound,
+            Kind::NotADirectory,
+            Kind::IsADirectory,
+            Kind::PermissionDenied,
+            Kind::InvalidFilename,
+            Kind::ReadOnlyFilesystem,
+        ];
+        if of_the_path.contains(&error.kind()) {
+            return Self::usage(format!(
+                "cannot write {}: {error}; nothing was begun: name a place that can be written",
+                path.display()
+            ));
+        }
+        Self::write(path, error)
+    }
+
     /// The exit status of `suf` for this error.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

@@ -2,7 +2,7 @@
 //! (its SUF is our `suf-lut`), the same again for `onehot`, and the published projection beside the measured seconds.
 //! Columns of what was not run are empty.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
@@ -12,32 +12,41 @@ use crate::{error::Error, records::Record};
 /// Prefix of the columns, and the protocol that fills them.
 const SYSTEMS: [(&str, &str); 3] = [("sigma", "sigma"), ("suf", "suf-lut"), ("onehot", "onehot")];
 
+/// The files of the comparison.
+pub const FILES: [&str; 2] = ["compare_activation_fair.csv", "compare_activation_fair.json"];
+
 /// Writes both files into `folder`.
 ///
 /// # Errors
 /// When one cannot be written.
 pub fn write(folder: &Path, records: &[Record]) -> Result<(), Error> {
     let rows = rows(records);
-    let path = folder.join("compare_activation_fair.csv");
     let cells: Vec<_> = rows.iter().map(Row::csv).collect();
-    write_csv(&path, &cells).map_err(|error| Error::write(&path, error))?;
-    let path = folder.join("compare_activation_fair.json");
+    write_csv(&folder.join(FILES[0]), &cells)?;
     let objects: Vec<_> = rows.iter().map(Row::json).collect();
-    let text = serde_json::to_string_pretty(&objects).map_err(|error| Error::write(&path, error))?;
-    fs::write(&path, text + "\n").map_err(|error| Error::write(&path, error))
+    write_json(&folder.join(FILES[1]), &objects)
+}
+
+/// Writes `value` as JSON over several lines.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::write(path, error))?;
+    crate::files::write(path, (text + "\n").as_bytes()).map_err(|error| Error::write(path, error))
 }
 
 /// Writes rows of columns with values; all have the same columns.
-pub(crate) fn write_csv(path: &Path, rows: &[Vec<(String, String)>]) -> Result<(), csv::Error> {
-    let mut out = csv::Writer::from_path(path)?;
-    if let Some(first) = rows.first() {
-        out.write_record(first.iter().map(|(column, _)| column))?;
-    }
-    for row in rows {
-        out.write_record(row.iter().map(|(_, value)| value))?;
-    }
-    out.flush()?;
-    Ok(())
+pub(crate) fn write_csv(path: &Path, rows: &[Vec<(String, String)>]) -> Result<(), Error> {
+    let in_memory = || -> Result<Vec<u8>, csv::Error> {
+        let mut out = csv::Writer::from_writer(Vec::new());
+        if let Some(first) = rows.first() {
+            out.write_record(first.iter().map(|(column, _)| column))?;
+        }
+        for row in rows {
+            out.write_record(row.iter().map(|(_, value)| value))?;
+        }
+        out.into_inner().map_err(|error| error.into_error().into())
+    };
+    let text = in_memory().map_err(|error| Error::write(path, error))?;
+    crate::files::write(path, &text).map_err(|error| Error::write(path, error))
 }
 
 /// One model's records.

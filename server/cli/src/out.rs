@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use suf_control::v1::Fault;
 use suf_process::output::{self, unwritten};
-pub(crate) use suf_process::output::{Reader, answer, note};
+pub(crate) use suf_process::output::{Reader, answer, is_stdout, note};
 
 use crate::error::Error;
 

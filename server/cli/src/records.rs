@@ -1,11 +1,7 @@
 //! One record per model, protocol and link: everything measured, and where. Tables, exports, plots and the README's
 //! figures are made from records and from nothing else.
 
-use std::{
-    fs::{self, File},
-    io::{BufRead, BufReader, BufWriter, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use suf_control::v1::{Batch, Fault, Figures};
@@ -15,6 +11,7 @@ use crate::{
     client::Outcome,
     cluster::PeakMemory,
     error::Error,
+    jsonl,
     projection::Projection,
     provenance,
     tensor::{Accuracy, Tensor},
@@ -313,35 +310,20 @@ impl Record {
     }
 }
 
-/// Appends the records to `path`, one JSON object per line; the file is made anew.
+/// Writes the records to `path`, one JSON object per line; the file is made anew.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written; what stood there is then as it was.
 pub fn write(path: &Path, records: &[Record]) -> Result<(), Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::write(path, error);
-    let mut out = BufWriter::new(File::create(path).map_err(|error| failed(&error))?);
-    for record in records {
-        serde_json::to_writer(&mut out, record).map_err(|error| failed(&error))?;
-        out.write_all(b"\n").map_err(|error| failed(&error))?;
-    }
-    out.flush().map_err(|error| failed(&error))
+    jsonl::write(path, records)
 }
 
-/// Reads a file of records.
+/// Reads a file of records. A line that is none is left out with a warning.
 ///
 /// # Errors
-/// When it cannot be read or has a line that is no record.
+/// When the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
-    let file = fs::File::open(path)
-        .map_err(|error| Error::usage(format!("cannot read the records {}: {error}", path.display())))?;
-    let parse = |(number, line): (usize, std::io::Result<String>)| {
-        let wrong = |why: &dyn std::fmt::Display| {
-            Error::usage(format!("{}:{}: no record of this version: {why}", path.display(), number + 1))
-        };
-        let line = line.map_err(|error| wrong(&error))?;
-        serde_json::from_str(&line).map_err(|error| wrong(&error))
-    };
-    BufReader::new(file).lines().enumerate().map(parse).collect()
+    Ok(jsonl::read(path)?.warned())
 }
 
 /// The middle one of the values; the mean of the two middle ones where they are even in number.
@@ -452,8 +434,10 @@ pub(crate) mod tests {
         let records = vec![example("onehot", "loopback"), example("sigma", "lan")];
         write(&path, &records).unwrap();
         assert_eq!(read(&path).unwrap(), records);
-        fs::write(&path, "{\"model\": 1}\n").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("records.jsonl:1"));
+        // A bench that was killed while it wrote, before files were written whole, left half a line.
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+        assert_eq!(read(&path).unwrap(), records[..1]);
     }
 
     #[test]

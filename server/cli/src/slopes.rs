@@ -5,7 +5,7 @@ use std::{fs, io::ErrorKind, path::Path};
 use serde::{Deserialize, Serialize};
 use suf_lab::Line;
 
-use crate::error::Error;
+use crate::{error::Error, exports::write_json, out};
 
 /// File of the slopes in a folder of results.
 pub const FILE: &str = "slopes.json";
@@ -43,29 +43,29 @@ impl Slope {
     }
 }
 
-/// Writes the slopes into `folder`, which is made where it is missing.
+/// Writes the slopes into `folder`.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written; what stood there is then as it was.
 pub fn write(folder: &Path, slopes: &[Slope]) -> Result<(), Error> {
-    let path = folder.join(FILE);
-    let failed = |error: &dyn std::fmt::Display| Error::write(&path, error);
-    fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-    let text = serde_json::to_string_pretty(slopes).map_err(|error| failed(&error))?;
-    fs::write(&path, text + "\n").map_err(|error| failed(&error))
+    write_json(&folder.join(FILE), &slopes)
 }
 
-/// The slopes in `folder`; none where none were measured.
-///
-/// # Errors
-/// When there is a file that cannot be read or holds something else.
-pub fn read(folder: &Path) -> Result<Vec<Slope>, Error> {
+/// The slopes in `folder`; none where none were measured. A damaged file is warned about, left out and left as it is.
+#[must_use]
+pub fn beside(folder: &Path) -> Vec<Slope> {
     let path = folder.join(FILE);
-    let wrong = |why: &dyn std::fmt::Display| Error::usage(format!("{}: no slopes: {why}", path.display()));
-    match fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|error| wrong(&error)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(wrong(&error)),
+    let read = fs::read(&path).and_then(|text| Ok(serde_json::from_slice(&text)?));
+    match read {
+        Ok(slopes) => slopes,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            out::note(format_args!(
+                "warning: {} holds no slopes of this version: {error}; the report is made without it",
+                path.display()
+            ));
+            Vec::new()
+        }
     }
 }
 
@@ -90,12 +90,12 @@ pub(crate) mod tests {
     #[test]
     fn slopes_come_back_from_a_folder() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()).unwrap(), []);
+        assert_eq!(beside(folder.path()), []);
         let slopes = [example("onehot", 3), example("sigma", 7)];
         write(folder.path(), &slopes).unwrap();
-        assert_eq!(read(folder.path()).unwrap(), slopes);
+        assert_eq!(beside(folder.path()), slopes);
         fs::write(folder.path().join(FILE), "{").unwrap();
-        assert!(read(folder.path()).unwrap_err().to_string().contains(FILE));
+        assert_eq!(beside(folder.path()), []);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use suf_wire::PartyId;
 pub struct Config {
     party: u8,
     /// Address of the control API.
+    #[serde(deserialize_with = "config::address")]
     pub control: SocketAddr,
     /// The dealer's key address, `host:port`.
     pub dealer: String,
@@ -72,7 +73,7 @@ pub struct Config {
 
 /// Who waits for whom.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, untagged)]
+#[serde(try_from = "PeerTable")]
 pub enum Peer {
     /// Party 0 listens.
     Listen {
@@ -84,6 +85,38 @@ pub enum Peer {
         /// Party 0's address, `host:port`.
         connect: String,
     },
+}
+
+/// The table `peer`, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerTable {
+    listen: Option<String>,
+    connect: Option<String>,
+}
+
+impl TryFrom<PeerTable> for Peer {
+    type Error = String;
+
+    fn try_from(table: PeerTable) -> Result<Self, String> {
+        match (table.listen, table.connect) {
+            (Some(listen), None) => {
+                let listen =
+                    config::parse_address(&listen).map_err(|problem| format!("peer.listen: {problem}"))?;
+                Ok(Self::Listen { listen })
+            }
+            (None, Some(connect)) => Ok(Self::Connect { connect }),
+            (Some(_), Some(_)) => {
+                Err("peer has `listen` and `connect`: party 0 has `listen` alone, party 1 `connect` alone"
+                    .into())
+            }
+            (None, None) => {
+                Err("peer says nothing: party 0 has peer = { listen = \"address:port\" }, party 1 has \
+                     peer = { connect = \"host:port\" }"
+                    .into())
+            }
+        }
+    }
 }
 
 /// Longest run that a party may admit, and longest wait that it may be told, in seconds: a day.
@@ -232,5 +265,18 @@ mod tests {
         assert!(beyond.contains("key_memory_mb = 17592186044416; it is 0 to"), "{beyond}");
         assert!(error(&GOOD.replace("party = 0", "party = 2")).contains("party = 2"));
         assert!(error(&GOOD.replace("listen", "connect")).contains("party 0 listens"));
+        for (peer, words) in [
+            ("{}", &["peer says nothing", "listen", "connect", "line 6"][..]),
+            ("{ listen = \"127.0.0.1:0\", connect = \"host:1\" }", &["`listen` and `connect`", "party 1"]),
+            ("{ listen = \"127.0.0.1\" }", &["peer.listen", "\"127.0.0.1\"", "10.0.0.1:7101"]),
+            ("{ lissen = \"127.0.0.1:0\" }", &["`lissen`", "`listen` or `connect`", "line 6"]),
+            ("\"127.0.0.1:0\"", &["peer: ", "a table"]),
+        ] {
+            let said = error(&GOOD.replace("{ listen = \"127.0.0.1:0\" }", peer));
+            for word in words {
+                assert!(said.contains(word), "{word:?} is missing in: {said}");
+            }
+            assert!(!said.contains("variant") && !said.contains("field"), "{said}");
+        }
     }
 }

@@ -3,12 +3,16 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
 
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use suf_gate::catalog::AllowedGates;
 use suf_link::LinkProfile;
 use suf_net::Target;
@@ -36,8 +40,10 @@ pub trait Configuration: DeserializeOwned {
     /// # Errors
     /// As there.
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
+        let mut config: Self = toml::from_str(text).map_err(|error| {
+            let (line, problem) = in_words(text, &error);
+            ConfigError::Parse { path: path.to_owned(), line, problem }
+        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         config.check(folder).map_err(|reason| ConfigError::Value { path: path.to_owned(), reason })?;
         Ok(config)
@@ -55,13 +61,15 @@ pub enum ConfigError {
         /// What the system says.
         error: io::Error,
     },
-    /// The file is not understood; the message shows the line.
-    #[error("the configuration {path} is wrong: {error}")]
+    /// The file is not understood.
+    #[error("the configuration {path} is wrong in line {line}: {problem}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
+        /// Line, from 1.
+        line: usize,
+        /// Which key, and what it may be.
+        problem: String,
     },
     /// A value makes no sense.
     #[error("the configuration {path} is wrong: {reason}")]
@@ -71,6 +79,80 @@ pub enum ConfigError {
         /// Which key, and what it may be.
         reason: String,
     },
+}
+
+/// The line of `error` in `text`, from 1, and what is wrong there in words for people who write configurations: the library
+/// speaks of fields, variants and integer types.
+fn in_words(text: &str, error: &toml::de::Error) -> (usize, String) {
+    let offset = error.span().map_or(0, |span| span.start);
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let message = error.message();
+    // The message itself names these keys.
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let (key, known) = rest.split_once(", expected ").unwrap_or((rest, "none"));
+        return (
+            line,
+            format!("there is no key {key}; the keys are {}", known.trim_start_matches("one of ")),
+        );
+    }
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return (line, format!("the key {key} is missing"));
+    }
+    let problem =
+        match message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected ")) {
+            Some((value, known)) => format!("{value} is none of {}", known.trim_start_matches("one of ")),
+            None => wrong_type(message).unwrap_or_else(|| message.to_owned()),
+        };
+    // The value that the error points at stands after its key.
+    let own_line = before.rsplit('\n').next().unwrap_or_default();
+    let key = own_line.trim_end().strip_suffix('=').and_then(|keys| keys.rsplit(['{', ',']).next());
+    match key.map(str::trim) {
+        Some(key) if !problem.starts_with(key) => (line, format!("{key}: {problem}")),
+        _ => (line, problem),
+    }
+}
+
+/// What is said of a value of the wrong type, if the library's message is about one.
+fn wrong_type(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
+    let (found, wanted) = rest.split_once(", expected ")?;
+    let found = match found {
+        "map" => "a table",
+        "sequence" => "a list",
+        other => other,
+    };
+    let wanted = match wanted {
+        "u8" => "a whole number from 0 to 255",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "text in quotes",
+        "a sequence" => "a list in brackets",
+        table if table.starts_with("struct ") => "a table",
+        other => other,
+    };
+    Some(format!("this is {found}; it has to be {wanted}"))
+}
+
+/// A key that is an address of this host, for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// When it is none; the message shows how one is written.
+pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// `text` as an address of this host with a port.
+///
+/// # Errors
+/// As [`address`].
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is no address of this host with a port; write for example \"10.0.0.1:7101\" or \"[fd00::1]:7101\""
+        )
+    })
 }
 
 /// Whether the value of `key` is from `least` to `most`.
@@ -186,5 +268,45 @@ mod tests {
         fs::write(folder.path().join(LINKS).join("ours.toml"), shipped).unwrap();
         assert!(link("ours").ends_with("links/ours.toml"));
         assert_eq!(link("./links/lan.toml"), folder.path().join("./links/lan.toml").display().to_string());
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Example {
+        _name: String,
+        #[serde(deserialize_with = "address")]
+        _listen: SocketAddr,
+        _threads: u8,
+        _backend: Option<crate::BackendChoice>,
+    }
+
+    impl Configuration for Example {
+        fn check(&mut self, _: &Path) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_with_file_line_key_and_what_is_allowed() {
+        let good = "_name = \"a\"\n_listen = \"[::1]:7101\"\n_threads = 1\n";
+        Example::parse(good, Path::new("ours.toml")).expect("good");
+        for (from, to, line, words) in [
+            ("_threads", "threads", 3, &["`threads`", "`_threads`"][..]),
+            ("_threads = 1\n", "", 1, &["`_threads` is missing"]),
+            ("1\n", "\"many\"\n", 3, &["_threads: ", "\"many\"", "whole number"]),
+            ("1\n", "300\n", 3, &["_threads: ", "300", "255"]),
+            ("[::1]:7101", "localhost", 2, &["_listen: ", "\"localhost\"", "10.0.0.1:7101"]),
+            ("_threads = 1", "_threads = 1\n_backend = \"gpu\"", 4, &["_backend: `gpu`", "`auto`", "`cuda`"]),
+            ("\"a\"", "a", 1, &["_name: "]),
+        ] {
+            let error =
+                Example::parse(&good.replace(from, to), Path::new("ours.toml")).expect_err(to).to_string();
+            for word in words.iter().copied().chain(["ours.toml", &format!("line {line}:")]) {
+                assert!(error.contains(word), "{word:?} is missing in: {error}");
+            }
+            for word in ["variant", "field", "u8", "struct"] {
+                assert!(!error.contains(word), "{word:?} is no word for people: {error}");
+            }
+        }
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{
     fmt::Display,
+    fs,
     io::{self, ErrorKind, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
 };
 
 /// Whether somebody may still read standard output.
@@ -39,6 +42,14 @@ pub fn raw(text: &[u8]) -> io::Result<Reader> {
 pub fn note(text: impl Display) {
     // There is no third stream to say it on.
     let _ = write_line(&mut io::stderr().lock(), text);
+}
+
+/// Whether `path` leads to the file or the pipe that is standard output.
+#[must_use]
+pub fn is_stdout(path: &Path) -> bool {
+    let own = rustix::fs::fstat(io::stdout());
+    fs::metadata(path)
+        .is_ok_and(|there| own.is_ok_and(|own| (own.st_dev, own.st_ino) == (there.dev(), there.ino())))
 }
 
 /// Answers a command line that asks for help or the version, or is wrong, and gives the exit status: 0, or 1 if the answer

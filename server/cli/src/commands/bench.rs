@@ -16,11 +16,13 @@ use crate::{
     error::{Error, named_once},
     exports, gates,
     gates::Definition,
-    kernel as kernel_records,
+    jsonl,
     models::Models,
     npy, out, provenance,
     records::{self, Record, Row, Sample},
-    report, runtime,
+    report,
+    results::{Beside, Folder},
+    runtime,
     runtime::Interrupt,
     tables,
     tensor::{Accuracy, Tensor},
@@ -117,7 +119,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     }
     let jobs = jobs(args)?;
     let links = links(args)?;
-    fs::create_dir_all(&args.out).map_err(|error| Error::write(&args.out, error))?;
+    // Before anything is measured: the folder is ours, its files can be written, and what stands there is read.
+    let files = [records::FILE].into_iter().chain(exports::FILES).chain(report::FILES);
+    let _folder = Folder::open(&args.out, "suf bench", files)?;
+    let beside = Beside::read(&args.out);
     let progress = Progress::new(jobs.len() as u64 * links.len() as u64 * (u64::from(args.repeats) + 1));
     progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
 
@@ -135,7 +140,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     };
     records.sort_by_key(order);
     if !records.is_empty() {
-        write(args, &records)?;
+        let stored = store(args, &records, &beside);
+        // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
+        let printed = print(args, &records);
+        stored.and(printed)?;
     }
     result?;
     let wrong: u64 = records.iter().map(|record| record.wrong).sum();
@@ -148,11 +156,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-fn write(args: &Args, records: &[Record]) -> Result<(), Error> {
-    records::write(&args.out.join(records::FILE), records)?;
+/// Writes the files; records that their folder does not take are saved elsewhere.
+fn store(args: &Args, records: &[Record], beside: &Beside) -> Result<(), Error> {
+    records::write(&args.out.join(records::FILE), records).inspect_err(|_| jsonl::rescue(records))?;
     exports::write(&args.out, records)?;
-    // Of an earlier `suf bench kernel` into the same folder.
-    report::write(&args.out, records, &kernel_records::read_if_there(&args.out)?)?;
+    report::write(&args.out, records, beside)
+}
+
+fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
     if args.json {
         return out::json(&records);
     }
@@ -253,7 +264,13 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
             };
             checked.map_err(Error::usage)?;
             // The processes run in another folder.
-            let link = path.map_or_else(|| link.clone(), |path| path.display().to_string());
+            let link = match path {
+                Some(path) => path.into_os_string().into_string().map_err(|path| {
+                    let path = path.display();
+                    Error::usage(format!("{path} is no UTF-8, and a configuration cannot name it: rename it"))
+                })?,
+                None => link.clone(),
+            };
             let shaped = link != LOOPBACK;
             Ok(Setup { link, shaped, backend: args.backend.clone(), placement: Placement::Loopback })
         })

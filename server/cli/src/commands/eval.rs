@@ -1,6 +1,6 @@
 //! `suf eval`: a client with a tensor in a file.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io::BufWriter, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
 use suf_control::{
@@ -20,6 +20,7 @@ use crate::{
     client::{Outcome, Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
+    files::{self, AtomicFile},
     gates,
     gates::Definition,
     npy::{self, Array, Format},
@@ -67,7 +68,8 @@ pub(crate) struct Args {
     inputs: PathBuf,
     #[command(flatten)]
     tensor: TensorArgs,
-    /// Where the output goes: .npz if it ends so, else .npy.
+    /// Where the output goes: a file, which is replaced when all of it is there, or a pipe such as /dev/stdout; .npz if it
+    /// ends so, else .npy.
     #[arg(long, value_name = "NPY")]
     outputs: PathBuf,
     /// Start a dealer and two parties on this machine, for this evaluation only.
@@ -105,10 +107,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     // Everything that can be refused is refused before a process is started or a byte sent.
     let input = args.tensor.read(&args.inputs)?;
     let candidates = candidates(args, &file, &input)?;
+    let output =
+        AtomicFile::create(&args.outputs).map_err(|error| Error::unwritable(&args.outputs, &error))?;
+    let bytes = (input.form().dtype.width() * input.form().len()) as u64;
+    output.reserve(bytes).map_err(|error| Error::unwritable(&args.outputs, &error))?;
     runtime::block_on(async |interrupt| {
         if let Some(([first, second], identity)) = &remote {
             let parties = Parties::connect([first, second], identity).await?.until(interrupt);
-            return evaluate(args, &file, input, candidates, &parties).await;
+            return evaluate(args, &file, input, candidates, output, &parties).await;
         }
         let setup = Setup {
             link: "loopback".into(),
@@ -118,7 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect(interrupt).await {
-            Ok(parties) => evaluate(args, &file, input, candidates, &parties).await,
+            Ok(parties) => evaluate(args, &file, input, candidates, output, &parties).await,
             Err(error) => Err(error),
         };
         let result = result.map_err(|error| cluster.explain(error));
@@ -164,6 +170,7 @@ async fn evaluate(
     file: &Definition,
     input: Arc<Array>,
     mut candidates: Vec<(Gate, Tensor)>,
+    target: AtomicFile,
     parties: &Parties,
 ) -> Result<(), Error> {
     let mut why = None;
@@ -199,9 +206,10 @@ async fn evaluate(
     let Collect { output, accuracy, .. } = sink;
     drop(progress);
     let (form, wider) = output_form(input.form(), &output);
-    let written = std::fs::File::create(&args.outputs)
-        .and_then(|file| write_output(file, Format::of(&args.outputs), &form, &output));
-    written.map_err(|error| Error::write(&args.outputs, error))?;
+    let mut buffered = BufWriter::new(target);
+    write_output(&mut buffered, Format::of(&args.outputs), &form, &output)
+        .and_then(|()| files::finish(buffered))
+        .map_err(|error| Error::write(&args.outputs, error))?;
     parties.acknowledge(outcome.run).await;
     wider.into_iter().for_each(out::note);
     print(args, &gate, &tensor, &outcome, &accuracy, why)?;
@@ -239,10 +247,19 @@ fn print(
     accuracy: &Accuracy,
     why: Option<String>,
 ) -> Result<(), Error> {
+    // A tensor that goes to standard output has it alone.
+    let taken = out::is_stdout(&args.outputs);
+    let say = |text: String| {
+        if taken {
+            out::note(text);
+            return Ok(());
+        }
+        out::line(text).map(|_| ())
+    };
     let [first, second] = &outcome.figures;
     let slower = if first.eval_ms >= second.eval_ms { first } else { second };
     if args.json {
-        return out::json(&json!({
+        let figures = json!({
             "run_id": outcome.run.reveal(),
             "protocol": gate.protocol().name(),
             "gate": gate.name(),
@@ -262,9 +279,10 @@ fn print(
             "mean_err": accuracy.mean_err(),
             "without_reference": accuracy.without_reference(),
             "outputs": args.outputs,
-        }));
+        });
+        return say(format!("{figures:#}"));
     }
-    out::line(format_args!(
+    say(format!(
         "{} {} on {} elements: {} rounds, {:.3} ms ({:.3} computing), {} and {} key bytes",
         gate.protocol(),
         gate.name(),
@@ -275,7 +293,7 @@ fn print(
         first.key_bytes,
         second.key_bytes
     ))?;
-    out::line(format_args!(
+    say(format!(
         "error against the real function: max {:.6}, rms {:.6}, mean {:.2e}",
         accuracy.max_err(),
         accuracy.rms_err(),
@@ -283,13 +301,12 @@ fn print(
     ))?;
     if accuracy.without_reference() > 0 {
         let count = accuracy.without_reference();
-        out::line(format_args!("{count} values have no error: the function has no value there"))?;
+        say(format!("{count} values have no error: the function has no value there"))?;
     }
     if let Some(caveat) = gates::caveat(gate) {
-        out::line(caveat)?;
+        say(caveat)?;
     }
-    out::line(args.outputs.display())?;
-    Ok(())
+    say(args.outputs.display().to_string())
 }
 
 /// Collects the output and judges it.

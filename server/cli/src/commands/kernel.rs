@@ -1,6 +1,6 @@
 //! `suf bench kernel`: one core's computation, with nothing sent.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use suf_cpu::{CpuBackend, costs};
 use suf_gate::{Gate, Protocol};
@@ -8,9 +8,10 @@ use suf_gate::{Gate, Protocol};
 use super::progress::Progress;
 use crate::{
     error::{Error, named_once},
-    gates,
+    gates, jsonl,
     kernel::{self, KernelRecord, second},
     out, provenance,
+    results::Folder,
     tables::{self, Style},
 };
 
@@ -57,7 +58,8 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let gates = selected(args)?;
-    fs::create_dir_all(&args.out).map_err(|error| Error::write(&args.out, error))?;
+    let files = [kernel::FILE].into_iter().chain(second::FILES);
+    let _folder = Folder::open(&args.out, "suf bench kernel", files)?;
     let samples = usize::from(args.samples);
     let progress = Progress::new(gates.len() as u64);
     progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
@@ -73,19 +75,26 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let rows = second::measure(SEQ, samples, &records)?;
     drop(progress);
 
-    kernel::write(&args.out.join(kernel::FILE), &records)?;
-    second::write(&args.out, &rows)?;
+    let stored = kernel::write(&args.out.join(kernel::FILE), &records)
+        .inspect_err(|_| jsonl::rescue(&records))
+        .and_then(|()| second::write(&args.out, &rows));
+    // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
+    let printed = print(args, &records, &rows);
+    stored.and(printed)
+}
+
+fn print(args: &Args, records: &[KernelRecord], rows: &[second::Row]) -> Result<(), Error> {
     if args.json {
         return out::json(&serde_json::json!({ "gates": records, "compare_activation": rows }));
     }
-    out::line(tables::costs(&records, Style::Terminal))?;
-    out::line(tables::costs_note(&records))?;
-    out::line(format_args!("\n{}", tables::steps(&records, Style::Terminal)))?;
+    out::line(tables::costs(records, Style::Terminal))?;
+    out::line(tables::costs_note(records))?;
+    out::line(format_args!("\n{}", tables::steps(records, Style::Terminal)))?;
     out::line(format_args!(
         "\nSUF and SIGMA as the published second table has them; SUF: {}",
         second::LABEL
     ))?;
-    out::line(tables::second(&rows, Style::Terminal))?;
+    out::line(tables::second(rows, Style::Terminal))?;
     out::line(args.out.join(kernel::FILE).display())?;
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! `suf report`: the tables, exports, plots and README figures from records that were made before.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use crate::{error::Error, exports, kernel, records, report};
+use crate::{
+    error::Error,
+    exports, records, report,
+    results::{Beside, Folder},
+    slopes,
+};
 
 /// Make the exports and the report again from records, and put their figures into a README.
 #[derive(clap::Args)]
@@ -26,12 +31,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::usage(format!("{} holds no record", args.from.display())));
     }
     let source = args.from.parent().map(PathBuf::from).unwrap_or_default();
-    let costs = kernel::read_if_there(&source)?;
+    let Beside { costs, slopes } = Beside::read(&source);
     if let Some(readme) = &args.readme {
         return report::into_readme(readme, &records, &costs);
     }
-    let folder = args.out.clone().unwrap_or(source);
-    fs::create_dir_all(&folder).map_err(|error| Error::write(&folder, error))?;
+    let folder = args.out.clone().unwrap_or_else(|| source.clone());
+    let _folder = Folder::open(&folder, "suf report", exports::FILES.into_iter().chain(report::FILES))?;
     exports::write(&folder, &records)?;
-    report::write(&folder, &records, &costs)
+    // Slopes are drawn in the report of their own folder.
+    let slopes = if folder == source { slopes } else { slopes::beside(&folder) };
+    report::write(&folder, &records, &Beside { costs, slopes })
 }

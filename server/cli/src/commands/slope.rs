@@ -15,7 +15,9 @@ use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    gates, out, report, runtime,
+    gates, out, report,
+    results::Folder,
+    runtime,
     runtime::Interrupt,
     slopes::{self, Slope},
     tensor::Tensor,
@@ -31,6 +33,8 @@ const RATE_BPS: u64 = 100_000_000;
 /// Runs the command.
 pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
     let gates = gates(args)?;
+    let files = [slopes::FILE].into_iter().chain(report::FILES);
+    let _folder = args.out.as_ref().map(|out| Folder::open(out, "suf lab slope", files)).transpose()?;
     // The daemons read the slowest profile: its windows suffice for all.
     let slowest = args.delays_ms.iter().copied().fold(0.0, f64::max);
     let file = tempfile::Builder::new().suffix(".toml").tempfile();
@@ -55,11 +59,13 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
         cluster.stop().await;
         result
     })?;
-    if let Some(folder) = &args.out {
-        slopes::write(folder, &slopes)?;
-        report::again(folder)?;
-    }
-    print(args, &slopes)
+    let stored = match &args.out {
+        Some(folder) => slopes::write(folder, &slopes).and_then(|()| report::again(folder)),
+        None => Ok(()),
+    };
+    // The lines are printed whatever became of the files, and a failed file is told whatever became of the lines.
+    let printed = print(args, &slopes);
+    stored.and(printed)
 }
 
 fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {

@@ -4,18 +4,13 @@
 mod one_mask;
 pub mod second;
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use suf_cpu::costs::{self, Calls, Times};
 use suf_gate::{Backend, CHUNK_ELEMS, Gate};
 
-use crate::{error::Error, provenance, records::shape_name};
+use crate::{error::Error, jsonl, out, provenance, records::shape_name};
 
 /// Name of the file of records.
 pub const FILE: &str = "kernel.jsonl";
@@ -163,39 +158,26 @@ impl KernelRecord {
 /// Writes the records to `path`, one JSON object per line; the file is made anew.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written; what stood there is then as it was.
 pub fn write(path: &Path, records: &[KernelRecord]) -> Result<(), Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::write(path, error);
-    let mut out = File::create(path).map_err(|error| failed(&error))?;
-    for record in records {
-        let line = serde_json::to_string(record).map_err(|error| failed(&error))?;
-        writeln!(out, "{line}").map_err(|error| failed(&error))?;
-    }
-    Ok(())
+    jsonl::write(path, records)
 }
 
-/// The records in `folder`, or none where it has no file of them.
-///
-/// # Errors
-/// When the file cannot be read or has a line that is no record.
-pub fn read_if_there(folder: &Path) -> Result<Vec<KernelRecord>, Error> {
+/// The records in `folder`, or none where it has no file of them. They go into reports beside what else is there, so that
+/// a damaged file costs no more than them: it is warned about, and left as it is.
+#[must_use]
+pub fn beside(folder: &Path) -> Vec<KernelRecord> {
     let path = folder.join(FILE);
-    if path.exists() { read(&path) } else { Ok(Vec::new()) }
-}
-
-/// Reads a file of records.
-///
-/// # Errors
-/// When it cannot be read or has a line that is no record.
-pub fn read(path: &Path) -> Result<Vec<KernelRecord>, Error> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| Error::usage(format!("cannot read the records {}: {error}", path.display())))?;
-    let parse = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| {
-            Error::usage(format!("{}:{}: no record of this version: {error}", path.display(), number + 1))
-        })
-    };
-    text.lines().enumerate().map(parse).collect()
+    if !path.exists() {
+        return Vec::new();
+    }
+    match jsonl::read(&path) {
+        Ok(lines) => lines.warned(),
+        Err(error) => {
+            out::note(format_args!("warning: {error}; the report is made without it"));
+            Vec::new()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -236,9 +218,9 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         write(&path, std::slice::from_ref(&record)).unwrap();
-        assert_eq!(read_if_there(folder.path()).unwrap(), [record]);
-        assert_eq!(read_if_there(&folder.path().join("elsewhere")).unwrap(), []);
-        fs::write(&path, "{}\n").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("kernel.jsonl:1"));
+        assert_eq!(beside(folder.path()), [record]);
+        assert_eq!(beside(&folder.path().join("elsewhere")), []);
+        std::fs::write(&path, "{}\n").unwrap();
+        assert_eq!(beside(folder.path()), []);
     }
 }

@@ -2,7 +2,7 @@
 //! one mask per tensor, computed and not sent; SIGMA beside it is the protocol, of which only the
 //! computation is timed.
 
-use std::{fs, hint::black_box, path::Path};
+use std::{hint::black_box, path::Path};
 
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    exports::{Object, millis, ratio, write_csv},
+    exports::{Object, millis, ratio, write_csv, write_json},
     gates,
     models::{Model, Models},
     records::median,
@@ -88,18 +88,19 @@ pub fn measure(seq: u64, samples: usize, records: &[KernelRecord]) -> Result<Vec
     rows.into_iter().collect()
 }
 
+/// The files of this table.
+pub const FILES: [&str; 2] = ["compare_activation.csv", "compare_activation.json"];
+
 /// Writes `compare_activation.csv` and `.json` into `folder`.
 ///
 /// # Errors
 /// When one cannot be written.
 pub fn write(folder: &Path, rows: &[Row]) -> Result<(), Error> {
-    let path = folder.join("compare_activation.csv");
+    let path = folder.join(FILES[0]);
     let cells: Vec<_> = rows.iter().map(Row::csv).collect();
-    write_csv(&path, &cells).map_err(|error| Error::write(&path, error))?;
-    let path = folder.join("compare_activation.json");
+    write_csv(&path, &cells)?;
     let objects: Vec<_> = rows.iter().map(Row::json).collect();
-    let text = serde_json::to_string_pretty(&objects).map_err(|error| Error::write(&path, error))?;
-    fs::write(&path, text + "\n").map_err(|error| Error::write(&path, error))
+    write_json(&folder.join(FILES[1]), &objects)
 }
 
 impl Row {

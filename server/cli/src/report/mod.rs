@@ -7,10 +7,11 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use crate::{
     error::Error,
-    kernel::{self, KernelRecord},
+    kernel::KernelRecord,
     published,
     records::{self, Record},
-    slopes::{self, Slope},
+    results::Beside,
+    slopes::Slope,
     tables::{self, Style},
 };
 
@@ -18,30 +19,30 @@ use crate::{
 const BEGIN: &str = "<!-- suf report: begin -->";
 const END: &str = "<!-- suf report: end -->";
 
+/// The files of a report.
+pub const FILES: [&str; 2] = ["report.md", "report.html"];
+
 /// Writes `report.md` and `report.html` into `folder`.
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write(folder: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
-    let slopes = slopes::read(folder)?;
-    let path = folder.join("report.md");
-    fs::write(&path, markdown(records, &slopes, costs)).map_err(|error| Error::write(&path, error))?;
-    let path = folder.join("report.html");
-    let page = html::page(records, &slopes, costs).map_err(|error| Error::write(&path, error))?;
-    fs::write(&path, page).map_err(|error| Error::write(&path, error))
+pub(crate) fn write(folder: &Path, records: &[Record], beside: &Beside) -> Result<(), Error> {
+    let Beside { costs, slopes } = beside;
+    let [path, html] = FILES.map(|name| folder.join(name));
+    let page = html::page(records, slopes, costs).map_err(|error| Error::write(&html, error))?;
+    for (path, text) in [(path, markdown(records, slopes, costs)), (html, page)] {
+        crate::files::write(&path, text.as_bytes()).map_err(|error| Error::write(&path, error))?;
+    }
+    Ok(())
 }
 
 /// Makes the report in `folder` again from the records there, if there are any.
 ///
 /// # Errors
 /// As [`write`], and when the records cannot be read.
-pub fn again(folder: &Path) -> Result<(), Error> {
+pub(crate) fn again(folder: &Path) -> Result<(), Error> {
     let path = folder.join(records::FILE);
-    if path.exists() {
-        write(folder, &records::read(&path)?, &kernel::read_if_there(folder)?)
-    } else {
-        Ok(())
-    }
+    if path.exists() { write(folder, &records::read(&path)?, &Beside::read(folder)) } else { Ok(()) }
 }
 
 /// Replaces the text between the markers of the file at `path` by the tables of `records` and `costs`.
@@ -54,7 +55,7 @@ pub fn into_readme(path: &Path, records: &[Record], costs: &[KernelRecord]) -> R
     let replaced = replace(&text, &tables_in_markdown(records, costs)).ok_or_else(|| {
         Error::usage(format!("{} needs one line `{BEGIN}` and one line `{END}` after it", path.display()))
     })?;
-    fs::write(path, replaced).map_err(|error| Error::write(path, error))
+    crate::files::write(path, replaced.as_bytes()).map_err(|error| Error::write(path, error))
 }
 
 fn replace(text: &str, figures: &str) -> Option<String> {
@@ -150,7 +151,7 @@ mod tests {
     fn a_gpus_time_is_split_in_both_reports() {
         let folder = tempfile::tempdir().unwrap();
         let record = Record { backend: "cuda".into(), processor_mhz: 1980, ..example("onehot", "loopback") };
-        write(folder.path(), &[record], &[]).unwrap();
+        write(folder.path(), &[record], &Beside::default()).unwrap();
         for name in ["report.md", "report.html"] {
             let text = fs::read_to_string(folder.path().join(name)).unwrap();
             assert!(text.contains("on the link") && text.contains("1980, 0"), "{name}");
@@ -162,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = [example("onehot", "loopback"), example("suf-lut", "lan"), example("sigma", "wan")];
         let costs = [cost("gelu", Protocol::Sigma)];
-        write(folder.path(), &records, &costs).unwrap();
+        write(folder.path(), &records, &Beside { costs: costs.into(), slopes: Vec::new() }).unwrap();
         for name in ["report.md", "report.html"] {
             let text = fs::read_to_string(folder.path().join(name)).unwrap();
             assert!(text.contains("bert-base") && text.contains("80.000"), "{name}");
