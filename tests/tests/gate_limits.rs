@@ -45,7 +45,7 @@ fn every_gate_that_is_made_fits_its_messages_in_a_full_chunk() {
         }
     }
     println!("{made} random gates fit, {refused} were refused");
-    assert!(made > 500 && refused > 100, "{made} made, {refused} refused");
+    assert!(made > 500 && refused > 20, "{made} made, {refused} refused");
 }
 
 /// The widest message that a specification can have, four coefficients and an entry, and the one of the most values.
