@@ -72,6 +72,7 @@ impl Error {
         use std::io::ErrorKind as Kind;
         let of_the_path = [
             Kind::NotFound,
+            Kind::AlreadyExists,
             Kind::NotADirectory,
             Kind::IsADirectory,
             Kind::PermissionDenied,
