@@ -6,13 +6,13 @@ use suf_cli::client::{connect, describe, os_random, reference};
 use suf_control::{
     client, shares,
     v1::{
-        InputPart, ListRunsRequest, Run, RunRef, RunState, StartRunRequest, TensorHeader, input_part,
-        output_part, party_client::PartyClient,
+        InfoRequest, InputPart, ListRunsRequest, Run, RunRef, RunState, StartRunRequest, TensorHeader,
+        input_part, output_part, party_client::PartyClient,
     },
 };
 use suf_gate::Gate;
 use suf_link::Identity;
-use suf_wire::{PartyId, RunHash, RunId};
+use suf_wire::{PartyId, Role, RunHash, RunId};
 use tonic::{Status, transport::Channel};
 
 use crate::processes::Hosts;
@@ -149,4 +149,15 @@ pub fn by_id(run: RunId) -> RunRef {
 pub fn gelu() -> Arc<Gate> {
     let file = suf_gate::gatefile::GateFile::builtin("gelu").expect("built in");
     Arc::new(suf_gate::catalog::gate(&file, suf_gate::Protocol::Onehot, None).expect("in the file"))
+}
+
+/// Batches that the dealer has dealt.
+///
+/// # Panics
+/// When it does not tell.
+pub async fn batches_dealt(hosts: &Hosts) -> u64 {
+    let identity = Identity::load_from(&hosts.folder().join("pki"), "operator").expect("a certificate");
+    let channel =
+        connect(&hosts.control_url("dealer"), &identity, Role::Dealer).await.expect("the dealer answers");
+    client::dealer(channel).info(InfoRequest {}).await.expect("the dealer tells").into_inner().batches_dealt
 }

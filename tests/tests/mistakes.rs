@@ -132,12 +132,18 @@ fn a_full_disk_ends_the_run_and_not_the_party() {
     };
     let spool = format!("\"{}\"", disk.path().display());
     let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| {
-        let small = config.replace("\"state-party0\"", &format!("{spool}\nkey_memory_mb = 0"));
+        let small = config.replace("\"state-party0\"", &format!("{spool}\nkey_memory_mb = 1"));
         if name == "party0" { small } else { config }
     });
     npy::write_i64(&hosts.folder().join("large.npy"), &[4096; 200_000]);
     npy::write_i64(&hosts.folder().join("small.npy"), &[4096; 9]);
-    expect(&hosts.onehot("large.npy"), FAILED, &["spool", "space"], "16 MB of keys on 4 MB of disk");
+    expect(
+        &hosts.onehot("large.npy"),
+        FAILED,
+        &["spool", "space", "party0"],
+        "16 MB of keys on 4 MB of disk",
+    );
+    assert_eq!(hosts.burnt("party1"), [""; 0], "refused before anything was dealt");
     for name in NAMES {
         assert!(hosts.is_alive(name), "{name} died");
     }

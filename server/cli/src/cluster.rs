@@ -106,6 +106,8 @@ pub struct PeakMemory {
     pub dealer: u64,
     /// Party 0 and party 1.
     pub parties: [u64; 2],
+    /// Of one row, and not of all since the start.
+    pub of_row: bool,
 }
 
 impl Cluster {
@@ -163,11 +165,19 @@ impl Cluster {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
-    /// Peak resident memory so far.
+    /// Lets the peaks begin anew. False where the system does not allow it: then they are those since the start.
     #[must_use]
-    pub fn peak_memory(&self) -> PeakMemory {
+    pub fn forget_peaks(&self) -> bool {
+        // What is not allowed for one is not allowed for any.
+        self.parties.iter().chain([&self.dealer]).all(Daemon::forget_peak)
+    }
+
+    /// Peak resident memory since the start, or since it was last forgotten.
+    #[must_use]
+    pub fn peak_memory(&self, of_row: bool) -> PeakMemory {
         let [first, second] = &self.parties;
-        PeakMemory { dealer: self.dealer.peak_memory(), parties: [first.peak_memory(), second.peak_memory()] }
+        let parties = [first.peak_memory(), second.peak_memory()];
+        PeakMemory { dealer: self.dealer.peak_memory(), parties, of_row }
     }
 
     /// The error of a failed run with the end of the log of the process that has died, if one has.
@@ -277,6 +287,11 @@ impl Daemon {
         }
     }
 
+    /// Lets `VmHWM` begin anew from what is resident now (`proc_pid_clear_refs(5)`). Whether the system allows it.
+    fn forget_peak(&self) -> bool {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").is_ok()
+    }
+
     /// `VmHWM` of the process in bytes; 0 where the system does not say.
     fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
@@ -365,6 +380,8 @@ fn party_config(setup: &Setup, party: PartyId, keys: &str, peer: &str) -> String
         ("peer", table([(verb, peer.into())])),
         ("dealer", keys.into()),
         ("state_dir", party.to_string().into()),
+        // There is one client.
+        ("client_key_memory_mb", Value::Integer(4096)),
     ];
     config(setup, host, own)
 }

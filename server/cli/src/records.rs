@@ -122,10 +122,14 @@ pub struct Record {
     pub lan_proj_s: f64,
     /// The published formula on this record's `comp_ms`, for its WAN.
     pub wan_proj_s: f64,
-    /// Peak resident memory of the dealer so far, in bytes; it serves all records of one link.
+    /// Peak resident memory of the dealer, in bytes, from [`Record::peaks_since`] on.
     pub dealer_peak_bytes: u64,
-    /// Peak resident memory of the larger party so far, in bytes.
+    /// Peak resident memory of the larger party, likewise.
     pub party_peak_bytes: u64,
+    /// "row": the peaks are those of this record's runs and of what was resident before; "start": those since the daemons
+    /// were started for this link, as in records that do not say.
+    #[serde(default = "since_start")]
+    pub peaks_since: String,
     /// Processor or card and its driver, as the parties report it.
     pub hardware: String,
     /// Clock of the card's multiprocessors when a run ended, in MHz; 0 on a CPU.
@@ -280,6 +284,7 @@ impl Record {
             wan_proj_s: project(Projection::WAN),
             dealer_peak_bytes: memory.dealer,
             party_peak_bytes: memory.parties[0].max(memory.parties[1]),
+            peaks_since: if memory.of_row { "row".to_owned() } else { since_start() },
             hardware: first.hardware.clone(),
             processor_mhz: first.processor_mhz,
             memory_mhz: first.memory_mhz,
@@ -362,6 +367,10 @@ fn declared_key_bytes(gate: &Gate, elements: u64) -> f64 {
     mean(of(Party::P0), of(Party::P1)) / elements as f64
 }
 
+fn since_start() -> String {
+    "start".to_owned()
+}
+
 fn mean(first: u64, second: u64) -> f64 {
     (first + second) as f64 / 2.0
 }
@@ -381,7 +390,7 @@ pub(crate) mod tests {
         let tensor = Tensor::Synthetic { elements: 1000, domain: gate.domain() };
         let row = Row { model: "bert-base", seq: 128, gate_count: 12, link, gate: &gate, tensor: &tensor };
         let samples: Vec<_> = [9.0, 5.0, 7.0].map(|eval_ms| sample(&gate, eval_ms)).into();
-        let memory = PeakMemory { dealer: 1 << 20, parties: [2 << 20, 3 << 20] };
+        let memory = PeakMemory { dealer: 1 << 20, parties: [2 << 20, 3 << 20], of_row: true };
         let record = Record::new(row, &samples, &Accuracy::default(), memory, 0.5);
         Record { protocol: protocol.to_owned(), ..record }
     }
@@ -438,6 +447,11 @@ pub(crate) mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
         assert_eq!(read(&path).unwrap(), records[..1]);
+        // Records of before say nothing of since when the peaks are.
+        let mut old = serde_json::to_value(&records[0]).unwrap();
+        old.as_object_mut().unwrap().remove("peaks_since");
+        std::fs::write(&path, format!("{old}\n")).unwrap();
+        assert_eq!(read(&path).unwrap()[0].peaks_since, "start");
     }
 
     #[test]

@@ -425,6 +425,10 @@ impl ActiveRun {
         &self.host
     }
 
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -16,6 +16,8 @@ use suf_process::{
 };
 use suf_wire::PartyId;
 
+use crate::budget::{Bounds, Limits};
+
 /// The file, as written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,9 +46,24 @@ pub struct Config {
     /// Computing threads; 0 for one per core.
     #[serde(default)]
     pub threads: usize,
-    /// Keys kept in memory, in MiB; what is above goes to sealed spool files.
+    /// Keys in memory, in MiB; batches that do not fit go to sealed spool files.
     #[serde(default = "default_key_memory_mb")]
     key_memory_mb: u64,
+    /// The same for each client; half if the file does not say.
+    client_key_memory_mb: Option<u64>,
+    /// Shares and what is computed from them, in MiB: of runs at work, and outputs until they are fetched.
+    #[serde(default = "default_share_memory_mb")]
+    share_memory_mb: u64,
+    /// The same for each client; half if the file does not say.
+    client_share_memory_mb: Option<u64>,
+    /// Keys in the spool, in MiB.
+    #[serde(default = "default_spool_mb")]
+    spool_mb: u64,
+    /// The same for each client; half if the file does not say.
+    client_spool_mb: Option<u64>,
+    /// How long a run that is ready waits for the next part of its input, in seconds.
+    #[serde(default = "default_input_wait_s")]
+    pub input_wait_s: u32,
     /// Most elements of a run.
     #[serde(default = "config::default_max_elems")]
     pub max_elems: u64,
@@ -122,11 +139,15 @@ impl TryFrom<PeerTable> for Peer {
 /// Longest run that a party may admit, and longest wait that it may be told, in seconds: a day.
 const MOST_RUN_S: u32 = 86_400;
 
-/// Most memory for keys, in MiB: 1 TiB, beyond any host.
+/// Most memory for keys or shares, in MiB: 1 TiB, beyond any host.
 const MOST_MEMORY_MB: u64 = 1 << 20;
 
-/// Part of the memory limit that keys may take. The rest is for shares, for buffers of the network and for the program.
+/// Largest spool, in MiB: 1 PiB, beyond any host.
+const MOST_SPOOL_MB: u64 = 1 << 30;
+
+/// Parts of the memory limit that keys and shares may take. The rest is for buffers of the network and for the program.
 const KEY_PART: Percent = Percent(40);
+const SHARE_PART: Percent = Percent(40);
 
 impl Config {
     /// Which party this is.
@@ -154,10 +175,22 @@ impl Config {
         config::allowed_gates(self.gates.as_deref())
     }
 
-    /// Bytes of keys in memory, on a host with this limit. A budget that is cut down is logged as a warning.
+    /// What runs may hold, on a host with this limit of memory. A budget that is cut down is logged as a warning.
     #[must_use]
-    pub fn key_memory_bytes(&self, limit: Option<&MemoryLimit>) -> u64 {
-        budget_bytes("key_memory_mb", self.key_memory_mb, KEY_PART, limit)
+    pub fn limits(&self, limit: Option<&MemoryLimit>) -> Limits {
+        let bounds = |all: u64, client: u64| Bounds { all, client: all.min(client.saturating_mul(1 << 20)) };
+        let (keys, shares, spool) = (self.key_memory_mb, self.share_memory_mb, self.spool_mb);
+        Limits {
+            keys: bounds(
+                budget_bytes("key_memory_mb", keys, KEY_PART, limit),
+                self.client_key_memory_mb.unwrap_or(keys / 2),
+            ),
+            shares: bounds(
+                budget_bytes("share_memory_mb", shares, SHARE_PART, limit),
+                self.client_share_memory_mb.unwrap_or(shares / 2),
+            ),
+            spool: bounds(spool.saturating_mul(1 << 20), self.client_spool_mb.unwrap_or(spool / 2)),
+        }
     }
 
     /// Computing threads, at least one.
@@ -184,13 +217,14 @@ impl Configuration for Config {
             config::target("peer.connect", connect)?;
         }
         config::check_threads(self.threads)?;
-        config::within("key_memory_mb", self.key_memory_mb, 0, MOST_MEMORY_MB)?;
+        self.check_budgets()?;
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         for (key, seconds) in [
             ("max_run_s", self.max_run_s),
             ("lease_s", self.lease_s),
             ("register_wait_s", self.register_wait_s),
             ("output_keep_s", self.output_keep_s),
+            ("input_wait_s", self.input_wait_s),
         ] {
             config::within(key, seconds.into(), 1, MOST_RUN_S.into())?;
         }
@@ -203,8 +237,55 @@ impl Configuration for Config {
     }
 }
 
+impl Config {
+    fn check_budgets(&self) -> Result<(), String> {
+        for (key, all, least, most, client_key, client) in [
+            (
+                "key_memory_mb",
+                self.key_memory_mb,
+                0,
+                MOST_MEMORY_MB,
+                "client_key_memory_mb",
+                self.client_key_memory_mb,
+            ),
+            (
+                "share_memory_mb",
+                self.share_memory_mb,
+                1,
+                MOST_MEMORY_MB,
+                "client_share_memory_mb",
+                self.client_share_memory_mb,
+            ),
+            ("spool_mb", self.spool_mb, 0, MOST_SPOOL_MB, "client_spool_mb", self.client_spool_mb),
+        ] {
+            config::within(key, all, least, most)?;
+            if let Some(client) = client {
+                config::within(client_key, client, least, all)?;
+            }
+        }
+        if self.key_memory_mb == 0 && self.spool_mb == 0 {
+            return Err(
+                "key_memory_mb and spool_mb are both 0: there is no place for keys; raise one of them".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
 fn default_key_memory_mb() -> u64 {
     4096
+}
+
+fn default_share_memory_mb() -> u64 {
+    8192
+}
+
+fn default_spool_mb() -> u64 {
+    128 << 10
+}
+
+fn default_input_wait_s() -> u32 {
+    60
 }
 
 fn default_max_run_s() -> u32 {
@@ -228,7 +309,9 @@ fn default_protocols() -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use suf_process::memory::Source;
+
     use super::*;
 
     const GOOD: &str = r#"
@@ -239,6 +322,11 @@ mod tests {
         peer = { listen = "127.0.0.1:0" }
         identity = { ca = "ca.pem", cert = "party0.pem", key = "/keys/party0.key" }
     "#;
+
+    /// A file that says only what it must.
+    pub(crate) fn good() -> Config {
+        Config::parse(GOOD, Path::new("/etc/suf/party.toml")).expect("good")
+    }
 
     fn error(text: &str) -> String {
         Config::parse(text, Path::new("/etc/suf/party.toml")).expect_err("wrong").to_string()
@@ -278,5 +366,32 @@ mod tests {
             }
             assert!(!said.contains("variant") && !said.contains("field"), "{said}");
         }
+    }
+    #[test]
+    fn budgets_that_make_no_sense_are_refused_by_name() {
+        for (line, words) in [
+            ("share_memory_mb = 0", "share_memory_mb = 0; it is 1 to"),
+            ("key_memory_mb = 17592186044416", "key_memory_mb = 17592186044416; it is 0 to"),
+            ("spool_mb = 1073741825", "spool_mb = 1073741825"),
+            ("client_share_memory_mb = 9000", "client_share_memory_mb = 9000; it is 1 to 8192"),
+            ("client_key_memory_mb = 4097", "client_key_memory_mb = 4097; it is 0 to 4096"),
+            ("key_memory_mb = 0\nspool_mb = 0", "both 0"),
+            ("input_wait_s = 0", "input_wait_s = 0"),
+        ] {
+            let error = error(&format!("{line}\n{GOOD}"));
+            assert!(error.contains(words), "{words} is missing in: {error}");
+        }
+    }
+
+    #[test]
+    fn budgets_follow_a_control_group_that_is_smaller() {
+        let mib = 1 << 20;
+        let limits = good().limits(None);
+        assert_eq!(limits.keys, Bounds { all: 4096 * mib, client: 2048 * mib });
+        let source = Source::ControlGroup("/sys/fs/cgroup/memory.max".into());
+        let limit = MemoryLimit { bytes: 2000 * mib, source };
+        let limits = good().limits(Some(&limit));
+        assert_eq!(limits.keys, Bounds { all: 800 * mib, client: 800 * mib });
+        assert_eq!(limits.shares, Bounds { all: 800 * mib, client: 800 * mib });
     }
 }

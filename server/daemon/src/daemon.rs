@@ -13,6 +13,7 @@ use suf_process::{
 use tokio::{runtime, sync::oneshot};
 
 use crate::{
+    budget::{Budgets, Limits},
     config::{Config, Peer},
     host::{Host, Parts},
     keys::DealerLink,
@@ -34,8 +35,7 @@ struct Needs {
     identity: Identity,
     profile: LinkProfile,
     backend: Arc<dyn Backend>,
-    /// Bytes of keys in memory.
-    key_memory: u64,
+    limits: Limits,
 }
 
 /// Reads what a start needs, and looks at all else that it will need: a start and `--check` alike.
@@ -55,19 +55,26 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
         Some(known) => format!("its ledger knows {known} burnt batches"),
         None => "there is no ledger yet; a new one is made at the start".to_owned(),
     });
-    let key_memory = config.key_memory_bytes(MemoryLimit::of_this_process().as_ref());
-    found.good("key_memory_mb", format_args!("keys take up to {} MiB", key_memory >> 20));
+    let limits = config.limits(MemoryLimit::of_this_process().as_ref());
+    for (key, what, bounds) in [
+        ("key_memory_mb", "keys take", limits.keys),
+        ("share_memory_mb", "shares take", limits.shares),
+        ("spool_mb", "the spool takes", limits.spool),
+    ] {
+        let (all, client) = (bounds.all >> 20, bounds.client >> 20);
+        found.good(key, format_args!("{what} up to {all} MiB, {client} of each client"));
+    }
     let backend = found.backend(config.backend, party.index());
     found.end(args, &party.to_string(), &names)?;
     let (Some(identity), Some(profile), Some(backend)) = (identity, profile, backend) else {
         unreachable!("what is not there is wrong, and ends the start");
     };
-    Ok(Needs { identity, profile, backend, key_memory })
+    Ok(Needs { identity, profile, backend, limits })
 }
 
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
-    let Needs { identity, profile, backend, key_memory } = examine(args, &config)?;
+    let Needs { identity, profile, backend, limits } = examine(args, &config)?;
     if args.check {
         return Ok(());
     }
@@ -75,7 +82,8 @@ fn start(args: &Args) -> Start<()> {
     std::fs::create_dir_all(&config.state_dir)
         .map_err(|error| format!("state_dir {} cannot be made: {error}", config.state_dir.display()))?;
     let ledger = Ledger::new(RedbLog::open(&config.state_dir)?);
-    let store = KeyStore::open(&config.state_dir, key_memory)?;
+    let store = KeyStore::open(&config.state_dir)?;
+    let budgets = Budgets::new(config.party(), limits, store.folder());
     let workers = Workers::start(&backend, config.thread_count())?;
 
     let main_runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -107,6 +115,7 @@ fn start(args: &Args) -> Start<()> {
             link_kind: peer_endpoint.kind(),
             ledger,
             store,
+            budgets,
             backend,
             workers,
             dealer,

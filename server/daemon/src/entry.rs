@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     active::ActiveRun,
+    budget::{KeyRoom, Reservation, Room, output_bytes},
     ledger::unix_ms,
     ownership::{Access, Owner},
 };
@@ -31,11 +32,24 @@ pub struct Entry {
     /// Its state as everybody may see it: without its id.
     view: watch::Sender<v1::Run>,
     stage: Mutex<Stage>,
+    /// What it holds: given up part by part, as its keys and shares are.
+    room: Mutex<Held>,
     output: Mutex<Vec<Vec<u64>>>,
     input_taken: AtomicBool,
     calls: watch::Sender<Calls>,
+    /// Changes with each part of the input.
+    fed: watch::Sender<()>,
     /// The output share is gone, or there will be none.
     released: CancellationToken,
+}
+
+/// What a run holds of this party's budgets.
+#[derive(Debug)]
+struct Held {
+    /// Until the keys have a place, which holds it from then on.
+    keys: Option<KeyRoom>,
+    /// Until the run is over and its output share is gone.
+    shares: Option<Reservation>,
 }
 
 /// How far a run has come.
@@ -59,7 +73,8 @@ struct Calls {
 pub(crate) struct Call(Arc<Entry>);
 
 impl Entry {
-    pub(crate) fn new(registration: Registration, owner: Owner) -> Self {
+    pub(crate) fn new(registration: Registration, owner: Owner, room: Room) -> Self {
+        let Room { shares, keys } = room;
         let hash = registration.run.public_hash();
         let view = v1::Run {
             run_hash: hash.0.to_vec().into(),
@@ -78,9 +93,11 @@ impl Entry {
             registered: Instant::now(),
             view: watch::Sender::new(view),
             stage: Mutex::new(Stage::Registered),
+            room: Mutex::new(Held { keys: Some(keys), shares: Some(shares) }),
             output: Mutex::default(),
             input_taken: AtomicBool::new(false),
             calls: watch::Sender::default(),
+            fed: watch::Sender::default(),
             released: CancellationToken::new(),
         }
     }
@@ -207,6 +224,14 @@ impl Entry {
     /// The end of every run. Nothing is at work for it any more; what is left is its output share, if it ended well.
     pub(crate) fn finish(&self, last: v1::Run) {
         *self.stage() = Stage::Ended;
+        let mut held = self.held();
+        held.keys = None;
+        if self.has_output() {
+            held.shares.iter_mut().for_each(|shares| shares.shrink_to(output_bytes(self.registration.elems)));
+        } else {
+            held.shares = None;
+        }
+        drop(held);
         self.view.send_replace(last);
     }
 
@@ -227,12 +252,46 @@ impl Entry {
     /// Drops the output share; the allocator wipes what is freed.
     pub(crate) fn drop_output(&self) {
         *self.output() = Vec::new();
+        if self.has_ended() {
+            self.held().shares = None;
+        }
         self.released.cancel();
     }
 
     /// Returns when the output share was dropped.
     pub(crate) async fn released(&self) {
         self.released.cancelled().await;
+    }
+
+    /// The room for the keys, for whoever gives them a place; none if the run is over.
+    pub(crate) fn take_key_room(&self) -> Option<KeyRoom> {
+        self.held().keys.take()
+    }
+
+    /// A part of the input is here.
+    pub(crate) fn was_fed(&self) {
+        self.fed.send_replace(());
+    }
+
+    /// Returns when the run has waited for the next part of its input for `wait`.
+    pub(crate) async fn starved(&self, wait: Duration) {
+        let mut states = self.view.subscribe();
+        let ready = states.wait_for(|view| view.state() == v1::RunState::ReadyForInput);
+        ready.await.expect("the entry holds the sender");
+        let mut fed = self.fed.subscribe();
+        loop {
+            let moved = async {
+                tokio::select! {
+                    _ = fed.changed() => true,
+                    _ = async { states.wait_for(|view| view.state() != v1::RunState::ReadyForInput).await.is_ok() } => false,
+                }
+            };
+            match tokio::time::timeout(wait, moved).await {
+                Ok(true) => {}
+                Ok(false) => std::future::pending().await,
+                Err(_) => return,
+            }
+        }
     }
 
     /// Whether this caller is the first to feed the run.
@@ -260,6 +319,10 @@ impl Entry {
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().expect("no holder panics")
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.room.lock().expect("no holder panics")
     }
 
     fn output(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {

@@ -11,6 +11,7 @@ use suf_wire::PartyId;
 use tokio::runtime::Handle;
 
 use crate::{
+    budget::Budgets,
     config::Config,
     entry::Entry,
     keys::DealerLink,
@@ -41,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) link_kind: LinkKind,
     pub(crate) ledger: Ledger<RedbLog>,
     pub(crate) store: KeyStore,
+    pub(crate) budgets: Budgets,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) workers: Workers,
     pub(crate) dealer: DealerLink,
@@ -59,13 +61,14 @@ impl Host {
     /// Registers a run of the client `owner`. Party 0 proposes it to party 1, which waits for that.
     ///
     /// # Errors
-    /// When it cannot be registered.
+    /// When it cannot be registered, or has no room.
     pub fn register(
         self: &Arc<Self>,
         registration: Registration,
         owner: Owner,
     ) -> Result<Arc<Entry>, Failure> {
-        let entry = self.registry.register(registration, owner)?;
+        let room = self.parts.budgets.admit(owner, &registration.gate, registration.elems)?;
+        let entry = self.registry.register(registration, owner, room)?;
         tracing::info!(run = %entry.hash(), elems = entry.registration().elems, "run registered");
         lease::keep(self, &entry);
         if entry.me() == PartyId::P0 {
@@ -154,6 +157,10 @@ impl Host {
 
     pub(crate) fn ledger(&self) -> &Ledger<RedbLog> {
         &self.parts.ledger
+    }
+
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.parts.budgets
     }
 
     pub(crate) fn store(&self) -> &KeyStore {

@@ -119,7 +119,9 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
     };
     let begun = Instant::now();
     let total = plan.gate.batch_key_bytes(plan.party(), plan.elems);
-    let store = host.store().batch(plan.batch, total);
+    let over = || Failure::new(Fault::Caller, "the run is over");
+    let room = active.entry().take_key_room().ok_or_else(over)?;
+    let store = host.store().batch(plan.batch, room);
     let store = Arc::new(store.map_err(|error| Failure::new(Fault::Device, error.to_string()))?);
 
     let shape = plan.gate.key_shape();

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use suf_control::{failure::Failure, v1};
-use suf_wire::PartyId;
+use suf_party::Event;
+use suf_wire::{Fault, PartyId};
 
 use crate::{entry::Entry, host::Host};
 
@@ -17,6 +18,13 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
             _ = entry.ended() => {}
             () = entry.deserted(seconds(lease_s)) => {
                 entry.cancel(&format!("its client is gone: it had no call open for {lease_s} s"));
+            }
+            () = entry.starved(seconds(config.input_wait_s)) => {
+                let wait_s = config.input_wait_s;
+                let reason = format!("no input came for {wait_s} s (input_wait_s): send it as soon as the run is ready");
+                if let Some(active) = entry.active() {
+                    active.feed(Event::Failed(suf_party::Failure::new(Fault::Caller, reason)));
+                }
             }
             failure = unproposed(&host, &entry) => {
                 // One that was proposed at the last moment goes on.

@@ -5,6 +5,7 @@
 
 mod active;
 mod arrivals;
+mod budget;
 mod captured;
 pub mod config;
 mod daemon;
@@ -25,6 +26,7 @@ mod timing;
 mod workers;
 
 pub use active::ActiveRun;
+pub use budget::{Bounds, Limits};
 pub use config::Config;
 pub use daemon::run;
 pub use entry::Entry;

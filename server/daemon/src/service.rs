@@ -11,6 +11,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream, wrappers::WatchStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::{
+    budget::Budget,
     entry::{Call, Entry, is_end},
     host::Host,
     ownership::{Access, Owner, Viewer, run_id},
@@ -246,6 +247,7 @@ impl v1::party_server::Party for PartyService {
     async fn info(&self, _: Request<v1::InfoRequest>) -> Result<Response<v1::PartyInfo>, Status> {
         let config = self.host.config();
         let backend = self.host.backend_info();
+        let [shares, keys, spool] = self.host.budgets().kinds().map(budget_of);
         let active = self.host.registry().list().iter().filter(|entry| !entry.has_ended()).count();
         Ok(Response::new(v1::PartyInfo {
             party: config.party().index() as u32,
@@ -258,10 +260,18 @@ impl v1::party_server::Party for PartyService {
             dealer: self.host.dealer().measured(),
             active_runs: active as u32,
             max_elements: config.max_elems,
+            share_memory: Some(shares),
+            key_memory: Some(keys),
+            spool: Some(spool),
             gates: suf_gate::gatefile::GateFile::builtin_names().map(Into::into).collect(),
             certificate_expires_unix_s: self.host.certificate_expires_unix_s(),
         }))
     }
+}
+
+/// What is in use of one kind of bytes.
+fn budget_of(budget: &Budget) -> v1::Budget {
+    v1::Budget { in_use_bytes: budget.in_use(), bound_bytes: budget.bound() }
 }
 
 /// The states of a run up to and including the last; the sender stays alive in the entry, so the end is in the data.
@@ -332,6 +342,7 @@ async fn take_input(entry: &Entry, parts: &mut Streaming<v1::InputPart>) -> Resu
             let shares = std::mem::replace(&mut gathered, rest);
             let active = entry.active().ok_or_else(|| Failure::caller("the run is over"))?;
             active.feed(Event::Input { chunk, shares });
+            entry.was_fed();
             chunk += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! Keys between their arrival and their only use: in memory up to a limit, in spool files beyond it.
+//! Keys between their arrival and their only use: in memory or in spool files, where the run's reservation says.
 //!
 //! A spool file is sealed, chunk by chunk, with AES-256-GCM under a key that exists in this process's memory alone: the
 //! tag is the chunk's integrity, and after a crash what is left on the disk is noise. The files are removed when their
@@ -10,10 +10,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Mutex,
 };
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -21,20 +18,21 @@ use bytes::Bytes;
 use suf_process::KeyMemory;
 use suf_wire::BatchId;
 
-use crate::mark;
+use crate::{
+    budget::{KeyRoom, Reservation, SpoolRoom},
+    mark,
+};
 
 /// Folder of the spool files in the state directory.
 pub const SPOOL: &str = "spool";
 
 /// Bytes of the seal of a chunk in a spool file: the tag of AES-256-GCM.
-const SEAL_BYTES: u64 = 16;
+pub(crate) const SEAL_BYTES: u64 = 16;
 
 /// Where batches are kept.
 #[derive(Debug)]
 pub struct KeyStore {
     spool: PathBuf,
-    memory_limit: u64,
-    memory_used: Arc<AtomicU64>,
 }
 
 /// One batch's chunks.
@@ -42,14 +40,16 @@ pub struct KeyStore {
 pub struct BatchStore {
     batch: BatchId,
     place: Place,
-    memory_used: Arc<AtomicU64>,
-    reserved: u64,
 }
 
+/// Fields of a place are dropped in their order: what they reserve is given back last.
 #[derive(Debug)]
 enum Place {
-    Memory(Mutex<HashMap<u32, Bytes>>),
-    Spool(Spool),
+    Memory(
+        Mutex<HashMap<u32, Bytes>>,
+        #[expect(dead_code, reason = "held until the chunks are gone")] Reservation,
+    ),
+    Spool(Spool, SpoolRoom),
 }
 
 /// Why a key cannot be stored or fetched.
@@ -79,12 +79,11 @@ pub enum StoreError {
 }
 
 impl KeyStore {
-    /// A store in `state_dir` that keeps up to `memory_limit` bytes of keys in memory. Spool files of an earlier process
-    /// are removed: their key died with it.
+    /// A store with its spool in `state_dir`. Spool files of an earlier process are removed: their key died with it.
     ///
     /// # Errors
     /// When the spool folder cannot be made or emptied.
-    pub fn open(state_dir: &Path, memory_limit: u64) -> Result<Self, StoreError> {
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let spool = state_dir.join(SPOOL);
         let failed = |what| {
             let path = spool.clone();
@@ -98,26 +97,24 @@ impl KeyStore {
             }
             fs::remove_file(file).map_err(failed("emptied"))?;
         }
-        Ok(Self { spool, memory_limit, memory_used: Arc::default() })
+        Ok(Self { spool })
     }
 
-    /// Room for a batch of `bytes` bytes in all.
+    /// The folder of the spool files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.spool
+    }
+
+    /// A place for `batch`, where it has room.
     ///
     /// # Errors
     /// When a spool file is needed and cannot be made.
-    pub fn batch(&self, batch: BatchId, bytes: u64) -> Result<BatchStore, StoreError> {
-        let in_memory = self
-            .memory_used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.memory_limit)
-            })
-            .is_ok();
-        let (place, reserved) = if in_memory {
-            (Place::Memory(Mutex::default()), bytes)
-        } else {
-            (Place::Spool(Spool::create(&self.spool, batch)?), 0)
+    pub(crate) fn batch(&self, batch: BatchId, room: KeyRoom) -> Result<BatchStore, StoreError> {
+        let place = match room {
+            KeyRoom::Memory(reserved) => Place::Memory(Mutex::default(), reserved),
+            KeyRoom::Spool(room) => Place::Spool(Spool::create(&self.spool, batch)?, room),
         };
-        Ok(BatchStore { batch, place, memory_used: Arc::clone(&self.memory_used), reserved })
+        Ok(BatchStore { batch, place })
     }
 }
 
@@ -128,11 +125,14 @@ impl BatchStore {
     /// When the disk fails.
     pub fn put(&self, chunk: u32, bytes: Bytes) -> Result<(), StoreError> {
         match &self.place {
-            Place::Memory(chunks) => {
+            Place::Memory(chunks, _) => {
                 chunks.lock().expect("no holder panics").insert(chunk, bytes);
                 Ok(())
             }
-            Place::Spool(spool) => spool.put(self.batch, chunk, &bytes),
+            Place::Spool(spool, room) => {
+                room.wrote(bytes.len() as u64 + SEAL_BYTES);
+                spool.put(self.batch, chunk, &bytes)
+            }
         }
     }
 
@@ -142,23 +142,17 @@ impl BatchStore {
     /// When it is not there, was given out before, or was damaged.
     pub fn take(&self, chunk: u32) -> Result<Bytes, StoreError> {
         match &self.place {
-            Place::Memory(chunks) => {
+            Place::Memory(chunks, _) => {
                 chunks.lock().expect("no holder panics").remove(&chunk).ok_or(StoreError::Absent(chunk))
             }
-            Place::Spool(spool) => spool.take(self.batch, chunk),
+            Place::Spool(spool, _) => spool.take(self.batch, chunk),
         }
     }
 
     /// Whether the batch is in a spool file.
     #[must_use]
     pub fn is_spooled(&self) -> bool {
-        matches!(self.place, Place::Spool(_))
-    }
-}
-
-impl Drop for BatchStore {
-    fn drop(&mut self) {
-        self.memory_used.fetch_sub(self.reserved, Ordering::Relaxed);
+        matches!(self.place, Place::Spool(..))
     }
 }
 
@@ -247,20 +241,24 @@ fn nonce(chunk: u32) -> Nonce {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::{self, Budgets};
 
     const BATCH: BatchId = BatchId([7; 16]);
 
-    fn store(limit: u64) -> (tempfile::TempDir, KeyStore) {
+    /// A store, and what its batches reserve: keys in memory up to `limit` bytes.
+    fn store(limit: u64) -> (tempfile::TempDir, KeyStore, Budgets) {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let store = KeyStore::open(dir.path(), limit).expect("opens");
-        (dir, store)
+        let store = KeyStore::open(dir.path()).expect("opens");
+        let budgets = budget::tests::with_key_memory(limit, dir.path());
+        (dir, store, budgets)
     }
 
     #[test]
     fn both_places_give_each_chunk_back_once() {
         for (limit, spooled) in [(100, false), (5, true)] {
-            let (_dir, store) = store(limit);
-            let batch = store.batch(BATCH, 6).expect("room");
+            let (_dir, store, budgets) = store(limit);
+            let room = budget::tests::key_room(&budgets, 6);
+            let batch = store.batch(BATCH, room).expect("a place");
             assert_eq!(batch.is_spooled(), spooled);
             batch.put(0, Bytes::from_static(b"one")).expect("kept");
             batch.put(1, Bytes::from_static(b"two")).expect("kept");
@@ -271,18 +269,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back() {
-        let (_dir, store) = store(10);
-        let first = store.batch(BATCH, 10).expect("room");
-        assert!(store.batch(BatchId([8; 16]), 1).expect("room").is_spooled());
-        drop(first);
-        assert!(!store.batch(BatchId([9; 16]), 10).expect("room").is_spooled());
+    fn room_is_given_back_with_the_batch() {
+        for (limit, in_use) in [(10, [0, 10, 0]), (0, [0, 0, 10])] {
+            let (_dir, store, budgets) = store(limit);
+            let room = budget::tests::key_room(&budgets, 10);
+            let batch = store.batch(BATCH, room).expect("a place");
+            assert_eq!(budget::tests::in_use(&budgets), in_use);
+            drop(batch);
+            assert_eq!(budget::tests::in_use(&budgets), [0, 0, 0]);
+        }
     }
 
     #[test]
     fn the_spool_holds_no_plain_key_and_notices_damage() {
-        let (dir, store) = store(0);
-        let batch = store.batch(BATCH, 64).expect("room");
+        let (dir, store, budgets) = store(0);
+        let batch = store.batch(BATCH, budget::tests::key_room(&budgets, 64)).expect("a place");
         batch.put(0, Bytes::from(vec![0x5a; 64])).expect("kept");
         let path = dir.path().join(SPOOL).join(BATCH.to_string());
         let mut bytes = fs::read(&path).expect("the spool file");
@@ -296,9 +297,9 @@ mod tests {
 
     #[test]
     fn leftovers_are_removed_at_the_start() {
-        let (dir, store) = store(0);
-        std::mem::forget(store.batch(BATCH, 1).expect("room"));
-        KeyStore::open(dir.path(), 0).expect("opens");
+        let (dir, store, budgets) = store(0);
+        std::mem::forget(store.batch(BATCH, budget::tests::key_room(&budgets, 1)).expect("a place"));
+        KeyStore::open(dir.path()).expect("opens");
         assert_eq!(fs::read_dir(dir.path().join(SPOOL)).expect("readable").count(), 0);
     }
 }

@@ -333,6 +333,7 @@ async fn measure(
     progress: &Progress,
 ) -> Result<Record, Error> {
     let load = provenance::load();
+    let of_row = cluster.forget_peaks();
     let mut accuracy = Accuracy::default();
     let mut samples = Vec::new();
     // Number 0 warms up: its outputs are judged, its times are not kept.
@@ -360,7 +361,7 @@ async fn measure(
         gate: &job.gate,
         tensor: &job.tensor,
     };
-    let mut record = Record::new(row, &samples, &accuracy, cluster.peak_memory(), load);
+    let mut record = Record::new(row, &samples, &accuracy, cluster.peak_memory(of_row), load);
     if let Placement::Lab(_) = setup.placement {
         // The parties see a network; only who shaped it knows.
         record.link_kind = LinkKind::Netem.to_string();
