@@ -7,6 +7,7 @@ use suf_gate::{
 
 use crate::{
     dpf::{self, DpfEval},
+    eval::{Evaluation, GateEval},
     key::{self, ChunkKey, KeyWriter},
     onehot::{self, OnehotEval},
     sigma::{self, SigmaEval},
@@ -77,15 +78,24 @@ struct Staged(ChunkKey);
 
 impl StagedKey for Staged {
     fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
-        let gate = &self.0.job().gate;
-        match (gate.shape(), input) {
-            (Shape::Sigma(_), Input::Wire(x_hat)) => Ok(Box::new(SigmaEval::new(self.0, x_hat)?)),
-            (Shape::Suf(_), Input::Wire(x_hat)) => Ok(Box::new(SufEval::new(self.0, x_hat)?)),
-            (Shape::Dpf(_), Input::Wire(x_hat)) => Ok(Box::new(DpfEval::new(self.0, x_hat)?)),
-            (Shape::Onehot(_), Input::Wire(x_hat)) => Ok(Box::new(OnehotEval::new(self.0, x_hat)?)),
-            (Shape::SufLut(_), Input::Shares(shares)) => Ok(Box::new(SufLutEval::new(self.0, shares)?)),
-            _ => Err(BackendError::Misuse("shares where the gate takes the wire, or the other way round")),
+        let Self(key) = *self;
+        let (Input::Wire(values) | Input::Shares(values)) = &input;
+        if values.len() != key.job().elems {
+            return Err(BackendError::Misuse("an input of another length than the chunk's"));
         }
+        let eval: Box<dyn GateEval> = match (key.job().gate.shape(), input) {
+            (Shape::Sigma(gate), Input::Wire(x_hat)) => Box::new(SigmaEval::new(gate, x_hat)),
+            (Shape::Suf(gate), Input::Wire(x_hat)) => Box::new(SufEval::new(gate, x_hat)),
+            (Shape::Dpf(gate), Input::Wire(x_hat)) => Box::new(DpfEval::new(gate, x_hat)),
+            (Shape::Onehot(gate), Input::Wire(x_hat)) => Box::new(OnehotEval::new(gate, x_hat)),
+            (Shape::SufLut(gate), Input::Shares(shares)) => Box::new(SufLutEval::new(gate, shares)),
+            _ => {
+                return Err(BackendError::Misuse(
+                    "shares where the gate takes the wire, or the other way round",
+                ));
+            }
+        };
+        Ok(Box::new(Evaluation::new(key, eval)))
     }
 }
 

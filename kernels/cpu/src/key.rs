@@ -32,9 +32,6 @@ pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
 /// Bytes of a piece of a field in which there are too few cache lines to wait for.
 const SHORT_PIECE: usize = 4096;
 
-const OUT_OF_TURN: BackendError =
-    BackendError::Misuse("a message out of turn or of another length than the gate's");
-
 /// The element ranges of a chunk, tile by tile.
 pub(crate) fn tiles(elems: usize) -> impl Iterator<Item = Range<usize>> {
     (0..elems).step_by(TILE).map(move |start| start..elems.min(start + TILE))
@@ -65,25 +62,6 @@ impl ChunkKey {
     /// The instructions in use.
     pub(crate) fn level(&self) -> Level {
         self.level
-    }
-
-    /// Checks that `incoming` and this party's own last message, `sent`, are those of the exchange before `step`.
-    pub(crate) fn check_turn(&self, step: usize, sent: &[u8], incoming: &[u8]) -> Result<(), BackendError> {
-        let expected = self.check_incoming(step, incoming)?;
-        if sent.len() == expected { Ok(()) } else { Err(OUT_OF_TURN) }
-    }
-
-    /// Checks that `incoming` is the peer's message of the exchange before `step`, and returns its length.
-    pub(crate) fn check_incoming(&self, step: usize, incoming: &[u8]) -> Result<usize, BackendError> {
-        let gate = &self.job.gate;
-        let expected = match step {
-            0 => 0,
-            _ if step > gate.exchanges().len() => {
-                return Err(BackendError::Misuse("a step that the gate does not have"));
-            }
-            _ => gate.message_bytes(step - 1, self.job.elems),
-        };
-        if incoming.len() == expected { Ok(expected) } else { Err(OUT_OF_TURN) }
     }
 
     /// Field `id`, delivered or expanded from this party's seed.

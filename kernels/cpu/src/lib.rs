@@ -5,6 +5,7 @@ mod backend;
 mod columns;
 pub mod costs;
 mod dpf;
+mod eval;
 mod key;
 mod line;
 mod lookup;

@@ -2,9 +2,8 @@
 
 use std::mem;
 
-use bytes::Bytes;
 use suf_gate::{
-    BackendError, ChunkEval, Party, Shape,
+    Party,
     dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
     lookup::LEAF_BITS,
     ring::WIRE,
@@ -12,6 +11,7 @@ use suf_gate::{
 use zeroize::Zeroizing;
 
 use crate::{
+    eval::GateEval,
     key::{ChunkKey, TILE, tiles},
     line::{self, Opened, OutputLine},
     lookup::{Lookup, Sums},
@@ -20,35 +20,28 @@ use crate::{
     tree::{RightBits, TreeKeys},
 };
 
-/// A chunk in evaluation. What it holds besides the key has been opened, or goes to the peer.
+/// What has been opened, and in the end this party's shares of y_hat.
 pub(crate) struct DpfEval {
-    key: ChunkKey,
     gate: Dpf,
     /// The masked wire until the last exchange, from then on this party's shares of y_hat.
     wire: Vec<u64>,
-    output_shared: bool,
-    /// This party's message of the exchange before.
-    sent: Vec<u8>,
+    /// The opened m.
+    entries: Vec<u16>,
+    /// 1 in bit 0, since w is 1; the opened pos in bit 1.
+    choices: Vec<u16>,
 }
 
 impl DpfEval {
     /// Starts on the opened input.
-    pub(crate) fn new(key: ChunkKey, x_hat: Vec<u64>) -> Result<Self, BackendError> {
-        let Shape::Dpf(gate) = key.job().gate.shape() else {
-            return Err(BackendError::Misuse("the gate is not a dpf gate"));
-        };
-        if x_hat.len() != key.job().elems {
-            return Err(BackendError::Misuse("an input of another length than the chunk's"));
-        }
-        let gate = gate.clone();
-        Ok(Self { key, gate, wire: x_hat, output_shared: false, sent: Vec::new() })
+    pub(crate) fn new(gate: &Dpf, x_hat: Vec<u64>) -> Self {
+        Self { gate: gate.clone(), wire: x_hat, entries: Vec::new(), choices: Vec::new() }
     }
 
     /// Shares pos and m.
-    fn share_window(&self) -> Vec<u8> {
-        let (elems, curve, party) = (self.wire.len(), self.gate.curve(), self.key.job().party);
-        let tree = super::tree(self.key.level(), &self.gate);
-        let [roots, words, leaves] = [ROOT, SEED_CW, LEAF_CW].map(|id| self.key.field(id));
+    fn share_window(&self, key: &ChunkKey) -> Vec<u8> {
+        let (elems, curve, party) = (self.wire.len(), self.gate.curve(), key.job().party);
+        let tree = super::tree(key.level(), &self.gate);
+        let [roots, words, leaves] = [ROOT, SEED_CW, LEAF_CW].map(|id| key.field(id));
         let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch] =
             [(); 4].map(|()| Zeroizing::new(Vec::new()));
         let trees = TreeKeys {
@@ -59,7 +52,7 @@ impl DpfEval {
             right: RightBits::None,
             leaves: leaves.read(0..BLOCK_BYTES * elems, &mut scratch_2),
         };
-        let masks = self.key.field(ENTRY_MASK);
+        let masks = key.field(ENTRY_MASK);
 
         let bits = self.gate.window_bits();
         let table = window_table(&self.gate);
@@ -69,7 +62,7 @@ impl DpfEval {
         let (first, negate) = (u8::from(party == Party::P0), party == Party::P1);
 
         let plane_bytes = elems.div_ceil(8);
-        let mut message = vec![0; self.key.job().gate.message_bytes(0, elems)];
+        let mut message = vec![0; key.job().gate.message_bytes(0, elems)];
         let (positive, packed) = message.split_at_mut(plane_bytes);
         let mut centres = [0u64; TILE];
         let mut places = [0u16; TILE];
@@ -92,7 +85,7 @@ impl DpfEval {
             for (positive, top) in positive.iter_mut().zip(tops) {
                 *positive ^= top ^ first.wrapping_neg();
             }
-            table.read(self.key.level(), blocks, &places[..n], &mut sums[..n]);
+            table.read(key.level(), blocks, &places[..n], &mut sums[..n]);
             let masks = masks.read(2 * range.start..2 * range.end, &mut scratch);
             for ((entry, sums), mask) in entries.iter_mut().zip(&*sums).zip(masks.as_chunks::<2>().0) {
                 let share = sums.entries() as u16;
@@ -103,54 +96,46 @@ impl DpfEval {
             let place = pack::packed_bytes(bits, range.start)..pack::packed_bytes(bits, range.end);
             pack::pack(bits, &entries[..n], &mut packed[place]);
         }
-        self.key.mask_planes(SIGN_MASK, positive);
+        key.mask_planes(SIGN_MASK, positive);
         message
     }
 
-    /// Opens pos and m, and shares y_hat.
-    fn share_output(&mut self, incoming: &[u8]) -> Vec<u8> {
+    /// Opens pos and m.
+    fn open_window(&mut self, mine: &[u8], theirs: &[u8]) {
         let elems = self.wire.len();
-        let plane_bytes = elems.div_ceil(8);
-        // w is 1, in bit 0.
-        let positive = planes::open(&self.sent[..plane_bytes], &incoming[..plane_bytes], elems);
-        let choices: Vec<u16> = positive.iter().map(|pos| 1 | pos << 1).collect();
+        let (my_planes, my_entries) = mine.split_at(elems.div_ceil(8));
+        let (their_planes, their_entries) = theirs.split_at(elems.div_ceil(8));
+        let positive = planes::open(my_planes, their_planes, elems);
+        self.choices = positive.iter().map(|pos| 1 | pos << 1).collect();
         let bits = self.gate.curve().mask_bits();
-        let entries = line::open_entries(bits, &self.sent[plane_bytes..], &incoming[plane_bytes..], elems);
-        let line = OutputLine::new(self.gate.curve(), false, self.key.job().party);
-        let opened = Opened { wire: &mut self.wire, entries: &entries, choices: &choices };
-        line.message(&self.key, RING, opened)
+        self.entries = line::open_entries(bits, my_entries, their_entries, elems);
+    }
+
+    /// Shares y_hat.
+    fn share_output(&mut self, key: &ChunkKey) -> Vec<u8> {
+        let line = OutputLine::new(self.gate.curve(), false, key.job().party);
+        let opened = Opened { wire: &mut self.wire, entries: &self.entries, choices: &self.choices };
+        line.message(key, RING, opened)
     }
 }
 
-impl ChunkEval for DpfEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
-        self.key.check_turn(step, &self.sent, incoming)?;
-        let message = match step {
-            0 => {
-                let message = self.share_window();
-                self.sent.clone_from(&message);
-                message
-            }
-            1 => {
-                let message = self.share_output(incoming);
-                // Kept unpacked in the place of the wire.
-                self.output_shared = true;
-                self.sent = Vec::new();
-                message
-            }
-            _ => return Err(BackendError::Misuse("a step that the gate does not have")),
-        };
-        Ok(message.into())
+impl GateEval for DpfEval {
+    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+        match step {
+            0 => self.share_window(key),
+            _ => self.share_output(key),
+        }
     }
 
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.key.check_incoming(2, incoming)?;
-        if !mem::take(&mut self.output_shared) {
-            return Err(BackendError::Misuse("the last exchange has not taken place"));
-        }
+    fn open(&mut self, _: &ChunkKey, _: usize, mine: &[u8], theirs: &[u8]) {
+        self.open_window(mine, theirs);
+    }
+
+    fn open_output(&mut self, _: &ChunkKey, _: &[u8], theirs: &[u8]) -> Vec<u64> {
+        // This party's shares are kept unpacked in the place of the wire.
         let mut outputs = mem::take(&mut self.wire);
-        pack::add_unpacked(WIRE.bits().into(), incoming, &mut outputs);
-        Ok(outputs)
+        pack::add_unpacked(WIRE.bits().into(), theirs, &mut outputs);
+        outputs
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::mem;
 
-use bytes::Bytes;
 use suf_gate::{
-    BackendError, ChunkEval, Party, Shape,
+    Party,
     layout::FieldId,
     onehot::{BIT_MASKS, COMBINE_ROWS, ENTRY_MASK, HOT_WINDOW, MAX_DIGITS, Onehot},
     ring::WIRE,
@@ -17,6 +16,7 @@ use super::{
     row, state,
 };
 use crate::{
+    eval::GateEval,
     key::{ChunkKey, TILE, tiles},
     line::{self, Opened, OutputLine},
     lookup::Sums,
@@ -24,16 +24,12 @@ use crate::{
     simd::{Kernel, Simd},
 };
 
-/// A chunk in evaluation. What it holds besides the key has been opened, or goes to the peer.
+/// What has been opened, and in the end this party's shares of y_hat.
 pub(crate) struct OnehotEval {
-    key: ChunkKey,
     gate: Onehot,
     /// The masked wire until the last exchange, from then on this party's shares of y_hat.
     wire: Vec<u64>,
-    output_shared: bool,
     phases: Vec<Phase>,
-    /// This party's message of the exchange before.
-    sent: Vec<u8>,
     /// The opened states, in the bits of [`state`]; the two lower digits' states are replaced by the combined one.
     states: Vec<u16>,
     /// The opened m.
@@ -47,63 +43,45 @@ pub(crate) struct OnehotEval {
 enum Phase {
     /// States and the table's entry.
     States,
-    /// The state of two lower digits together.
-    Combined,
-    /// w and pos.
-    Choice,
+    /// The state of two lower digits together: a row of this table.
+    Combined(FieldId),
+    /// w and pos: a row of this table.
+    Choice(FieldId),
     /// The output.
     Output,
 }
 
 impl OnehotEval {
     /// Starts on the opened input.
-    pub(crate) fn new(key: ChunkKey, x_hat: Vec<u64>) -> Result<Self, BackendError> {
-        let Shape::Onehot(gate) = key.job().gate.shape() else {
-            return Err(BackendError::Misuse("the gate is not a onehot gate"));
-        };
-        if x_hat.len() != key.job().elems {
-            return Err(BackendError::Misuse("an input of another length than the chunk's"));
-        }
-        let gate = gate.clone();
+    pub(crate) fn new(gate: &Onehot, x_hat: Vec<u64>) -> Self {
         let mut phases = vec![Phase::States];
-        phases.extend(gate.combine_table().map(|_| Phase::Combined));
-        phases.extend(gate.select_table().map(|_| Phase::Choice));
+        phases.extend(gate.combine_table().map(|(table, _)| Phase::Combined(table)));
+        phases.extend(gate.select_table().map(|(table, _)| Phase::Choice(table)));
         phases.push(Phase::Output);
-        let none = || Vec::new();
-        Ok(Self {
-            key,
-            gate,
-            wire: x_hat,
-            output_shared: false,
-            phases,
-            sent: Vec::new(),
-            states: none(),
-            entries: none(),
-            choices: none(),
-        })
+        let none = Vec::new;
+        Self { gate: gate.clone(), wire: x_hat, phases, states: none(), entries: none(), choices: none() }
     }
 
     /// This party's shares of the states and of m.
-    fn share_states(&self) -> Vec<u8> {
+    fn share_states(&self, key: &ChunkKey) -> Vec<u8> {
         let (gate, elems) = (&self.gate, self.elems());
         let curve = gate.curve();
         let plane_bytes = elems.div_ceil(8);
         let planes_len = usize::from(gate.bit_planes()) * plane_bytes;
-        let mut message = vec![0; self.key.job().gate.message_bytes(0, elems)];
+        let mut message = vec![0; key.job().gate.message_bytes(0, elems)];
         let (planes, packed) = message.split_at_mut(planes_len);
 
         let digits = Digits::of(gate);
         let table = super::window_table(curve);
-        let hot_window = self.key.field(HOT_WINDOW);
-        let hot_digits: Vec<_> =
-            digits.all().map(|(i, bits)| (bits, self.key.field(gate.hot_digit(i)))).collect();
-        let masks = self.key.field(ENTRY_MASK);
+        let hot_window = key.field(HOT_WINDOW);
+        let hot_digits: Vec<_> = digits.all().map(|(i, bits)| (bits, key.field(gate.hot_digit(i)))).collect();
+        let masks = key.field(ENTRY_MASK);
         // P1's share of the entry is negated: where the two vectors agree, the sums cancel.
-        let negate = self.key.job().party == Party::P1;
+        let negate = key.job().party == Party::P1;
         let entry_bits = curve.mask_bits();
         let window_bytes = 1 << (curve.window_bits - 3);
         let centre = 1 << (curve.window_bits - 1);
-        let level = self.key.level();
+        let level = key.level();
 
         let mut scratch = Zeroizing::new(Vec::new());
         let mut values = [[0; TILE]; 1 + MAX_DIGITS];
@@ -142,31 +120,28 @@ impl OnehotEval {
             let len = pack::packed_bytes(entry_bits.into(), n);
             pack::pack(entry_bits.into(), entries, &mut packed[place..place + len]);
         }
-        self.key.mask_planes(BIT_MASKS, planes);
+        key.mask_planes(BIT_MASKS, planes);
         message
     }
 
     /// Opens the states and m.
-    fn open_states(&mut self, incoming: &[u8]) {
+    fn open_states(&mut self, mine: &[u8], theirs: &[u8]) {
         let elems = self.elems();
         let planes_len = usize::from(self.gate.bit_planes()) * elems.div_ceil(8);
-        self.states = self.open_planes(incoming, planes_len);
+        let (my_planes, my_entries) = mine.split_at(planes_len);
+        let (their_planes, their_entries) = theirs.split_at(planes_len);
+        self.states = planes::open(my_planes, their_planes, elems);
         let bits = self.gate.curve().mask_bits();
-        self.entries = line::open_entries(bits, &self.sent[planes_len..], &incoming[planes_len..], elems);
+        self.entries = line::open_entries(bits, my_entries, their_entries, elems);
         if self.gate.digits().is_empty() {
             // w is 1, and p is pos.
             self.choices = self.states.iter().map(|p| 1 | p << 1).collect();
         }
     }
 
-    /// This party's shares of the combined state of two lower digits: a row of its table.
-    fn share_combined(&self, table: FieldId) -> Vec<u8> {
-        self.look_up::<3, COMBINE_ROWS>(table, state::LOWER)
-    }
-
     /// Puts the combined state in the place of the two.
-    fn open_combined(&mut self, incoming: &[u8]) {
-        let combined = self.open_planes(incoming, incoming.len());
+    fn open_combined(&mut self, mine: &[u8], theirs: &[u8]) {
+        let combined = planes::open(mine, theirs, self.elems());
         for (state, combined) in self.states.iter_mut().zip(combined) {
             let window = *state & ((1 << state::LOWER) - 1);
             *state = window | combined << state::LOWER | *state >> state::top(2) << state::top(1);
@@ -174,53 +149,45 @@ impl OnehotEval {
     }
 
     /// This party's shares of w and pos: a row of its table.
-    fn share_choice(&self, table: FieldId) -> Vec<u8> {
+    fn share_choice(&self, key: &ChunkKey, table: FieldId) -> Vec<u8> {
         match self.gate.select_rows() {
-            128 => self.look_up::<2, 128>(table, 0),
-            16 => self.look_up::<2, 16>(table, 0),
+            128 => self.look_up::<2, 128>(key, table, 0),
+            16 => self.look_up::<2, 16>(key, table, 0),
             _ => unreachable!("a table of w and pos has 16 or 128 rows"),
         }
     }
 
     /// This party's shares of y_hat.
-    fn share_output(&mut self) -> Vec<u8> {
-        let line = OutputLine::new(self.gate.curve(), !self.gate.digits().is_empty(), self.key.job().party);
+    fn share_output(&mut self, key: &ChunkKey) -> Vec<u8> {
+        let line = OutputLine::new(self.gate.curve(), !self.gate.digits().is_empty(), key.job().party);
         let opened = Opened { wire: &mut self.wire, entries: &self.entries, choices: &self.choices };
-        line.message(&self.key, self.gate.ring_elements(), opened)
+        line.message(key, self.gate.ring_elements(), opened)
     }
 
     /// For every element, the bits of `OUTPUTS` tables of `ROWS` rows that stand in the row which the public state selects,
     /// from its bit `at` on; as planes of the message.
-    fn look_up<const OUTPUTS: usize, const ROWS: usize>(&self, table: FieldId, at: u8) -> Vec<u8> {
+    fn look_up<const OUTPUTS: usize, const ROWS: usize>(
+        &self,
+        key: &ChunkKey,
+        table: FieldId,
+        at: u8,
+    ) -> Vec<u8> {
         let width = OUTPUTS * ROWS / 8;
         let elems = self.elems();
         let plane_bytes = elems.div_ceil(8);
         let mut message = vec![0; OUTPUTS * plane_bytes];
-        let table = self.key.field(table);
+        let table = key.field(table);
         let mut scratch = Zeroizing::new(Vec::new());
         for range in tiles(elems) {
             let tables = table.read(range.start * width..range.end * width, &mut scratch);
             let (states, first) = (&self.states[range.clone()], range.start / 8);
-            row::read::<OUTPUTS, ROWS>(
-                self.key.level(),
-                tables,
-                states,
-                at,
-                &mut message,
-                plane_bytes,
-                first,
-            );
+            row::read::<OUTPUTS, ROWS>(key.level(), tables, states, at, &mut message, plane_bytes, first);
         }
         message
     }
 
-    /// Opens the planes in the first `len` bytes of both parties' messages.
-    fn open_planes(&self, incoming: &[u8], len: usize) -> Vec<u16> {
-        planes::open(&self.sent[..len], &incoming[..len], self.elems())
-    }
-
     fn elems(&self) -> usize {
-        self.key.job().elems
+        self.wire.len()
     }
 }
 
@@ -251,41 +218,29 @@ impl Kernel for Window<'_> {
     }
 }
 
-impl ChunkEval for OnehotEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
-        let phase =
-            *self.phases.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
-        self.key.check_turn(step, &self.sent, incoming)?;
-        match step.checked_sub(1).map(|before| self.phases[before]) {
-            None => {}
-            Some(Phase::States) => self.open_states(incoming),
-            Some(Phase::Combined) => self.open_combined(incoming),
-            Some(Phase::Choice) => self.choices = self.open_planes(incoming, incoming.len()),
-            Some(Phase::Output) => unreachable!("nothing follows the output"),
+impl GateEval for OnehotEval {
+    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+        match self.phases[step] {
+            Phase::States => self.share_states(key),
+            Phase::Combined(table) => self.look_up::<3, COMBINE_ROWS>(key, table, state::LOWER),
+            Phase::Choice(table) => self.share_choice(key, table),
+            Phase::Output => self.share_output(key),
         }
-        let message = match (phase, self.gate.combine_table(), self.gate.select_table()) {
-            (Phase::Combined, Some((table, _)), _) => self.share_combined(table),
-            (Phase::Choice, _, Some((table, _))) => self.share_choice(table),
-            (Phase::Output, ..) => self.share_output(),
-            _ => self.share_states(),
-        };
-        if phase == Phase::Output {
-            // Kept unpacked in the place of the wire.
-            self.output_shared = true;
-            self.sent = Vec::new();
-        } else {
-            self.sent.clone_from(&message);
-        }
-        Ok(message.into())
     }
 
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.key.check_incoming(self.phases.len(), incoming)?;
-        if !mem::take(&mut self.output_shared) {
-            return Err(BackendError::Misuse("the last exchange has not taken place"));
+    fn open(&mut self, _: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]) {
+        match self.phases[step] {
+            Phase::States => self.open_states(mine, theirs),
+            Phase::Combined(_) => self.open_combined(mine, theirs),
+            Phase::Choice(_) => self.choices = planes::open(mine, theirs, self.elems()),
+            Phase::Output => unreachable!("the output is opened by itself"),
         }
+    }
+
+    fn open_output(&mut self, _: &ChunkKey, _: &[u8], theirs: &[u8]) -> Vec<u64> {
+        // This party's shares are kept unpacked in the place of the wire.
         let mut outputs = mem::take(&mut self.wire);
-        pack::add_unpacked(WIRE.bits().into(), incoming, &mut outputs);
-        Ok(outputs)
+        pack::add_unpacked(WIRE.bits().into(), theirs, &mut outputs);
+        outputs
     }
 }

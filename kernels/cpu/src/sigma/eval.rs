@@ -1,8 +1,7 @@
 //! One party's evaluation of `sigma`.
 
-use bytes::Bytes;
 use suf_gate::{
-    BackendError, ChunkEval, Party, Shape,
+    Party,
     ring::WIRE,
     sigma::{
         BIT_MASKS, COMPARE_BITS, COMPARE_LEAF_CW, COMPARE_LEVELS, COMPARE_RIGHT_BITS, COMPARE_ROOT,
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::compare_tree;
 use crate::{
+    eval::GateEval,
     key::{ChunkKey, TILE, tiles},
     pack, planes,
     simd::BLOCK_BYTES,
@@ -20,72 +20,70 @@ use crate::{
     tree_lookup::{TreeLookup, element},
 };
 
-/// A chunk in evaluation. Besides the key and the shares in the look-up, what it holds has been opened.
+/// What has been opened, and this party's shares in the look-up.
 pub(crate) struct SigmaEval {
-    key: ChunkKey,
     gate: Sigma,
     x_hat: Vec<u64>,
+    /// The opened w under its mask.
+    low: Vec<u16>,
     /// The opened t_hat.
     t_hat: Vec<u64>,
     /// The opened 1[t >= 0] in bit 0 and 1[|t| < 2^c] in bit 1.
     choices: Vec<u16>,
+    /// The opened index of the table.
+    indices: Vec<u64>,
     lookup: TreeLookup,
-    /// This party's message of the exchange before.
-    sent: Vec<u8>,
 }
 
 impl SigmaEval {
     /// Starts on the opened input.
-    pub(crate) fn new(key: ChunkKey, x_hat: Vec<u64>) -> Result<Self, BackendError> {
-        let Shape::Sigma(gate) = key.job().gate.shape() else {
-            return Err(BackendError::Misuse("the gate is not a sigma gate"));
-        };
-        if x_hat.len() != key.job().elems {
-            return Err(BackendError::Misuse("an input of another length than the chunk's"));
-        }
-        let gate = gate.clone();
+    pub(crate) fn new(gate: &Sigma, x_hat: Vec<u64>) -> Self {
         let lookup = TreeLookup::new(LOOKUP, gate.clip(), gate.table());
-        Ok(Self { key, gate, x_hat, t_hat: Vec::new(), choices: Vec::new(), lookup, sent: Vec::new() })
+        Self {
+            gate: gate.clone(),
+            x_hat,
+            low: Vec::new(),
+            t_hat: Vec::new(),
+            choices: Vec::new(),
+            indices: Vec::new(),
+            lookup,
+        }
     }
 
     /// Shares w = 1[x_hat mod 2^6 < r mod 2^6]: a row of the table.
-    fn share_low(&self) -> Vec<u8> {
-        let mut message = self.key.segment(1, [LOW_TABLE], |[table], i| {
+    fn share_low(&self, key: &ChunkKey) -> Vec<u8> {
+        let mut message = key.segment(1, [LOW_TABLE], |[table], i| {
             let table = u64::from_le_bytes(*table.as_array().expect("a word for each element"));
             table >> (self.x_hat[i] & ((1 << SHIFT) - 1))
         });
-        self.key.mask_planes(LOW_MASK, &mut message);
+        key.mask_planes(LOW_MASK, &mut message);
         message
     }
 
-    /// Opens w and shares t = (x_hat >> 6) - (r >> 6) - w under r_t.
-    fn share_t(&self, incoming: &[u8]) -> Vec<u8> {
-        let low = planes::open(&self.sent, incoming, self.x_hat.len());
-        let first = self.is_first();
-        self.key.segment(T_BITS, [TRUNCATION], |[ring], i| {
+    /// Shares t = (x_hat >> 6) - (r >> 6) - w under r_t.
+    fn share_t(&self, key: &ChunkKey) -> Vec<u8> {
+        let first = is_first(key);
+        key.segment(T_BITS, [TRUNCATION], |[ring], i| {
             let (r_high, rho, r_t) = (element(ring, 0), element(ring, 1), element(ring, 2));
             // w = w_hat + (1 - 2 w_hat) rho.
-            let low = u64::from(low[i]);
+            let low = u64::from(self.low[i]);
             let public = (self.x_hat[i] >> SHIFT).wrapping_sub(low) & first;
             let w = 1u64.wrapping_sub(2 * low).wrapping_mul(rho);
             public.wrapping_sub(r_high).wrapping_sub(w).wrapping_add(r_t)
         })
     }
 
-    /// Opens t_hat and shares 1[t >= 0] and 1[|t| < 2^c].
-    fn share_bits(&mut self, incoming: &[u8]) -> Vec<u8> {
+    /// Shares 1[t >= 0] and 1[|t| < 2^c].
+    fn share_bits(&self, key: &ChunkKey) -> Vec<u8> {
         let elems = self.x_hat.len();
-        self.t_hat = vec![0; elems];
-        pack::unpack_sum(T_BITS.into(), &self.sent, incoming, &mut self.t_hat);
-
-        let tree = compare_tree(self.key.level());
+        let tree = compare_tree(key.level());
         let [roots, words, leaves, right] =
-            [COMPARE_ROOT, COMPARE_SEED_CW, COMPARE_LEAF_CW, COMPARE_RIGHT_BITS].map(|id| self.key.field(id));
+            [COMPARE_ROOT, COMPARE_SEED_CW, COMPARE_LEAF_CW, COMPARE_RIGHT_BITS].map(|id| key.field(id));
         let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch_3] =
             [(); 4].map(|()| Zeroizing::new(Vec::new()));
         let plane_bytes = elems.div_ceil(8);
         let trees = TreeKeys {
-            party: self.key.job().party.index() as u8,
+            party: key.job().party.index() as u8,
             elems,
             roots: roots.read(0..BLOCK_BYTES * elems, &mut scratch_0),
             words: words.read(0..tree.word_bytes() * elems, &mut scratch_1),
@@ -98,7 +96,7 @@ impl SigmaEval {
         let inside = 1u64 << self.gate.clip();
         // t itself, and what is negative exactly where t < 1 - 2^c, and where t < 2^c.
         let shifts = [0, inside - 1, inside.wrapping_neg()];
-        let first = self.is_first();
+        let first = is_first(key);
         let mut points = [[0u64; TILE]; 3];
         let mut below = Zeroizing::new([[0u8; TILE / 8]; 3]);
         let mut message = vec![0; 2 * plane_bytes];
@@ -131,21 +129,20 @@ impl SigmaEval {
                 *within = low ^ high;
             }
         }
-        self.key.mask_planes(BIT_MASKS, &mut message);
+        key.mask_planes(BIT_MASKS, &mut message);
         message
     }
 
-    /// Opens the bits and shares the clipped |t| under r_idx.
-    fn share_index(&mut self, incoming: &[u8]) -> Vec<u8> {
-        self.choices = planes::open(&self.sent, incoming, self.x_hat.len());
+    /// Shares the clipped |t| under r_idx.
+    fn share_index(&self, key: &ChunkKey) -> Vec<u8> {
         let row = |i: usize| usize::from(self.choices[i] & 3);
         if self.gate.mux_bytes() == 1 {
-            self.key.segment(self.gate.clip(), [MUX], |[mux], i| {
+            key.segment(self.gate.clip(), [MUX], |[mux], i| {
                 let mux: &[u8; 8] = mux.as_array().expect("eight numbers of a byte");
                 u64::from(mux[row(i)]).wrapping_mul(self.t_hat[i]).wrapping_add(mux[4 + row(i)].into())
             })
         } else {
-            self.key.segment(self.gate.clip(), [MUX], |[mux], i| {
+            key.segment(self.gate.clip(), [MUX], |[mux], i| {
                 let mux: &[u8; 16] = mux.as_array().expect("eight numbers of two bytes");
                 let number = |at: usize| u64::from(u16::from_le_bytes([mux[2 * at], mux[2 * at + 1]]));
                 number(row(i)).wrapping_mul(self.t_hat[i]).wrapping_add(number(4 + row(i)))
@@ -153,22 +150,9 @@ impl SigmaEval {
         }
     }
 
-    /// Opens the index and looks the table up.
-    fn share_sign(&mut self, incoming: &[u8]) -> Vec<u8> {
-        let mut indices = vec![0; self.x_hat.len()];
-        pack::unpack_sum(self.gate.clip().into(), &self.sent, incoming, &mut indices);
-        self.lookup.share_sign(&self.key, &indices)
-    }
-
-    fn share_value(&mut self, incoming: &[u8]) -> Vec<u8> {
-        self.lookup.open_sign(&self.sent, incoming);
-        self.lookup.share_value(&self.key)
-    }
-
     /// Shares y_hat = relu(x) - T + r_out.
-    fn share_output(&mut self, incoming: &[u8]) -> Vec<u8> {
-        self.lookup.open_value(&self.sent, incoming);
-        self.key.segment(WIRE.bits(), [LOOKUP.select, RELU], |[select, relu], i| {
+    fn share_output(&self, key: &ChunkKey) -> Vec<u8> {
+        key.segment(WIRE.bits(), [LOOKUP.select, RELU], |[select, relu], i| {
             let positive = usize::from(self.choices[i] & 1);
             let relu_share = element(relu, positive).wrapping_mul(self.x_hat[i]);
             relu_share
@@ -178,36 +162,43 @@ impl SigmaEval {
         })
     }
 
-    /// All ones at the party that takes the public summands.
-    fn is_first(&self) -> u64 {
-        match self.key.job().party {
-            Party::P0 => u64::MAX,
-            Party::P1 => 0,
+    /// Opens ring elements of `bits` bits.
+    fn opened(&self, bits: u8, mine: &[u8], theirs: &[u8]) -> Vec<u64> {
+        let mut opened = vec![0; self.x_hat.len()];
+        pack::unpack_sum(bits.into(), mine, theirs, &mut opened);
+        opened
+    }
+}
+
+impl GateEval for SigmaEval {
+    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+        match step {
+            0 => self.share_low(key),
+            1 => self.share_t(key),
+            2 => self.share_bits(key),
+            3 => self.share_index(key),
+            4 => self.lookup.share_sign(key, &self.indices),
+            5 => self.lookup.share_value(key),
+            _ => self.share_output(key),
+        }
+    }
+
+    fn open(&mut self, _: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]) {
+        match step {
+            0 => self.low = planes::open(mine, theirs, self.x_hat.len()),
+            1 => self.t_hat = self.opened(T_BITS, mine, theirs),
+            2 => self.choices = planes::open(mine, theirs, self.x_hat.len()),
+            3 => self.indices = self.opened(self.gate.clip(), mine, theirs),
+            4 => self.lookup.open_sign(mine, theirs),
+            _ => self.lookup.open_value(mine, theirs),
         }
     }
 }
 
-impl ChunkEval for SigmaEval {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
-        self.key.check_turn(step, &self.sent, incoming)?;
-        let message = match step {
-            0 => self.share_low(),
-            1 => self.share_t(incoming),
-            2 => self.share_bits(incoming),
-            3 => self.share_index(incoming),
-            4 => self.share_sign(incoming),
-            5 => self.share_value(incoming),
-            6 => self.share_output(incoming),
-            _ => return Err(BackendError::Misuse("a step that the gate does not have")),
-        };
-        self.sent.clone_from(&message);
-        Ok(message.into())
-    }
-
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.key.check_turn(7, &self.sent, incoming)?;
-        let mut outputs = vec![0; self.x_hat.len()];
-        pack::unpack_sum(WIRE.bits().into(), &self.sent, incoming, &mut outputs);
-        Ok(outputs)
+/// All ones at the party that takes the public summands.
+fn is_first(key: &ChunkKey) -> u64 {
+    match key.job().party {
+        Party::P0 => u64::MAX,
+        Party::P1 => 0,
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn share(spec: &CompiledSpec, key: &ChunkKey, x_hat: &[u64]) -> Vec<u
     let (elems, party) = (x_hat.len(), key.job().party);
     let plane_bytes = elems.div_ceil(8);
     let mut message = vec![0; key.job().gate.message_bytes(0, elems)];
-    let [comparisons, entries, sign, coefficients] = split(spec, elems, &mut message);
+    let [comparisons, entries, sign, coefficients] = split_mut(spec, elems, &mut message);
 
     let mut main = spec.has_tree().then(|| MainTree::new(spec, key));
     let mut low = spec.has_low_tree().then(|| LowTree::new(spec, key));
@@ -66,14 +66,30 @@ pub(super) fn share(spec: &CompiledSpec, key: &ChunkKey, x_hat: &[u64]) -> Vec<u
     message
 }
 
-/// The message's parts: comparisons, table entries, the sign of the active piece, its coefficients one after another.
-pub(super) fn split<'m>(spec: &CompiledSpec, elems: usize, message: &'m mut [u8]) -> [&'m mut [u8]; 4] {
-    let plane_bytes = elems.div_ceil(8);
-    let entry_bytes = spec.table().map_or(0, |table| pack::packed_bytes(table.mask_bits.into(), elems));
-    let (comparisons, rest) = message.split_at_mut(spec.comparisons().len() * plane_bytes);
-    let (entries, rest) = rest.split_at_mut(entry_bytes);
-    let (sign, coefficients) = rest.split_at_mut(if spec.pieces().is_some() { plane_bytes } else { 0 });
+/// The parts of a whole message: comparisons, table entries, the sign of the active piece, its coefficients one after
+/// another.
+pub(super) fn split<'m>(spec: &CompiledSpec, elems: usize, message: &'m [u8]) -> [&'m [u8]; 4] {
+    let [comparisons, entries, sign] = part_bytes(spec, elems);
+    let (comparisons, rest) = message.split_at(comparisons);
+    let (entries, rest) = rest.split_at(entries);
+    let (sign, coefficients) = rest.split_at(sign);
     [comparisons, entries, sign, coefficients]
+}
+
+/// [`split`], to write to.
+fn split_mut<'m>(spec: &CompiledSpec, elems: usize, message: &'m mut [u8]) -> [&'m mut [u8]; 4] {
+    let [comparisons, entries, sign] = part_bytes(spec, elems);
+    let (comparisons, rest) = message.split_at_mut(comparisons);
+    let (entries, rest) = rest.split_at_mut(entries);
+    let (sign, coefficients) = rest.split_at_mut(sign);
+    [comparisons, entries, sign, coefficients]
+}
+
+/// Bytes of the message's parts but the last.
+fn part_bytes(spec: &CompiledSpec, elems: usize) -> [usize; 3] {
+    let plane_bytes = elems.div_ceil(8);
+    let entries = spec.table().map_or(0, |table| pack::packed_bytes(table.mask_bits.into(), elems));
+    [spec.comparisons().len() * plane_bytes, entries, spec.pieces().map_or(0, |_| plane_bytes)]
 }
 
 /// The table's entries under their masks.
