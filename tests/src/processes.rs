@@ -453,4 +453,17 @@ pub fn expect(output: &Output, code: i32, words: &[&str], what: &str) {
         assert!(said.contains(word), "{what}: '{word}' is missing in: {said}");
     }
     assert!(!said.contains("panicked"), "{what}: {said}");
+    expect_own_words(&said, what);
+}
+
+/// Checks that `said` has no words of the libraries that carry our messages: they say nothing to a user.
+///
+/// # Panics
+/// When it has.
+pub fn expect_own_words(said: &str, what: &str) {
+    for word in
+        ["h2 ", "hyper", "tonic", "transport error", "protocol error", "rustls", "quinn", "a body from"]
+    {
+        assert!(!said.contains(word), "{what}: '{word}' is a library's word in: {said}");
+    }
 }

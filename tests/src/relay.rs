@@ -1,12 +1,12 @@
-//! A relay of datagrams between two daemons: a link that a test can cut, at a byte of its choice, and mend, and of which it can
-//! slow a part down.
+//! A relay of datagrams between two daemons: a link that a test can cut, at a byte of its choice, and mend, of which it can
+//! slow a part down, and which can forget its callers' ports, as a router does that translates addresses.
 
 use std::{
     cell::OnceCell,
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
         mpsc,
     },
@@ -32,6 +32,8 @@ struct Link {
     target: SocketAddr,
     /// Bytes, both ways together, that still pass.
     left: AtomicI64,
+    /// Bytes towards the target until every caller gets another port.
+    stays: AtomicI64,
     over: AtomicBool,
     slow: Option<Slow>,
 }
@@ -43,6 +45,32 @@ pub struct Slow {
     pub caller: usize,
     /// How long each datagram takes.
     pub takes: Duration,
+}
+
+/// The socket towards the target that stands for a caller, until it is given another.
+struct Port {
+    target: SocketAddr,
+    socket: Mutex<Arc<UdpSocket>>,
+}
+
+impl Port {
+    fn new(target: SocketAddr) -> Self {
+        Self { target, socket: Mutex::new(Self::open(target)) }
+    }
+
+    fn open(target: SocketAddr) -> Arc<UdpSocket> {
+        let socket = bind();
+        socket.connect(target).expect("an address of this machine");
+        Arc::new(socket)
+    }
+
+    fn now(&self) -> Arc<UdpSocket> {
+        Arc::clone(&self.socket.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn renew(&self) {
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Self::open(self.target);
+    }
 }
 
 /// Where datagrams of one direction go on, with when each does.
@@ -70,8 +98,8 @@ impl Relay {
     fn with(target: SocketAddr, slow: Option<Slow>) -> Self {
         let front = bind();
         let address = front.local_addr().expect("bound");
-        let (left, over) = (AtomicI64::new(i64::MAX), AtomicBool::new(false));
-        let link = Arc::new(Link { front, target, left, over, slow });
+        let [left, stays] = [i64::MAX; 2].map(AtomicI64::new);
+        let link = Arc::new(Link { front, target, left, stays, over: AtomicBool::new(false), slow });
         let there = Arc::clone(&link);
         thread::spawn(move || there.pass_there());
         Self { address, link }
@@ -104,6 +132,17 @@ impl Relay {
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.link.left.load(Ordering::SeqCst) <= 0
+    }
+
+    /// Gives every caller another port once `bytes` more have gone to the target. What comes back to the old ports is lost.
+    pub fn move_after(&self, bytes: i64) {
+        self.link.stays.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Whether the callers have other ports.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.link.stays.load(Ordering::SeqCst) <= 0
     }
 
     /// Everything passes again.
@@ -155,31 +194,35 @@ impl Link {
             // Nothing came, or a host said that nobody listens: the daemons try again.
             let Ok((bytes, from)) = self.front.recv_from(&mut datagram) else { continue };
             let callers = theres.len();
-            let (there, takes) = theres.entry(from).or_insert_with(|| {
+            let (there, _, takes) = theres.entry(from).or_insert_with(|| {
                 let slow = self.slow.filter(|slow| slow.caller == callers);
                 let takes = slow.map_or(Duration::ZERO, |slow| slow.takes);
-                (self.way_there(from, takes), takes)
+                let port = Arc::new(Port::new(self.target));
+                (self.way_there(&port, from, takes), port, takes)
             });
             self.pass(&datagram[..bytes], there, *takes);
+            let moved = i64::try_from(bytes).expect("a datagram is short");
+            let before = self.stays.fetch_sub(moved, Ordering::SeqCst);
+            if before > 0 && before <= moved {
+                theres.values().for_each(|(_, port, _)| port.renew());
+            }
         }
     }
 
-    /// The way to the target for `caller`; by the socket at its end all comes back to it.
-    fn way_there(self: &Arc<Self>, caller: SocketAddr, takes: Duration) -> Way {
-        let back = Arc::new(bind());
-        back.connect(self.target).expect("an address of this machine");
-        let (link, from) = (Arc::clone(self), Arc::clone(&back));
-        thread::spawn(move || link.pass_back(&from, caller, takes));
+    /// The way to the target for `caller`; by the port at its end all comes back to it.
+    fn way_there(self: &Arc<Self>, port: &Arc<Port>, caller: SocketAddr, takes: Duration) -> Way {
+        let (link, back, port) = (Arc::clone(self), Arc::clone(port), Arc::clone(port));
+        thread::spawn(move || link.pass_back(&back, caller, takes));
         // What cannot be sent is lost, as on any link.
-        way(move |datagram| drop(back.send(datagram)))
+        way(move |datagram| drop(port.now().send(datagram)))
     }
 
-    fn pass_back(self: &Arc<Self>, back: &UdpSocket, caller: SocketAddr, takes: Duration) {
+    fn pass_back(self: &Arc<Self>, port: &Port, caller: SocketAddr, takes: Duration) {
         let mut datagram = vec![0; DATAGRAM];
         let link = Arc::clone(self);
         let way = way(move |datagram| drop(link.front.send_to(datagram, caller)));
         while !self.over.load(Ordering::SeqCst) {
-            let Ok(bytes) = back.recv(&mut datagram) else { continue };
+            let Ok(bytes) = port.now().recv(&mut datagram) else { continue };
             self.pass(&datagram[..bytes], &way, takes);
         }
     }

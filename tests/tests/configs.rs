@@ -55,6 +55,30 @@ fn every_file_in_config_is_parsed_by_its_reader() {
     assert!(parsed > 15, "{parsed} files");
 }
 
+/// Whoever copies them and forgets an address reaches nobody, and is reached by nobody.
+#[test]
+fn shipped_configurations_listen_on_this_host_alone() {
+    let config = |name: &str| (read(&root().join("config").join(name)), root().join("config").join(name));
+    let (text, path) = config("dealer.toml");
+    let dealer = suf_dealer::Config::parse(&text, &path).expect("dealer.toml");
+    let mut addresses = vec![dealer.listen, dealer.control];
+    for name in ["party0.toml", "party1.toml"] {
+        let (text, path) = config(name);
+        let party = suf_server::Config::parse(&text, &path).expect("a party's file");
+        addresses.push(party.control);
+        if let suf_server::config::Peer::Listen { listen } = party.peer {
+            addresses.push(listen);
+        }
+    }
+    assert_eq!(addresses.len(), 5);
+    assert!(addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
+    // What a container listens on is its own network's; what is published of it is this host's.
+    let compose = read(&root().join("deploy/container/compose.yaml"));
+    let mut published = compose.lines().filter(|line| line.trim_start().starts_with("ports:"));
+    assert!(published.clone().count() >= 3, "{compose}");
+    assert!(published.all(|line| line.contains("[\"127.0.0.1:")), "{compose}");
+}
+
 #[test]
 fn an_unknown_key_is_an_error_in_every_kind_of_file() {
     let strange = |path: &str| format!("colour = \"blue\"\n{}", read(&root().join("config").join(path)));

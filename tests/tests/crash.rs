@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
 use suf_tests::{
     inputs, npy,
-    processes::{CAPTURE, Hosts, NAMES, check_from_outside},
+    processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect_own_words},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -54,8 +54,9 @@ fn after_a_kill_at_any_moment_the_next_run_works_and_no_batch_is_used_twice() {
         let early = run.within(moment);
         hosts.kill(victim);
         let output = early.unwrap_or_else(|| run.within(Duration::from_secs(60)).expect("a run ends"));
-        let code = output.status.code();
-        assert!(matches!(code, Some(0 | 1)), "{what}: {code:?}, {}", String::from_utf8_lossy(&output.stderr));
+        let (code, said) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
+        assert!(matches!(code, Some(0 | 1)), "{what}: {code:?}, {said}");
+        expect_own_words(&said, &what);
         for name in NAMES {
             assert_eq!(hosts.is_alive(name), name != victim, "{what}: {name}");
         }

@@ -26,7 +26,9 @@ use crate::{
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The address is not `https://HOST:PORT`.
-    #[error("{url:?} is no address of a daemon ({why}): write https://HOST:PORT")]
+    #[error(
+        "{url:?} is no address of a daemon ({why}): write https://HOST:PORT, and an IPv6 address as https://[ADDRESS]:PORT"
+    )]
     Address {
         /// As given.
         url: String,
@@ -144,7 +146,7 @@ struct Dialer {
 impl Dialer {
     fn new(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Result<Self, ConnectError> {
         let wrong = |why: &str| ConnectError::Address { url: url.to_owned(), why: why.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
+        let uri: Uri = url.parse().map_err(|_| wrong("this is not a URL"))?;
         if uri.scheme_str() != Some("https") {
             return Err(wrong("the scheme must be https"));
         }

@@ -18,9 +18,9 @@ use crate::lanes::MOST_LANES;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkProfile {
-    /// Bits per second at the bottleneck, Ethernet frames included.
+    /// Bits per second at the bottleneck, Ethernet frames included: 10^6 to 10^12.
     pub rate_bps: u64,
-    /// Delay of one direction, in milliseconds.
+    /// Delay of one direction, in milliseconds, 0 to 500.
     pub delay_ms: f64,
     /// Packets that the bottleneck holds, those under way included, as in `tc netem limit`.
     pub limit_packets: u32,
@@ -30,7 +30,7 @@ pub struct LinkProfile {
     /// another.
     #[serde(default)]
     pub jitter_ms: f64,
-    /// Share of packets lost, 0 to 1.
+    /// Share of packets lost, 0 to 0.1.
     #[serde(default)]
     pub loss: f64,
     /// Whether QUIC spreads its packets over the round trip and backs off after losses. Only for private links: `false`

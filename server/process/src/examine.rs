@@ -4,7 +4,7 @@
 use std::{
     fmt::Display,
     fs, io,
-    net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use suf_gate::{
     spec::{SpecFile, is_spec_file},
 };
 use suf_link::{Identity, IdentityFiles, LinkProfile};
+use suf_net::Target;
 use suf_wire::Role;
 
 use crate::{Args, BackendChoice, Start, config::LINKS, output};
@@ -129,15 +130,18 @@ impl Examination {
 
 /// A warning if the host of an address cannot be found.
 fn unresolved(key: &str, address: &str) -> Option<String> {
-    let found = address.to_socket_addrs().map(|mut addresses| addresses.next());
-    let why = match found {
-        Ok(Some(_)) => return None,
-        Ok(None) => "it has no address".to_owned(),
-        Err(error) => error.to_string(),
-    };
+    let why = resolve(address).err()?;
     Some(format!(
         "{key}: the host of {address} cannot be found now ({why}); the daemon goes on asking for it"
     ))
+}
+
+/// Asks for the addresses as the daemon will.
+fn resolve(address: &str) -> Result<(), String> {
+    let target: Target = address.parse().map_err(|error| format!("{error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(target.resolve()).map(drop).map_err(|error| error.to_string())
 }
 
 /// Reads the files that stand beside a configuration and are not named by it, so that an error in one is found before it is used.

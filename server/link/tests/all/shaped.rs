@@ -141,3 +141,25 @@ fn profiles_that_no_link_has_are_refused() {
         matches!(&unknown, LinkError::Profile { .. }) && unknown.to_string().contains("intercontinental")
     );
 }
+
+/// The other side of each limit is refused, with what works; `profiles_at_the_edge_of_what_is_allowed_work` runs this side.
+#[test]
+fn profiles_beyond_what_works_are_refused() {
+    let text = |rate: u64, delay: &str, loss: &str, mtu: u32| {
+        format!("rate_bps = {rate}\ndelay_ms = {delay}\nloss = {loss}\nlimit_packets = 16\nmtu = {mtu}\n")
+    };
+    LinkProfile::parse("edge", &text(1_000_000, "500.0", "0.1", 12_500)).expect("the last that is allowed");
+    for (beyond, words) in [
+        (text(999_999, "500.0", "0.1", 1500), "rate_bps = 999999 is outside 1000000..="),
+        (text(1_000_000, "500.1", "0.1", 1500), "delay_ms = 500.1 is outside 0..=500"),
+        (text(1_000_000, "2000.0", "0.1", 1500), "delay_ms"),
+        (text(1_000_000, "500.0", "0.11", 1500), "loss = 0.11 is outside 0..=0.1"),
+        (text(1_000_000, "500.0", "0.1", 12_600), "give a smaller mtu"),
+    ] {
+        let said = LinkProfile::parse("beyond", &beyond).expect_err(&beyond).to_string();
+        assert!(said.contains(words), "'{words}' is missing in: {said}");
+    }
+    let settings = |text: &str| LinkProfile::parse("long", text).expect("allowed").settings();
+    assert_eq!(settings(&text(1_000_000, "1.0", "0.0", 1500)).handshake_limit, Duration::from_secs(8));
+    assert_eq!(settings(&text(1_000_000, "500.0", "0.0", 1500)).handshake_limit, Duration::from_secs(16));
+}
