@@ -335,8 +335,8 @@ impl Parties {
         }
     }
 
-    /// The run's own reason for failing, where a party has one that is better than `error`. The run is ended at both parties. One
-    /// that ended well there stays, and can be fetched again.
+    /// The run's own reason for failing, where a party has one that is better than `error`. The run is ended at both parties, unless it
+    /// ended well at all that can be reached: then its output can be fetched again.
     async fn explain(&self, run: RunId, error: Error) -> Error {
         let look = async |party| {
             let found = timeout(ANSWER_TIMEOUT, self.party(party).get_run(reference(run))).await;
@@ -344,7 +344,9 @@ impl Parties {
         };
         let (first, second) = tokio::join!(look(PartyId::P0), look(PartyId::P1));
         let found = [first, second];
-        if !found.iter().flatten().any(|run| run.state() == RunState::Done) {
+        let mut reached = found.iter().flatten().peekable();
+        let done = reached.peek().is_some() && reached.all(|run| run.state() == RunState::Done);
+        if !done {
             // A party that does not hear of it ends the run after its lease.
             let _best_effort = self.cancel(run).await;
         }
