@@ -69,3 +69,81 @@ impl ChunkEval for Evaluation {
         Ok(self.gate.open_output(&self.key, &self.sent, incoming))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use suf_gate::{Backend, DealJob, EvalJob, Gate, Input, Party, Seed, StagedKey, catalog};
+
+    use super::*;
+    use crate::CpuBackend;
+
+    const ELEMS: usize = 9;
+
+    /// Party 0's key of a chunk.
+    fn staged(gate: &Gate) -> Box<dyn StagedKey> {
+        let (backend, batch) = (CpuBackend::new(), [7; 16]);
+        let [first, second, dealer_seed] = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
+        let party_seeds = [first, second];
+        let job = DealJob {
+            gate,
+            batch,
+            chunk: 0,
+            elems: ELEMS,
+            party_seeds: &party_seeds,
+            dealer_seed: &dealer_seed,
+        };
+        let [key, _] = backend.deal(&job).expect("the processor deals");
+        let [seed, _] = party_seeds;
+        let gate = Arc::new(gate.clone());
+        let job = EvalJob { gate, batch, chunk: 0, elems: ELEMS, party: Party::P0, seed };
+        backend.stage(&job, key.into()).expect("the key fits")
+    }
+
+    fn input(is_shares: bool, elems: usize) -> Input {
+        if is_shares { Input::Shares(vec![0; elems]) } else { Input::Wire(vec![0; elems]) }
+    }
+
+    #[track_caller]
+    fn refused<T>(result: Result<T, BackendError>, gate: &Gate, what: &str) {
+        let is_misuse = matches!(result, Err(BackendError::Misuse(_)));
+        assert!(is_misuse, "{} {}: {what}", gate.protocol(), gate.name());
+    }
+
+    #[test]
+    fn a_message_out_of_turn_or_of_another_length_is_refused() {
+        for gate in catalog::builtin() {
+            let last = gate.exchanges().len();
+            let of = |step: usize| vec![0; gate.message_bytes(step, ELEMS)];
+            let mut eval = staged(&gate).begin(input(gate.takes_shares(), ELEMS)).expect("the input fits");
+            for step in 0..last {
+                let due = step.checked_sub(1).map_or_else(Vec::new, of);
+                refused(eval.step(step + 1, &due), &gate, "a step too early");
+                refused(eval.finish(&of(last - 1)), &gate, "finished before the last exchange");
+                refused(eval.step(step, &[&due[..], &[0]].concat()), &gate, "a byte too many");
+                if let Some((_, shorter)) = due.split_last() {
+                    refused(eval.step(step, shorter), &gate, "a byte too few");
+                }
+                // What was refused has changed nothing.
+                let message = eval.step(step, &due).expect("its turn");
+                assert_eq!(message.len(), gate.message_bytes(step, ELEMS));
+                refused(eval.step(step, &due), &gate, "a step twice");
+            }
+            let due = of(last - 1);
+            refused(eval.step(last, &due), &gate, "a step that there is not");
+            assert_eq!(eval.finish(&due).expect("the last exchange is over").len(), ELEMS);
+            refused(eval.finish(&due), &gate, "finished twice");
+        }
+    }
+
+    #[test]
+    fn an_input_of_another_kind_or_length_is_refused() {
+        for gate in catalog::builtin() {
+            let shares = gate.takes_shares();
+            refused(staged(&gate).begin(input(shares, ELEMS - 1)), &gate, "an element too few");
+            refused(staged(&gate).begin(input(shares, ELEMS + 1)), &gate, "an element too many");
+            refused(staged(&gate).begin(input(!shares, ELEMS)), &gate, "another kind");
+        }
+    }
+}
