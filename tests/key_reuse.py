@@ -12,7 +12,7 @@ Exit status 0 without a breach, 1 with one, 2 if a log has nothing to check.
 import re
 import sys
 
-FIELD = re.compile(r"(\w+)=\"?([0-9a-f]+)\"?")
+FIELD = re.compile(r"(\w+)=\"?(?:hash:)?([0-9a-f]+)\"?")
 MARKS = ("batch burnt", "suf_server::captured: sent")
 
 
