@@ -68,7 +68,8 @@ fn listed<R: Read + Seek>(archive: &ZipArchive<R>) -> String {
     if count == 0 {
         return "the archive is empty".into();
     }
-    let names: Vec<_> = archive.file_names().take(LISTED).map(|name| format!("{name:?}")).collect();
+    let name = |name| format!("{:?}", String::from_utf8_lossy(name));
+    let names: Vec<_> = archive.file_names_raw().take(LISTED).map(name).collect();
     let more = if count > LISTED { ", ..." } else { "" };
     format!("the archive holds {count} files ({}{more}), and one array is evaluated", names.join(", "))
 }
