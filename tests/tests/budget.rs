@@ -127,12 +127,15 @@ async fn clients_that_leave_hold_no_bytes_afterwards_and_the_next_is_served_at_o
         _ => format!("lease_s = 1\n{config}"),
     });
     npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    // Several certificates, so that none reaches its number of runs before its leases have ended.
+    let names = ["one", "two", "three", "four"];
+    names.iter().for_each(|name| hosts.issue("client", name));
     let gate = gelu();
     let watcher = Caller::connect(&hosts, "observer").await;
     let mut resident = Vec::new();
     for _ in 0..2 {
         for number in 0..CLIENTS {
-            let client = Caller::connect(&hosts, "client").await;
+            let client = Caller::connect(&hosts, names[number % names.len()]).await;
             let run = client.start(&gate, ELEMS).await;
             let ready = client.follow(PartyId::P0, by_id(run), &[RunState::ReadyForInput]).await;
             assert_eq!(ready.state(), RunState::ReadyForInput, "{ready:?}");
