@@ -211,14 +211,22 @@ fn a_revoked_party_is_refused_by_its_peer_and_by_the_dealer() {
     let folder = hosts.folder().to_owned();
     npy::write_i64(&folder.join("x.npy"), &[4096; 9]);
     expect(&hosts.onehot("x.npy"), DONE, &[], "before");
+    // The client has its authority elsewhere: it never learns of the list, so that the daemons' refusals are seen.
+    fs::create_dir(folder.join("elsewhere")).expect("a new folder");
+    fs::copy(folder.join("pki/ca.pem"), folder.join("elsewhere/ca.pem")).expect("copied");
+    let evaluate = |hosts: &Hosts| {
+        let how = ["--protocol", "onehot", "--ca", "elsewhere/ca.pem"];
+        hosts.eval(&how, "x.npy").output().expect("suf starts")
+    };
     done(&folder, &["revoke", "pki/party1.pem", "--ca", "pki"]);
+    expect(&hosts.onehot("x.npy"), FAILED, &["party1", "Revoked"], "refused by a client that has the list");
     hang_up(&mut hosts, "dealer", READ);
-    expect(&hosts.onehot("x.npy"), FAILED, &["party1"], "refused by the dealer");
+    expect(&evaluate(&hosts), FAILED, &["party1"], "refused by the dealer");
     let closed = "the certificate for party1 was revoked on";
     assert!(hosts.log("dealer").contains(closed), "{}", hosts.log("dealer"));
     // The link between the parties was open all the time, and is closed now.
     hang_up(&mut hosts, "party0", "the certificate for party1 was revoked on");
-    expect(&hosts.onehot("x.npy"), FAILED, &["party1", "not connected"], "refused by its peer");
+    expect(&evaluate(&hosts), FAILED, &["party1", "not connected"], "refused by its peer");
 
     // A new key and certificate, made where party 1 is.
     done(&folder, &["request", "party1", "--out", "pki", "--name", "next"]);
