@@ -9,6 +9,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use suf_lab::{Host, Lab, Network};
 use suf_link::LinkProfile;
 use tempfile::TempDir;
@@ -122,6 +123,34 @@ impl Hosts {
     /// When there is no such daemon.
     pub fn pid(&mut self, name: &str) -> u32 {
         self.daemon_mut(name).child.id()
+    }
+
+    /// The same, for calls of the system.
+    ///
+    /// # Panics
+    /// When there is no such daemon.
+    pub fn process(&mut self, name: &str) -> Pid {
+        i32::try_from(self.pid(name)).ok().and_then(Pid::from_raw).expect("process ids are positive")
+    }
+
+    /// Stops a daemon as SIGSTOP does. None of its threads runs any more afterwards: until then, one that was at work when the
+    /// signal came could still answer.
+    ///
+    /// # Panics
+    /// When there is no such daemon, or it has ended.
+    pub fn stand_still(&mut self, name: &str) {
+        let process = self.process(name);
+        kill_process(process, Signal::STOP).expect("the child is ours");
+        let stopped = waitpid(Some(process), WaitOptions::UNTRACED).expect("the child is ours");
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "{name} has ended");
+    }
+
+    /// Lets a daemon that stands still go on.
+    ///
+    /// # Panics
+    /// When there is no such daemon.
+    pub fn go_on(&mut self, name: &str) {
+        kill_process(self.process(name), Signal::CONT).expect("the child is ours");
     }
 
     /// Runs `suf` with `arguments` in the folder, to its end.

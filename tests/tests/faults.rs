@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect, loopback_with_lanes},
@@ -33,10 +33,9 @@ const MANY: usize = 150_000;
 fn a_process_that_stands_still_is_named_and_goes_on_afterwards() {
     let mut hosts = hosts(|_, config| config);
     for name in ["dealer", "party1"] {
-        let pid = pid(&mut hosts, name);
-        kill_process(pid, Signal::STOP).expect("the child is ours");
+        hosts.stand_still(name);
         expect(&hosts.onehot("few.npy"), FAILED, &[name], "while it stands still");
-        kill_process(pid, Signal::CONT).expect("the child is ours");
+        hosts.go_on(name);
         expect(&hosts.onehot("few.npy"), DONE, &[], "once it goes on");
     }
     all_live(&mut hosts);
@@ -77,7 +76,7 @@ fn a_link_that_is_cut_in_the_middle_of_a_run_costs_that_run() {
 fn a_party_without_file_descriptors_recovers() {
     let mut hosts = hosts(|_, config| config);
     for name in ["party0", "party1"] {
-        let pid = pid(&mut hosts, name);
+        let pid = hosts.process(name);
         // The hard limit was inherited from here. What is open stays open; nothing more can be opened.
         let few = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
         let before = prlimit(Some(pid), Resource::Nofile, few).expect("the child is ours");
@@ -137,11 +136,6 @@ fn hosts(change: impl Fn(&str, String) -> String) -> Hosts {
     npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
     npy::write_i64(&hosts.folder().join("many.npy"), &[4096; MANY]);
     hosts
-}
-
-fn pid(hosts: &mut Hosts, name: &str) -> Pid {
-    let raw = i32::try_from(hosts.pid(name)).expect("process ids are positive");
-    Pid::from_raw(raw).expect("process ids are positive")
 }
 
 fn all_live(hosts: &mut Hosts) {

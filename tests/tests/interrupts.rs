@@ -35,14 +35,13 @@ const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 async fn an_interrupted_client_ends_its_run_at_both_parties() {
     let mut hosts = start(60);
     let observer = Caller::connect(&hosts, "observer").await;
-    let dealer = pid(hosts.pid("dealer"));
     for (number, signal) in SIGNALS.into_iter().enumerate() {
         for watching in [false, true] {
             // Without keys no run ends by itself before the signal.
-            kill_process(dealer, Signal::STOP).expect("the child is ours");
+            hosts.stand_still("dealer");
             let client = begin(&hosts, 2 * number + usize::from(watching), watching);
             let said = end(client, signal);
-            kill_process(dealer, Signal::CONT).expect("the child is ours");
+            hosts.go_on("dealer");
             assert_eq!(said.0, Some(FAILED), "{signal:?}: {}", said.1);
             assert!(
                 said.1.contains("interrupted") && said.1.contains("cancelled at both parties"),
@@ -61,10 +60,9 @@ async fn an_interrupted_client_ends_its_run_at_both_parties() {
 async fn an_interrupted_client_says_which_party_it_could_not_reach() {
     let mut hosts = start(60);
     let client = begin(&hosts, 0, true);
-    let party1 = pid(hosts.pid("party1"));
-    kill_process(party1, Signal::STOP).expect("the child is ours");
+    hosts.stand_still("party1");
     let said = end(client, Signal::INT);
-    kill_process(party1, Signal::CONT).expect("the child is ours");
+    hosts.go_on("party1");
     assert_eq!(said.0, Some(FAILED), "{}", said.1);
     for words in ["party 0: cancelled", "party 1: no answer within 900ms", "lease_s"] {
         assert!(said.1.contains(words), "'{words}' is missing in: {}", said.1);

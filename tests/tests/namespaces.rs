@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
 use suf_lab::{Host, Lab, LabPlan, NamedProfile, Network, check_kernel, uml};
@@ -115,11 +115,10 @@ fn standing_still_and_disks(scene: &mut Scene<'_>) {
     let mut run = scene.start_run(MANY);
     run.feed(scene);
     run.reaches("party1", "evaluating");
-    let pid = scene.pid("party0");
-    kill_process(pid, Signal::STOP).expect("the child is ours");
+    scene.hosts.stand_still("party0");
     run.fails(scene, "party1", &["evaluating"], &[PEER]);
     run.is_told();
-    kill_process(pid, Signal::CONT).expect("the child is ours");
+    scene.hosts.go_on("party0");
     // It finds its connections dead and the client's cancellation waiting, in either order.
     run.watches.clear();
     run.fails(scene, "party0", AT_WORK, &[PEER, CALLER]);
@@ -151,7 +150,7 @@ fn the_rest(scene: &mut Scene<'_>) {
     scene.link(Host::Dealer, Network::Keys, true);
     scene.works_again();
 
-    let pid = scene.pid("party1");
+    let pid = scene.hosts.process("party1");
     // The hard limit was inherited from here. What is open stays open; nothing more can be opened.
     let few = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
     let before = prlimit(Some(pid), Resource::Nofile, few).expect("the child is ours");
@@ -253,11 +252,6 @@ impl<'a> Scene<'a> {
             assert!(self.gate.reference(*x).contains(y), "x = {x} gives {y}");
         }
         self.worked += 1;
-    }
-
-    fn pid(&mut self, name: &str) -> Pid {
-        let raw = i32::try_from(self.hosts.pid(name)).expect("process ids are positive");
-        Pid::from_raw(raw).expect("process ids are positive")
     }
 
     /// The daemons, all of which live.

@@ -11,7 +11,6 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect, loopback_with_lanes},
@@ -147,13 +146,12 @@ fn a_party_that_dies_is_named_in_every_phase_of_a_clients_run() {
     let relay: &Relay = relay.get().expect("party 1 connects");
     for victim in ["party0", "party1"] {
         // While it waits for keys.
-        let dealer = pid(&mut hosts, "dealer");
-        kill_process(dealer, Signal::STOP).expect("the child is ours");
+        hosts.stand_still("dealer");
         let run = start(&hosts, "few.npy");
         has_run(&hosts, "party1");
         hosts.kill(victim);
         is_named(run, victim, "while it waits for keys");
-        kill_process(dealer, Signal::CONT).expect("the child is ours");
+        hosts.go_on("dealer");
         hosts.restart(victim);
         works_again(&hosts);
 
@@ -189,10 +187,9 @@ fn a_call_to_a_party_that_stands_still_ends() {
     while !relay.is_cut() {
         thread::yield_now();
     }
-    let party0 = pid(&mut hosts, "party0");
-    kill_process(party0, Signal::STOP).expect("the child is ours");
+    hosts.stand_still("party0");
     is_named(run, "party0", "while it stands still");
-    kill_process(party0, Signal::CONT).expect("the child is ours");
+    hosts.go_on("party0");
     relay.mend();
     works_again(&hosts);
 }
@@ -240,11 +237,6 @@ fn has_run(hosts: &Hosts, party: &str) {
 fn works_again(hosts: &Hosts) {
     let mut outputs = (0..6).map(|_| hosts.onehot("few.npy"));
     assert!(outputs.any(|output| output.status.success()), "no run works: {}", hosts.log("party0"));
-}
-
-fn pid(hosts: &mut Hosts, name: &str) -> Pid {
-    let raw = i32::try_from(hosts.pid(name)).expect("process ids are positive");
-    Pid::from_raw(raw).expect("process ids are positive")
 }
 
 fn has_ipv6() -> bool {
