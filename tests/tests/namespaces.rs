@@ -59,6 +59,15 @@ const FEW: usize = 100;
 /// What a run may take, in seconds. One that something happened to ends before.
 const DEADLINE_S: &str = "90";
 
+/// Runs wait for networks, with no client meanwhile.
+const LONG_LEASE_S: u32 = 600;
+
+/// Shorter than a run waits for its input, so that the lease is what ends it.
+const SHORT_LEASE_S: u32 = 10;
+
+/// Runs whose client is cut off.
+const CUT_OFF: usize = 4;
+
 /// Runs on a mended network of which one must work; each that does not waits 10 s for the connection.
 const TRIES: usize = 6;
 
@@ -78,12 +87,16 @@ fn faults_on_hosts_of_their_own_cost_the_run_that_they_fall_upon() {
 /// Most of the time is spent waiting for a silence to be long enough, hence side by side.
 fn all() {
     let disk = SmallDisk::mount(DISK_MIB).expect("root may mount");
-    let scenes: [(fn(&mut Scene<'_>), _); 3] =
-        [(networks_between_the_parties, None), (standing_still_and_disks, Some(&disk)), (the_rest, None)];
+    let scenes: [(fn(&mut Scene<'_>), _, _); 4] = [
+        (networks_between_the_parties, None, LONG_LEASE_S),
+        (standing_still_and_disks, Some(&disk), LONG_LEASE_S),
+        (the_rest, None, LONG_LEASE_S),
+        (a_client_that_is_cut_off, None, SHORT_LEASE_S),
+    ];
     let played = thread::scope(|scope| {
-        let started = scenes.map(|(play, disk)| {
+        let started = scenes.map(|(play, disk, lease_s)| {
             scope.spawn(move || {
-                let mut scene = Scene::prepare(disk);
+                let mut scene = Scene::prepare(disk, lease_s);
                 play(&mut scene);
                 scene.finish()
             })
@@ -170,6 +183,38 @@ fn the_rest(scene: &mut Scene<'_>) {
     scene.works_again();
 }
 
+/// Its calls stay open until the parties find that nobody answers on them. Then its runs end by their lease.
+fn a_client_that_is_cut_off(scene: &mut Scene<'_>) {
+    let mut runs: Vec<_> = (0..CUT_OFF).map(|_| scene.start_run(FEW)).collect();
+    for run in &mut runs {
+        run.reaches("party0", "ready-for-input");
+        run.watches.push(Watch::start(&scene.hosts, &run.id, "party1"));
+        run.reaches("party1", "ready-for-input");
+    }
+    // An observer elsewhere hears of the end.
+    let observed: Vec<_> = runs
+        .iter()
+        .flat_map(|run| ["party0", "party1"].map(|party| (party, run.hash.as_str())))
+        .map(|(party, hash)| {
+            let mut watch = scene.hosts.command_on(Host::Dealer, &["watch", hash, "--json"]);
+            watch.args(scene.hosts.with_certificate("observer", party));
+            (party, watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("suf starts"))
+        })
+        .collect();
+    scene.link(Host::Client, Network::Control, false);
+    for (party, watch) in observed {
+        let output = watch.wait_with_output().expect("the child is ours");
+        let said = String::from_utf8(output.stdout).expect("text");
+        let last: Value = serde_json::from_str(said.lines().last().expect("a state")).expect("JSON");
+        // The party whose lease ends first tells the other.
+        assert!(last["state"] == "cancelled" || last["state"] == "failed", "{party}: {last}");
+        let reason = last["failure"]["reason"].as_str().expect("a reason");
+        assert!(reason.contains("its client is gone"), "{party}: {reason}");
+    }
+    scene.link(Host::Client, Network::Control, true);
+    scene.works_again();
+}
+
 /// Daemons on hosts of their own, and a tensor that they must get right.
 struct Scene<'a> {
     hosts: Hosts,
@@ -182,8 +227,9 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// With party 0's state on `disk`, if there is one; then its keys are there too.
-    fn prepare(disk: Option<&'a SmallDisk>) -> Self {
+    /// With party 0's state on `disk`, if there is one; then its keys are there too. A run without its client lives `lease_s`
+    /// seconds.
+    fn prepare(disk: Option<&'a SmallDisk>, lease_s: u32) -> Self {
         let links = tempfile::tempdir().expect("a temporary folder");
         let profile = |name: &str, text: &str| {
             let file = links.path().join(name);
@@ -196,8 +242,7 @@ impl<'a> Scene<'a> {
         fs::write(hosts.folder().join("keys.toml"), KEY_LINK).expect("writable");
         fs::write(hosts.folder().join("peer.toml"), PEER_LINK).expect("writable");
         hosts.start_daemons(|name, config| {
-            // Runs wait here for networks, with no client meanwhile.
-            let config = if name == "dealer" { config } else { format!("lease_s = 600\n{config}") };
+            let config = if name == "dealer" { config } else { format!("lease_s = {lease_s}\n{config}") };
             let config = match (name, disk) {
                 ("dealer", _) => config.replace("\"loopback\"", "\"./keys.toml\""),
                 ("party0", Some(disk)) => {
@@ -229,9 +274,9 @@ impl<'a> Scene<'a> {
             .expect("suf starts");
         expect(&output, DONE, &[], "starting a run");
         let started: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let id = started["run_id"].as_str().expect("an id").to_owned();
+        let [id, hash] = ["run_id", "run_hash"].map(|name| started[name].as_str().expect("text").to_owned());
         let watches = vec![Watch::start(&self.hosts, &id, "party0")];
-        Run { id, watches, feeder: None }
+        Run { id, hash, watches, feeder: None }
     }
 
     fn link(&self, host: Host, network: Network, up: bool) {
@@ -267,6 +312,8 @@ impl<'a> Scene<'a> {
 /// A run that something is going to happen to.
 struct Run {
     id: String,
+    /// What others than its client call it.
+    hash: String,
     watches: Vec<Watch>,
     /// The client with its tensor.
     feeder: Option<Child>,

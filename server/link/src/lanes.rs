@@ -129,7 +129,7 @@ impl Lanes {
             lanes.into_iter().map(|Lane { quic, thread }| (quic, thread)).unzip();
         let cause = Arc::new(OnceLock::new());
         let remote =
-            Remote { role: Some(role), addr: all[0].remote_address(), cause: Some(Arc::clone(&cause)) };
+            Remote { cause: Some(Arc::clone(&cause)), ..Remote::new(Some(role), all[0].remote_address()) };
         let watch = (all.len() > 1).then(|| tokio::spawn(end_together(all.clone(), cause)).abort_handle());
         let (opening, accepting) = Default::default();
         let guard = OnceLock::new();
