@@ -30,6 +30,14 @@ pub enum LinkError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A file of ours has no room on its disk.
+    #[error("{path}: no space is left on its disk: {source}; make room, then repeat the command")]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A host in a certificate that is no name or address of one.
     #[error("the host {host:?} {problem}")]
     Host {
@@ -189,6 +197,7 @@ impl LinkError {
             | Self::Version { .. }
             | Self::Role { .. }
             | Self::SharedKey { .. } => Fault::Config,
+            Self::NoSpace { .. } => Fault::Device,
             Self::Unreachable { fault, .. }
             | Self::Closed { fault, .. }
             | Self::Lost { fault, .. }

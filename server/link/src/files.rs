@@ -138,6 +138,9 @@ fn exists(path: &Path) -> LinkError {
 pub(crate) fn unwritten(path: &Path, error: &io::Error) -> LinkError {
     match error.kind() {
         io::ErrorKind::AlreadyExists => exists(path),
+        kind @ (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            LinkError::NoSpace { path: path.to_owned(), source: kind.into() }
+        }
         _ => wrong(path, format!("cannot be written: {error}")),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use suf_link::{Pki, Request};
+use suf_control::v1::Fault;
+use suf_link::{LinkError, Pki, Request};
 use suf_wire::Role;
 
 use crate::{error::Error, out};
@@ -163,9 +164,9 @@ fn init(args: &InitArgs) -> Result<(), Error> {
     let hosts = [(Role::Dealer, &args.dealer), (Role::Party0, &args.party0), (Role::Party1, &args.party1)];
     let hosts: BTreeMap<_, _> = hosts.into_iter().map(|(role, names)| (role, names.clone())).collect();
     if args.authority_only {
-        Pki::create_authority(&args.folder).map_err(Error::usage)?;
+        Pki::create_authority(&args.folder).map_err(refused)?;
     } else {
-        Pki::create(&args.folder, &hosts).map_err(Error::usage)?;
+        Pki::create(&args.folder, &hosts).map_err(refused)?;
     }
     let roles: &[Role] = if args.authority_only { &[] } else { &Role::ALL };
     let file = |name: &str| args.folder.join(name).display().to_string();
@@ -195,7 +196,7 @@ fn init(args: &InitArgs) -> Result<(), Error> {
 
 fn request(args: &RequestArgs) -> Result<(), Error> {
     let name = args.name.as_deref().unwrap_or(args.role.name());
-    let fingerprint = Request::make(&args.out, args.role, name, &args.host).map_err(Error::usage)?;
+    let fingerprint = Request::make(&args.out, args.role, name, &args.host).map_err(refused)?;
     let file = |ending: &str| args.out.join(format!("{name}.{ending}")).display().to_string();
     let (request, key) = (file("csr"), file("key"));
     if args.json {
@@ -209,7 +210,7 @@ fn request(args: &RequestArgs) -> Result<(), Error> {
 }
 
 fn sign(args: &SignArgs) -> Result<(), Error> {
-    let request = Request::read(&args.request).map_err(Error::usage)?;
+    let request = Request::read(&args.request).map_err(refused)?;
     let asked = request.role().map_or("none named".to_owned(), |role| role.to_string());
     let hosts = if args.host.is_empty() { request.hosts().to_vec() } else { args.host.clone() };
     let fingerprint = request.fingerprint();
@@ -244,8 +245,8 @@ fn sign(args: &SignArgs) -> Result<(), Error> {
             args.ca.join(name).with_added_extension("pem")
         }
     };
-    let pki = Pki::open(&args.ca).map_err(Error::usage)?;
-    pki.sign(&request, role, &hosts, &out).map_err(Error::usage)?;
+    let pki = Pki::open(&args.ca).map_err(refused)?;
+    pki.sign(&request, role, &hosts, &out).map_err(refused)?;
     if args.json {
         return out::json(&serde_json::json!({
             "certificate": out.display().to_string(), "role": role.name(), "hosts": hosts, "fingerprint": fingerprint,
@@ -259,8 +260,8 @@ fn sign(args: &SignArgs) -> Result<(), Error> {
 }
 
 fn revoke(args: &RevokeArgs) -> Result<(), Error> {
-    let pki = Pki::open(&args.ca).map_err(Error::usage)?;
-    let revoked = pki.revoke(&args.certificates).map_err(Error::usage)?;
+    let pki = Pki::open(&args.ca).map_err(refused)?;
+    let revoked = pki.revoke(&args.certificates).map_err(refused)?;
     let list = pki.list_path().display().to_string();
     if args.json {
         let revoked: Vec<_> = revoked
@@ -285,9 +286,17 @@ fn revoke(args: &RevokeArgs) -> Result<(), Error> {
 }
 
 fn issue(args: &IssueArgs) -> Result<(), Error> {
-    let pki = Pki::open(&args.folder).map_err(Error::usage)?;
-    pki.issue(args.role, &args.name, &args.hosts).map_err(Error::usage)?;
+    let pki = Pki::open(&args.folder).map_err(refused)?;
+    pki.issue(args.role, &args.name, &args.hosts).map_err(refused)?;
     let file = |ending: &str| args.folder.join(format!("{}.{ending}", args.name)).display().to_string();
     out::line(format_args!("{}, {}: for the {} alone", file("pem"), file("key"), args.role))?;
     Ok(())
+}
+
+/// Wrong usage, or a disk that is full.
+fn refused(error: LinkError) -> Error {
+    match error {
+        LinkError::NoSpace { .. } => Error::here(Fault::Device, error.to_string()),
+        error => Error::usage(error),
+    }
 }
