@@ -226,7 +226,8 @@ fn a_revoked_party_is_refused_by_its_peer_and_by_the_dealer() {
     assert!(hosts.log("dealer").contains(closed), "{}", hosts.log("dealer"));
     // The link between the parties was open all the time, and is closed now.
     hang_up(&mut hosts, "party0", "the certificate for party1 was revoked on");
-    expect(&evaluate(&hosts), FAILED, &["party1", "not connected"], "refused by its peer");
+    // Either party may be the first to say it.
+    expect(&evaluate(&hosts), FAILED, &["not connected"], "refused by its peer");
 
     // A new key and certificate, made where party 1 is.
     done(&folder, &["request", "party1", "--out", "pki", "--name", "next"]);
