@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use suf_gate::{
     Gate, Shape,
-    gate::MAX_ENCODED,
+    limits::MAX_GATE_BYTES,
     spec::{
         Formula, Helper, MAX_HELPERS, MAX_PIECES, MAX_TABLE, MAX_TERMS, Parts, Pieces, Spec, Table, Term,
         Value,
@@ -88,7 +88,7 @@ fn main() {
                 [&b"sufg\x01\x03\x05worst"[..], &spec.encode()].concat()
             }
         };
-        assert!(description.len() <= MAX_ENCODED);
+        assert!(description.len() <= MAX_GATE_BYTES);
         let mut times_ms: Vec<f64> = (0..REPEATS)
             .map(|_| {
                 let begun = Instant::now();

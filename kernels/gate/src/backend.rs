@@ -1,52 +1,50 @@
-//! What a backend does: deal chunks, and evaluate them step by step. Backends agree bit for bit.
+//! What a backend does: deal the parts of a program, and evaluate them step by step. Backends agree bit for bit. No method
+//! has a default: whoever wraps a backend passes all of them on.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use crate::{Gate, KeyBytes, Party, SecretBytes, Seed, secret::SecretMemory};
+use crate::{
+    Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Value,
+    prg::Domain, secret::SecretMemory,
+};
 
 /// A kind of device that makes and evaluates keys.
 pub trait Backend: Send + Sync {
     /// Which device, for records and logs.
     fn info(&self) -> BackendInfo;
 
-    /// Makes chunk `job.chunk` of a batch: the bytes for party 0 and for party 1, as [`crate::KeyShape`] lays them out.
+    /// Makes the keys of `job.part`: the bytes for party 0 and for party 1, as the node's [`KeyShape`] lays them out.
     ///
     /// # Errors
-    /// When the device fails; nothing of the chunk may be used then.
+    /// When the device fails; nothing of the part may be used then.
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError>;
 
-    /// This party's shares of the wire mask `field` ([`crate::layout::R_IN`] or [`crate::layout::R_OUT`]) of a chunk.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn wire_mask(&self, job: &EvalJob, field: crate::layout::FieldId) -> Result<Vec<u64>, BackendError>;
-
-    /// Takes the key of a chunk to where it will be used. `key` has the length the layout says.
+    /// Takes the key of a part to where it will be used. `key` has the length that the layout says, which is 0 for a node
+    /// without a key.
     ///
     /// # Errors
     /// When the device fails or is out of memory.
-    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError>;
+    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError>;
 
     /// Memory for a message of the peer's of `bytes` bytes, from which the device takes it without a copy of the host's. None:
     /// any memory will do.
-    fn message_room(&self, _bytes: usize) -> Option<Box<dyn SecretMemory>> {
-        None
-    }
+    fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>>;
 }
 
-/// A chunk's key on its device, waiting for the input.
-pub trait StagedKey: Send {
-    /// Takes the input to where the key is.
+/// A part whose key is on its device, waiting for its inputs.
+pub trait StagedPart: Send {
+    /// Takes the tiles of the wires that the node takes, in their order, to where the key is. A node `input` takes the
+    /// client's shares.
     ///
     /// # Errors
     /// When the device fails.
-    fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError>;
+    fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError>;
 }
 
-/// One chunk in evaluation. Exchange i's message is made from the peer's message of exchange i - 1.
-pub trait ChunkEval: Send {
+/// One part in evaluation. Exchange i's message is made from the peer's message of exchange i - 1.
+pub trait PartEval: Send {
     /// The message of exchange `step`, in memory that its device wrote it to: it is not copied on its way to the peer.
     /// `incoming` is the peer's message of the exchange before, empty for the first.
     ///
@@ -54,26 +52,23 @@ pub trait ChunkEval: Send {
     /// When the device fails.
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError>;
 
-    /// The public y_hat, after the last exchange.
+    /// What the node makes, after the last exchange: a tile of its wire, or this party's shares for the client. `incoming` is
+    /// empty where the node has no exchange.
     ///
     /// # Errors
     /// When the device fails.
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError>;
+    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError>;
 
-    /// What the device did since the last call. None where the calling thread does the work itself: then its time is the
+    /// What the device did since the last call. Empty where the calling thread does the work itself: then its time is the
     /// kernels'.
-    fn take_spans(&mut self) -> Vec<Span> {
-        Vec::new()
-    }
+    fn take_spans(&mut self) -> Vec<Span>;
 
     /// Whether an exchange takes the calling thread microseconds: then the thread that has the peer's message goes on with it,
     /// which costs less than waking another.
-    fn is_prompt(&self) -> bool {
-        false
-    }
+    fn is_prompt(&self) -> bool;
 }
 
-/// A stretch of a chunk's evaluation, as the device's clock has it.
+/// A stretch of a part's evaluation, as the device's clock has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// What was done.
@@ -93,56 +88,147 @@ pub enum Activity {
     Copy,
 }
 
-/// What a chunk's evaluation starts from; the gate says which ([`Gate::takes_shares`]).
-#[derive(Clone)]
-pub enum Input {
-    /// The public masked wire x_hat.
-    Wire(Vec<u64>),
-    /// This party's additive shares of x, for gates that open what they need themselves.
-    Shares(Vec<u64>),
-}
-
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wire(x) => write!(f, "Wire({} elements)", x.len()),
-            Self::Shares(x) => write!(f, "Shares({} elements)", x.len()),
-        }
-    }
-}
-
-/// One chunk to deal.
+/// One part to deal.
 #[derive(Clone, Debug)]
 pub struct DealJob<'a> {
-    /// The gate.
-    pub gate: &'a Gate,
+    /// The program.
+    pub program: &'a Program,
     /// The batch's id.
     pub batch: [u8; 16],
-    /// The chunk's index.
-    pub chunk: u32,
-    /// Its elements, 1..=[`crate::CHUNK_ELEMS`].
-    pub elems: usize,
+    /// The part.
+    pub part: Part,
     /// The seeds of party 0 and party 1.
     pub party_seeds: &'a [Seed; 2],
     /// The seed of what the dealer alone knows.
     pub dealer_seed: &'a Seed,
 }
 
-/// One chunk to evaluate.
+/// One part to evaluate.
 #[derive(Clone, Debug)]
 pub struct EvalJob {
-    /// The gate.
-    pub gate: Arc<Gate>,
+    /// The program.
+    pub program: Arc<Program>,
     /// The batch's id.
     pub batch: [u8; 16],
-    /// The chunk's index.
-    pub chunk: u32,
-    /// Its elements.
-    pub elems: usize,
+    /// The part.
+    pub part: Part,
     /// Which party evaluates.
     pub party: Party,
     /// This party's seed of the batch.
     pub seed: Seed,
+}
+
+impl DealJob<'_> {
+    /// The part's node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        self.program.node(self.part.node)
+    }
+
+    /// Elements of the part.
+    #[must_use]
+    pub fn elems(&self) -> usize {
+        self.program.elems(self.part)
+    }
+
+    /// The layout of its key.
+    #[must_use]
+    pub fn key_shape(&self) -> &KeyShape {
+        self.node().op().def().key_shape()
+    }
+
+    /// The side of `party`.
+    #[must_use]
+    pub fn side(&self, party: Party) -> Side {
+        self.program.side(party, self.part)
+    }
+
+    /// The domain of its fields' streams.
+    #[must_use]
+    pub fn domain(&self) -> Domain<'_> {
+        Domain { batch: &self.batch, program: self.program.digest(), part: self.part }
+    }
+
+    /// The domain of the mask of a wire's tile that this part takes or makes: `wire` is the node that makes it.
+    #[must_use]
+    pub fn mask_domain(&self, wire: NodeId) -> Domain<'_> {
+        Domain { part: Part { node: wire, ..self.part }, ..self.domain() }
+    }
+}
+
+impl EvalJob {
+    /// The part's node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        self.program.node(self.part.node)
+    }
+
+    /// The part's gate.
+    ///
+    /// # Panics
+    /// If the node is no gate.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        self.node().op().as_gate().expect("asked of gates alone")
+    }
+
+    /// Elements of the part.
+    #[must_use]
+    pub fn elems(&self) -> usize {
+        self.program.elems(self.part)
+    }
+
+    /// The layout of its key.
+    #[must_use]
+    pub fn key_shape(&self) -> &KeyShape {
+        self.node().op().def().key_shape()
+    }
+
+    /// This party's side.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.program.side(self.party, self.part)
+    }
+
+    /// The domain of its fields' streams.
+    #[must_use]
+    pub fn domain(&self) -> Domain<'_> {
+        Domain { batch: &self.batch, program: self.program.digest(), part: self.part }
+    }
+
+    /// As [`DealJob::mask_domain`].
+    #[must_use]
+    pub fn mask_domain(&self, wire: NodeId) -> Domain<'_> {
+        Domain { part: Part { node: wire, ..self.part }, ..self.domain() }
+    }
+
+    /// Whether `key` bytes are the length of the part's key for this party.
+    ///
+    /// # Errors
+    /// [`BackendError::Misuse`] for a part that the program does not have, and for another length.
+    pub fn check_key(&self, key: usize) -> Result<(), BackendError> {
+        if !self.program.has(self.part) {
+            return Err(BackendError::Misuse("a part that the program does not have"));
+        }
+        if key != self.program.key_bytes_of(self.party, self.part) {
+            return Err(BackendError::Misuse("a key of another length than the layout's"));
+        }
+        Ok(())
+    }
+
+    /// The one input of a part that takes one, of the part's size.
+    ///
+    /// # Errors
+    /// [`BackendError::Misuse`] for another number of inputs or of elements, and what the input's device says.
+    pub fn only_input(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<u64>, BackendError> {
+        let Ok([input]) = <[_; 1]>::try_from(inputs) else {
+            return Err(BackendError::Misuse("another number of inputs than the node's"));
+        };
+        if input.elems() != self.elems() {
+            return Err(BackendError::Misuse("an input of another length than the part's"));
+        }
+        input.words()
+    }
 }
 
 /// Which device a figure comes from.
@@ -180,7 +266,7 @@ pub enum BackendError {
     /// The device takes nothing more from this process.
     #[error("device lost: {0}")]
     Lost(String),
-    /// The caller passed what the gate does not take.
+    /// The caller passed what the node does not take.
     #[error("backend misused: {0}")]
     Misuse(&'static str),
 }

@@ -18,17 +18,17 @@ use crate::{
 };
 
 /// Own: share of the mask of pos. It counts together with the highest bit of r'.
-pub const SIGN_MASK: FieldId = FieldId(2);
+pub const SIGN_MASK: FieldId = FieldId(0);
 /// Own randomness: the mask `a` of the window's entry, its low k bits.
-pub const ENTRY_MASK: FieldId = FieldId(3);
+pub const ENTRY_MASK: FieldId = FieldId(1);
 /// Own: the root of this party's tree.
-pub const ROOT: FieldId = FieldId(4);
+pub const ROOT: FieldId = FieldId(2);
 /// Common: correction words, level after level.
-pub const SEED_CW: FieldId = FieldId(5);
+pub const SEED_CW: FieldId = FieldId(3);
 /// Common: correction of the leaf block.
-pub const LEAF_CW: FieldId = FieldId(6);
+pub const LEAF_CW: FieldId = FieldId(4);
 /// Shared: the packed ring elements of the last exchange, [`RING_ELEMENTS`].
-pub const RING: FieldId = FieldId(7);
+pub const RING: FieldId = FieldId(5);
 
 /// The ring elements, as in `onehot` without digits.
 pub const RING_ELEMENTS: [&str; 5] = ["kappa_0", "s", "c_0", "c_1", "b_1"];

@@ -4,24 +4,16 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    Cost, Curve, KeyShape, Role, Segment, dpf::Dpf, layout::Party, onehot::Onehot, ring::WIRE, sigma::Sigma,
-    spec::Spec, suf::Suf, suf_lut::SufLut,
+    Cost, Curve, KeyShape, Party, Segment, Side,
+    dpf::Dpf,
+    limits::{MAX_EXCHANGE_BITS, MAX_EXCHANGE_SEGMENTS, MAX_GATE_BYTES, MAX_KEY_BYTES},
+    onehot::Onehot,
+    ring::WIRE,
+    sigma::Sigma,
+    spec::Spec,
+    suf::Suf,
+    suf_lut::SufLut,
 };
-
-/// Longest canonical encoding that is accepted: a table of 2^12 entries of 4 bytes, three times over.
-pub const MAX_ENCODED: usize = 64 << 10;
-
-/// Most elements of a batch: 10^8.
-pub const MAX_ELEMS: u64 = 100_000_000;
-
-/// Most opened values of one exchange: the segments that one frame may have.
-pub const MAX_EXCHANGE_SEGMENTS: usize = 64;
-
-/// Most bits per element of one exchange's message: what a frame holds for a full chunk.
-pub const MAX_EXCHANGE_BITS: u32 = 320;
-
-/// Most key bytes per element of one party: what a key chunk holds for a full chunk.
-pub const MAX_KEY_BYTES: u32 = 1024;
 
 const MAGIC: &[u8; 4] = b"sufg";
 const VERSION: u8 = 1;
@@ -135,8 +127,8 @@ impl Gate {
     /// A gate called `name` (1 to 64 printable ASCII characters).
     ///
     /// # Errors
-    /// When the name is not acceptable, the encoding longer than [`MAX_ENCODED`], or a full chunk would not fit the messages:
-    /// see [`MAX_EXCHANGE_SEGMENTS`], [`MAX_EXCHANGE_BITS`] and [`MAX_KEY_BYTES`].
+    /// When the name is not acceptable, the encoding longer than [`MAX_GATE_BYTES`], or a full tile would not fit the messages:
+    /// see [`crate::limits`].
     pub fn new(name: &str, shape: Shape) -> Result<Self, GateError> {
         Self::encoded(name, shape).map(|(gate, _)| gate)
     }
@@ -155,9 +147,9 @@ impl Gate {
         };
         let mut gate = Self { name: name.into(), shape, key_shape, exchanges, digest: [0; 32] };
         let encoded = gate.encode();
-        if encoded.len() > MAX_ENCODED {
+        if encoded.len() > MAX_GATE_BYTES {
             return Err(GateError::Shape(format!(
-                "{} bytes describe the gate, the limit is {MAX_ENCODED}",
+                "{} bytes describe the gate, the limit is {MAX_GATE_BYTES}",
                 encoded.len()
             )));
         }
@@ -226,7 +218,7 @@ impl Gate {
         }
     }
 
-    /// Bytes of exchange `step`'s message for a chunk of `elems` elements.
+    /// Bytes of exchange `step`'s message for a tile of `elems` elements.
     #[must_use]
     pub fn message_bytes(&self, step: usize, elems: usize) -> usize {
         self.exchanges[step].iter().map(|segment| segment.bytes(elems)).sum()
@@ -316,7 +308,7 @@ impl Gate {
     /// # Errors
     /// When a byte is out of place, the shape is not supported, or the encoding is not the canonical one.
     pub fn decode(bytes: &[u8]) -> Result<Self, GateError> {
-        if bytes.len() > MAX_ENCODED {
+        if bytes.len() > MAX_GATE_BYTES {
             return Err(GateError::Encoding("longer than 64 KiB"));
         }
         let mut cursor = Cursor(bytes);
@@ -363,7 +355,7 @@ impl Gate {
     }
 }
 
-/// Whether the key and each message of a full chunk fit the messages that carry them. Parts of a chunk are never larger.
+/// Whether the key and each message of a full tile fit the messages that carry them. Other tiles are smaller.
 ///
 /// # Errors
 /// What does not fit, in words.
@@ -380,7 +372,7 @@ pub(crate) fn fit_messages(key: &KeyShape, exchanges: &[Vec<Segment>]) -> Result
             ));
         }
     }
-    let bits = [Role::Seeded, Role::Explicit].map(|role| key.bits_per_elem(role));
+    let bits = [Side::Seeded, Side::Explicit].map(|role| key.bits_per_elem(role));
     let largest = bits[0].max(bits[1]);
     if largest > 8 * MAX_KEY_BYTES {
         return Err(format!(

@@ -13,25 +13,38 @@ pub mod dpf;
 pub mod gate;
 pub mod gatefile;
 pub mod layout;
+pub mod limits;
 pub mod lookup;
 pub mod onehot;
+pub mod ops;
+pub mod packing;
 pub mod prg;
+pub mod program;
 pub mod ring;
 pub mod secret;
 pub mod sigma;
 pub mod spec;
 pub mod suf;
 pub mod suf_lut;
+pub mod two_parties;
+pub mod wire;
 
 mod text;
+mod value;
 
 pub use backend::{
-    Activity, Backend, BackendError, BackendInfo, ChunkEval, Clocks, DealJob, EvalJob, Input, Span, StagedKey,
+    Activity, Backend, BackendError, BackendInfo, Clocks, DealJob, EvalJob, PartEval, Span, StagedPart,
 };
 pub use cost::Cost;
 pub use curve::Curve;
 pub use gate::{Gate, GateError, Protocol, Shape};
-pub use layout::{CHUNK_ELEMS, Field, KeyShape, Party, Role, Segment, Source, Width};
+pub use layout::{Field, KeyShape, Segment, Side, Source, Width};
+pub use limits::TILE_ELEMS;
+pub use program::{Node, Program, ProgramError};
 pub use ring::Ring;
-pub use secret::{KeyBytes, SecretBytes, Seed};
+pub use secret::{KeyBytes, SecretBytes};
+pub use suf_wire::{NodeId, Part, Party, Seed};
 pub use text::FileError;
+pub use two_parties::TwoParties;
+pub use value::{HostValue, Value};
+pub use wire::{Form, TensorShape, Wire};

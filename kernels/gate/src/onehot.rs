@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// Own randomness: masks of the bits opened in the first exchange, one plane each, in the exchange's order.
-pub const BIT_MASKS: FieldId = FieldId(2);
+pub const BIT_MASKS: FieldId = FieldId(0);
 /// Own randomness: the mask `a` of the table entry, its low k bits.
-pub const ENTRY_MASK: FieldId = FieldId(3);
+pub const ENTRY_MASK: FieldId = FieldId(1);
 /// Shared: one-hot vector of the window digit, 2^L bits.
-pub const HOT_WINDOW: FieldId = FieldId(4);
+pub const HOT_WINDOW: FieldId = FieldId(2);
 
 /// Most digits above the window.
 pub const MAX_DIGITS: usize = 3;

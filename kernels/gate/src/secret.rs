@@ -5,30 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A 256-bit seed from which a party's share of a batch is expanded.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Seed([u8; 32]);
-
-impl Seed {
-    /// Takes 32 bytes of entropy. Outside tests they come from the operating system.
-    #[must_use]
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes, for key derivation and for shipping to the one party they belong to.
-    #[must_use]
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Seed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seed(32 bytes)")
-    }
-}
-
 /// Memory of another kind than the heap's that holds secrets, such as memory that a device copies to. Its owner wipes it
 /// when it is dropped.
 pub trait SecretMemory: AsRef<[u8]> + AsMut<[u8]> + Send + Sync {}
@@ -189,7 +165,6 @@ mod tests {
 
     #[test]
     fn debug_shows_only_the_length() {
-        assert_eq!(format!("{:?}", Seed::new([7; 32])), "Seed(32 bytes)");
         assert_eq!(format!("{:?}", SecretBytes::new(vec![7; 9])), "SecretBytes(9 bytes)");
     }
 }

@@ -28,29 +28,29 @@ pub const COMPARE_BITS: u8 = T_BITS - 1;
 pub const COMPARE_LEVELS: u8 = COMPARE_BITS - lookup::LEAF_BITS;
 
 /// Shared: bit j of an element's word is 1[j < r mod 2^6].
-pub const LOW_TABLE: FieldId = FieldId(2);
+pub const LOW_TABLE: FieldId = FieldId(0);
 /// Own: share of rho, the mask of the low bits' comparison.
-pub const LOW_MASK: FieldId = FieldId(3);
+pub const LOW_MASK: FieldId = FieldId(1);
 /// Shared: the truncation's ring elements, [`TRUNCATION_ELEMENTS`]. The dealer's own stream of this field gives a word for
 /// each element: its low 31 bits are r_t, and the c bits from bit 32 on are r_idx.
-pub const TRUNCATION: FieldId = FieldId(4);
+pub const TRUNCATION: FieldId = FieldId(2);
 /// Own: root of this party's comparison tree, which is hot at !r_t on 30 bits.
-pub const COMPARE_ROOT: FieldId = FieldId(5);
+pub const COMPARE_ROOT: FieldId = FieldId(3);
 /// Common: its seed correction words, level after level.
-pub const COMPARE_SEED_CW: FieldId = FieldId(6);
+pub const COMPARE_SEED_CW: FieldId = FieldId(4);
 /// Common: its correction of the leaf block.
-pub const COMPARE_LEAF_CW: FieldId = FieldId(7);
+pub const COMPARE_LEAF_CW: FieldId = FieldId(5);
 /// Common: its right control-bit corrections, a plane for each level.
-pub const COMPARE_RIGHT_BITS: FieldId = FieldId(8);
+pub const COMPARE_RIGHT_BITS: FieldId = FieldId(6);
 /// Own: shares of the masks of the two opened bits. The sign's mask counts together with the highest bit of r_t.
-pub const BIT_MASKS: FieldId = FieldId(9);
+pub const BIT_MASKS: FieldId = FieldId(7);
 /// Shared: A and B of the four rows, eight numbers mod 2^c in one or two bytes each: A of rows 0..4, then B. Bit 0 of a
 /// row is the opened t >= 0, bit 1 the opened |t| < 2^c.
-pub const MUX: FieldId = FieldId(10);
+pub const MUX: FieldId = FieldId(8);
 /// The look-up of T.
-pub const LOOKUP: LookupIds = LookupIds::from(FieldId(11));
+pub const LOOKUP: LookupIds = LookupIds::from(FieldId(9));
 /// Shared: the ring elements of relu, [`RELU_ELEMENTS`].
-pub const RELU: FieldId = FieldId(17);
+pub const RELU: FieldId = FieldId(15);
 
 /// The truncation's elements: r >> 6, rho and r_t.
 pub const TRUNCATION_ELEMENTS: [&str; 3] = ["r_high", "rho", "r_t"];
@@ -194,7 +194,7 @@ impl Sigma {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{activation::Builtin, layout::Role};
+    use crate::{activation::Builtin, layout::Side};
 
     #[test]
     fn published_costs_are_met() {
@@ -217,7 +217,7 @@ mod tests {
             (Builtin::Silu, 10, 1_409_024, 867_078_224, 49_668_100),
         ] {
             let gate = Sigma::of(&function.into(), clip).expect("a published width");
-            let bits = u64::from(gate.key_shape().bits_per_elem(Role::Explicit));
+            let bits = u64::from(gate.key_shape().bits_per_elem(Side::Explicit));
             // The published numbers contain a few words of header.
             assert!((bits * elems / 8).abs_diff(key) < 128, "{function:?} key");
             assert!(

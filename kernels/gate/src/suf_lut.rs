@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Where the look-up's fields stand.
-pub const LOOKUP: LookupIds = LookupIds::from(FieldId(2));
+pub const LOOKUP: LookupIds = LookupIds::from(FieldId(0));
 
 /// A `suf-lut` gate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::{Cursor, Decode, Encode, WireError, counted, put_blob};
 use crate::frame::{Encoded, Message, Payload, admit_length, encode_head};
-use crate::id::{BatchId, Digest, Fault, PartyId, Reason};
+use crate::id::{BatchId, Digest, Fault, Party, Reason};
 use crate::limits::{CHUNK_ELEMS, MAX_ELEMS, MAX_GATE_BYTES, MAX_KEY_CHUNK_BYTES};
 use crate::peer::chunk_index;
 use crate::secret::{Seed, wiped};
@@ -20,7 +20,7 @@ pub struct KeyRequest {
     /// BLAKE3 of `gate`.
     pub digest: Digest,
     /// Which party asks; the dealer compares it with the certificate.
-    pub party: PartyId,
+    pub party: Party,
     /// Elements, 1 to [`MAX_ELEMS`].
     pub elems: u64,
     /// Canonical description of the gate, at most [`MAX_GATE_BYTES`] bytes.
@@ -55,12 +55,12 @@ pub struct KeyChunk {
 
 impl KeyChunk {
     /// A chunk with its tag.
-    pub fn new(batch: BatchId, party: PartyId, index: u32, bytes: Bytes) -> Self {
+    pub fn new(batch: BatchId, party: Party, index: u32, bytes: Bytes) -> Self {
         Self { index, tag: Tag::of(batch, party, index, &bytes), bytes }
     }
 
     /// Whether the bytes are those that were tagged for this batch, party and place.
-    pub fn is_intact(&self, batch: BatchId, party: PartyId) -> bool {
+    pub fn is_intact(&self, batch: BatchId, party: Party) -> bool {
         self.tag == Tag::of(batch, party, self.index, &self.bytes)
     }
 }
@@ -265,7 +265,7 @@ impl Decode for KeyRequest {
         Ok(Self {
             batch: BatchId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
-            party: PartyId::decode(cursor)?,
+            party: Party::decode(cursor)?,
             elems: counted("elems", cursor.u64("elems")?, MAX_ELEMS)?,
             gate: Bytes::copy_from_slice(cursor.blob("gate", MAX_GATE_BYTES)?),
         })

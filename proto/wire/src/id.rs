@@ -140,16 +140,57 @@ impl FromStr for RunHash {
     }
 }
 
+/// Names a node of a program, and the wire that the node makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u16);
+
+impl NodeId {
+    /// Its place in the list of nodes.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}", self.0)
+    }
+}
+
+/// One tile of one node: the unit of dealing, of evaluation, and of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Part {
+    /// The node.
+    pub node: NodeId,
+    /// The tile of the node's wire.
+    pub tile: u32,
+}
+
+impl Part {
+    /// A part.
+    #[must_use]
+    pub const fn new(node: NodeId, tile: u32) -> Self {
+        Self { node, tile }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tile {} of {}", self.tile, self.node)
+    }
+}
+
 /// One of the two evaluating parties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PartyId {
-    /// Party 0: seeded on even chunks.
+pub enum Party {
+    /// Party 0.
     P0,
-    /// Party 1: seeded on odd chunks.
+    /// Party 1.
     P1,
 }
 
-impl PartyId {
+impl Party {
     /// Both, in order.
     pub const BOTH: [Self; 2] = [Self::P0, Self::P1];
 
@@ -176,20 +217,20 @@ impl PartyId {
     }
 }
 
-impl fmt::Display for PartyId {
+impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.role().fmt(f)
     }
 }
 
-impl Encode for PartyId {
+impl Encode for Party {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         out.push(*self as u8);
         Ok(())
     }
 }
 
-impl Decode for PartyId {
+impl Decode for Party {
     fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
         match cursor.u8("party")? {
             0 => Ok(Self::P0),
@@ -239,10 +280,10 @@ impl Role {
     }
 
     /// The party that this role is, if it is one.
-    pub const fn party(self) -> Option<PartyId> {
+    pub const fn party(self) -> Option<Party> {
         match self {
-            Self::Party0 => Some(PartyId::P0),
-            Self::Party1 => Some(PartyId::P1),
+            Self::Party0 => Some(Party::P0),
+            Self::Party1 => Some(Party::P1),
             _ => None,
         }
     }

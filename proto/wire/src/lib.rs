@@ -27,7 +27,9 @@ pub use codec::{Cursor, Decode, Encode, WireError};
 pub use common::CommonParts;
 pub use dealer::{DealerMessage, Header, KeyChunk, KeyChunkHead, KeyRequest};
 pub use frame::{Encoded, Message, PREFIX_BYTES, Payload, Prefix, decode_frame};
-pub use id::{BatchId, Causal, Digest, Fault, PartyId, Reason, Role, RunHash, RunId};
+pub use id::{BatchId, Causal, Digest, Fault, NodeId, Part, Party, Reason, Role, RunHash, RunId};
+/// The former name, until every room has the new one.
+pub type PartyId = Party;
 pub use peer::{Accept, DataFrame, DataHead, Finished, Hello, PeerMessage, Propose};
 pub use secret::{Seed, wiped};
 pub use segment::Segments;

@@ -1,5 +1,14 @@
 //! Every limit on what a peer may say, each with its reason.
 
+/// Elements of a full tile, at most: 2^16. Keys and messages are made tile by tile, so this bounds the memory of every stage.
+pub const TILE_ELEMS: usize = 1 << 16;
+
+/// Nodes of a program: 24 layers of 40 nodes, four times over.
+pub const MAX_NODES: usize = 4096;
+
+/// Bytes of a canonical program: nodes of 32 bytes, and gates of 2 KiB, as a GELU of 2^9 entries has.
+pub const MAX_PROGRAM_BYTES: usize = 256 << 10;
+
 /// Elements of a chunk: 2^16. Keys and messages are made chunk by chunk, so this bounds the memory of every stage.
 pub const CHUNK_ELEMS: u32 = 1 << 16;
 

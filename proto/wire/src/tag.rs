@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::codec::{Cursor, Decode, Encode, WireError};
-use crate::id::{BatchId, PartyId};
+use crate::id::{BatchId, Party};
 
 /// The first 16 bytes of BLAKE3 over (domain, batch, party, chunk index, bytes): catches a chunk damaged or misplaced on
 /// its way or in the spool. It is no proof against its maker: whoever can write a chunk can write its tag.
@@ -14,7 +14,7 @@ impl Tag {
     const DOMAIN: &'static [u8] = b"suf/v1/key-chunk";
 
     /// The tag of one key chunk.
-    pub fn of(batch: BatchId, party: PartyId, index: u32, bytes: &[u8]) -> Self {
+    pub fn of(batch: BatchId, party: Party, index: u32, bytes: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(Self::DOMAIN);
         hasher.update(&batch.0);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::id::{Digest, PartyId, RunId};
+use crate::id::{Digest, Party, RunId};
 use crate::peer::DataFrame;
 
 /// Payload bytes of one direction that may wait to be hashed: those of two million elements under the widest gate but SIGMA.
@@ -37,7 +37,7 @@ impl Transcript {
     }
 
     /// Adds a frame that `from` sent; the order does not matter.
-    pub fn absorb(&mut self, from: PartyId, frame: &DataFrame) {
+    pub fn absorb(&mut self, from: Party, frame: &DataFrame) {
         let direction = &mut self.directions[from.index()];
         direction.waiting_bytes += frame.payload.len();
         direction.waiting.push_back(frame.clone());
@@ -90,7 +90,7 @@ mod tests {
         DataFrame::new(step, chunk, 8, Bytes::copy_from_slice(&[byte]))
     }
 
-    fn digest(frames: &[(PartyId, DataFrame)]) -> [u8; 32] {
+    fn digest(frames: &[(Party, DataFrame)]) -> [u8; 32] {
         let mut transcript = Transcript::new(RunId([1; 16]), Digest([2; 32]));
         frames.iter().for_each(|(from, frame)| transcript.absorb(*from, frame));
         transcript.digest()
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn frames_may_come_in_any_order() {
         let mut frames = vec![
-            (PartyId::P0, frame(DataFrame::OPEN, 0, 1)),
-            (PartyId::P0, frame(0, 0, 2)),
-            (PartyId::P1, frame(0, 0, 3)),
-            (PartyId::P0, frame(0, 1, 4)),
+            (Party::P0, frame(DataFrame::OPEN, 0, 1)),
+            (Party::P0, frame(0, 0, 2)),
+            (Party::P1, frame(0, 0, 3)),
+            (Party::P0, frame(0, 1, 4)),
         ];
         let expected = digest(&frames);
         for _ in 0..frames.len() {
@@ -113,12 +113,12 @@ mod tests {
 
     #[test]
     fn whatever_is_altered_dropped_or_moved_is_seen() {
-        let frames = [(PartyId::P0, frame(0, 0, 2)), (PartyId::P1, frame(1, 0, 3))];
+        let frames = [(Party::P0, frame(0, 0, 2)), (Party::P1, frame(1, 0, 3))];
         let mut all = vec![digest(&frames), digest(&frames[..1]), digest(&frames[1..]), digest(&[])];
         for altered in [frame(0, 0, 9), frame(1, 0, 2), frame(0, 1, 2)] {
-            all.push(digest(&[(PartyId::P0, altered), frames[1].clone()]));
+            all.push(digest(&[(Party::P0, altered), frames[1].clone()]));
         }
-        all.push(digest(&[(PartyId::P1, frame(0, 0, 2)), (PartyId::P0, frame(1, 0, 3))]));
+        all.push(digest(&[(Party::P1, frame(0, 0, 2)), (Party::P0, frame(1, 0, 3))]));
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 8);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use suf_wire::limits::{MAX_CHUNKS, MAX_ELEMS, MAX_GATE_BYTES, MAX_KEY_CHUNK_BYTES};
 use suf_wire::{
     Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyChunk,
-    KeyRequest, Message, PREFIX_BYTES, PartyId, PeerMessage, Prefix, Propose, Reason, Role, RunId, Seed,
+    KeyRequest, Message, PREFIX_BYTES, Party, PeerMessage, Prefix, Propose, Reason, Role, RunId, Seed,
     Segments, Transcript, WireError, decode_frame,
 };
 
@@ -86,7 +86,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
 
 fn dealer_message() -> impl Strategy<Value = DealerMessage> {
     let gate = prop::collection::vec(any::<u8>(), 0..200);
-    let request = (id(), any::<[u8; 32]>(), prop::sample::select(&PartyId::BOTH[..]), 1..=MAX_ELEMS, gate)
+    let request = (id(), any::<[u8; 32]>(), prop::sample::select(&Party::BOTH[..]), 1..=MAX_ELEMS, gate)
         .prop_map(|(batch, digest, party, elems, gate)| {
             let (batch, digest) = (BatchId(batch), Digest(digest));
             DealerMessage::Request(KeyRequest { batch, digest, party, elems, gate: gate.into() })
@@ -109,7 +109,7 @@ fn dealer_message() -> impl Strategy<Value = DealerMessage> {
     );
     let chunk = (id(), 0..MAX_CHUNKS, prop::collection::vec(any::<u8>(), 0..300)).prop_map(
         |(batch, index, bytes)| {
-            DealerMessage::Chunk(KeyChunk::new(BatchId(batch), PartyId::P0, index, bytes.into()))
+            DealerMessage::Chunk(KeyChunk::new(BatchId(batch), Party::P0, index, bytes.into()))
         },
     );
     let end = id().prop_map(|batch| DealerMessage::End { batch: BatchId(batch) });
@@ -271,7 +271,7 @@ fn secrets_print_their_length() {
     };
     let printed = format!("{header:?}");
     assert!(printed.contains("Seed(32 bytes)") && !printed.contains("90") && !printed.contains("5a"));
-    let chunk = KeyChunk::new(BatchId([0; 16]), PartyId::P0, 0, Bytes::from_static(&[0x5a; 7]));
+    let chunk = KeyChunk::new(BatchId([0; 16]), Party::P0, 0, Bytes::from_static(&[0x5a; 7]));
     assert_eq!(format!("{chunk:?}"), "KeyChunk { index: 0, bytes: 7 }");
 }
 
@@ -285,7 +285,7 @@ fn a_transcript_sees_every_byte_however_late_it_is_hashed() {
             let mut payload = vec![step; 1 << 20];
             payload[77] ^= u8::from(changed == Some(step));
             let frame = DataFrame::new(step, 0, 8 << 20, payload.into());
-            transcript.absorb(PartyId::P0, &DataFrame { depth: depth(1), ..frame });
+            transcript.absorb(Party::P0, &DataFrame { depth: depth(1), ..frame });
             if asked_after == Some(step) {
                 transcript.digest();
             }

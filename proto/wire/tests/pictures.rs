@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use suf_wire::{
     Accept, BatchId, Causal, CommonParts, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello,
-    KeyChunk, KeyRequest, Message, PartyId, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag, VERSION,
+    KeyChunk, KeyRequest, Message, Party, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag, VERSION,
     decode_frame,
 };
 
@@ -178,7 +178,7 @@ fn key_request() {
         &DealerMessage::Request(KeyRequest {
             batch: BATCH,
             digest: DIGEST,
-            party: PartyId::P1,
+            party: Party::P1,
             elems: 65_537,
             gate: Bytes::from_static(&[0xaa]),
         }),
@@ -289,15 +289,15 @@ fn hash_of_the_common_parts() {
 
 #[test]
 fn tag_of_a_key_chunk() {
-    let chunk = KeyChunk::new(BATCH, PartyId::P0, 3, Bytes::from_static(b"key"));
+    let chunk = KeyChunk::new(BATCH, Party::P0, 3, Bytes::from_static(b"key"));
     let mut input = b"suf/v1/key-chunk".to_vec();
     input.extend([0x22; 16]);
     input.push(0);
     input.extend([3, 0, 0, 0]);
     input.extend(b"key");
     assert_eq!(chunk.tag.0, blake3::hash(&input).as_bytes()[..16]);
-    assert!(chunk.is_intact(BATCH, PartyId::P0));
-    assert!(!chunk.is_intact(BATCH, PartyId::P1));
-    assert!(!chunk.is_intact(BatchId([0; 16]), PartyId::P0));
-    assert!(!KeyChunk { index: 4, ..chunk }.is_intact(BATCH, PartyId::P0));
+    assert!(chunk.is_intact(BATCH, Party::P0));
+    assert!(!chunk.is_intact(BATCH, Party::P1));
+    assert!(!chunk.is_intact(BatchId([0; 16]), Party::P0));
+    assert!(!KeyChunk { index: 4, ..chunk }.is_intact(BATCH, Party::P0));
 }

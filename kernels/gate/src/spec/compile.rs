@@ -13,7 +13,7 @@ use super::sums::{Sum, Sums};
 use super::{Parts, Spec, SpecError, dpf};
 use crate::cost::Cost;
 use crate::gate::fit_messages;
-use crate::layout::{Field, FieldId, KeyShape, Role, Segment, Source, Width};
+use crate::layout::{Field, FieldId, KeyShape, Segment, Side, Source, Width};
 use crate::ring::WIRE;
 
 /// Most comparisons that one helper may depend on: 2^8 rows of truth table per element.
@@ -261,7 +261,7 @@ impl CompiledSpec {
     #[must_use]
     pub fn field(&self, part: Part) -> Option<FieldId> {
         // Fields 0 and 1 are the wire's masks; a gate has fewer than 2^16 fields.
-        self.parts.iter().position(|(other, _)| *other == part).map(|i| FieldId(2 + i as u16))
+        self.parts.iter().position(|(other, _)| *other == part).map(|i| FieldId(i as u16))
     }
 
     /// The key's fields.
@@ -293,8 +293,8 @@ impl CompiledSpec {
             // Three exchanges at most.
             rounds: exchanges.len() as u8,
             bits: exchanges.iter().flatten().map(|segment| u32::from(segment.bits)).sum(),
-            seeded_key_bits: key.bits_per_elem(Role::Seeded),
-            explicit_key_bits: key.bits_per_elem(Role::Explicit),
+            seeded_key_bits: key.bits_per_elem(Side::Seeded),
+            explicit_key_bits: key.bits_per_elem(Side::Explicit),
         }
     }
 

@@ -11,8 +11,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::compile::{Base, Comparison, CompiledSpec, Gate, Part};
 use super::dpf::{Block, DpfKey, TreePrg};
-use crate::layout::{Party, Segment};
 use crate::ring::{Ring, WIRE};
+use crate::{Party, layout::Segment};
 pub use deal::deal;
 
 /// Where randomness comes from: fills a buffer.

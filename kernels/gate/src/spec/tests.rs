@@ -217,7 +217,7 @@ fn what_decoding_takes_is_bounded() {
 
     // As much as 64 KiB can describe: refused at the limit, or a helper later.
     let parts = switched(vec![wide(64, 8); 40], 0..40);
-    assert!(encoding::encode(&parts).len() < crate::gate::MAX_ENCODED);
+    assert!(encoding::encode(&parts).len() < crate::limits::MAX_GATE_BYTES);
     let error = Sums::of(&parts).expect_err("beyond the limit");
     assert!(matches!(error, SpecError::TooManyInputs { .. }), "{error}");
     // The same with comparisons that cancel each other out, so that none is left over.

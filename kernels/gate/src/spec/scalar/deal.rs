@@ -3,7 +3,7 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Entropy, Key, binomial, low, signed};
-use crate::layout::Party;
+use crate::Party;
 use crate::ring::WIRE;
 use crate::spec::compile::{Base, Comparison, CompiledSpec, Gate};
 use crate::spec::dpf::{self, Block, TreePrg};

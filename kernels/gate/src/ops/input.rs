@@ -1,0 +1,127 @@
+//! `input`: the client's shares of x enter the program. A masked wire is opened at once: x_hat = x + r, one exchange of n
+//! bits. A shared wire stays as it is; the gate that takes it opens what it needs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::OpDef;
+use crate::{
+    BackendError, Cost, EvalJob, Form, HostValue, KeyShape, PartEval, Ring, Segment, Span, StagedPart,
+    TensorShape, Value, Wire, layout::NO_KEY, packing,
+};
+
+/// A tensor that the client shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    wire: Wire,
+    exchanges: Vec<Vec<Segment>>,
+}
+
+impl Input {
+    /// A tensor of `shape` in `ring`, with `frac` fractional bits, that the parties hold in `form`.
+    #[must_use]
+    pub fn new(shape: TensorShape, ring: Ring, frac: u8, form: Form) -> Self {
+        let exchanges = match form {
+            Form::Masked => vec![vec![Segment::new("x_hat", ring.bits())]],
+            Form::Shared => Vec::new(),
+        };
+        Self { wire: Wire { shape, ring, frac, form }, exchanges }
+    }
+
+    /// What it makes.
+    #[must_use]
+    pub fn made(&self) -> &Wire {
+        &self.wire
+    }
+}
+
+impl OpDef for Input {
+    fn name(&self) -> String {
+        "input".into()
+    }
+
+    fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
+        if inputs.is_empty() { Ok(Some(self.wire)) } else { Err("it takes no wire".into()) }
+    }
+
+    fn key_shape(&self) -> &KeyShape {
+        &NO_KEY
+    }
+
+    fn exchanges(&self) -> &[Vec<Segment>] {
+        &self.exchanges
+    }
+
+    fn declared(&self) -> Cost {
+        let (rounds, bits) = match self.wire.form {
+            Form::Masked => (1, self.wire.ring.bits().into()),
+            Form::Shared => (0, 0),
+        };
+        Cost { rounds, bits, seeded_key_bits: 0, explicit_key_bits: 0 }
+    }
+}
+
+/// A tile of an input at one party, on the host. `mask` is this party's share of the wire's mask, which only a masked wire
+/// needs.
+///
+/// # Panics
+/// If the node is no input.
+#[must_use]
+pub fn stage(job: EvalJob, mask: Option<Vec<u64>>) -> Box<dyn StagedPart> {
+    let wire = *job.node().wire().expect("an input makes a wire");
+    Box::new(Opening { ring: wire.ring, job, mask, shares: Vec::new(), is_sent: false })
+}
+
+struct Opening {
+    ring: Ring,
+    job: EvalJob,
+    mask: Option<Vec<u64>>,
+    /// The client's, then this party's half of x_hat.
+    shares: Vec<u64>,
+    is_sent: bool,
+}
+
+impl StagedPart for Opening {
+    fn begin(mut self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
+        self.shares = self.job.only_input(inputs)?;
+        Ok(self)
+    }
+}
+
+impl PartEval for Opening {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
+        if step != 0 || !incoming.is_empty() {
+            return Err(BackendError::Misuse("an input opens once"));
+        }
+        let mask = self.mask.take().ok_or(BackendError::Misuse("an input opens once, if it is masked"))?;
+        for (share, mask) in self.shares.iter_mut().zip(mask) {
+            *share = self.ring.add(*share, mask);
+        }
+        self.is_sent = true;
+        Ok(packing::pack(self.ring, &self.shares).into())
+    }
+
+    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
+        if self.mask.is_some() {
+            return Err(BackendError::Misuse("an input ends after it was opened"));
+        }
+        let mut words = std::mem::take(&mut self.shares);
+        let due = if self.is_sent { packing::packed_bytes(self.ring, words.len()) } else { 0 };
+        if words.is_empty() || incoming.len() != due {
+            return Err(BackendError::Misuse("a message out of turn or of another length than the input's"));
+        }
+        if self.is_sent {
+            packing::add_packed(self.ring, incoming, &mut words);
+        }
+        Ok(HostValue::shared(words))
+    }
+
+    fn take_spans(&mut self) -> Vec<Span> {
+        Vec::new()
+    }
+
+    fn is_prompt(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,74 @@
+//! What the nodes of a program do. [`Op`] is the only list of operations; each says what it is in an [`OpDef`], beside
+//! its own code.
+
+mod gate;
+pub mod input;
+pub mod output;
+
+use std::sync::Arc;
+
+pub use input::Input;
+pub use output::Output;
+
+use crate::{Cost, Gate, KeyShape, Segment, Wire};
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Takes the client's shares of a tensor in.
+    Input(Input),
+    /// Gives each party its share of a wire, for the client.
+    Output(Output),
+    /// A gate on each element.
+    Gate(Arc<Gate>),
+}
+
+/// What an operation is. All of it is public, and the same for both parties and the dealer.
+pub trait OpDef {
+    /// The name in figures and messages.
+    fn name(&self) -> String;
+
+    /// The wire that the node makes from `inputs`; none where it makes none.
+    ///
+    /// # Errors
+    /// When the operation does not take such wires, in words.
+    fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String>;
+
+    /// The fields of the key of a tile.
+    fn key_shape(&self) -> &KeyShape;
+
+    /// The exchanges, in order.
+    fn exchanges(&self) -> &[Vec<Segment>];
+
+    /// The declared cost of each element.
+    fn declared(&self) -> Cost;
+}
+
+impl Op {
+    /// What it is.
+    #[must_use]
+    pub fn def(&self) -> &dyn OpDef {
+        match self {
+            Self::Input(op) => op,
+            Self::Output(op) => op,
+            Self::Gate(op) => &**op,
+        }
+    }
+
+    /// The gate that it is, if it is one.
+    #[must_use]
+    pub fn as_gate(&self) -> Option<&Arc<Gate>> {
+        match self {
+            Self::Gate(gate) => Some(gate),
+            Self::Input(_) | Self::Output(_) => None,
+        }
+    }
+}
+
+/// The only wire among `inputs`.
+fn only(inputs: &[Wire]) -> Result<Wire, String> {
+    match inputs {
+        [wire] => Ok(*wire),
+        _ => Err(format!("it takes one wire, not {}", inputs.len())),
+    }
+}

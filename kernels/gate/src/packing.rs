@@ -1,0 +1,92 @@
+//! How ring elements stand in a message: n bits each, one after another from the lowest bit, zeros up to a whole byte.
+//! This is the definition, for any n; a backend has faster ways.
+
+use crate::Ring;
+
+/// The elements `values` of `ring`, packed.
+#[must_use]
+pub fn pack(ring: Ring, values: &[u64]) -> Vec<u8> {
+    let bits = u32::from(ring.bits());
+    let mut out = Vec::with_capacity(packed_bytes(ring, values.len()));
+    if bits.is_multiple_of(8) {
+        let bytes = bits as usize / 8;
+        values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()[..bytes]));
+        return out;
+    }
+    let (mut word, mut filled) = (0u128, 0);
+    for value in values {
+        word |= u128::from(ring.reduce(*value)) << filled;
+        filled += bits;
+        while filled >= 8 {
+            out.push(word as u8);
+            word >>= 8;
+            filled -= 8;
+        }
+    }
+    if filled > 0 {
+        out.push(word as u8);
+    }
+    out
+}
+
+/// Adds the packed elements to `sums`, in `ring`.
+///
+/// # Panics
+/// If `packed` has not [`packed_bytes`] bytes for them.
+pub fn add_packed(ring: Ring, packed: &[u8], sums: &mut [u64]) {
+    assert_eq!(packed.len(), packed_bytes(ring, sums.len()), "packed elements for each sum");
+    let bits = u32::from(ring.bits());
+    if bits.is_multiple_of(8) {
+        let bytes = bits as usize / 8;
+        for (sum, element) in sums.iter_mut().zip(packed.chunks_exact(bytes)) {
+            let mut value = [0; 8];
+            value[..bytes].copy_from_slice(element);
+            *sum = ring.add(*sum, u64::from_le_bytes(value));
+        }
+        return;
+    }
+    let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter());
+    for sum in sums {
+        while filled < bits {
+            word |= u128::from(*bytes.next().expect("as many bytes as the elements have")) << filled;
+            filled += 8;
+        }
+        *sum = ring.add(*sum, word as u64);
+        word >>= bits;
+        filled -= bits;
+    }
+}
+
+/// Bytes of `elems` packed elements.
+#[must_use]
+pub const fn packed_bytes(ring: Ring, elems: usize) -> usize {
+    (ring.bits() as usize * elems).div_ceil(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_round_trips_in_every_ring() {
+        for bits in 1..=64 {
+            let ring = Ring::new(bits);
+            for elems in [0, 1, 7, 8, 9, 100] {
+                let values: Vec<_> =
+                    (1..=elems).map(|i: u64| ring.reduce(i.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+                let packed = pack(ring, &values);
+                assert_eq!(packed.len(), packed_bytes(ring, values.len()));
+                let mut sums = vec![ring.mask(); values.len()];
+                add_packed(ring, &packed, &mut sums);
+                let expected = values.iter().map(|value| ring.sub(*value, 1));
+                assert!(sums.iter().copied().eq(expected), "{bits} bits, {elems} elements");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lowest_bit_comes_first_and_padding_is_zero() {
+        assert_eq!(pack(Ring::new(3), &[0b001, 0b010, 0b111]), [0b1101_0001, 0b1]);
+        assert_eq!(pack(Ring::new(48), &[0x1234_5678_9ABC]), [0xBC, 0x9A, 0x78, 0x56, 0x34, 0x12]);
+    }
+}

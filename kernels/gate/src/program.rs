@@ -1,0 +1,317 @@
+//! A program: operations over wires, in an order in which each node comes after those whose wires it takes. Its
+//! canonical encoding has a digest, which client, parties and dealer compare before anything secret moves.
+
+mod cost;
+mod encoding;
+
+use std::sync::Arc;
+
+use crate::{
+    Form, Gate, GateError, NodeId, Part, Party, Ring, Side, TensorShape, Wire,
+    limits::{MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
+    ops::{Input, Op, Output},
+    ring::{FRAC, WIRE},
+};
+
+/// Bytes of both parties' keys that a segment has at least, unless it is the last one: a third of a layer of BERT-base at 128
+/// tokens, which a fast link ships in some milliseconds.
+pub const SEGMENT_BYTES: u64 = 32 << 20;
+
+/// A program, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    nodes: Vec<Node>,
+    gates: Vec<Arc<Gate>>,
+    /// First node of each segment of keys.
+    segments: Vec<NodeId>,
+    encoded: Vec<u8>,
+    digest: [u8; 32],
+}
+
+/// One node of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    op: Op,
+    inputs: Vec<NodeId>,
+    wire: Option<Wire>,
+    /// Of the tiles: the wire's, or, where the node makes none, that of the wire that it takes.
+    shape: TensorShape,
+    /// Number of nodes before this one that have keys.
+    keyed_before: u32,
+}
+
+/// Why a program cannot be made or understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// A node that does not fit.
+    #[error("node {node} ({op}): {reason}")]
+    Node {
+        /// Which node.
+        node: usize,
+        /// What it does.
+        op: String,
+        /// Why it does not fit.
+        reason: String,
+    },
+    /// A gate in it.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// More than a limit, or too little.
+    #[error("a program {0}")]
+    Limit(String),
+    /// A canonical encoding that is not one.
+    #[error("program encoding: {0}")]
+    Encoding(&'static str),
+}
+
+impl Program {
+    /// The program of `nodes`, each an operation and the nodes whose wires it takes.
+    ///
+    /// # Errors
+    /// When a node takes a wire that is not there or does not suit it, there is no output, or a limit is exceeded.
+    pub fn new(nodes: impl IntoIterator<Item = (Op, Vec<NodeId>)>) -> Result<Self, ProgramError> {
+        let mut made = Self {
+            nodes: Vec::new(),
+            gates: Vec::new(),
+            segments: Vec::new(),
+            encoded: Vec::new(),
+            digest: [0; 32],
+        };
+        let mut keyed_before = 0;
+        for (op, inputs) in nodes {
+            if made.nodes.len() == MAX_NODES {
+                return Err(ProgramError::Limit(format!("has at most {MAX_NODES} nodes")));
+            }
+            let node = made.node_of(op, inputs, keyed_before)?;
+            keyed_before += u32::from(node.is_keyed());
+            made.nodes.push(node);
+        }
+        if made.outputs().next().is_none() {
+            return Err(ProgramError::Limit("has an output".into()));
+        }
+        made.segments = made.cut_into_segments();
+        made.encoded = made.encode_nodes();
+        if made.encoded.len() > MAX_PROGRAM_BYTES {
+            let bytes = made.encoded.len();
+            return Err(ProgramError::Limit(format!(
+                "is described in {MAX_PROGRAM_BYTES} bytes at most, not {bytes}"
+            )));
+        }
+        made.digest = *blake3::hash(&made.encoded).as_bytes();
+        Ok(made)
+    }
+
+    /// The program of one gate: input, gate, output.
+    ///
+    /// # Errors
+    /// When there are no elements, or more than [`crate::limits::MAX_ELEMS`].
+    pub fn of_gate(gate: Arc<Gate>, elems: u64) -> Result<Self, ProgramError> {
+        let shape = TensorShape::flat(elems).ok_or_else(|| {
+            ProgramError::Limit(format!("takes 1 to {} elements, not {elems}", crate::limits::MAX_ELEMS))
+        })?;
+        let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
+        Self::new([
+            (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]),
+            (Op::Gate(gate), vec![NodeId(0)]),
+            (Op::Output(Output), vec![NodeId(1)]),
+        ])
+    }
+
+    fn node_of(&mut self, op: Op, inputs: Vec<NodeId>, keyed_before: u32) -> Result<Node, ProgramError> {
+        let node = self.nodes.len();
+        let refused = |reason: String| ProgramError::Node { node, op: op.def().name(), reason };
+        let wires: Result<Vec<Wire>, _> = inputs
+            .iter()
+            .map(|input| {
+                let made = self.nodes.get(input.index()).and_then(|node| node.wire);
+                made.ok_or_else(|| refused(format!("{input} before it makes no wire")))
+            })
+            .collect();
+        let wires = wires?;
+        let wire = op.def().wire(&wires).map_err(refused)?;
+        let shape = wire.or_else(|| wires.first().copied()).map(|wire| wire.shape);
+        let shape = shape.ok_or_else(|| refused("it neither takes nor makes a wire".into()))?;
+        if let Op::Gate(gate) = &op
+            && !self.gates.contains(gate)
+        {
+            if self.gates.len() == MAX_GATES {
+                return Err(ProgramError::Limit(format!("has at most {MAX_GATES} gates that differ")));
+            }
+            self.gates.push(Arc::clone(gate));
+        }
+        Ok(Node { op, inputs, wire, shape, keyed_before })
+    }
+
+    /// BLAKE3 of the canonical encoding.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The canonical encoding.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// The nodes, with their ids.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index as u16), node))
+    }
+
+    /// The node `id`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// The same; none if there is no such node.
+    #[must_use]
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.index())
+    }
+
+    /// The gates, each once.
+    #[must_use]
+    pub fn gates(&self) -> &[Arc<Gate>] {
+        &self.gates
+    }
+
+    /// Nodes that take the client's shares, in order.
+    pub fn inputs(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes().filter(|(_, node)| node.is_input()).map(|(id, _)| id)
+    }
+
+    /// Nodes that give the client its output, in order.
+    pub fn outputs(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes().filter(|(_, node)| node.is_output()).map(|(id, _)| id)
+    }
+
+    /// All parts, node by node and tile by tile.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        self.nodes().flat_map(|(id, node)| (0..node.tiles()).map(move |tile| Part::new(id, tile)))
+    }
+
+    /// The parts that have keys, in the order in which the keys are dealt.
+    pub fn keyed_parts(&self) -> impl Iterator<Item = Part> {
+        self.parts().filter(|part| self.node(part.node).is_keyed())
+    }
+
+    /// Number of segments: see [`Program::segment_of`].
+    #[must_use]
+    pub fn segments(&self) -> u16 {
+        self.segments.len() as u16
+    }
+
+    /// The segment of a node's keys. Keys are delivered segment by segment, in the order of the nodes; each segment is checked
+    /// and announced by itself, so that evaluation may begin while later keys are on their way.
+    #[must_use]
+    pub fn segment_of(&self, id: NodeId) -> u16 {
+        // The first segment begins with the first node.
+        (self.segments.partition_point(|first| *first <= id) - 1) as u16
+    }
+
+    /// The parts with keys of segment `segment`, in the order in which the keys are dealt.
+    pub fn segment_parts(&self, segment: u16) -> impl Iterator<Item = Part> {
+        self.keyed_parts().filter(move |part| self.segment_of(part.node) == segment)
+    }
+
+    /// A segment ends behind the node with which its keys, both parties' together, reach [`SEGMENT_BYTES`], if keys follow.
+    fn cut_into_segments(&self) -> Vec<NodeId> {
+        let (mut segments, mut bytes) = (vec![NodeId(0)], 0);
+        for (id, node) in self.nodes() {
+            if node.is_keyed() && bytes >= SEGMENT_BYTES {
+                segments.push(id);
+                bytes = 0;
+            }
+            bytes += self.node_key_bytes(Party::P0, id) + self.node_key_bytes(Party::P1, id);
+        }
+        segments
+    }
+
+    /// Whether there is such a part.
+    #[must_use]
+    pub fn has(&self, part: Part) -> bool {
+        self.get(part.node).is_some_and(|node| part.tile < node.tiles())
+    }
+
+    /// Elements of a part; 0 for one that there is not.
+    #[must_use]
+    pub fn elems(&self, part: Part) -> usize {
+        self.get(part.node).map_or(0, |node| node.shape.tile_elems(part.tile))
+    }
+
+    /// The side of `party` in a part's keys: see [`Side::of`].
+    #[must_use]
+    pub fn side(&self, party: Party, part: Part) -> Side {
+        Side::of(party, self.node(part.node).keyed_before.wrapping_add(part.tile))
+    }
+}
+
+impl Node {
+    /// What it does.
+    #[must_use]
+    pub fn op(&self) -> &Op {
+        &self.op
+    }
+
+    /// The nodes whose wires it takes.
+    #[must_use]
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// The wire that it makes.
+    #[must_use]
+    pub fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
+    }
+
+    /// The shape whose tiles it works on.
+    #[must_use]
+    pub fn shape(&self) -> TensorShape {
+        self.shape
+    }
+
+    /// Number of tiles.
+    #[must_use]
+    pub fn tiles(&self) -> u32 {
+        self.shape.tiles()
+    }
+
+    /// Whether the dealer makes keys for it.
+    #[must_use]
+    pub fn is_keyed(&self) -> bool {
+        !self.op.def().key_shape().fields().is_empty()
+    }
+
+    /// Whether it takes the client's shares.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        matches!(self.op, Op::Input(_))
+    }
+
+    /// Whether it gives the client its output.
+    #[must_use]
+    pub fn is_output(&self) -> bool {
+        matches!(self.op, Op::Output(_))
+    }
+
+    /// Number of exchanges.
+    #[must_use]
+    pub fn exchanges(&self) -> usize {
+        self.op.def().exchanges().len()
+    }
+
+    /// The ring of the wire that it makes.
+    #[must_use]
+    pub fn ring(&self) -> Option<Ring> {
+        self.wire.map(|wire| wire.ring)
+    }
+}
+
+#[cfg(test)]
+mod tests;

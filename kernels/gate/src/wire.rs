@@ -1,0 +1,138 @@
+//! Wires: the tensors of a program. Each is made by one node, and that node's id names it.
+
+use std::{fmt, ops::Range};
+
+use crate::{
+    Ring,
+    limits::{MAX_ELEMS, TILE_ELEMS},
+};
+
+/// A matrix of elements, row after row. A tensor without structure has one column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TensorShape {
+    rows: u32,
+    cols: u32,
+}
+
+impl TensorShape {
+    /// `rows` rows of `cols` elements. None if there are no elements, more than [`MAX_ELEMS`], or more than [`TILE_ELEMS`] in
+    /// a row, since a tile has whole rows.
+    #[must_use]
+    pub const fn new(rows: u32, cols: u32) -> Option<Self> {
+        let elems = rows as u64 * cols as u64;
+        if elems == 0 || elems > MAX_ELEMS || cols as usize > TILE_ELEMS {
+            None
+        } else {
+            Some(Self { rows, cols })
+        }
+    }
+
+    /// A tensor of `elems` elements without structure; none as in [`TensorShape::new`].
+    #[must_use]
+    pub const fn flat(elems: u64) -> Option<Self> {
+        if elems > MAX_ELEMS { None } else { Self::new(elems as u32, 1) }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub const fn rows(self) -> u32 {
+        self.rows
+    }
+
+    /// Elements of a row.
+    #[must_use]
+    pub const fn cols(self) -> u32 {
+        self.cols
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub const fn elems(self) -> u64 {
+        self.rows as u64 * self.cols as u64
+    }
+
+    /// Rows of a full tile: as many whole ones as [`TILE_ELEMS`] elements hold.
+    #[must_use]
+    pub const fn rows_per_tile(self) -> u32 {
+        TILE_ELEMS as u32 / self.cols
+    }
+
+    /// Number of tiles.
+    #[must_use]
+    pub const fn tiles(self) -> u32 {
+        self.rows.div_ceil(self.rows_per_tile())
+    }
+
+    /// Rows of tile `tile`; an empty range for a tile that there is not.
+    #[must_use]
+    pub fn tile_rows(self, tile: u32) -> Range<u32> {
+        let per_tile = self.rows_per_tile();
+        let start = tile.saturating_mul(per_tile).min(self.rows);
+        start..start.saturating_add(per_tile).min(self.rows)
+    }
+
+    /// Elements of tile `tile`; 0 for a tile that there is not.
+    #[must_use]
+    pub fn tile_elems(self, tile: u32) -> usize {
+        self.tile_rows(tile).len() * self.cols as usize
+    }
+}
+
+impl fmt::Display for TensorShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", self.rows, self.cols)
+    }
+}
+
+/// How the parties hold a wire's value x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Both know x_hat = x + r mod 2^n; the dealer knows r.
+    Masked,
+    /// Additive shares mod 2^n. Whoever opens bits of the wire does so under the wire's mask.
+    Shared,
+}
+
+/// A tensor of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// Its shape.
+    pub shape: TensorShape,
+    /// The ring of its elements.
+    pub ring: Ring,
+    /// Fractional bits of the fixed point.
+    pub frac: u8,
+    /// How the parties hold it.
+    pub form: Form,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_have_whole_rows_and_cover_the_tensor() {
+        for (rows, cols) in
+            [(1, 1), (65535, 1), (65536, 1), (65537, 1), (100_000_000, 1), (128, 1536), (3, 65536)]
+        {
+            let shape = TensorShape::new(rows, cols).expect("a shape");
+            let tiles = (0..shape.tiles()).map(|tile| shape.tile_elems(tile));
+            assert!(tiles.clone().all(|elems| elems <= TILE_ELEMS && elems % cols as usize == 0));
+            assert_eq!(tiles.map(|elems| elems as u64).sum::<u64>(), shape.elems(), "{shape}");
+            assert_eq!(shape.tile_elems(shape.tiles()), 0, "{shape}");
+            assert_eq!(shape.tile_elems(u32::MAX), 0, "{shape}");
+        }
+        assert_eq!(TensorShape::new(128, 1536).map(TensorShape::tiles), Some(4));
+    }
+
+    #[test]
+    fn shapes_beyond_the_limits_are_refused() {
+        for (rows, cols) in [(0, 1), (1, 0), (1, 65537), (u32::MAX, 1), (u32::MAX, 65536)] {
+            assert_eq!(TensorShape::new(rows, cols), None, "{rows} x {cols}");
+        }
+        for elems in [0, MAX_ELEMS + 1, 1 << 32, u64::MAX] {
+            assert_eq!(TensorShape::flat(elems), None, "{elems}");
+        }
+        assert_eq!(TensorShape::flat(MAX_ELEMS).map(TensorShape::elems), Some(MAX_ELEMS));
+    }
+}
