@@ -32,7 +32,7 @@ pub enum WireError {
         value: u64,
     },
     /// A length or count above its limit, or a count of zero where one is the least.
-    #[error("{field}: {value} is outside 1..={limit}")]
+    #[error("{field}: {value} is out of range, {limit} is the most")]
     OutOfRange {
         /// The field.
         field: &'static str,
@@ -64,22 +64,24 @@ pub enum WireError {
         field: &'static str,
     },
     /// A payload that nobody asked for at this point of the exchange.
-    #[error("{field}: not expected now (step {step}, chunk {chunk})")]
+    #[error("{field}: not expected now (node {node}, tile {tile}, step {step})")]
     Unexpected {
         /// The message.
         field: &'static str,
-        /// Its step; 0 for key chunks, which have none.
+        /// Its node.
+        node: u16,
+        /// Its tile.
+        tile: u32,
+        /// Its step; 0 for keys, which have none.
         step: u8,
-        /// Its chunk index.
-        chunk: u32,
     },
     /// A causal depth that cannot be: zero, or past the last.
-    #[error("{field}: causal depth {value} is outside 1..=254")]
+    #[error("{field}: causal depth {value} is outside 1..=65534")]
     Depth {
         /// The field.
         field: &'static str,
         /// What stood there.
-        value: u8,
+        value: u16,
     },
 }
 
@@ -179,7 +181,7 @@ pub(crate) fn put_blob(
     limit: usize,
 ) -> Result<(), WireError> {
     at_most(field, bytes.len(), limit)?;
-    // `limit` is at most MAX_GATE_BYTES, so the length fits in 32 bits.
+    // `limit` is at most MAX_PROGRAM_BYTES, so the length fits in 32 bits.
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
     Ok(())
@@ -213,7 +215,16 @@ pub(crate) fn counted<T: Copy + Into<u64>>(
     }
 }
 
-fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), WireError> {
+/// `value` if it is the number of one of `count` things, counted from 0.
+pub(crate) fn below<T: Copy + Into<u64>>(field: &'static str, value: T, count: u64) -> Result<T, WireError> {
+    if value.into() < count {
+        Ok(value)
+    } else {
+        Err(WireError::OutOfRange { field, value: value.into(), limit: count - 1 })
+    }
+}
+
+pub(crate) fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), WireError> {
     if length <= limit {
         Ok(())
     } else {

@@ -4,11 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::codec::{Cursor, Decode, Encode, WireError, counted, put_blob};
+use crate::codec::{Cursor, Decode, Encode, WireError, at_most, below, put_blob};
 use crate::frame::{Encoded, Message, Payload, admit_length, encode_head};
 use crate::id::{BatchId, Digest, Fault, Party, Reason};
-use crate::limits::{CHUNK_ELEMS, MAX_ELEMS, MAX_GATE_BYTES, MAX_KEY_CHUNK_BYTES};
-use crate::peer::chunk_index;
+use crate::limits::{MAX_KEY_PART_BYTES, MAX_PARTS, MAX_PROGRAM_BYTES, MAX_REASON_BYTES};
+use crate::part::{NodeId, Part, check_tile};
 use crate::secret::{Seed, wiped};
 use crate::tag::Tag;
 
@@ -17,72 +17,74 @@ use crate::tag::Tag;
 pub struct KeyRequest {
     /// The batch that both parties agreed on.
     pub batch: BatchId,
-    /// BLAKE3 of `gate`.
+    /// BLAKE3 of `program`.
     pub digest: Digest,
     /// Which party asks; the dealer compares it with the certificate.
     pub party: Party,
-    /// Elements, 1 to [`MAX_ELEMS`].
-    pub elems: u64,
-    /// Canonical description of the gate, at most [`MAX_GATE_BYTES`] bytes.
-    pub gate: Bytes,
+    /// The canonical program, at most [`MAX_PROGRAM_BYTES`] bytes.
+    pub program: Bytes,
 }
 
-/// Before the first chunk: what follows, and the party's seed.
+/// Before the first key: what follows, and the party's seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// As asked.
     pub batch: BatchId,
-    /// As the dealer computes it from the gate description.
+    /// As the dealer computes it from the program.
     pub digest: Digest,
-    /// As asked.
-    pub elems: u64,
-    /// Chunks to follow: one for each 2^16 elements begun.
-    pub chunks: u32,
+    /// Keys to follow: one for each part that has one, at most [`MAX_PARTS`].
+    pub parts: u32,
     /// From which this party expands its shares.
     pub seed: Seed,
 }
 
-/// The explicit key bytes of one chunk for one party; none where the party's seed gives all.
+/// The explicit key bytes of one part for one party; none where the party's seed gives all.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeyChunk {
-    /// Which chunk of the batch.
-    pub index: u32,
+pub struct KeyPart {
+    /// Which part of the program.
+    pub part: Part,
     /// [`Tag::of`] the bytes.
     pub tag: Tag,
-    /// The key: its length follows from the gate and the chunk.
+    /// The key: its length follows from the program and the part.
     pub bytes: Bytes,
 }
 
-impl KeyChunk {
-    /// A chunk with its tag.
-    pub fn new(batch: BatchId, party: Party, index: u32, bytes: Bytes) -> Self {
-        Self { index, tag: Tag::of(batch, party, index, &bytes), bytes }
+impl KeyPart {
+    /// A key with its tag.
+    pub fn new(batch: BatchId, party: Party, part: Part, bytes: Bytes) -> Self {
+        Self { part, tag: Tag::of(batch, party, part, &bytes), bytes }
     }
 
     /// Whether the bytes are those that were tagged for this batch, party and place.
     pub fn is_intact(&self, batch: BatchId, party: Party) -> bool {
-        self.tag == Tag::of(batch, party, self.index, &self.bytes)
+        self.tag == Tag::of(batch, party, self.part, &self.bytes)
     }
 }
 
 /// Never the key.
-impl fmt::Debug for KeyChunk {
+impl fmt::Debug for KeyPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyChunk").field("index", &self.index).field("bytes", &self.bytes.len()).finish()
+        let Part { node, tile } = self.part;
+        f.debug_struct("KeyPart")
+            .field("node", &node.0)
+            .field("tile", &tile)
+            .field("bytes", &self.bytes.len())
+            .finish()
     }
 }
 
-/// The fixed part of a [`KeyChunk`].
+/// The fixed part of a [`KeyPart`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyChunkHead {
-    /// See [`KeyChunk::index`].
-    pub index: u32,
-    /// See [`KeyChunk::tag`].
+pub struct KeyPartHead {
+    /// See [`KeyPart::part`].
+    pub part: Part,
+    /// See [`KeyPart::tag`].
     pub tag: Tag,
 }
 
-impl KeyChunkHead {
-    const BYTES: usize = 20;
+impl KeyPartHead {
+    /// Bytes between the prefix and the key.
+    pub const BYTES: usize = 22;
 }
 
 /// All that travels on a stream between the dealer and a party.
@@ -99,16 +101,16 @@ pub enum DealerMessage {
         /// Why.
         reason: Reason,
     },
-    /// Dealer to party, before the chunks.
+    /// Dealer to party, before the keys.
     Header(Header),
     /// Dealer to party.
-    Chunk(KeyChunk),
-    /// Dealer to party, after the last chunk.
+    Key(KeyPart),
+    /// Dealer to party, after the last key.
     End {
         /// The batch.
         batch: BatchId,
     },
-    /// Party to dealer: all chunks arrived intact.
+    /// Party to dealer: all keys arrived intact.
     Stored {
         /// The batch.
         batch: BatchId,
@@ -128,23 +130,20 @@ mod kind {
     pub(super) const REQUEST: u8 = 0x41;
     pub(super) const REFUSE: u8 = 0x42;
     pub(super) const HEADER: u8 = 0x43;
-    pub(super) const CHUNK: u8 = 0x44;
+    pub(super) const KEY: u8 = 0x44;
     pub(super) const END: u8 = 0x45;
     pub(super) const STORED: u8 = 0x46;
     pub(super) const ABORT: u8 = 0x47;
 }
 
 impl Message for DealerMessage {
-    type Head = KeyChunkHead;
+    type Head = KeyPartHead;
 
     fn encode(&self) -> Result<Encoded, WireError> {
-        if let Self::Chunk(KeyChunk { index, tag, bytes }) = self {
-            if bytes.len() > MAX_KEY_CHUNK_BYTES {
-                let (value, limit) = (bytes.len() as u64, MAX_KEY_CHUNK_BYTES as u64);
-                return Err(WireError::OutOfRange { field: "key chunk", value, limit });
-            }
-            let head = KeyChunkHead { index: *index, tag: *tag };
-            let head = encode_head(kind::CHUNK, bytes.len(), |out| head.encode(out))?;
+        if let Self::Key(KeyPart { part, tag, bytes }) = self {
+            at_most("key", bytes.len(), MAX_KEY_PART_BYTES)?;
+            let head = KeyPartHead { part: *part, tag: *tag };
+            let head = encode_head(kind::KEY, bytes.len(), |out| head.encode(out))?;
             return Ok(Encoded { head, payload: bytes.clone() });
         }
         let head = encode_head(self.kind(), 0, |out| self.encode_body(out))?;
@@ -153,17 +152,17 @@ impl Message for DealerMessage {
 
     fn body_bytes(kind: u8) -> Result<(usize, usize), WireError> {
         Ok(match kind {
-            kind::REQUEST => (61, 61 + MAX_GATE_BYTES),
-            kind::REFUSE | kind::ABORT => (19, 19 + crate::limits::MAX_REASON_BYTES),
-            kind::HEADER => (92, 92),
-            kind::CHUNK => (KeyChunkHead::BYTES, KeyChunkHead::BYTES + MAX_KEY_CHUNK_BYTES),
+            kind::REQUEST => (53, 53 + MAX_PROGRAM_BYTES),
+            kind::REFUSE | kind::ABORT => (19, 19 + MAX_REASON_BYTES),
+            kind::HEADER => (Header::BYTES, Header::BYTES),
+            kind::KEY => (KeyPartHead::BYTES, KeyPartHead::BYTES + MAX_KEY_PART_BYTES),
             kind::END | kind::STORED => (16, 16),
             value => return Err(WireError::Unknown { field: "kind", value: value.into() }),
         })
     }
 
     fn head_bytes(kind: u8) -> Option<usize> {
-        (kind == kind::CHUNK).then_some(KeyChunkHead::BYTES)
+        (kind == kind::KEY).then_some(KeyPartHead::BYTES)
     }
 
     fn decode_body(kind: u8, body: &[u8]) -> Result<Self, WireError> {
@@ -188,24 +187,24 @@ impl Message for DealerMessage {
         Ok(message)
     }
 
-    fn decode_head(_kind: u8, head: &[u8]) -> Result<KeyChunkHead, WireError> {
+    fn decode_head(_kind: u8, head: &[u8]) -> Result<KeyPartHead, WireError> {
         let mut cursor = Cursor::new(head);
-        let head = KeyChunkHead::decode(&mut cursor)?;
+        let head = KeyPartHead::decode(&mut cursor)?;
         cursor.finish("head")?;
         Ok(head)
     }
 
-    fn admit(head: &KeyChunkHead, announced: usize, expected: Option<usize>) -> Result<(), WireError> {
-        admit_length("key chunk", 0, head.index, announced, expected)
+    fn admit(head: &KeyPartHead, announced: usize, expected: Option<usize>) -> Result<(), WireError> {
+        admit_length("key", head.part, 0, announced, expected)
     }
 
-    fn join(head: KeyChunkHead, payload: Payload) -> Result<Self, WireError> {
-        let KeyChunkHead { index, tag } = head;
+    fn join(head: KeyPartHead, payload: Payload) -> Result<Self, WireError> {
+        let KeyPartHead { part, tag } = head;
         let bytes = match payload {
             Payload::Own(bytes) => wiped(bytes),
             Payload::Lent(bytes) => bytes,
         };
-        Ok(Self::Chunk(KeyChunk { index, tag, bytes }))
+        Ok(Self::Key(KeyPart { part, tag, bytes }))
     }
 }
 
@@ -215,7 +214,7 @@ impl DealerMessage {
             Self::Request(_) => kind::REQUEST,
             Self::Refuse { .. } => kind::REFUSE,
             Self::Header(_) => kind::HEADER,
-            Self::Chunk(_) => kind::CHUNK,
+            Self::Key(_) => kind::KEY,
             Self::End { .. } => kind::END,
             Self::Stored { .. } => kind::STORED,
             Self::Abort { .. } => kind::ABORT,
@@ -228,7 +227,7 @@ impl DealerMessage {
             Self::Request(_) => "Request",
             Self::Refuse { .. } => "Refuse",
             Self::Header(_) => "Header",
-            Self::Chunk(_) => "Chunk",
+            Self::Key(_) => "Key",
             Self::End { .. } => "End",
             Self::Stored { .. } => "Stored",
             Self::Abort { .. } => "Abort",
@@ -245,7 +244,7 @@ impl DealerMessage {
             }
             Self::Header(header) => header.encode(out),
             Self::End { batch } | Self::Stored { batch } => batch.encode(out),
-            Self::Chunk(_) => unreachable!("`Message::encode` handles chunks itself"),
+            Self::Key(_) => unreachable!("`Message::encode` handles keys itself"),
         }
     }
 }
@@ -255,8 +254,7 @@ impl Encode for KeyRequest {
         self.batch.encode(out)?;
         self.digest.encode(out)?;
         self.party.encode(out)?;
-        out.extend_from_slice(&counted("elems", self.elems, MAX_ELEMS)?.to_le_bytes());
-        put_blob(out, "gate", &self.gate, MAX_GATE_BYTES)
+        put_blob(out, "program", &self.program, MAX_PROGRAM_BYTES)
     }
 }
 
@@ -266,64 +264,52 @@ impl Decode for KeyRequest {
             batch: BatchId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
             party: Party::decode(cursor)?,
-            elems: counted("elems", cursor.u64("elems")?, MAX_ELEMS)?,
-            gate: Bytes::copy_from_slice(cursor.blob("gate", MAX_GATE_BYTES)?),
+            program: Bytes::copy_from_slice(cursor.blob("program", MAX_PROGRAM_BYTES)?),
         })
     }
 }
 
 impl Header {
-    /// The chunks that `elems` elements take.
-    pub fn chunks_of(elems: u64) -> u32 {
-        // At most MAX_CHUNKS for every number of elements that a message can carry.
-        elems.div_ceil(CHUNK_ELEMS.into()) as u32
-    }
-
-    fn check(&self) -> Result<(), WireError> {
-        counted("elems", self.elems, MAX_ELEMS)?;
-        if self.chunks == Self::chunks_of(self.elems) {
-            Ok(())
-        } else {
-            Err(WireError::Unknown { field: "chunks", value: self.chunks.into() })
-        }
-    }
+    /// Bytes of the body.
+    pub const BYTES: usize = 84;
 }
 
 impl Encode for Header {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        self.check()?;
         self.batch.encode(out)?;
         self.digest.encode(out)?;
-        out.extend_from_slice(&self.elems.to_le_bytes());
-        out.extend_from_slice(&self.chunks.to_le_bytes());
+        out.extend_from_slice(&below("parts", self.parts, PARTS)?.to_le_bytes());
         self.seed.encode(out)
     }
 }
 
 impl Decode for Header {
     fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
-        let header = Self {
+        Ok(Self {
             batch: BatchId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
-            elems: cursor.u64("elems")?,
-            chunks: cursor.u32("chunks")?,
+            parts: below("parts", cursor.u32("parts")?, PARTS)?,
             seed: Seed::decode(cursor)?,
-        };
-        header.check()?;
-        Ok(header)
+        })
     }
 }
 
-impl Encode for KeyChunkHead {
+/// 0 to [`MAX_PARTS`]: a program may have no keys.
+const PARTS: u64 = MAX_PARTS as u64 + 1;
+
+impl Encode for KeyPartHead {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        out.extend_from_slice(&chunk_index(self.index)?.to_le_bytes());
+        self.part.node.encode(out)?;
+        out.extend_from_slice(&check_tile(self.part.tile)?.to_le_bytes());
         self.tag.encode(out)
     }
 }
 
-impl Decode for KeyChunkHead {
+impl Decode for KeyPartHead {
     fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
-        Ok(Self { index: chunk_index(cursor.u32("chunk")?)?, tag: Tag::decode(cursor)? })
+        let node = NodeId::decode(cursor)?;
+        let tile = check_tile(cursor.u32("tile")?)?;
+        Ok(Self { part: Part { node, tile }, tag: Tag::decode(cursor)? })
     }
 }
 

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::codec::{Cursor, WireError};
-use crate::peer::DataFrame;
+use crate::data::DataFrame;
+use crate::part::Part;
 
 /// Bytes before a message's body: the length and the kind.
 pub const PREFIX_BYTES: usize = 5;
@@ -120,13 +121,13 @@ pub(crate) fn encode_head(
 /// The common part of every [`Message::admit`].
 pub(crate) fn admit_length(
     field: &'static str,
+    part: Part,
     step: u8,
-    chunk: u32,
     announced: usize,
     expected: Option<usize>,
 ) -> Result<(), WireError> {
     match expected {
-        None => Err(WireError::Unexpected { field, step, chunk }),
+        None => Err(WireError::Unexpected { field, node: part.node.0, tile: part.tile, step }),
         Some(expected) if expected != announced => {
             Err(WireError::Length { field, expected: expected as u64, got: announced as u64 })
         }

@@ -1,4 +1,4 @@
-//! Identifiers of runs, batches, gates, parties and roles, causal depth, and who is at fault.
+//! Identifiers of runs, batches, programs, parties and roles, and who is at fault.
 
 use std::fmt;
 use std::str::FromStr;
@@ -66,7 +66,7 @@ macro_rules! shown {
 }
 
 identifier!(
-    /// One run of one gate, 128 random bits drawn by its client. Only that client and the two parties know it, so it has no
+    /// One run of one program, 128 random bits drawn by its client. Only that client and the two parties know it, so it has no
     /// `Display`: logs, errors and listings for others show its [`RunHash`].
     RunId, 16, "run"
 );
@@ -75,7 +75,7 @@ identifier!(
     BatchId, 16, "batch"
 );
 identifier!(
-    /// BLAKE3 of a canonical gate description.
+    /// BLAKE3 of a canonical program or gate.
     Digest, 32, "digest"
 );
 shown!(BatchId, Digest);
@@ -137,47 +137,6 @@ impl FromStr for RunHash {
             .and_then(|digits| unhex(digits, &mut bytes))
             .ok_or(HexError { what: "the hash of a run is hash: and", digits: 32 })?;
         Ok(Self(bytes))
-    }
-}
-
-/// Names a node of a program, and the wire that the node makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub u16);
-
-impl NodeId {
-    /// Its place in the list of nodes.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {}", self.0)
-    }
-}
-
-/// One tile of one node: the unit of dealing, of evaluation, and of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Part {
-    /// The node.
-    pub node: NodeId,
-    /// The tile of the node's wire.
-    pub tile: u32,
-}
-
-impl Part {
-    /// A part.
-    #[must_use]
-    pub const fn new(node: NodeId, tile: u32) -> Self {
-        Self { node, tile }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tile {} of {}", self.tile, self.node)
     }
 }
 
@@ -307,55 +266,6 @@ impl Decode for Role {
         let value = cursor.u8("role")?;
         let role = Self::ALL.get(usize::from(value)).copied();
         role.ok_or(WireError::Unknown { field: "role", value: value.into() })
-    }
-}
-
-/// Causal depth: how many frames, each answering the last, lead to this point. The maximum over a gate is its number of
-/// rounds (`docs/protocols.md#what-is-counted`).
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Causal(u8);
-
-impl Causal {
-    /// Nothing received yet.
-    pub const START: Self = Self(0);
-
-    /// What depends on both.
-    #[must_use]
-    pub fn join(self, other: Self) -> Self {
-        self.max(other)
-    }
-
-    /// The depth of a frame that depends on this. No gate has 254 rounds, so reaching the end is an error.
-    pub fn next(self) -> Result<Self, WireError> {
-        if self.0 < u8::MAX - 1 {
-            Ok(Self(self.0 + 1))
-        } else {
-            Err(WireError::Depth { field: "depth", value: u8::MAX })
-        }
-    }
-
-    /// The number itself.
-    pub const fn depth(self) -> u8 {
-        self.0
-    }
-}
-
-impl Encode for Causal {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        if self.0 == 0 {
-            return Err(WireError::Depth { field: "depth", value: 0 });
-        }
-        out.push(self.0);
-        Ok(())
-    }
-}
-
-impl Decode for Causal {
-    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
-        match cursor.u8("depth")? {
-            value @ (0 | u8::MAX) => Err(WireError::Depth { field: "depth", value }),
-            depth => Ok(Self(depth)),
-        }
     }
 }
 

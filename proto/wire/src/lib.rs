@@ -6,35 +6,41 @@
 //! parameters, before a byte is allocated for it.
 //!
 //! A message travels as a length (u32), a kind (u8) and a body. Two kinds carry a large payload after a fixed head, a
-//! data frame ([`DataFrame`]) and a key chunk ([`KeyChunk`]); they are encoded and decoded in two pieces, so that the
+//! data frame ([`DataFrame`]) and a key ([`KeyPart`]); they are encoded and decoded in two pieces, so that the
 //! payload is never copied into a second buffer.
 
 #![forbid(unsafe_code)]
 
+mod causal;
 mod codec;
 mod common;
+mod data;
 mod dealer;
 mod frame;
 mod id;
 pub mod limits;
+mod part;
 mod peer;
 mod secret;
 mod segment;
 mod tag;
 mod transcript;
 
+pub use causal::Causal;
 pub use codec::{Cursor, Decode, Encode, WireError};
 pub use common::CommonParts;
-pub use dealer::{DealerMessage, Header, KeyChunk, KeyChunkHead, KeyRequest};
+pub use data::{DataFrame, DataHead};
+pub use dealer::{DealerMessage, Header, KeyPart, KeyPartHead, KeyRequest};
 pub use frame::{Encoded, Message, PREFIX_BYTES, Payload, Prefix, decode_frame};
-pub use id::{BatchId, Causal, Digest, Fault, NodeId, Part, Party, Reason, Role, RunHash, RunId};
+pub use id::{BatchId, Digest, Fault, Party, Reason, Role, RunHash, RunId};
+pub use part::{NodeId, Part};
 /// The former name, until every room has the new one.
 pub type PartyId = Party;
-pub use peer::{Accept, DataFrame, DataHead, Finished, Hello, PeerMessage, Propose};
+pub use peer::{Accept, Finished, Hello, PeerMessage, Propose};
 pub use secret::{Seed, wiped};
 pub use segment::Segments;
 pub use tag::Tag;
 pub use transcript::Transcript;
 
 /// Version of everything in this crate; both sides must speak the same one. History: `proto/WIRE.md`.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;

@@ -1,15 +1,13 @@
 //! Messages between the two parties.
 
-use std::fmt;
-
 use bytes::Bytes;
 
-use crate::codec::{Cursor, Decode, Encode, WireError, counted, put_blob, put_text};
+use crate::codec::{Cursor, Decode, Encode, WireError, at_most, below, counted, put_blob, put_text};
+use crate::data::{DataFrame, DataHead};
 use crate::frame::{Encoded, Message, Payload, admit_length, encode_head};
-use crate::id::{BatchId, Causal, Digest, Fault, Reason, Role, RunId};
+use crate::id::{BatchId, Digest, Fault, Reason, Role, RunId};
 use crate::limits::{
-    MAX_CHUNKS, MAX_DATA_BYTES, MAX_DEADLINE_MS, MAX_ELEMS, MAX_GATE_BYTES, MAX_REASON_BYTES, MAX_SEGMENTS,
-    MAX_SOFTWARE_BYTES,
+    MAX_DATA_BYTES, MAX_DEADLINE_MS, MAX_NODES, MAX_PROGRAM_BYTES, MAX_REASON_BYTES, MAX_SOFTWARE_BYTES,
 };
 
 /// First on every peer stream, both ways.
@@ -30,12 +28,10 @@ pub struct Propose {
     pub run: RunId,
     /// The keys to be consumed.
     pub batch: BatchId,
-    /// BLAKE3 of `gate`.
+    /// BLAKE3 of `program`.
     pub digest: Digest,
-    /// Canonical description of the gate, at most [`MAX_GATE_BYTES`] bytes.
-    pub gate: Bytes,
-    /// Elements of the tensor, 1 to [`MAX_ELEMS`].
-    pub elems: u64,
+    /// The canonical program, at most [`MAX_PROGRAM_BYTES`] bytes.
+    pub program: Bytes,
     /// Milliseconds from acceptance to the end, at most [`MAX_DEADLINE_MS`].
     pub deadline_ms: u32,
 }
@@ -45,116 +41,22 @@ pub struct Propose {
 pub struct Accept {
     /// As proposed.
     pub run: RunId,
-    /// As the accepter computes it from the gate description.
+    /// As the accepter computes it from the program.
     pub digest: Digest,
     /// As proposed.
     pub batch: BatchId,
-    /// As proposed.
-    pub elems: u64,
 }
 
-/// One party's part of one exchange, for one chunk.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DataFrame {
-    /// Which exchange of the gate, counted from 0; 255 is the opening of x_hat.
-    pub step: u8,
-    /// Causal depth, at least 1; the link sets it.
-    pub depth: Causal,
-    /// Which chunk of the batch.
-    pub chunk: u32,
-    /// Payload bits without padding: what is counted.
-    pub bits: u64,
-    /// The segments, see [`crate::Segments`].
-    pub payload: Bytes,
-}
-
-impl DataFrame {
-    /// The step of the opening of x_hat, which precedes the gate and is not counted as its exchange.
-    pub const OPEN: u8 = u8::MAX;
-
-    /// A frame that waits for its causal depth.
-    pub fn new(step: u8, chunk: u32, bits: u64, payload: Bytes) -> Self {
-        Self { step, depth: Causal::START, chunk, bits, payload }
-    }
-
-    /// The lane, of so many, that frames of `chunk` go over.
-    pub fn lane(chunk: u32, lanes: usize) -> usize {
-        chunk as usize % lanes
-    }
-}
-
-/// Values of masked wires are public to both parties, yet nothing is gained by printing them.
-impl fmt::Debug for DataFrame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataFrame")
-            .field("step", &self.step)
-            .field("depth", &self.depth.depth())
-            .field("chunk", &self.chunk)
-            .field("bits", &self.bits)
-            .field("payload_bytes", &self.payload.len())
-            .finish()
-    }
-}
-
-/// The fixed part of a [`DataFrame`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DataHead {
-    /// See [`DataFrame::step`].
-    pub step: u8,
-    /// See [`DataFrame::depth`].
-    pub depth: Causal,
-    /// See [`DataFrame::chunk`].
-    pub chunk: u32,
-    /// See [`DataFrame::bits`].
-    pub bits: u64,
-}
-
-impl DataHead {
-    const BYTES: usize = 14;
-
-    /// Padding is below one byte for each segment; more is a payload whose bits were not all counted.
-    fn check_bits(&self, payload_bytes: usize) -> Result<(), WireError> {
-        let least = self.bits.div_ceil(8);
-        let most = (self.bits / 8).saturating_add(MAX_SEGMENTS as u64);
-        if self.bits > 0 && (least..=most).contains(&(payload_bytes as u64)) {
-            Ok(())
-        } else {
-            Err(WireError::OutOfRange { field: "bits", value: self.bits, limit: payload_bytes as u64 * 8 })
-        }
-    }
-}
-
-impl Encode for DataHead {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        out.push(self.step);
-        self.depth.encode(out)?;
-        out.extend_from_slice(&chunk_index(self.chunk)?.to_le_bytes());
-        out.extend_from_slice(&self.bits.to_le_bytes());
-        Ok(())
-    }
-}
-
-impl Decode for DataHead {
-    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
-        Ok(Self {
-            step: cursor.u8("step")?,
-            depth: Causal::decode(cursor)?,
-            chunk: chunk_index(cursor.u32("chunk")?)?,
-            bits: cursor.u64("bits")?,
-        })
-    }
-}
-
-/// What one party measured; the two must agree, and agree with the gate's declaration.
+/// What one party measured; the two must agree, and agree with the program's declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// The run that ended.
     pub run: RunId,
     /// Causal depth.
-    pub rounds: u8,
-    /// Payload bits sent.
+    pub rounds: u16,
+    /// Payload bits sent after the inputs were open.
     pub bits_sent: u64,
-    /// Payload bits received.
+    /// Payload bits received likewise.
     pub bits_received: u64,
     /// See [`crate::Transcript`].
     pub transcript: [u8; 32],
@@ -178,10 +80,12 @@ pub enum PeerMessage {
         /// Why.
         reason: Reason,
     },
-    /// Keys are loaded; the first exchange may begin.
+    /// The keys of a segment are in place; its exchanges may begin.
     Ready {
         /// The run.
         run: RunId,
+        /// Which segment; they are said in order.
+        segment: u16,
         /// See [`crate::CommonParts`].
         common: [u8; 32],
     },
@@ -216,12 +120,9 @@ impl Message for PeerMessage {
 
     fn encode(&self) -> Result<Encoded, WireError> {
         if let Self::Frame(frame) = self {
-            let DataFrame { step, depth, chunk, bits, ref payload } = *frame;
-            if payload.len() > MAX_DATA_BYTES {
-                let (value, limit) = (payload.len() as u64, MAX_DATA_BYTES as u64);
-                return Err(WireError::OutOfRange { field: "payload", value, limit });
-            }
-            let head = DataHead { step, depth, chunk, bits };
+            let DataFrame { part, step, depth, bits, ref payload } = *frame;
+            at_most("payload", payload.len(), MAX_DATA_BYTES)?;
+            let head = DataHead { part, step, depth, bits };
             head.check_bits(payload.len())?;
             let head = encode_head(kind::FRAME, payload.len(), |out| head.encode(out))?;
             return Ok(Encoded { head, payload: payload.clone() });
@@ -233,12 +134,12 @@ impl Message for PeerMessage {
     fn body_bytes(kind: u8) -> Result<(usize, usize), WireError> {
         Ok(match kind {
             kind::HELLO => (5, 5 + MAX_SOFTWARE_BYTES),
-            kind::PROPOSE => (80, 80 + MAX_GATE_BYTES),
-            kind::ACCEPT => (72, 72),
+            kind::PROPOSE => (72, 72 + MAX_PROGRAM_BYTES),
+            kind::ACCEPT => (64, 64),
             kind::REFUSE | kind::ABORT => (19, 19 + MAX_REASON_BYTES),
-            kind::READY => (48, 48),
+            kind::READY => (50, 50),
             kind::FRAME => (DataHead::BYTES + 1, DataHead::BYTES + MAX_DATA_BYTES),
-            kind::FINISHED => (65, 65),
+            kind::FINISHED => (66, 66),
             value => return Err(WireError::Unknown { field: "kind", value: value.into() }),
         })
     }
@@ -258,9 +159,11 @@ impl Message for PeerMessage {
                 let (run, fault, reason) = ending(cursor_ref)?;
                 Self::Refuse { run, fault, reason }
             }
-            kind::READY => {
-                Self::Ready { run: RunId::decode(cursor_ref)?, common: cursor_ref.array("common")? }
-            }
+            kind::READY => Self::Ready {
+                run: RunId::decode(cursor_ref)?,
+                segment: below("segment", cursor_ref.u16("segment")?, MAX_NODES as u64)?,
+                common: cursor_ref.array("common")?,
+            },
             kind::FINISHED => Self::Finished(Finished::decode(cursor_ref)?),
             kind::ABORT => {
                 let (run, fault, reason) = ending(cursor_ref)?;
@@ -280,17 +183,17 @@ impl Message for PeerMessage {
     }
 
     fn admit(head: &DataHead, announced: usize, expected: Option<usize>) -> Result<(), WireError> {
-        admit_length("data frame", head.step, head.chunk, announced, expected)?;
+        admit_length("data frame", head.part, head.step, announced, expected)?;
         head.check_bits(announced)
     }
 
     fn join(head: DataHead, payload: Payload) -> Result<Self, WireError> {
-        let DataHead { step, depth, chunk, bits } = head;
+        let DataHead { part, step, depth, bits } = head;
         let payload = match payload {
             Payload::Own(bytes) => bytes.into(),
             Payload::Lent(bytes) => bytes,
         };
-        Ok(Self::Frame(DataFrame { step, depth, chunk, bits, payload }))
+        Ok(Self::Frame(DataFrame { part, step, depth, bits, payload }))
     }
 
     fn data(&self) -> Option<&DataFrame> {
@@ -299,10 +202,9 @@ impl Message for PeerMessage {
 }
 
 impl PeerMessage {
-    /// The lane, of so many, that the message goes over: a chunk's frames share one, on which they keep their order; all else
-    /// goes over the first.
+    /// The lane, of so many, that the message goes over: a frame's is its part's, all else goes over the first.
     pub fn lane(&self, lanes: usize) -> usize {
-        self.data().map_or(0, |frame| DataFrame::lane(frame.chunk, lanes))
+        self.data().map_or(0, |frame| frame.part.lane(lanes))
     }
 
     fn kind(&self) -> u8 {
@@ -342,8 +244,9 @@ impl PeerMessage {
                 fault.encode(out)?;
                 reason.encode(out)
             }
-            Self::Ready { run, common } => {
+            Self::Ready { run, segment, common } => {
                 run.encode(out)?;
+                out.extend_from_slice(&below("segment", *segment, MAX_NODES as u64)?.to_le_bytes());
                 out.extend_from_slice(common);
                 Ok(())
             }
@@ -376,10 +279,9 @@ impl Encode for Propose {
         self.run.encode(out)?;
         self.batch.encode(out)?;
         self.digest.encode(out)?;
-        out.extend_from_slice(&counted("elems", self.elems, MAX_ELEMS)?.to_le_bytes());
         let deadline_ms = counted("deadline_ms", self.deadline_ms, MAX_DEADLINE_MS.into())?;
         out.extend_from_slice(&deadline_ms.to_le_bytes());
-        put_blob(out, "gate", &self.gate, MAX_GATE_BYTES)
+        put_blob(out, "program", &self.program, MAX_PROGRAM_BYTES)
     }
 }
 
@@ -389,9 +291,8 @@ impl Decode for Propose {
             run: RunId::decode(cursor)?,
             batch: BatchId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
-            elems: counted("elems", cursor.u64("elems")?, MAX_ELEMS)?,
             deadline_ms: counted("deadline_ms", cursor.u32("deadline_ms")?, MAX_DEADLINE_MS.into())?,
-            gate: Bytes::copy_from_slice(cursor.blob("gate", MAX_GATE_BYTES)?),
+            program: Bytes::copy_from_slice(cursor.blob("program", MAX_PROGRAM_BYTES)?),
         })
     }
 }
@@ -400,9 +301,7 @@ impl Encode for Accept {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         self.run.encode(out)?;
         self.digest.encode(out)?;
-        self.batch.encode(out)?;
-        out.extend_from_slice(&counted("elems", self.elems, MAX_ELEMS)?.to_le_bytes());
-        Ok(())
+        self.batch.encode(out)
     }
 }
 
@@ -412,7 +311,6 @@ impl Decode for Accept {
             run: RunId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
             batch: BatchId::decode(cursor)?,
-            elems: counted("elems", cursor.u64("elems")?, MAX_ELEMS)?,
         })
     }
 }
@@ -420,7 +318,7 @@ impl Decode for Accept {
 impl Encode for Finished {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         self.run.encode(out)?;
-        out.push(self.rounds);
+        out.extend_from_slice(&self.rounds.to_le_bytes());
         out.extend_from_slice(&self.bits_sent.to_le_bytes());
         out.extend_from_slice(&self.bits_received.to_le_bytes());
         out.extend_from_slice(&self.transcript);
@@ -432,7 +330,7 @@ impl Decode for Finished {
     fn decode(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
         Ok(Self {
             run: RunId::decode(cursor)?,
-            rounds: cursor.u8("rounds")?,
+            rounds: cursor.u16("rounds")?,
             bits_sent: cursor.u64("bits_sent")?,
             bits_received: cursor.u64("bits_received")?,
             transcript: cursor.array("transcript")?,
@@ -442,13 +340,4 @@ impl Decode for Finished {
 
 fn ending(cursor: &mut Cursor<'_>) -> Result<(RunId, Fault, Reason), WireError> {
     Ok((RunId::decode(cursor)?, Fault::decode(cursor)?, Reason::decode(cursor)?))
-}
-
-/// A chunk index is below the number of chunks of the largest batch.
-pub(crate) fn chunk_index(index: u32) -> Result<u32, WireError> {
-    if index < MAX_CHUNKS {
-        Ok(index)
-    } else {
-        Err(WireError::OutOfRange { field: "chunk", value: index.into(), limit: u64::from(MAX_CHUNKS) - 1 })
-    }
 }

@@ -67,7 +67,7 @@ impl AsRef<[u8]> for Wiped {
 
 impl Drop for Wiped {
     fn drop(&mut self) {
-        // `zeroize` writes a byte at a time, which for key chunks of 40 MB costs more than making them. A plain fill
+        // `zeroize` writes a byte at a time, which for keys of 40 MB costs more than making them. A plain fill
         // runs at memory speed; the barriers keep the compiler from dropping it as a dead store.
         self.0.fill(0);
         std::hint::black_box(self.0.as_ptr());

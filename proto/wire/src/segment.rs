@@ -2,7 +2,7 @@
 //! padded with zero bits to a whole byte at its end.
 
 use crate::codec::WireError;
-use crate::limits::{CHUNK_ELEMS, MAX_SEGMENTS};
+use crate::limits::{MAX_SEGMENTS, TILE_ELEMS};
 
 /// The shape of one payload: public, and the same at both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,12 +12,12 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Segments of `widths_bits` bits (1 to 64) for each of `elems` elements (1 to [`CHUNK_ELEMS`]).
+    /// Segments of `widths_bits` bits (1 to 64) for each of `elems` elements (1 to [`TILE_ELEMS`]).
     ///
     /// # Errors
     /// [`WireError::OutOfRange`] for a width, a number of elements or of segments outside its limits.
     pub fn new(widths_bits: &'a [u8], elems: u32) -> Result<Self, WireError> {
-        crate::codec::counted("elements of a chunk", elems, CHUNK_ELEMS.into())?;
+        crate::codec::counted("elements of a tile", elems, TILE_ELEMS as u64)?;
         crate::codec::counted("segments", widths_bits.len() as u64, MAX_SEGMENTS as u64)?;
         for &width in widths_bits {
             crate::codec::counted("width of a segment", width, u64::BITS.into())?;

@@ -1,25 +1,27 @@
-//! Integrity tags of key chunks.
+//! Integrity tags of keys.
 
 use std::fmt;
 
 use crate::codec::{Cursor, Decode, Encode, WireError};
 use crate::id::{BatchId, Party};
+use crate::part::Part;
 
-/// The first 16 bytes of BLAKE3 over (domain, batch, party, chunk index, bytes): catches a chunk damaged or misplaced on
-/// its way or in the spool. It is no proof against its maker: whoever can write a chunk can write its tag.
+/// The first 16 bytes of BLAKE3 over (domain, batch, party, node, tile, bytes): catches a key damaged or misplaced on its
+/// way or in the spool. It is no proof against its maker: whoever can write a key can write its tag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tag(pub [u8; 16]);
 
 impl Tag {
-    const DOMAIN: &'static [u8] = b"suf/v1/key-chunk";
+    const DOMAIN: &'static [u8] = b"suf/v2/key-part";
 
-    /// The tag of one key chunk.
-    pub fn of(batch: BatchId, party: Party, index: u32, bytes: &[u8]) -> Self {
+    /// The tag of the key of one part.
+    pub fn of(batch: BatchId, party: Party, part: Part, bytes: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(Self::DOMAIN);
         hasher.update(&batch.0);
         hasher.update(&[party as u8]);
-        hasher.update(&index.to_le_bytes());
+        hasher.update(&part.node.0.to_le_bytes());
+        hasher.update(&part.tile.to_le_bytes());
         hasher.update(bytes);
         let mut tag = [0; 16];
         hasher.finalize_xof().fill(&mut tag);

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use suf_wire::limits::{MAX_CHUNKS, MAX_ELEMS, MAX_GATE_BYTES, MAX_KEY_CHUNK_BYTES};
+use suf_wire::limits::{MAX_KEY_PART_BYTES, MAX_NODES, MAX_PARTS, MAX_PROGRAM_BYTES, MAX_TILES};
 use suf_wire::{
-    Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyChunk,
-    KeyRequest, Message, PREFIX_BYTES, Party, PeerMessage, Prefix, Propose, Reason, Role, RunId, Seed,
-    Segments, Transcript, WireError, decode_frame,
+    Accept, BatchId, Causal, DataFrame, DataHead, DealerMessage, Digest, Fault, Finished, Header, Hello,
+    KeyPart, KeyPartHead, KeyRequest, Message, NodeId, PREFIX_BYTES, Part, Party, PeerMessage, Prefix,
+    Propose, Reason, Role, RunId, Seed, Segments, VERSION, WireError, decode_frame,
 };
 
 fn encoded<M: Message>(message: &M) -> Vec<u8> {
@@ -38,12 +38,16 @@ fn torture<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
     assert!(matches!(decode_frame::<M>(&longer, |_| Some(payload_bytes)), Err(WireError::LeftOver { .. })));
 }
 
-fn depth(rounds: u8) -> Causal {
+fn depth(rounds: u16) -> Causal {
     (0..rounds).fold(Causal::START, |causal, _| causal.next().expect("few rounds"))
 }
 
 fn id() -> impl Strategy<Value = [u8; 16]> {
     any::<[u8; 16]>()
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    (0..MAX_NODES as u16, 0..MAX_TILES).prop_map(|(node, tile)| Part::new(NodeId(node), tile))
 }
 
 fn ending() -> impl Strategy<Value = ([u8; 16], Fault, Reason)> {
@@ -54,29 +58,29 @@ fn ending() -> impl Strategy<Value = ([u8; 16], Fault, Reason)> {
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
     let hello = (any::<u16>(), prop::sample::select(&Role::ALL[..]), "[ -~]{0,64}")
         .prop_map(|(version, role, software)| PeerMessage::Hello(Hello { version, role, software }));
-    let gate = prop::collection::vec(any::<u8>(), 0..200);
-    let propose = (id(), id(), any::<[u8; 32]>(), gate, 1..=MAX_ELEMS, 1..=86_400_000u32).prop_map(
-        |(run, batch, digest, gate, elems, deadline_ms)| {
+    let program = prop::collection::vec(any::<u8>(), 0..200);
+    let propose = (id(), id(), any::<[u8; 32]>(), program, 1..=86_400_000u32).prop_map(
+        |(run, batch, digest, program, deadline_ms)| {
             let (run, batch, digest) = (RunId(run), BatchId(batch), Digest(digest));
-            PeerMessage::Propose(Propose { run, batch, digest, gate: gate.into(), elems, deadline_ms })
+            PeerMessage::Propose(Propose { run, batch, digest, program: program.into(), deadline_ms })
         },
     );
-    let accept = (id(), id(), any::<[u8; 32]>(), 1..=MAX_ELEMS).prop_map(|(run, batch, digest, elems)| {
-        PeerMessage::Accept(Accept { run: RunId(run), digest: Digest(digest), batch: BatchId(batch), elems })
+    let accept = (id(), id(), any::<[u8; 32]>()).prop_map(|(run, batch, digest)| {
+        PeerMessage::Accept(Accept { run: RunId(run), digest: Digest(digest), batch: BatchId(batch) })
     });
     let refuse =
         ending().prop_map(|(run, fault, reason)| PeerMessage::Refuse { run: RunId(run), fault, reason });
     let abort =
         ending().prop_map(|(run, fault, reason)| PeerMessage::Abort { run: RunId(run), fault, reason });
-    let ready =
-        (id(), any::<[u8; 32]>()).prop_map(|(run, common)| PeerMessage::Ready { run: RunId(run), common });
-    let frame = (any::<u8>(), 1..=254u8, 0..MAX_CHUNKS, prop::collection::vec(any::<u8>(), 1..300)).prop_map(
-        |(step, rounds, chunk, payload)| {
+    let ready = (id(), 0..MAX_NODES as u16, any::<[u8; 32]>())
+        .prop_map(|(run, segment, common)| PeerMessage::Ready { run: RunId(run), segment, common });
+    let frame = (part(), any::<u8>(), 1..=65_534u16, prop::collection::vec(any::<u8>(), 1..300)).prop_map(
+        |(part, step, rounds, payload)| {
             let bits = payload.len() as u64 * 8 - 3;
-            PeerMessage::Frame(DataFrame { step, depth: depth(rounds), chunk, bits, payload: payload.into() })
+            PeerMessage::Frame(DataFrame { part, step, depth: depth(rounds), bits, payload: payload.into() })
         },
     );
-    let finished = (id(), any::<u8>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>()).prop_map(
+    let finished = (id(), any::<u16>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>()).prop_map(
         |(run, rounds, bits_sent, bits_received, transcript)| {
             PeerMessage::Finished(Finished { run: RunId(run), rounds, bits_sent, bits_received, transcript })
         },
@@ -85,12 +89,13 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
 }
 
 fn dealer_message() -> impl Strategy<Value = DealerMessage> {
-    let gate = prop::collection::vec(any::<u8>(), 0..200);
-    let request = (id(), any::<[u8; 32]>(), prop::sample::select(&Party::BOTH[..]), 1..=MAX_ELEMS, gate)
-        .prop_map(|(batch, digest, party, elems, gate)| {
+    let program = prop::collection::vec(any::<u8>(), 0..200);
+    let request = (id(), any::<[u8; 32]>(), prop::sample::select(&Party::BOTH[..]), program).prop_map(
+        |(batch, digest, party, program)| {
             let (batch, digest) = (BatchId(batch), Digest(digest));
-            DealerMessage::Request(KeyRequest { batch, digest, party, elems, gate: gate.into() })
-        });
+            DealerMessage::Request(KeyRequest { batch, digest, party, program: program.into() })
+        },
+    );
     let refuse = ending().prop_map(|(batch, fault, reason)| DealerMessage::Refuse {
         batch: BatchId(batch),
         fault,
@@ -101,20 +106,18 @@ fn dealer_message() -> impl Strategy<Value = DealerMessage> {
         fault,
         reason,
     });
-    let header = (id(), any::<[u8; 32]>(), 1..=MAX_ELEMS, any::<[u8; 32]>()).prop_map(
-        |(batch, digest, elems, seed)| {
-            let (batch, digest, chunks) = (BatchId(batch), Digest(digest), Header::chunks_of(elems));
-            DealerMessage::Header(Header { batch, digest, elems, chunks, seed: Seed::new(seed) })
+    let header = (id(), any::<[u8; 32]>(), 0..=MAX_PARTS, any::<[u8; 32]>()).prop_map(
+        |(batch, digest, parts, seed)| {
+            let (batch, digest) = (BatchId(batch), Digest(digest));
+            DealerMessage::Header(Header { batch, digest, parts, seed: Seed::new(seed) })
         },
     );
-    let chunk = (id(), 0..MAX_CHUNKS, prop::collection::vec(any::<u8>(), 0..300)).prop_map(
-        |(batch, index, bytes)| {
-            DealerMessage::Chunk(KeyChunk::new(BatchId(batch), Party::P0, index, bytes.into()))
-        },
-    );
+    let key = (id(), part(), prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(batch, part, bytes)| {
+        DealerMessage::Key(KeyPart::new(BatchId(batch), Party::P0, part, bytes.into()))
+    });
     let end = id().prop_map(|batch| DealerMessage::End { batch: BatchId(batch) });
     let stored = id().prop_map(|batch| DealerMessage::Stored { batch: BatchId(batch) });
-    prop_oneof![request, refuse, abort, header, chunk, end, stored]
+    prop_oneof![request, refuse, abort, header, key, end, stored]
 }
 
 proptest! {
@@ -162,43 +165,99 @@ fn lengths_over_their_limits_end_at_the_prefix() {
         assert!(Prefix::decode::<DealerMessage>(prefix(u32::MAX, kind)).is_err());
         assert!(Prefix::decode::<PeerMessage>(prefix(0, kind)).is_err());
     }
-    let most = (MAX_KEY_CHUNK_BYTES + 20 + 1) as u32;
+    let most = (MAX_KEY_PART_BYTES + KeyPartHead::BYTES + 1) as u32;
     assert!(Prefix::decode::<DealerMessage>(prefix(most, 0x44)).is_ok());
     assert!(Prefix::decode::<DealerMessage>(prefix(most + 1, 0x44)).is_err());
 }
 
+fn frame(part: Part, bits: u64, payload: Bytes) -> PeerMessage {
+    PeerMessage::Frame(DataFrame { part, step: 2, depth: depth(1), bits, payload })
+}
+
 #[test]
 fn payloads_must_have_the_agreed_length() {
-    let frame = PeerMessage::Frame(DataFrame {
-        step: 2,
-        depth: depth(1),
-        chunk: 5,
-        bits: 24,
-        payload: Bytes::from_static(&[1, 2, 3]),
-    });
-    let bytes = encoded(&frame);
+    let bytes = encoded(&frame(Part::new(NodeId(4), 5), 24, Bytes::from_static(&[1, 2, 3])));
     assert_eq!(
         decode_frame::<PeerMessage>(&bytes, |_| Some(4)),
         Err(WireError::Length { field: "data frame", expected: 4, got: 3 })
     );
     assert_eq!(
         decode_frame::<PeerMessage>(&bytes, |_| None),
-        Err(WireError::Unexpected { field: "data frame", step: 2, chunk: 5 })
+        Err(WireError::Unexpected { field: "data frame", node: 4, tile: 5, step: 2 })
     );
 }
 
 #[test]
 fn a_frame_cannot_hide_bits_from_the_count() {
-    let frame = |bits, bytes| {
-        let payload = vec![0; bytes].into();
-        PeerMessage::Frame(DataFrame { step: 0, depth: depth(1), chunk: 0, bits, payload })
-    };
+    let frame = |bits, bytes| frame(Part::new(NodeId(0), 0), bits, vec![0; bytes].into());
     assert!(frame(0, 1).encode().is_err());
     assert!(frame(9, 1).encode().is_err());
     assert!(frame(8, 1).encode().is_ok());
     assert!(frame(64, 8 + 64).encode().is_ok());
     assert!(frame(64, 8 + 65).encode().is_err());
     assert!(frame(u64::MAX, 8).encode().is_err());
+}
+
+#[test]
+fn what_no_program_has_is_neither_sent_nor_understood() {
+    let (most_node, most_tile) = (MAX_NODES as u16 - 1, MAX_TILES - 1);
+    let key = |part| DealerMessage::Key(KeyPart::new(BatchId([0; 16]), Party::P0, part, Bytes::new()));
+    for (node, tile, is_known) in [
+        (most_node, most_tile, true),
+        (most_node + 1, 0, false),
+        (u16::MAX, 0, false),
+        (0, most_tile + 1, false),
+        (0, u32::MAX, false),
+    ] {
+        let part = Part::new(NodeId(node), tile);
+        assert_eq!(frame(part, 8, Bytes::from_static(&[1])).encode().is_ok(), is_known, "{part}");
+        assert_eq!(key(part).encode().is_ok(), is_known, "{part}");
+        let place = [&node.to_le_bytes()[..], &[2], &tile.to_le_bytes()].concat();
+        let head = [&place[..], &1u16.to_le_bytes(), &8u64.to_le_bytes()].concat();
+        assert_eq!(head.len(), DataHead::BYTES);
+        assert_eq!(PeerMessage::decode_head(0x06, &head).is_ok(), is_known, "{part}");
+        let head = [&node.to_le_bytes()[..], &tile.to_le_bytes(), &[0; 16]].concat();
+        assert_eq!(head.len(), KeyPartHead::BYTES);
+        assert_eq!(DealerMessage::decode_head(0x44, &head).is_ok(), is_known, "{part}");
+    }
+    let ready = |segment| PeerMessage::Ready { run: RunId([0; 16]), segment, common: [0; 32] };
+    assert!(ready(most_node).encode().is_ok());
+    assert!(ready(most_node + 1).encode().is_err());
+    let mut body = encoded(&ready(0))[PREFIX_BYTES..].to_vec();
+    body[16..18].copy_from_slice(&(most_node + 1).to_le_bytes());
+    let refused = PeerMessage::decode_body(0x05, &body);
+    assert!(matches!(refused, Err(WireError::OutOfRange { field: "segment", .. })), "{refused:?}");
+    let header = |parts| {
+        let (batch, digest, seed) = (BatchId([0; 16]), Digest([0; 32]), Seed::new([0; 32]));
+        DealerMessage::Header(Header { batch, digest, parts, seed })
+    };
+    assert!(header(MAX_PARTS).encode().is_ok());
+    assert!(header(MAX_PARTS + 1).encode().is_err());
+    let mut body = encoded(&header(0))[PREFIX_BYTES..].to_vec();
+    body[48..52].copy_from_slice(&(MAX_PARTS + 1).to_le_bytes());
+    let refused = DealerMessage::decode_body(0x43, &body);
+    assert!(matches!(refused, Err(WireError::OutOfRange { field: "parts", .. })), "{refused:?}");
+}
+
+/// A greeting of another version is understood, so that whoever sent it can be told; nothing else of version 4 is.
+#[test]
+fn a_greeting_of_version_4_says_so_and_its_messages_are_refused() {
+    let greeting = [&[0x0b, 0, 0, 0, 0x01, 4, 0, 1, 5, 0][..], b"older"].concat();
+    let Ok(PeerMessage::Hello(hello)) = decode_frame::<PeerMessage>(&greeting, |_| None) else {
+        panic!("a greeting has one form in every version");
+    };
+    assert_eq!((hello.version, VERSION, &*hello.software), (4, 5, "older"));
+    let length = |kind: u8, body: usize| {
+        let [a, b, c, d] = (body as u32 + 1).to_le_bytes();
+        [a, b, c, d, kind]
+    };
+    // Accept, Ready, Finished; Header, and Chunk with its key of one byte.
+    for (kind, body) in [(0x03, 72), (0x05, 48), (0x07, 65)] {
+        assert!(Prefix::decode::<PeerMessage>(length(kind, body)).is_err(), "kind {kind}");
+    }
+    for (kind, body) in [(0x43, 92), (0x44, 21)] {
+        assert!(Prefix::decode::<DealerMessage>(length(kind, body)).is_err(), "kind {kind}");
+    }
 }
 
 #[test]
@@ -214,21 +273,28 @@ fn texts_are_plain() {
 
 #[test]
 fn over_limit_messages_are_not_sent() {
-    let propose = |elems, gate_bytes| {
-        let gate = vec![0; gate_bytes].into();
+    let propose = |deadline_ms, program_bytes| {
+        let program = vec![0; program_bytes].into();
         let (run, batch, digest) = (RunId([0; 16]), BatchId([0; 16]), Digest([0; 32]));
-        PeerMessage::Propose(Propose { run, batch, digest, gate, elems, deadline_ms: 1 }).encode()
+        PeerMessage::Propose(Propose { run, batch, digest, program, deadline_ms }).encode()
     };
-    assert!(propose(1, MAX_GATE_BYTES).is_ok());
-    assert!(propose(1, MAX_GATE_BYTES + 1).is_err());
+    assert!(propose(1, MAX_PROGRAM_BYTES).is_ok());
+    assert!(propose(1, MAX_PROGRAM_BYTES + 1).is_err());
+    assert!(propose(86_400_000, 1).is_ok());
+    assert!(propose(86_400_001, 1).is_err());
     assert!(propose(0, 1).is_err());
-    assert!(propose(MAX_ELEMS + 1, 1).is_err());
+    let request = |program_bytes| {
+        let (batch, digest, program) = (BatchId([0; 16]), Digest([0; 32]), vec![0; program_bytes].into());
+        DealerMessage::Request(KeyRequest { batch, digest, party: Party::P0, program }).encode()
+    };
+    assert!(request(MAX_PROGRAM_BYTES).is_ok());
+    assert!(request(MAX_PROGRAM_BYTES + 1).is_err());
 }
 
 #[test]
 fn depth_saturates_as_an_error() {
-    assert_eq!(depth(254).depth(), 254);
-    assert!(depth(254).next().is_err());
+    assert_eq!(depth(65_534).depth(), 65_534);
+    assert!(depth(65_534).next().is_err());
     assert_eq!(depth(2).join(depth(3)), depth(3));
 }
 
@@ -262,39 +328,11 @@ fn segments_know_their_padding() {
 
 #[test]
 fn secrets_print_their_length() {
-    let header = Header {
-        batch: BatchId([0; 16]),
-        digest: Digest([0; 32]),
-        elems: 1,
-        chunks: 1,
-        seed: Seed::new([0x5a; 32]),
-    };
+    let header =
+        Header { batch: BatchId([0; 16]), digest: Digest([0; 32]), parts: 1, seed: Seed::new([0x5a; 32]) };
     let printed = format!("{header:?}");
     assert!(printed.contains("Seed(32 bytes)") && !printed.contains("90") && !printed.contains("5a"));
-    let chunk = KeyChunk::new(BatchId([0; 16]), Party::P0, 0, Bytes::from_static(&[0x5a; 7]));
-    assert_eq!(format!("{chunk:?}"), "KeyChunk { index: 0, bytes: 7 }");
-}
-
-/// What waits to be hashed is no different from what was: neither its bytes nor when the hash is asked for.
-#[test]
-fn a_transcript_sees_every_byte_however_late_it_is_hashed() {
-    const FRAMES: u8 = 18;
-    let hash = |changed: Option<u8>, asked_after: Option<u8>| {
-        let mut transcript = Transcript::new(RunId([1; 16]), Digest([2; 32]));
-        for step in 0..FRAMES {
-            let mut payload = vec![step; 1 << 20];
-            payload[77] ^= u8::from(changed == Some(step));
-            let frame = DataFrame::new(step, 0, 8 << 20, payload.into());
-            transcript.absorb(Party::P0, &DataFrame { depth: depth(1), ..frame });
-            if asked_after == Some(step) {
-                transcript.digest();
-            }
-        }
-        transcript.digest()
-    };
-    let plain = hash(None, None);
-    for step in [0, FRAMES / 2, FRAMES - 1] {
-        assert_eq!(hash(None, Some(step)), plain);
-        assert_ne!(hash(Some(step), None), plain);
-    }
+    let part = Part::new(NodeId(3), 4);
+    let key = KeyPart::new(BatchId([0; 16]), Party::P0, part, Bytes::from_static(&[0x5a; 7]));
+    assert_eq!(format!("{key:?}"), "KeyPart { node: 3, tile: 4, bytes: 7 }");
 }

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use suf_wire::{
     Accept, BatchId, Causal, CommonParts, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello,
-    KeyChunk, KeyRequest, Message, Party, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag, VERSION,
-    decode_frame,
+    KeyPart, KeyRequest, Message, NodeId, Part, Party, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag,
+    Transcript, VERSION, decode_frame,
 };
 
 const RUN: RunId = RunId([0x11; 16]);
@@ -37,13 +37,13 @@ fn assert_picture<M: Message + PartialEq + std::fmt::Debug>(message: &M, picture
 
 #[test]
 fn hello() {
-    assert_eq!(VERSION, 4);
+    assert_eq!(VERSION, 5);
     assert_picture(
         &PeerMessage::Hello(Hello { version: VERSION, role: Role::Party1, software: "suf 0.1.0".into() }),
         &[
             ("0f000000", "length: 15"),
             ("01", "kind: Hello"),
-            ("0400", "version"),
+            ("0500", "version"),
             ("02", "role: party 1"),
             ("0900", "length of software"),
             ("737566 20 302e312e30", "software"),
@@ -58,20 +58,18 @@ fn propose() {
             run: RUN,
             batch: BATCH,
             digest: DIGEST,
-            gate: Bytes::from_static(&[0xaa, 0xbb, 0xcc]),
-            elems: 393_216,
+            program: Bytes::from_static(&[0xaa, 0xbb, 0xcc]),
             deadline_ms: 60_000,
         }),
         &[
-            ("54000000", "length: 84"),
+            ("4c000000", "length: 76"),
             ("02", "kind: Propose"),
             (RUN_HEX, "run"),
             (BATCH_HEX, "batch"),
             (DIGEST_HEX, "digest"),
-            ("0000060000000000", "elems"),
             ("60ea0000", "deadline_ms"),
-            ("03000000", "length of gate"),
-            ("aabbcc", "gate"),
+            ("03000000", "length of program"),
+            ("aabbcc", "program"),
         ],
     );
 }
@@ -79,14 +77,13 @@ fn propose() {
 #[test]
 fn accept() {
     assert_picture(
-        &PeerMessage::Accept(Accept { run: RUN, digest: DIGEST, batch: BATCH, elems: 1 }),
+        &PeerMessage::Accept(Accept { run: RUN, digest: DIGEST, batch: BATCH }),
         &[
-            ("49000000", "length: 73"),
+            ("41000000", "length: 65"),
             ("03", "kind: Accept"),
             (RUN_HEX, "run"),
             (DIGEST_HEX, "digest"),
             (BATCH_HEX, "batch"),
-            ("0100000000000000", "elems"),
         ],
     );
 }
@@ -121,11 +118,12 @@ fn refuse_and_abort() {
 #[test]
 fn ready() {
     assert_picture(
-        &PeerMessage::Ready { run: RUN, common: [0x77; 32] },
+        &PeerMessage::Ready { run: RUN, segment: 2, common: [0x77; 32] },
         &[
-            ("31000000", "length: 49"),
+            ("33000000", "length: 51"),
             ("05", "kind: Ready"),
             (RUN_HEX, "run"),
+            ("0200", "segment"),
             ("7777777777777777 7777777777777777 7777777777777777 7777777777777777", "common"),
         ],
     );
@@ -137,13 +135,14 @@ fn frame() {
     // One segment of one bit and one of twelve, for three elements: 3 and 36 bits, in 1 and 5 bytes.
     let payload = Bytes::from_static(&[0x05, 0x01, 0x20, 0x00, 0x03, 0x0f]);
     assert_picture(
-        &PeerMessage::Frame(DataFrame { step: 1, depth, chunk: 7, bits: 39, payload }),
+        &PeerMessage::Frame(DataFrame { part: Part::new(NodeId(9), 7), step: 1, depth, bits: 39, payload }),
         &[
-            ("15000000", "length: 21"),
+            ("18000000", "length: 24"),
             ("06", "kind: Frame"),
+            ("0900", "node"),
             ("01", "step"),
-            ("02", "depth"),
-            ("07000000", "chunk"),
+            ("07000000", "tile"),
+            ("0200", "depth"),
             ("2700000000000000", "bits"),
             ("05 012000030f", "payload: 3 * 1 bit, 3 * 12 bits"),
         ],
@@ -161,10 +160,10 @@ fn finished() {
             transcript: [0x44; 32],
         }),
         &[
-            ("42000000", "length: 66"),
+            ("43000000", "length: 67"),
             ("07", "kind: Finished"),
             (RUN_HEX, "run"),
-            ("03", "rounds"),
+            ("0300", "rounds"),
             ("0201000000000000", "bits_sent"),
             ("0403000000000000", "bits_received"),
             ("4444444444444444 4444444444444444 4444444444444444 4444444444444444", "transcript"),
@@ -179,18 +178,16 @@ fn key_request() {
             batch: BATCH,
             digest: DIGEST,
             party: Party::P1,
-            elems: 65_537,
-            gate: Bytes::from_static(&[0xaa]),
+            program: Bytes::from_static(&[0xaa]),
         }),
         &[
-            ("3f000000", "length: 63"),
+            ("37000000", "length: 55"),
             ("41", "kind: Request"),
             (BATCH_HEX, "batch"),
             (DIGEST_HEX, "digest"),
             ("01", "party: 1"),
-            ("0100010000000000", "elems"),
-            ("01000000", "length of gate"),
-            ("aa", "gate"),
+            ("01000000", "length of program"),
+            ("aa", "program"),
         ],
     );
 }
@@ -228,34 +225,33 @@ fn header() {
         &DealerMessage::Header(Header {
             batch: BATCH,
             digest: DIGEST,
-            elems: 65_537,
-            chunks: 2,
+            parts: 2,
             seed: Seed::new([0x55; 32]),
         }),
         &[
-            ("5d000000", "length: 93"),
+            ("55000000", "length: 85"),
             ("43", "kind: Header"),
             (BATCH_HEX, "batch"),
             (DIGEST_HEX, "digest"),
-            ("0100010000000000", "elems"),
-            ("02000000", "chunks"),
+            ("02000000", "parts"),
             ("5555555555555555 5555555555555555 5555555555555555 5555555555555555", "seed"),
         ],
     );
 }
 
 #[test]
-fn key_chunk() {
+fn key_part() {
     assert_picture(
-        &DealerMessage::Chunk(KeyChunk {
-            index: 2,
+        &DealerMessage::Key(KeyPart {
+            part: Part::new(NodeId(1), 2),
             tag: Tag([0x66; 16]),
             bytes: Bytes::from_static(&[0xde, 0xad]),
         }),
         &[
-            ("17000000", "length: 23"),
-            ("44", "kind: Chunk"),
-            ("02000000", "index"),
+            ("19000000", "length: 25"),
+            ("44", "kind: Key"),
+            ("0100", "node"),
+            ("02000000", "tile"),
             ("66666666 66666666 66666666 66666666", "tag"),
             ("dead", "key"),
         ],
@@ -277,27 +273,58 @@ fn end_and_stored() {
 #[test]
 fn hash_of_the_common_parts() {
     let mut common = CommonParts::new(BATCH, DIGEST, 3);
-    common.absorb(0, [&b"seed"[..], b"leaf"]);
-    let mut input = b"suf/v1/common-parts".to_vec();
+    common.absorb(Part::new(NodeId(5), 6), [&b"seed"[..], b"leaf"]);
+    let mut input = b"suf/v2/common-parts".to_vec();
     input.extend([0x22; 16]);
     input.extend([0x33; 32]);
-    input.extend([3, 0, 0, 0, 0, 0, 0, 0]);
-    input.extend([0; 4]);
+    input.extend([3, 0]);
+    input.extend([5, 0, 6, 0, 0, 0]);
     input.extend(b"\x04\0\0\0\0\0\0\0seed\x04\0\0\0\0\0\0\0leaf");
     assert_eq!(common.digest(), *blake3::hash(&input).as_bytes());
 }
 
 #[test]
-fn tag_of_a_key_chunk() {
-    let chunk = KeyChunk::new(BATCH, Party::P0, 3, Bytes::from_static(b"key"));
-    let mut input = b"suf/v1/key-chunk".to_vec();
+fn hash_of_a_transcript() {
+    let depth = Causal::START.next().expect("one round");
+    let frame = |node, tile, step, byte| DataFrame {
+        depth,
+        ..DataFrame::new(Part::new(NodeId(node), tile), step, 7, Bytes::from(vec![byte]))
+    };
+    let mut transcript = Transcript::new(RUN, DIGEST);
+    transcript.absorb(Party::P1, &frame(8, 0, 0, 0x0c));
+    transcript.absorb(Party::P0, &frame(8, 9, 0, 0x0b));
+    transcript.absorb(Party::P0, &frame(2, 9, 1, 0x0a));
+    let hash = |node: u8, tile: u8, step: u8, byte: u8| {
+        let mut input = vec![node, 0, step, tile, 0, 0, 0, 1, 0];
+        input.extend([7, 0, 0, 0, 0, 0, 0, 0]);
+        input.extend([1, 0, 0, 0, 0, 0, 0, 0, byte]);
+        *blake3::hash(&input).as_bytes()
+    };
+    let mut input = b"suf/v3/transcript".to_vec();
+    input.extend([0x11; 16]);
+    input.extend([0x33; 32]);
+    input.extend([2, 0, 0, 0, 0, 0, 0, 0]);
+    input.extend(hash(2, 9, 1, 0x0a));
+    input.extend(hash(8, 9, 0, 0x0b));
+    input.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    input.extend(hash(8, 0, 0, 0x0c));
+    assert_eq!(transcript.digest(), *blake3::hash(&input).as_bytes());
+}
+
+#[test]
+fn tag_of_a_key_part() {
+    let part = Part::new(NodeId(2), 3);
+    let key = KeyPart::new(BATCH, Party::P0, part, Bytes::from_static(b"key"));
+    let mut input = b"suf/v2/key-part".to_vec();
     input.extend([0x22; 16]);
     input.push(0);
-    input.extend([3, 0, 0, 0]);
+    input.extend([2, 0, 3, 0, 0, 0]);
     input.extend(b"key");
-    assert_eq!(chunk.tag.0, blake3::hash(&input).as_bytes()[..16]);
-    assert!(chunk.is_intact(BATCH, Party::P0));
-    assert!(!chunk.is_intact(BATCH, Party::P1));
-    assert!(!chunk.is_intact(BatchId([0; 16]), Party::P0));
-    assert!(!KeyChunk { index: 4, ..chunk }.is_intact(BATCH, Party::P0));
+    assert_eq!(key.tag.0, blake3::hash(&input).as_bytes()[..16]);
+    assert!(key.is_intact(BATCH, Party::P0));
+    assert!(!key.is_intact(BATCH, Party::P1));
+    assert!(!key.is_intact(BatchId([0; 16]), Party::P0));
+    for other in [Part::new(NodeId(2), 4), Part::new(NodeId(3), 3)] {
+        assert!(!KeyPart { part: other, ..key.clone() }.is_intact(BATCH, Party::P0));
+    }
 }
