@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-/// Elements of a tensor in one message: one chunk, the unit of keys and of the parties' messages.
+/// Elements of a tensor in one message: one tile, the unit of keys and of the parties' messages.
 pub const ELEMENTS_PER_MESSAGE: usize = 1 << 16;
 
-/// Bytes of one element of Z_2^48 on this API.
-pub const BYTES_PER_SHARE: usize = 6;
+/// Bytes of one share at most: an element of Z_2^64.
+pub const MAX_BYTES_PER_SHARE: usize = 8;
 
-/// Largest gRPC message taken or sent: one full message of shares (384 KiB), and no gate description (64 KiB)
-/// or list of 1000 runs (under 500 bytes each) is larger. The rest is slack for protobuf's own bytes.
-pub const MESSAGE_BYTES: usize = ELEMENTS_PER_MESSAGE * BYTES_PER_SHARE + 128 * 1024;
+/// Largest gRPC message taken or sent: one full message of shares (512 KiB), and no program (256 KiB), gate description
+/// (64 KiB), run's figures (4096 nodes of under 100 bytes) or list of 1000 runs (under 500 bytes each) is larger. The rest
+/// is slack for protobuf's own bytes.
+pub const MESSAGE_BYTES: usize = ELEMENTS_PER_MESSAGE * MAX_BYTES_PER_SHARE + 128 * 1024;
 
 /// Bytes in flight on one HTTP/2 stream: a share of a tensor fills a link of 3.2 Gbit/s and 8 ms (3.2 MB).
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;

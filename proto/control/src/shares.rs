@@ -1,30 +1,57 @@
-//! Shares on this API: elements of Z_2^48 as 6 bytes each, little endian, at most one chunk per message.
+//! Shares on this API: elements of the ring Z_2^n of a wire, n <= 64, as ceil(n/8) bytes each, little endian, at most one
+//! tile per message.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{
-    failure::Failure,
-    limits::{BYTES_PER_SHARE, ELEMENTS_PER_MESSAGE},
-};
+use crate::{failure::Failure, limits::ELEMENTS_PER_MESSAGE};
 
-/// Packs elements, each below 2^48. Bits 48 and up are not stored.
-pub fn pack(elements: &[u64]) -> Bytes {
-    let mut packed = BytesMut::zeroed(elements.len() * BYTES_PER_SHARE);
-    for (bytes, element) in packed.chunks_exact_mut(BYTES_PER_SHARE).zip(elements) {
-        bytes.copy_from_slice(&element.to_le_bytes()[..BYTES_PER_SHARE]);
+/// Bytes of an element of `bits` bits.
+#[must_use]
+pub const fn bytes_per_share(bits: u8) -> usize {
+    bits.div_ceil(8) as usize
+}
+
+/// Packs elements, each below 2^`bits`. Bits beyond the last byte of an element are not stored.
+///
+/// # Panics
+/// If `bits` is not 1 to 64.
+#[must_use]
+pub fn pack(bits: u8, elements: &[u64]) -> Bytes {
+    match bytes_per_share(bits) {
+        1 => pack_as::<1>(elements),
+        2 => pack_as::<2>(elements),
+        3 => pack_as::<3>(elements),
+        4 => pack_as::<4>(elements),
+        5 => pack_as::<5>(elements),
+        6 => pack_as::<6>(elements),
+        7 => pack_as::<7>(elements),
+        8 => pack_as::<8>(elements),
+        _ => panic!("{bits} bits are no ring's"),
+    }
+}
+
+fn pack_as<const BYTES: usize>(elements: &[u64]) -> Bytes {
+    let mut packed = BytesMut::zeroed(elements.len() * BYTES);
+    for (bytes, element) in packed.as_chunks_mut::<BYTES>().0.iter_mut().zip(elements) {
+        bytes.copy_from_slice(&element.to_le_bytes()[..BYTES]);
     }
     packed.freeze()
 }
 
-/// Appends the elements of one message to `out`; all values are below 2^48.
+/// Appends the elements of one message to `out`; all values are below 2^`bits`.
 ///
-/// Fails, and appends nothing, if the message is empty, ends inside an element, is longer than
-/// [`ELEMENTS_PER_MESSAGE`] or would bring `out` over `expected` elements in all.
-pub fn unpack_into(message: &[u8], expected: u64, out: &mut Vec<u64>) -> Result<(), Failure> {
-    let elements = message.len() / BYTES_PER_SHARE;
-    if message.is_empty() || !message.len().is_multiple_of(BYTES_PER_SHARE) {
+/// # Errors
+/// If the message is empty, ends inside an element, has an element of more bits, is longer than [`ELEMENTS_PER_MESSAGE`] or
+/// would bring `out` over `expected` elements in all. Nothing is appended then.
+///
+/// # Panics
+/// If `bits` is not 1 to 64.
+pub fn unpack_into(bits: u8, message: &[u8], expected: u64, out: &mut Vec<u64>) -> Result<(), Failure> {
+    let width = bytes_per_share(bits);
+    let elements = message.len() / width;
+    if message.is_empty() || !message.len().is_multiple_of(width) {
         return Err(Failure::caller(format!(
-            "a message of shares has {} bytes; it must be a positive multiple of {BYTES_PER_SHARE}",
+            "a message of shares has {} bytes; it must be a positive multiple of {width}",
             message.len()
         )));
     }
@@ -39,12 +66,31 @@ pub fn unpack_into(message: &[u8], expected: u64, out: &mut Vec<u64>) -> Result<
             "at least {total} elements were sent where the run has {expected}"
         )));
     }
-    out.extend(message.chunks_exact(BYTES_PER_SHARE).map(|bytes| {
+    let before = out.len();
+    match width {
+        1 => unpack_as::<1>(message, out),
+        2 => unpack_as::<2>(message, out),
+        3 => unpack_as::<3>(message, out),
+        4 => unpack_as::<4>(message, out),
+        5 => unpack_as::<5>(message, out),
+        6 => unpack_as::<6>(message, out),
+        7 => unpack_as::<7>(message, out),
+        8 => unpack_as::<8>(message, out),
+        _ => panic!("{bits} bits are no ring's"),
+    }
+    if bits < 64 && out[before..].iter().any(|element| element >> bits != 0) {
+        out.truncate(before);
+        return Err(Failure::caller(format!("a share is an element of {bits} bits, and one has more")));
+    }
+    Ok(())
+}
+
+fn unpack_as<const BYTES: usize>(message: &[u8], out: &mut Vec<u64>) {
+    out.extend(message.as_chunks::<BYTES>().0.iter().map(|bytes| {
         let mut element = [0; 8];
-        element[..BYTES_PER_SHARE].copy_from_slice(bytes);
+        element[..BYTES].copy_from_slice(bytes);
         u64::from_le_bytes(element)
     }));
-    Ok(())
 }
 
 #[cfg(test)]
@@ -54,21 +100,39 @@ mod tests {
     #[test]
     fn packing_is_little_endian_and_reversible() {
         let elements = [0, 1, 0x0605_0403_0201, (1 << 48) - 1];
-        let packed = pack(&elements);
+        let packed = pack(48, &elements);
         assert_eq!(packed[12..18], [1, 2, 3, 4, 5, 6]);
         let mut back = Vec::new();
-        unpack_into(&packed, 4, &mut back).unwrap();
+        unpack_into(48, &packed, 4, &mut back).unwrap();
         assert_eq!(back, elements);
     }
 
     #[test]
+    fn an_element_takes_whole_bytes_in_every_ring() {
+        for bits in 1..=64 {
+            let largest = u64::MAX >> (64 - bits);
+            let elements = [0, 1, largest, largest / 3];
+            let packed = pack(bits, &elements);
+            assert_eq!(packed.len(), 4 * usize::from(bits).div_ceil(8));
+            let mut back = Vec::new();
+            unpack_into(bits, &packed, 4, &mut back).unwrap();
+            assert_eq!(back, elements);
+        }
+    }
+
+    #[test]
     fn messages_out_of_shape_append_nothing() {
-        let too_long = vec![0; (ELEMENTS_PER_MESSAGE + 1) * BYTES_PER_SHARE];
-        for (message, expected) in
-            [(&[][..], 9), (&[0; 7][..], 9), (&too_long[..], 1 << 20), (&[0; 12][..], 1)]
-        {
+        let too_long = vec![0; (ELEMENTS_PER_MESSAGE + 1) * 6];
+        for (bits, message, expected) in [
+            (48, &[][..], 9),
+            (48, &[0; 7][..], 9),
+            (48, &too_long[..], 1 << 20),
+            (48, &[0; 12][..], 1),
+            // The second element has 44 bits.
+            (43, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8][..], 2),
+        ] {
             let mut out = Vec::new();
-            assert!(unpack_into(message, expected, &mut out).is_err());
+            assert!(unpack_into(bits, message, expected, &mut out).is_err());
             assert!(out.is_empty());
         }
     }

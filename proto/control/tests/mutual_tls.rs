@@ -21,8 +21,8 @@ use suf_control::{
     shares,
     v1::{
         self, DescribeReply, DescribeRequest, Fault, InfoRequest, InputPart, ListRunsReply, ListRunsRequest,
-        OutputPart, PartyInfo, Run, RunRef, RunState, StartRunRequest, SubmitInputReply, TensorHeader,
-        input_part, output_part, party_server::Party,
+        OutputPart, OutputRef, PartyInfo, Run, RunRef, RunState, StartRunRequest, SubmitInputReply,
+        TensorHeader, input_part, output_part, party_server::Party,
     },
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -83,7 +83,7 @@ impl Party for Echo {
         let mut tensor = Vec::new();
         while let Some(InputPart { part: Some(part) }) = parts.try_next().await? {
             if let input_part::Part::Shares(message) = part {
-                shares::unpack_into(&message, expected, &mut tensor)?;
+                shares::unpack_into(RING_BITS, &message, expected, &mut tensor)?;
             }
         }
         let elements = tensor.len() as u64;
@@ -93,15 +93,17 @@ impl Party for Echo {
 
     async fn fetch_output(
         &self,
-        request: Request<RunRef>,
+        request: Request<OutputRef>,
     ) -> Result<Response<Self::FetchOutputStream>, Status> {
         let tensor = self.tensor.lock().unwrap().clone();
-        let header = TensorHeader { run_id: request.into_inner().run_id, elements: tensor.len() as u64 };
+        let OutputRef { run, node } = request.into_inner();
+        let header =
+            TensorHeader { run_id: run.unwrap_or_default().run_id, elements: tensor.len() as u64, node };
         let mut parts = vec![output_part::Part::Header(header)];
         parts.extend(
             tensor
                 .chunks(limits::ELEMENTS_PER_MESSAGE)
-                .map(|chunk| output_part::Part::Shares(shares::pack(chunk))),
+                .map(|chunk| output_part::Part::Shares(shares::pack(RING_BITS, chunk))),
         );
         let parts: Vec<_> = parts.into_iter().map(|part| Ok(OutputPart { part: Some(part) })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
@@ -224,17 +226,20 @@ impl World {
     }
 }
 
+/// The widest: with it a full message is the largest there is.
+const RING_BITS: u8 = 64;
+
 fn run_id() -> bytes::Bytes {
     bytes::Bytes::from_static(&[7; 16])
 }
 
 fn input(elements: &[u64]) -> Vec<InputPart> {
-    let header = TensorHeader { run_id: run_id(), elements: elements.len() as u64 };
+    let header = TensorHeader { run_id: run_id(), elements: elements.len() as u64, node: 0 };
     let mut parts = vec![InputPart { part: Some(input_part::Part::Header(header)) }];
     parts.extend(
         elements
             .chunks(limits::ELEMENTS_PER_MESSAGE)
-            .map(|chunk| InputPart { part: Some(input_part::Part::Shares(shares::pack(chunk))) }),
+            .map(|chunk| InputPart { part: Some(input_part::Part::Shares(shares::pack(RING_BITS, chunk))) }),
     );
     parts
 }
@@ -254,14 +259,16 @@ async fn a_tensor_goes_in_and_comes_out_whole() {
     let reply = party.submit_input(tokio_stream::iter(input(&tensor))).await.unwrap().into_inner();
     assert_eq!(reply.elements, tensor.len() as u64);
 
-    let mut parts =
-        party.fetch_output(RunRef { run_id: run_id(), ..RunRef::default() }).await.unwrap().into_inner();
+    let run = Some(RunRef { run_id: run_id(), ..RunRef::default() });
+    let mut parts = party.fetch_output(OutputRef { run, node: 2 }).await.unwrap().into_inner();
     let mut output = Vec::new();
     while let Some(OutputPart { part: Some(part) }) = parts.next().await.transpose().unwrap() {
         match part {
-            output_part::Part::Header(header) => assert_eq!(header.elements, tensor.len() as u64),
+            output_part::Part::Header(header) => {
+                assert_eq!((header.elements, header.node), (tensor.len() as u64, 2));
+            }
             output_part::Part::Shares(message) => {
-                shares::unpack_into(&message, tensor.len() as u64, &mut output).unwrap();
+                shares::unpack_into(RING_BITS, &message, tensor.len() as u64, &mut output).unwrap();
             }
         }
     }

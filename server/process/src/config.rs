@@ -241,7 +241,7 @@ pub fn default_lock_memory() -> bool {
 /// `max_elems`, where the file does not say.
 #[must_use]
 pub fn default_max_elems() -> u64 {
-    suf_gate::gate::MAX_ELEMS
+    suf_gate::limits::MAX_ELEMS
 }
 
 #[cfg(test)]

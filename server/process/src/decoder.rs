@@ -1,4 +1,4 @@
-//! Decoding of gates that come from outside: off the threads that serve everything, few at a time, and each once.
+//! Decoding of programs that come from outside: off the threads that serve everything, few at a time, and each once.
 
 use std::{
     collections::VecDeque,
@@ -7,72 +7,102 @@ use std::{
 };
 
 use bytes::Bytes;
-use suf_gate::{Gate, GateError};
+use suf_gate::{Gate, GateError, Program, ProgramError};
 use tokio::{sync::Semaphore, task};
 
-/// Gates that are decoded at once. One takes a few milliseconds at most, so that more would only take cores from runs.
+/// Programs that are decoded at once. A gate takes up to a millisecond, so that more would only take cores from runs.
 const AT_ONCE: usize = 2;
 
-/// Decoded gates that are kept: those of the runs at work, mostly one. With their descriptions, some 2 MiB at most.
+/// Decoded programs that are kept: those of the runs at work, mostly one. With their descriptions, some 20 MiB at most.
 const KEPT: usize = 16;
 
-/// Decodes the gates that callers describe.
-pub struct GateDecoder {
-    places: Arc<Semaphore>,
-    /// Those decoded last, by their descriptions; the newest is the last.
-    known: Mutex<VecDeque<(Bytes, Arc<Gate>)>>,
+/// How a caller describes a program, by canonical encodings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Description {
+    /// The program of one gate.
+    Gate {
+        /// See [`Gate::encode`].
+        gate: Bytes,
+        /// Elements of the tensor.
+        elems: u64,
+    },
+    /// See [`Program::encoded`].
+    Program(Bytes),
 }
 
-impl Default for GateDecoder {
+impl Description {
+    fn decode(&self) -> Result<Program, ProgramError> {
+        match self {
+            Self::Gate { gate, elems } => Program::of_gate(Arc::new(Gate::decode(gate)?), *elems),
+            Self::Program(program) => Program::decode(program),
+        }
+    }
+
+    /// A copy with memory of its own: the caller's bytes may be a small part of a large buffer.
+    fn detached(&self) -> Self {
+        match self {
+            Self::Gate { gate, elems } => Self::Gate { gate: Bytes::copy_from_slice(gate), elems: *elems },
+            Self::Program(program) => Self::Program(Bytes::copy_from_slice(program)),
+        }
+    }
+}
+
+/// Decodes the programs that callers describe.
+pub struct ProgramDecoder {
+    places: Arc<Semaphore>,
+    /// Those decoded last, by their descriptions; the newest is the last.
+    known: Mutex<VecDeque<(Description, Arc<Program>)>>,
+}
+
+impl Default for ProgramDecoder {
     fn default() -> Self {
         Self { places: Arc::new(Semaphore::new(AT_ONCE)), known: Mutex::default() }
     }
 }
 
-impl GateDecoder {
-    /// The gate of a canonical description. It is decoded on a thread for such work, unless it was decoded shortly before.
+impl ProgramDecoder {
+    /// The program that is described. It is decoded on a thread for such work, unless it was decoded shortly before.
     ///
     /// # Errors
-    /// As [`Gate::decode`].
-    pub async fn decode(&self, description: &Bytes) -> Result<Arc<Gate>, GateError> {
-        if let Some(gate) = self.known(description) {
-            return Ok(gate);
+    /// As [`Program::decode`] and [`Program::of_gate`].
+    pub async fn decode(&self, description: &Description) -> Result<Arc<Program>, ProgramError> {
+        if let Some(program) = self.known(description) {
+            return Ok(program);
         }
         let place = Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed");
-        // A copy: the caller's bytes may be a small part of a large buffer.
-        let own = Bytes::copy_from_slice(description);
+        let own = description.detached();
         let decoding = task::spawn_blocking(move || {
             let _until_decoded = place;
-            Gate::decode(&own).map(|gate| (own, Arc::new(gate)))
+            own.decode().map(|program| (own, Arc::new(program)))
         });
-        let decoded = decoding.await.map_err(|error| GateError::Shape(format!("bug: decoding: {error}")))?;
-        let (own, gate) = decoded?;
+        let panicked = |error| GateError::Shape(format!("bug: decoding: {error}"));
+        let (own, program) = decoding.await.map_err(panicked)??;
         let mut known = self.lock();
-        known.push_back((own, Arc::clone(&gate)));
+        known.push_back((own, Arc::clone(&program)));
         if known.len() > KEPT {
             known.pop_front();
         }
-        Ok(gate)
+        Ok(program)
     }
 
-    fn known(&self, description: &Bytes) -> Option<Arc<Gate>> {
+    fn known(&self, description: &Description) -> Option<Arc<Program>> {
         let mut known = self.lock();
         let at = known.iter().position(|(of, _)| of == description)?;
         let found = known.remove(at)?;
-        let gate = Arc::clone(&found.1);
+        let program = Arc::clone(&found.1);
         known.push_back(found);
-        Some(gate)
+        Some(program)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Bytes, Arc<Gate>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Description, Arc<Program>)>> {
         // The list is whole whatever a panicking thread was doing.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for GateDecoder {
+impl fmt::Debug for ProgramDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GateDecoder").field("known", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("ProgramDecoder").field("known", &self.lock().len()).finish_non_exhaustive()
     }
 }
 
@@ -83,19 +113,31 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_gate_is_decoded_once_and_few_are_kept() {
-        let decoder = GateDecoder::default();
-        let gates: Vec<_> = catalog::builtin().collect();
+    async fn a_program_is_decoded_once_and_few_are_kept() {
+        let decoder = ProgramDecoder::default();
+        let gates: Vec<_> = catalog::builtin().map(Arc::new).collect();
         assert!(gates.len() > KEPT);
-        let first = Bytes::from(gates[0].encode());
+        let described = |gate: &Gate| Description::Gate { gate: gate.encode().into(), elems: 9 };
+        let first = described(&gates[0]);
         let decoded = decoder.decode(&first).await.expect("a gate");
-        assert_eq!(*decoded, gates[0]);
+        let program = Program::of_gate(Arc::clone(&gates[0]), 9).expect("of a size");
+        assert_eq!(*decoded, program);
         assert!(Arc::ptr_eq(&decoded, &decoder.decode(&first).await.expect("a gate")), "decoded again");
+        let whole = Description::Program(program.encoded().to_vec().into());
+        assert_eq!(*decoder.decode(&whole).await.expect("a program"), program);
         for gate in &gates {
-            decoder.decode(&gate.encode().into()).await.expect("a gate");
+            decoder.decode(&described(gate)).await.expect("a gate");
         }
         assert_eq!(decoder.lock().len(), KEPT);
         assert!(!Arc::ptr_eq(&decoded, &decoder.decode(&first).await.expect("a gate")), "kept for ever");
-        assert!(decoder.decode(&first.slice(..9)).await.is_err());
+
+        let cut = |bytes: &[u8]| Bytes::copy_from_slice(&bytes[..9]);
+        for damaged in [
+            Description::Gate { gate: cut(&gates[0].encode()), elems: 9 },
+            Description::Gate { gate: gates[0].encode().into(), elems: 0 },
+            Description::Program(cut(program.encoded())),
+        ] {
+            assert!(decoder.decode(&damaged).await.is_err(), "{damaged:?}");
+        }
     }
 }

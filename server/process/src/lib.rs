@@ -21,14 +21,14 @@ mod until_lost;
 pub use backend::BackendChoice;
 pub use config::{ConfigError, Configuration};
 pub use daemon::{Args, Start, bind_control, run, say_ready};
-pub use decoder::GateDecoder;
+pub use decoder::{Description, ProgramDecoder};
 pub use fault::at_fault;
 pub use suf_cpu::KeyMemory;
 
 /// The allocator of every program of ours; see [`ALLOCATOR`].
 pub type Allocator = zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc>;
 
-/// Keeps the memory of keys and messages between chunks; the system's allocator gives it back and faults it in again, which
+/// Keeps the memory of keys and messages between tiles; the system's allocator gives it back and faults it in again, which
 /// costs SIGMA's evaluation a quarter of its time. All memory is wiped when it is freed: key bytes pass through buffers of
 /// the QUIC stack, which knows nothing of secrets.
 pub const ALLOCATOR: Allocator = zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);

@@ -7,13 +7,13 @@ use std::sync::{
 
 use bytes::Bytes;
 use suf_gate::{
-    Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, KeyBytes, SecretBytes, Span,
-    StagedKey, layout::FieldId, secret::SecretMemory,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, KeyBytes, PartEval, SecretBytes, Span, StagedPart,
+    Value, secret::SecretMemory,
 };
 
 /// Computes with one backend until that says [`BackendError::Lost`], then with the other, until the process ends. What was at
 /// work on the lost device fails, and its runs with it: their keys were there. Backends agree bit for bit, so that a run whose
-/// next chunk or mask is made by the other goes on. So does one of a gate that the first does not have
+/// next part is staged by the other goes on. So does one of a gate that the first does not have
 /// ([`BackendError::Unavailable`]): the other computes it.
 pub(crate) struct UntilLost {
     first: Arc<dyn Backend>,
@@ -61,11 +61,7 @@ impl Backend for UntilLost {
         self.with(|backend| backend.deal(job))
     }
 
-    fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
-        self.with(|backend| backend.wire_mask(job, field))
-    }
-
-    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
+    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
         // What the second device has cannot be lost, and watching it does no harm.
         let work = self.with(|backend| backend.stage(job, key.clone()))?;
         Ok(Box::new(Watched { work, watch: self.watch.clone() }))
@@ -102,26 +98,26 @@ impl Watch {
     }
 }
 
-/// A chunk at work on the first device.
+/// A part at work.
 struct Watched<T> {
     work: T,
     watch: Watch,
 }
 
-impl StagedKey for Watched<Box<dyn StagedKey>> {
-    fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
+impl StagedPart for Watched<Box<dyn StagedPart>> {
+    fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
         let Self { work, watch } = *self;
-        let work = watch.see(work.begin(input))?;
+        let work = watch.see(work.begin(inputs))?;
         Ok(Box::new(Watched { work, watch }))
     }
 }
 
-impl ChunkEval for Watched<Box<dyn ChunkEval>> {
+impl PartEval for Watched<Box<dyn PartEval>> {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.watch.see(self.work.step(step, incoming))
     }
 
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
+    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
         self.watch.see(self.work.finish(incoming))
     }
 
@@ -137,7 +133,9 @@ impl ChunkEval for Watched<Box<dyn ChunkEval>> {
 #[cfg(test)]
 mod tests {
     use suf_cpu::CpuBackend;
-    use suf_gate::{Gate, Party, Protocol, Seed, catalog, gatefile::GateFile, layout::R_IN};
+    use suf_gate::{
+        HostValue, NodeId, Part, Party, Program, Protocol, Seed, TwoParties, catalog, gatefile::GateFile,
+    };
 
     use super::*;
 
@@ -162,68 +160,67 @@ mod tests {
             self.now()?.deal(job)
         }
 
-        fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
-            self.now()?.wire_mask(job, field)
-        }
-
-        fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
+        fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
             let staged = self.now()?.stage(job, key)?;
-            Ok(Box::new(LosableKey(staged, Arc::clone(&self.0))))
+            Ok(Box::new(LosablePart(staged, Arc::clone(&self.0))))
+        }
+
+        fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
+            Some(Box::new(SecretBytes::new(vec![0; bytes])))
         }
     }
 
-    struct LosableKey(Box<dyn StagedKey>, Arc<AtomicBool>);
+    struct LosablePart(Box<dyn StagedPart>, Arc<AtomicBool>);
 
-    impl StagedKey for LosableKey {
-        fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
+    impl StagedPart for LosablePart {
+        fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
             Losable(self.1).now()?;
-            self.0.begin(input)
+            self.0.begin(inputs)
         }
     }
 
-    const BATCH: [u8; 16] = [4; 16];
+    /// Its gate's only tile.
+    const PART: Part = Part::new(NodeId(1), 0);
 
-    fn gelu() -> (Arc<Gate>, [Seed; 2], Seed) {
+    /// A batch of nine elements.
+    fn gelu() -> TwoParties {
         let file = GateFile::builtin("gelu").expect("built in");
         let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
-        (Arc::new(gate), [Seed::new([1; 32]), Seed::new([2; 32])], Seed::new([3; 32]))
+        let program = Program::of_gate(Arc::new(gate), 9).expect("of a size");
+        TwoParties::new(Arc::new(program), [4; 16], [1, 2, 3].map(|byte| Seed::new([byte; 32])))
     }
 
-    /// Party 1's key of nine elements.
-    fn dealt(
-        backend: &dyn Backend,
-        gate: &Gate,
-        party_seeds: &[Seed; 2],
-        dealer_seed: &Seed,
-    ) -> Result<KeyBytes, BackendError> {
-        let job = DealJob { gate, batch: BATCH, chunk: 0, elems: 9, party_seeds, dealer_seed };
-        let [_, key] = backend.deal(&job)?;
-        Ok(KeyBytes::new(key.expose().to_vec().into()))
+    /// What both devices do of party 1's part.
+    fn staged(batch: &TwoParties, part: Part, backend: &dyn Backend) -> Box<dyn StagedPart> {
+        let [_, key] = batch.deal(backend, part).expect("a device");
+        backend.stage(&batch.eval_job(Party::P1, part), key).expect("a device")
     }
 
-    fn evaluated(gate: &Arc<Gate>, seeds: &[Seed; 2]) -> EvalJob {
-        let (gate, seed) = (Arc::clone(gate), seeds[1].clone());
-        EvalJob { gate, batch: BATCH, chunk: 0, elems: 9, party: Party::P1, seed }
+    fn nine_words() -> Vec<Arc<dyn Value>> {
+        vec![HostValue::shared(vec![5; 9])]
     }
 
     #[test]
     fn what_is_on_a_lost_device_fails_and_the_rest_is_done_by_the_other() {
-        let (gate, seeds, dealer_seed) = gelu();
+        let batch = gelu();
         let lost = Arc::new(AtomicBool::new(false));
         let backend = UntilLost::new(Arc::new(Losable(Arc::clone(&lost))), Arc::new(CpuBackend::new()));
-        let job = evaluated(&gate, &seeds);
-        let key = || dealt(&backend, &gate, &seeds, &dealer_seed).expect("a device");
-        let staged = backend.stage(&job, key()).expect("a device");
-        let mask = backend.wire_mask(&job, R_IN).expect("a device");
+        let half = || {
+            let mut input = staged(&batch, Part::new(NodeId(0), 0), &backend).begin(nine_words());
+            input.as_mut().expect("a device").step(0, &[]).expect("a device")
+        };
+        let begun = staged(&batch, PART, &backend);
+        let mine = half();
         assert_eq!(backend.info().name, "losable");
+        assert!(backend.message_room(9).is_some(), "of the first device");
 
         lost.store(true, Ordering::Relaxed);
-        let error = staged.begin(Input::Wire(vec![0; 9])).err().expect("the key is lost");
+        let error = begun.begin(nine_words()).err().expect("the key is lost");
         assert!(matches!(error, BackendError::Lost(_)), "{error}");
         assert_eq!(backend.info().name, "cpu");
-        assert_eq!(backend.wire_mask(&job, R_IN).expect("the other"), mask);
-        let staged = backend.stage(&job, key()).expect("the other");
-        let mut eval = staged.begin(Input::Wire(vec![0; 9])).expect("the other");
+        assert!(backend.message_room(9).is_none(), "the other takes messages from any memory");
+        assert_eq!(half(), mine, "the other opens the same");
+        let mut eval = staged(&batch, PART, &backend).begin(nine_words()).expect("the other");
         eval.step(0, &[]).expect("the other");
     }
 
@@ -239,22 +236,19 @@ mod tests {
             Err(BackendError::Unavailable("there are no gates".into()))
         }
 
-        fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
-            CpuBackend::new().wire_mask(job, field)
+        fn stage(&self, _: &EvalJob, _: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
+            Err(BackendError::Unavailable("there are no gates".into()))
         }
 
-        fn stage(&self, _: &EvalJob, _: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
-            Err(BackendError::Unavailable("there are no gates".into()))
+        fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {
+            None
         }
     }
 
     #[test]
     fn a_gate_that_the_device_lacks_is_done_by_the_other() {
-        let (gate, seeds, dealer_seed) = gelu();
         let backend = UntilLost::new(Arc::new(Lacking), Arc::new(CpuBackend::new()));
-        let key = dealt(&backend, &gate, &seeds, &dealer_seed).expect("the other deals");
-        let staged = backend.stage(&evaluated(&gate, &seeds), key).expect("the other takes the key");
-        let mut eval = staged.begin(Input::Wire(vec![0; 9])).expect("the other");
+        let mut eval = staged(&gelu(), PART, &backend).begin(nine_words()).expect("the other");
         eval.step(0, &[]).expect("the other");
         assert_eq!(backend.info().name, "lacking", "it is not lost");
     }
