@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_gate::{Backend, BackendError, DealJob, Gate, Seed, layout};
-use suf_wire::{BatchId, Digest, Header, KeyChunk, PartyId};
+use suf_gate::{Backend, BackendError, DealJob, Program};
+use suf_wire::{BatchId, Digest, Header, KeyPart, Part, Party, Seed};
 
 /// The randomness of one batch: 256 bits for each party and for the dealer, from the operating system.
 #[derive(Debug)]
@@ -15,20 +15,22 @@ pub struct Entropy {
     pub dealer: Seed,
 }
 
-/// One batch: everything needed to make its chunks, in any order, on any thread.
+/// One batch: everything needed to make the keys of its parts, in any order, on any thread.
 #[derive(Debug)]
 pub struct Batch {
     id: BatchId,
-    gate: Arc<Gate>,
-    elems: u64,
+    program: Arc<Program>,
+    /// Number of parts that have keys.
+    keyed: u32,
     entropy: Entropy,
 }
 
 impl Batch {
     /// A batch that both parties asked for, under fresh entropy.
     #[must_use]
-    pub fn new(id: BatchId, gate: Arc<Gate>, elems: u64, entropy: Entropy) -> Self {
-        Self { id, gate, elems, entropy }
+    pub fn new(id: BatchId, program: Arc<Program>, entropy: Entropy) -> Self {
+        let keyed = program.nodes().filter(|(_, node)| node.is_keyed()).map(|(_, node)| node.tiles()).sum();
+        Self { id, program, keyed, entropy }
     }
 
     /// The batch's id.
@@ -37,57 +39,46 @@ impl Batch {
         self.id
     }
 
-    /// The gate.
+    /// The program.
     #[must_use]
-    pub fn gate(&self) -> &Gate {
-        &self.gate
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
     }
 
-    /// Elements of the batch.
+    /// Number of keys of each party.
     #[must_use]
-    pub fn elems(&self) -> u64 {
-        self.elems
+    pub fn parts(&self) -> u32 {
+        self.keyed
     }
 
-    /// Number of chunks.
+    /// What precedes the keys of `party`: among it, the seed that is nobody else's.
     #[must_use]
-    pub fn chunks(&self) -> u32 {
-        layout::chunk_count(self.elems)
-    }
-
-    /// What precedes the chunks of `party`: among it, the seed that is nobody else's.
-    #[must_use]
-    pub fn header(&self, party: PartyId) -> Header {
+    pub fn header(&self, party: Party) -> Header {
         Header {
             batch: self.id,
-            digest: Digest(*self.gate.digest()),
-            elems: self.elems,
-            chunks: self.chunks(),
-            seed: suf_wire::Seed::new(*self.entropy.parties[party.index()].expose()),
+            digest: Digest(*self.program.digest()),
+            parts: self.keyed,
+            seed: self.entropy.parties[party.index()].clone(),
         }
     }
 
-    /// Makes chunk `index` for party 0 and party 1.
+    /// Makes the keys of `part` for party 0 and party 1.
     ///
     /// # Errors
     /// When the backend fails; the batch is then of no use.
     ///
     /// # Panics
-    /// When there is no chunk `index`.
-    pub fn chunk(&self, index: u32, backend: &dyn Backend) -> Result<[KeyChunk; 2], BackendError> {
-        assert!(index < self.chunks(), "chunk {index} of {}", self.chunks());
+    /// When the program has no such part, or the part no key.
+    pub fn deal(&self, part: Part, backend: &dyn Backend) -> Result<[KeyPart; 2], BackendError> {
+        assert!(self.program.has(part) && self.program.node(part.node).is_keyed(), "{part} has no key");
         let keys = backend.deal(&DealJob {
-            gate: &self.gate,
+            program: &self.program,
             batch: self.id.0,
-            chunk: index,
-            elems: layout::chunk_elems(self.elems, index),
+            part,
             party_seeds: &self.entropy.parties,
             dealer_seed: &self.entropy.dealer,
         })?;
         let [first, second] = keys.map(Bytes::from_owner);
-        Ok([
-            KeyChunk::new(self.id, PartyId::P0, index, first),
-            KeyChunk::new(self.id, PartyId::P1, index, second),
-        ])
+        Ok([KeyPart::new(self.id, Party::P0, part, first), KeyPart::new(self.id, Party::P1, part, second)])
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use suf_gate::{Gate, GateError};
-use suf_wire::{BatchId, Digest, KeyRequest, PartyId};
+use suf_gate::{Program, ProgramError};
+use suf_wire::{BatchId, Digest, KeyRequest, Party};
 
 /// Most batches that wait for their second request. Each holds some 100 bytes here, and the stream on which its party waits;
 /// a party that asks for more without its peer following is refused.
@@ -15,37 +15,35 @@ pub struct Desk {
     waiting: HashMap<BatchId, Waiting>,
 }
 
-/// What the first of two parties asked for. The second has to describe the same gate, so that its own need not be kept.
+/// What the first of two parties asked for. The second has to describe the same program, so that its own need not be kept.
 #[derive(Debug)]
 struct Waiting {
-    party: PartyId,
+    party: Party,
     digest: Digest,
-    elems: u64,
 }
 
-/// A request whose gate was read.
+/// A request whose program was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
     batch: BatchId,
-    party: PartyId,
-    elems: u64,
-    gate: Arc<Gate>,
+    party: Party,
+    program: Arc<Program>,
 }
 
 impl Order {
-    /// The order of `request`. `gate` is what its description decodes to: whoever has the request decodes it, where that holds
-    /// nobody up.
+    /// The order of `request`. `program` is what its description decodes to: whoever has the request decodes it, where that
+    /// holds nobody up.
     ///
     /// # Errors
-    /// When the description is not a gate's, or not that of the digest.
-    pub fn new(request: &KeyRequest, gate: Result<Arc<Gate>, GateError>) -> Result<Self, Refusal> {
+    /// When the description is not a program's, or not that of the digest.
+    pub fn new(request: &KeyRequest, program: Result<Arc<Program>, ProgramError>) -> Result<Self, Refusal> {
         let party = request.party;
-        let gate = gate.map_err(|error| Refusal::Gate { party, error })?;
-        let described = Digest(*gate.digest());
+        let program = program.map_err(|error| Refusal::Program { party, error })?;
+        let described = Digest(*program.digest());
         if described != request.digest {
             return Err(Refusal::Digest { party, named: request.digest, described });
         }
-        Ok(Self { batch: request.batch, party, elems: request.elems, gate })
+        Ok(Self { batch: request.batch, party, program })
     }
 }
 
@@ -54,31 +52,26 @@ impl Order {
 pub enum Standing {
     /// The other party has not asked yet.
     Waiting,
-    /// Both asked for this gate and this number of elements.
-    Agreed {
-        /// The gate.
-        gate: Arc<Gate>,
-        /// Elements of the batch.
-        elems: u64,
-    },
+    /// Both asked for this program.
+    Agreed(Arc<Program>),
 }
 
 /// Why a request is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The gate description is not one.
-    #[error("{party} asks for a gate that cannot be read: {error}")]
-    Gate {
+    /// The program's description is not one.
+    #[error("{party} asks for a program that cannot be read: {error}")]
+    Program {
         /// Who asked.
-        party: PartyId,
+        party: Party,
         /// What is wrong with it.
-        error: GateError,
+        error: ProgramError,
     },
     /// The digest is not the description's.
-    #[error("{party} names gate {named}, but describes {described}")]
+    #[error("{party} names program {named}, but describes {described}")]
     Digest {
         /// Who asked.
-        party: PartyId,
+        party: Party,
         /// The digest in the request.
         named: Digest,
         /// The digest of the description.
@@ -86,30 +79,26 @@ pub enum Refusal {
     },
     /// The two parties want different things.
     #[error(
-        "the parties disagree on batch {batch}: {first} asks for {first_elems} elements of gate {first_gate}, \
-         {second} for {second_elems} of {second_gate}"
+        "the parties disagree on batch {batch}: {first} asks for keys of program {first_program}, \
+         {second} for keys of {second_program}"
     )]
     Disagreement {
         /// The batch.
         batch: BatchId,
         /// Who asked first.
-        first: PartyId,
+        first: Party,
         /// What it asked for.
-        first_gate: Digest,
-        /// How many.
-        first_elems: u64,
+        first_program: Digest,
         /// Who asked second.
-        second: PartyId,
+        second: Party,
         /// What it asked for.
-        second_gate: Digest,
-        /// How many.
-        second_elems: u64,
+        second_program: Digest,
     },
     /// The same party asks twice.
     #[error("{party} has asked for batch {batch} already")]
     Twice {
         /// Who asked.
-        party: PartyId,
+        party: Party,
         /// The batch.
         batch: BatchId,
     },
@@ -124,30 +113,28 @@ impl Desk {
     /// # Errors
     /// When the order is repeated, or at odds with the other party's.
     pub fn request(&mut self, order: Order) -> Result<Standing, Refusal> {
-        let Order { batch, party, elems, gate } = order;
-        let digest = Digest(*gate.digest());
+        let Order { batch, party, program } = order;
+        let digest = Digest(*program.digest());
         let Some(first) = self.waiting.remove(&batch) else {
             if self.waiting.len() == MAX_WAITING {
                 return Err(Refusal::Full);
             }
-            self.waiting.insert(batch, Waiting { party, digest, elems });
+            self.waiting.insert(batch, Waiting { party, digest });
             return Ok(Standing::Waiting);
         };
         if first.party == party {
             return Err(Refusal::Twice { party, batch });
         }
-        if (first.digest, first.elems) != (digest, elems) {
+        if first.digest != digest {
             return Err(Refusal::Disagreement {
                 batch,
                 first: first.party,
-                first_gate: first.digest,
-                first_elems: first.elems,
+                first_program: first.digest,
                 second: party,
-                second_gate: digest,
-                second_elems: elems,
+                second_program: digest,
             });
         }
-        Ok(Standing::Agreed { gate, elems })
+        Ok(Standing::Agreed(program))
     }
 
     /// Drops a request whose party left or whose peer never asked. Whether there was one.
@@ -158,56 +145,62 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
-    use suf_gate::{Shape, activation::Builtin, suf_lut::SufLut};
+    use suf_gate::{Gate, Shape, activation::Builtin, suf_lut::SufLut};
 
     use super::*;
 
-    fn request(party: PartyId, elems: u64) -> KeyRequest {
+    fn request(party: Party, elems: u64) -> KeyRequest {
         let table = SufLut::of(&Builtin::Gelu.into(), 8).expect("8 is in range");
         let gate = Gate::new("gelu", Shape::SufLut(table)).expect("a name");
+        let program = Program::of_gate(Arc::new(gate), elems).expect("few elements");
         KeyRequest {
             batch: BatchId([7; 16]),
-            digest: Digest(*gate.digest()),
+            digest: Digest(*program.digest()),
             party,
-            elems,
-            gate: gate.encode().into(),
+            program: program.encoded().to_vec().into(),
         }
     }
 
     fn read(request: KeyRequest) -> Result<Order, Refusal> {
-        Order::new(&request, Gate::decode(&request.gate).map(Arc::new))
+        Order::new(&request, Program::decode(&request.program).map(Arc::new))
     }
 
-    fn order(party: PartyId, elems: u64) -> Order {
-        read(request(party, elems)).expect("a gate and its digest")
+    fn order(party: Party, elems: u64) -> Order {
+        read(request(party, elems)).expect("a program and its digest")
     }
 
     #[test]
     fn both_must_ask_for_the_same() {
         let mut desk = Desk::default();
-        assert_eq!(desk.request(order(PartyId::P0, 9)), Ok(Standing::Waiting));
-        let agreed = desk.request(order(PartyId::P1, 9));
-        assert!(matches!(agreed, Ok(Standing::Agreed { elems: 9, .. })), "{agreed:?}");
+        assert_eq!(desk.request(order(Party::P0, 9)), Ok(Standing::Waiting));
+        let agreed = desk.request(order(Party::P1, 9));
+        assert!(
+            matches!(&agreed, Ok(Standing::Agreed(program)) if program.parts().count() == 3),
+            "{agreed:?}"
+        );
 
-        assert_eq!(desk.request(order(PartyId::P1, 9)), Ok(Standing::Waiting));
-        let error = desk.request(order(PartyId::P0, 10)).expect_err("9 is not 10");
-        assert!(matches!(error, Refusal::Disagreement { first_elems: 9, second_elems: 10, .. }), "{error}");
+        assert_eq!(desk.request(order(Party::P1, 9)), Ok(Standing::Waiting));
+        let error = desk.request(order(Party::P0, 10)).expect_err("9 is not 10");
+        assert!(
+            matches!(error, Refusal::Disagreement { first: Party::P1, second: Party::P0, .. }),
+            "{error}"
+        );
         assert!(!desk.withdraw(BatchId([7; 16])), "a disagreement voids both requests");
     }
 
     #[test]
     fn one_party_cannot_be_both() {
         let mut desk = Desk::default();
-        assert_eq!(desk.request(order(PartyId::P0, 9)), Ok(Standing::Waiting));
-        assert!(matches!(desk.request(order(PartyId::P0, 9)), Err(Refusal::Twice { .. })));
+        assert_eq!(desk.request(order(Party::P0, 9)), Ok(Standing::Waiting));
+        assert!(matches!(desk.request(order(Party::P0, 9)), Err(Refusal::Twice { .. })));
     }
 
     #[test]
     fn a_wrong_digest_is_named() {
-        let wrong = KeyRequest { digest: Digest([0; 32]), ..request(PartyId::P0, 9) };
-        assert!(matches!(read(wrong), Err(Refusal::Digest { party: PartyId::P0, .. })));
-        let cut = KeyRequest { gate: request(PartyId::P1, 9).gate.slice(..9), ..request(PartyId::P1, 9) };
-        assert!(matches!(read(cut), Err(Refusal::Gate { party: PartyId::P1, .. })));
+        let wrong = KeyRequest { digest: Digest([0; 32]), ..request(Party::P0, 9) };
+        assert!(matches!(read(wrong), Err(Refusal::Digest { party: Party::P0, .. })));
+        let cut = KeyRequest { program: request(Party::P1, 9).program.slice(..9), ..request(Party::P1, 9) };
+        assert!(matches!(read(cut), Err(Refusal::Program { party: Party::P1, .. })));
     }
 
     #[test]
@@ -215,9 +208,9 @@ mod tests {
         let mut desk = Desk::default();
         for i in 0..MAX_WAITING {
             let batch = BatchId((i as u128).to_le_bytes());
-            assert_eq!(desk.request(Order { batch, ..order(PartyId::P0, 1) }), Ok(Standing::Waiting));
+            assert_eq!(desk.request(Order { batch, ..order(Party::P0, 1) }), Ok(Standing::Waiting));
         }
         let batch = BatchId([0xff; 16]);
-        assert_eq!(desk.request(Order { batch, ..order(PartyId::P0, 1) }), Err(Refusal::Full));
+        assert_eq!(desk.request(Order { batch, ..order(Party::P0, 1) }), Err(Refusal::Full));
     }
 }

@@ -1,11 +1,11 @@
-//! The dealer, pure: requests in, key containers out. No I/O, no clock, no entropy of its own.
+//! The dealer, pure: requests in, keys out. No I/O, no clock, no entropy of its own.
 //!
 //! A [`Desk`] pairs the two parties' requests: keys are made only when both ask for the same thing. A [`Batch`] then
-//! makes one [`KeyChunk`] for each party, chunk by chunk, so that memory does not grow with the batch.
+//! makes one [`KeyPart`] for each party, part by part, so that memory does not grow with the batch.
 
 mod batch;
 mod desk;
 
 pub use batch::{Batch, Entropy};
 pub use desk::{Desk, Order, Refusal, Standing};
-pub use suf_wire::KeyChunk;
+pub use suf_wire::KeyPart;
