@@ -1,37 +1,39 @@
 //! What a run is told and what it asks for.
 
-use suf_gate::{KeyBytes, Seed};
-use suf_wire::{Causal, KeyRequest, PeerMessage};
+use suf_gate::KeyBytes;
+use suf_wire::{Causal, KeyRequest, NodeId, Part, PeerMessage, Seed};
 
 use crate::{BurntBatch, Done, Failure, Work};
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// A message of the peer, in the order it was sent.
+    /// A message of the peer. Those of one lane come in the order in which they were sent.
     Peer(PeerMessage),
-    /// The batch's keys are stored and checked.
+    /// The keys of a segment of the batch are stored and checked. Segments come in order; a program without keys has one, too.
     KeysStored {
-        /// The seed of this party.
+        /// Which segment.
+        segment: u16,
+        /// The seed of this party, which is the whole batch's.
         seed: Seed,
         /// The hash of what both parties' keys have in common, see [`suf_wire::CommonParts`].
         common: [u8; 32],
-        /// Whether chunks are loaded from a disk, for want of memory.
+        /// Whether keys are loaded from a disk, for want of memory.
         on_disk: bool,
     },
-    /// The client's shares of one chunk.
+    /// The client's shares of a tile of an input.
     Input {
-        /// Which chunk.
-        chunk: u32,
-        /// One share for each element, below 2^48.
+        /// The part: a tile of a node `input`.
+        part: Part,
+        /// One share for each element, below 2^n in the ring of the node's wire.
         shares: Vec<u64>,
     },
     /// The ledger burnt the batch.
     Burnt(BurntBatch),
     /// The key that [`Action::LoadKey`] asked for.
     Key {
-        /// Which chunk.
-        chunk: u32,
+        /// Of which part.
+        part: Part,
         /// Its bytes.
         key: KeyBytes,
     },
@@ -54,16 +56,16 @@ pub enum Action {
     RequestKeys(KeyRequest),
     /// Burn the batch.
     Burn,
-    /// Fetch a chunk's key from the store, for the only time.
-    LoadKey(u32),
+    /// Fetch a part's key from the store, for the only time.
+    LoadKey(Part),
     /// Compute, on any thread; report with [`Event::Done`], or [`Event::Failed`].
     Compute(Work),
     /// Wait until the peer has had the time to hear that this party is ready; report with [`Event::Aligned`].
     Align,
-    /// A chunk's output shares, for the client.
+    /// The output shares of a tile, for the client.
     Output {
-        /// Which chunk.
-        chunk: u32,
+        /// The part: a tile of a node `output`.
+        part: Part,
         /// One share for each element.
         shares: Vec<u64>,
     },
@@ -82,38 +84,53 @@ pub enum Phase {
     Proposing,
     /// The dealer makes and ships keys.
     Dealing,
-    /// Keys are stored; the client's shares are awaited.
+    /// The first segment's keys are stored; the client's shares are awaited.
     AwaitingInput,
-    /// The parties open x_hat.
+    /// The parties open the inputs.
     Opening,
-    /// Keys and inputs are loaded here; the peer is awaited.
+    /// Inputs are open; keys are loaded, and the peer is awaited.
     AwaitingPeer,
-    /// The gate's exchanges.
+    /// The exchanges of all other nodes.
     Evaluating,
-    /// y_hat is known; measures are compared, output shares made.
+    /// Every wire is there; measures are compared, output shares made.
     Closing,
     /// Over.
     Ended,
 }
 
-/// What the link measured over the gate's exchanges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the link measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// Deepest frame sent or received.
-    pub rounds: u8,
+    /// Deepest frame sent or received, those of inputs aside.
+    pub rounds: u16,
+    /// Payload bits sent, those of inputs aside.
+    pub bits_sent: u64,
+    /// Payload bits received, likewise.
+    pub bits_received: u64,
+    /// Hash of both directions, inputs included.
+    pub transcript: [u8; 32],
+    /// Each node that sent or received a frame, inputs among them, in any order.
+    pub nodes: Vec<NodeMeasured>,
+}
+
+/// What the link measured of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeMeasured {
+    /// Which node.
+    pub node: NodeId,
+    /// Depth of its deepest frame, sent or received.
+    pub depth: u16,
     /// Payload bits sent.
     pub bits_sent: u64,
     /// Payload bits received.
     pub bits_received: u64,
-    /// Hash of both directions.
-    pub transcript: [u8; 32],
 }
 
 /// What a run that succeeded leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Measured at the link, equal to the declaration and to the peer's.
     pub measured: Measured,
-    /// Bytes of key for this party: its seed and its chunks.
+    /// Bytes of key for this party: its seed and its parts' keys.
     pub key_bytes: u64,
 }

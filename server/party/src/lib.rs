@@ -3,18 +3,25 @@
 //! The daemon feeds a [`Run`] with what arrives ([`Event`]) and does what it asks for ([`Action`]); computing is asked for
 //! as [`Work`], so that the daemon may spread it over threads and a test may run it in place. The one durable rule, that
 //! a batch is burnt before anything that depends on its keys leaves, is a type: see [`BurntBatch`].
+//!
+//! A run evaluates any program: what may begin when a value is there, and how far ahead, is counted in `schedule.rs`.
 
-mod chunk;
+mod cost;
+mod evaluate;
 mod event;
 mod failure;
 mod ledger;
+mod part;
 mod plan;
+mod readiness;
 mod run;
+mod schedule;
 mod work;
 
-pub use event::{Action, Event, Measured, Phase, Summary};
-pub use failure::Failure;
+pub use event::{Action, Event, Measured, NodeMeasured, Phase, Summary};
+pub use failure::{Breach, Failure};
 pub use ledger::{BurnLog, BurntBatch, Ledger, LedgerError};
 pub use plan::{Plan, Policy, Registration};
-pub use run::{Run, WINDOW};
-pub use work::{Done, Work};
+pub use run::Run;
+pub use schedule::WINDOW;
+pub use work::{Done, Start, Work};

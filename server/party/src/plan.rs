@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use suf_gate::{Gate, Party, Protocol, catalog::AllowedGates};
-use suf_wire::{BatchId, Digest, Fault, KeyRequest, PartyId, Propose, RunId};
+use suf_gate::{EvalJob, Gate, Program, Protocol, catalog::AllowedGates};
+use suf_wire::{Accept, BatchId, Digest, Fault, KeyRequest, Part, Party, Propose, RunId, Seed};
 
 use crate::Failure;
 
@@ -12,25 +12,23 @@ use crate::Failure;
 pub struct Registration {
     /// The run, as its client named it.
     pub run: RunId,
-    /// The gate.
-    pub gate: Arc<Gate>,
-    /// Elements of the tensor.
-    pub elems: u64,
+    /// The program.
+    pub program: Arc<Program>,
     /// Milliseconds until the run is given up: the client's limit or this party's, whichever is less.
     pub deadline_ms: u32,
     /// Which party this is.
-    pub me: PartyId,
+    pub me: Party,
 }
 
 impl Registration {
     /// The plan under which the run consumes `batch`.
     #[must_use]
     pub fn with_batch(&self, batch: BatchId) -> Plan {
-        let Self { run, gate, elems, deadline_ms, me } = self.clone();
-        Plan { run, batch, gate, elems, deadline_ms, me }
+        let Self { run, program, deadline_ms, me } = self.clone();
+        Plan { run, batch, program, deadline_ms, me }
     }
 
-    /// The plan of the other party's proposal, if it is what the client asked this party for. The gate comes from the client's
+    /// The plan of the other party's proposal, if it is what the client asked this party for. The program comes from the client's
     /// own request; the proposal's description is compared and never decoded. The smaller deadline counts.
     ///
     /// # Errors
@@ -42,14 +40,14 @@ impl Registration {
         if propose.run != self.run {
             return refused(format!("{proposer} proposes another run"));
         }
-        if (propose.digest, propose.elems) != (digest, self.elems) {
+        if propose.digest != digest {
             return refused(format!(
-                "{proposer} proposes {} elements of gate {}, but the client asked {} for {} elements of gate {digest}",
-                propose.elems, propose.digest, self.me, self.elems
+                "{proposer} proposes program {}, but the client asked {} for program {digest}",
+                propose.digest, self.me
             ));
         }
-        if propose.gate[..] != self.gate.encode()[..] {
-            return refused(format!("{proposer} names gate {digest} and describes another"));
+        if propose.program[..] != *self.program.encoded() {
+            return refused(format!("{proposer} names program {digest} and describes another"));
         }
         plan.deadline_ms = plan.deadline_ms.min(propose.deadline_ms);
         Ok(plan)
@@ -63,14 +61,12 @@ pub struct Plan {
     pub run: RunId,
     /// The batch of keys it consumes.
     pub batch: BatchId,
-    /// The gate.
-    pub gate: Arc<Gate>,
-    /// Elements of the tensor.
-    pub elems: u64,
+    /// The program.
+    pub program: Arc<Program>,
     /// Milliseconds until the run is given up.
     pub deadline_ms: u32,
     /// Which party this is.
-    pub me: PartyId,
+    pub me: Party,
 }
 
 impl Plan {
@@ -81,8 +77,7 @@ impl Plan {
             run: self.run,
             batch: self.batch,
             digest: self.digest(),
-            gate: self.gate.encode().into(),
-            elems: self.elems,
+            program: self.program.encoded().to_vec().into(),
             deadline_ms: self.deadline_ms,
         }
     }
@@ -94,31 +89,33 @@ impl Plan {
             batch: self.batch,
             digest: self.digest(),
             party: self.me,
-            elems: self.elems,
-            gate: self.gate.encode().into(),
+            program: self.program.encoded().to_vec().into(),
         }
     }
 
-    /// The gate's digest as it travels.
+    /// What the other party answers to the proposal.
+    #[must_use]
+    pub fn accept(&self) -> Accept {
+        Accept { run: self.run, digest: self.digest(), batch: self.batch }
+    }
+
+    /// What a backend evaluates for `part` under this party's seed.
+    #[must_use]
+    pub fn job(&self, part: Part, seed: Seed) -> EvalJob {
+        EvalJob { program: Arc::clone(&self.program), batch: self.batch.0, part, party: self.me, seed }
+    }
+
+    /// The program's digest as it travels.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest(*self.gate.digest())
-    }
-
-    /// This party, as the gates call it.
-    #[must_use]
-    pub fn party(&self) -> Party {
-        match self.me {
-            PartyId::P0 => Party::P0,
-            PartyId::P1 => Party::P1,
-        }
+        Digest(*self.program.digest())
     }
 }
 
 /// What a party is willing to take part in.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Most elements of a run.
+    /// Most elements of an input.
     pub max_elems: u64,
     /// Protocols it evaluates.
     pub protocols: Vec<Protocol>,
@@ -132,27 +129,28 @@ impl Policy {
     /// # Errors
     /// When it is beyond this party's limits, which the message names.
     pub fn check(&self, registration: &Registration) -> Result<(), Failure> {
-        if registration.elems == 0 {
-            return Err(Failure::new(Fault::Caller, "the tensor is empty"));
+        let me = registration.me;
+        let refused = |reason| Err(Failure::new(Fault::Config, reason));
+        for input in registration.program.inputs() {
+            let elems = registration.program.node(input).shape().elems();
+            if elems > self.max_elems {
+                return refused(format!("{elems} elements, but {me} takes at most {}", self.max_elems));
+            }
         }
-        if registration.elems > self.max_elems {
-            let reason = format!(
-                "{} elements, but {} takes at most {}",
-                registration.elems, registration.me, self.max_elems
-            );
-            return Err(Failure::new(Fault::Config, reason));
-        }
-        let protocol = registration.gate.protocol();
+        registration.program.gates().iter().try_for_each(|gate| self.check_gate(me, gate))
+    }
+
+    fn check_gate(&self, me: Party, gate: &Gate) -> Result<(), Failure> {
+        let refused = |reason| Err(Failure::new(Fault::Config, reason));
+        let protocol = gate.protocol();
         if !self.protocols.contains(&protocol) {
-            let reason = format!("{} does not take part in protocol {protocol}", registration.me);
-            return Err(Failure::new(Fault::Config, reason));
+            return refused(format!("{me} does not take part in protocol {protocol}"));
         }
-        if self.gates.as_ref().is_some_and(|allowed| !allowed.allows(registration.gate.digest())) {
-            let (me, digest) = (registration.me, Digest(*registration.gate.digest()));
-            let reason = format!(
+        if self.gates.as_ref().is_some_and(|allowed| !allowed.allows(gate.digest())) {
+            let digest = Digest(*gate.digest());
+            return refused(format!(
                 "{me} does not take part in gate {digest}: `gates` in its configuration does not list it"
-            );
-            return Err(Failure::new(Fault::Config, reason));
+            ));
         }
         Ok(())
     }
@@ -160,42 +158,80 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use suf_gate::catalog;
+    use suf_gate::{
+        Form, NodeId, TensorShape, catalog,
+        ops::{Input, Op, Output},
+        ring::{FRAC, WIRE},
+    };
 
     use super::*;
 
+    fn gate(protocol: Protocol) -> Arc<Gate> {
+        Arc::new(catalog::builtin().find(|gate| gate.protocol() == protocol).expect("built in"))
+    }
+
+    fn registration(me: Party, program: &Arc<Program>, deadline_ms: u32) -> Registration {
+        Registration { run: RunId([1; 16]), program: Arc::clone(program), deadline_ms, me }
+    }
+
     #[test]
     fn a_proposal_must_be_what_the_client_asked_for() {
-        let [gate, other] = [Protocol::Onehot, Protocol::Dpf].map(|protocol| {
-            let found = catalog::builtin().find(|gate| gate.protocol() == protocol);
-            Arc::new(found.expect("built in"))
-        });
-        let registration = |me, gate: &Arc<Gate>, deadline_ms| Registration {
-            run: RunId([1; 16]),
-            gate: Arc::clone(gate),
-            elems: 9,
-            deadline_ms,
-            me,
-        };
-        let ours = registration(PartyId::P1, &gate, 1000);
-        let proposed = |gate, deadline_ms| {
-            registration(PartyId::P0, gate, deadline_ms).with_batch(BatchId([2; 16])).propose()
+        let program = |protocol, elems| Arc::new(Program::of_gate(gate(protocol), elems).expect("a program"));
+        let onehot = program(Protocol::Onehot, 9);
+        let (other, longer) = (program(Protocol::Dpf, 9), program(Protocol::Onehot, 10));
+        let ours = registration(Party::P1, &onehot, 1000);
+        let proposed = |program, deadline_ms| {
+            registration(Party::P0, program, deadline_ms).with_batch(BatchId([2; 16])).propose()
         };
         for (theirs, smaller) in [(10, 10), (3_600_000, 1000)] {
-            let plan = ours.agree(&proposed(&gate, theirs)).expect("the same run");
-            assert_eq!((plan.deadline_ms, plan.batch, plan.me), (smaller, BatchId([2; 16]), PartyId::P1));
+            let plan = ours.agree(&proposed(&onehot, theirs)).expect("the same run");
+            assert_eq!((plan.deadline_ms, plan.batch, plan.me), (smaller, BatchId([2; 16]), Party::P1));
         }
-        let good = proposed(&gate, 10);
+        let good = proposed(&onehot, 10);
         for wrong in [
             proposed(&other, 10),
+            proposed(&longer, 10),
             Propose { run: RunId([3; 16]), ..good.clone() },
-            Propose { elems: 10, ..good.clone() },
             Propose { digest: Digest([0; 32]), ..good.clone() },
-            Propose { gate: other.encode().into(), ..good },
+            Propose { program: other.encoded().to_vec().into(), ..good },
         ] {
             let failure = ours.agree(&wrong).expect_err("another run");
             assert_eq!(failure.fault, Fault::Peer, "{failure}");
             assert!(failure.reason.contains("party0"), "{failure}");
+        }
+    }
+
+    /// The second gate and the second input count as the first ones do.
+    #[test]
+    fn every_gate_and_every_input_must_be_within_the_policy() {
+        let input = |elems| {
+            let shape = TensorShape::flat(elems).expect("few elements");
+            (Op::Input(Input::new(shape, WIRE, FRAC, Form::Masked)), vec![])
+        };
+        let program = Program::new([
+            input(5),
+            (Op::Gate(gate(Protocol::Onehot)), vec![NodeId(0)]),
+            input(9),
+            (Op::Gate(gate(Protocol::Dpf)), vec![NodeId(2)]),
+            (Op::Output(Output), vec![NodeId(1)]),
+            (Op::Output(Output), vec![NodeId(3)]),
+        ]);
+        let ours = registration(Party::P0, &Arc::new(program.expect("a program")), 1);
+        let policy = |max_elems, protocols: &[Protocol]| Policy {
+            max_elems,
+            protocols: protocols.to_vec(),
+            gates: None,
+        };
+        let both = [Protocol::Onehot, Protocol::Dpf];
+        assert_eq!(policy(9, &both).check(&ours), Ok(()));
+        for (policy, named) in [
+            (policy(8, &both), "9 elements"),
+            (policy(9, &both[..1]), "protocol dpf"),
+            (policy(9, &both[1..]), "protocol onehot"),
+        ] {
+            let failure = policy.check(&ours).expect_err(named);
+            assert_eq!(failure.fault, Fault::Config, "{failure}");
+            assert!(failure.reason.contains(named), "{failure}");
         }
     }
 }

@@ -1,136 +1,96 @@
 //! The computing of a run, as values that any thread can carry out.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use suf_gate::{Backend, ChunkEval, EvalJob, Input, KeyBytes, Party, Span, StagedKey, layout, ring::WIRE};
+use suf_gate::{Backend, EvalJob, KeyBytes, PartEval, Program, SecretBytes, Span, StagedPart, Value};
+use suf_wire::Part;
 
 use crate::Failure;
 
-/// Bytes of an opened ring element on the wire: 48 bits.
-const WIRE_BYTES: usize = WIRE.bits() as usize / 8;
-
 /// Something to compute.
 pub enum Work {
-    /// Mask the client's shares with the input mask: this party's half of x_hat.
-    Mask {
-        /// The chunk.
-        job: EvalJob,
-        /// The client's shares.
-        shares: Vec<u64>,
-    },
-    /// Add the two halves of x_hat.
-    Unite {
-        /// The chunk.
-        chunk: u32,
-        /// This party's half.
-        mine: Vec<u64>,
-        /// The peer's, packed.
-        theirs: Bytes,
-    },
     /// Take a key to its device.
     Stage {
-        /// The chunk.
+        /// The part.
         job: EvalJob,
         /// Its key.
         key: KeyBytes,
     },
-    /// Take the input to where the key is.
-    Load {
-        /// The chunk.
-        chunk: u32,
-        /// Its key.
-        staged: Box<dyn StagedKey>,
-        /// x_hat or shares.
-        input: Input,
+    /// Take the inputs to where the key is.
+    Begin {
+        /// The part.
+        part: Part,
+        /// Where its key is.
+        start: Start,
+        /// The tiles that it takes; a node `input` takes the client's shares.
+        inputs: Vec<Arc<dyn Value>>,
     },
     /// Make the message of exchange `step`.
     Step {
-        /// The chunk.
-        chunk: u32,
+        /// The part.
+        part: Part,
         /// Its evaluation.
-        eval: Box<dyn ChunkEval>,
+        eval: Box<dyn PartEval>,
         /// Which exchange.
         step: usize,
         /// The peer's message of the exchange before; empty for the first.
         incoming: Bytes,
     },
-    /// Open y_hat.
+    /// Make the part's value.
     Finish {
-        /// The chunk.
-        chunk: u32,
+        /// The part.
+        part: Part,
         /// Its evaluation.
-        eval: Box<dyn ChunkEval>,
-        /// The peer's last message.
+        eval: Box<dyn PartEval>,
+        /// The peer's last message; empty where there is no exchange.
         incoming: Bytes,
     },
-    /// Turn y_hat into this party's output share.
-    Unmask {
-        /// The chunk.
-        job: EvalJob,
-        /// The public output.
-        y_hat: Vec<u64>,
-    },
     /// Drop an evaluation that is over, which wipes its key.
-    Wipe(Box<dyn ChunkEval>),
+    Wipe(Box<dyn PartEval>),
+}
+
+/// What a part begins from.
+pub enum Start {
+    /// A key that is where it will be used.
+    Staged(Box<dyn StagedPart>),
+    /// Nothing: the part has no key.
+    Keyless(EvalJob),
 }
 
 /// What came of it.
 pub enum Done {
-    /// Of [`Work::Mask`].
-    Masked {
-        /// The chunk.
-        chunk: u32,
-        /// This party's half of x_hat.
-        mine: Vec<u64>,
-        /// The same, packed for the peer.
-        message: Bytes,
-    },
-    /// Of [`Work::Unite`].
-    United {
-        /// The chunk.
-        chunk: u32,
-        /// The public masked input.
-        x_hat: Vec<u64>,
-    },
     /// Of [`Work::Stage`].
     Staged {
-        /// The chunk.
-        chunk: u32,
+        /// The part.
+        part: Part,
         /// The key, in place.
-        staged: Box<dyn StagedKey>,
+        staged: Box<dyn StagedPart>,
     },
-    /// Of [`Work::Load`].
-    Loaded {
-        /// The chunk.
-        chunk: u32,
+    /// Of [`Work::Begin`].
+    Begun {
+        /// The part.
+        part: Part,
         /// Its evaluation, ready for the first exchange.
-        eval: Box<dyn ChunkEval>,
+        eval: Box<dyn PartEval>,
     },
     /// Of [`Work::Step`].
     Stepped {
-        /// The chunk.
-        chunk: u32,
+        /// The part.
+        part: Part,
         /// Its evaluation.
-        eval: Box<dyn ChunkEval>,
+        eval: Box<dyn PartEval>,
         /// The message for the peer.
         message: Bytes,
     },
     /// Of [`Work::Finish`].
     Finished {
-        /// The chunk.
-        chunk: u32,
-        /// The public masked output.
-        y_hat: Vec<u64>,
-        /// The evaluation, which holds the chunk's key: wiping it is for when nobody waits.
-        spent: Box<dyn ChunkEval>,
-    },
-    /// Of [`Work::Unmask`].
-    Unmasked {
-        /// The chunk.
-        chunk: u32,
-        /// This party's share of y.
-        shares: Vec<u64>,
+        /// The part.
+        part: Part,
+        /// What it made.
+        value: Arc<dyn Value>,
+        /// The evaluation, which holds the part's key: wiping it is for when nobody waits.
+        spent: Box<dyn PartEval>,
     },
     /// Of [`Work::Wipe`].
     Wiped,
@@ -140,41 +100,24 @@ impl Work {
     /// Carries it out.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the device fails; the run is over then.
     pub fn run(self, backend: &dyn Backend) -> Result<Done, Failure> {
         Ok(match self {
-            Self::Mask { job, mut shares } => {
-                let mask = backend.wire_mask(&job, layout::R_IN)?;
-                for (share, mask) in shares.iter_mut().zip(mask) {
-                    *share = WIRE.add(*share, mask);
-                }
-                Done::Masked { chunk: job.chunk, message: pack(&shares), mine: shares }
+            Self::Stage { job, key } => Done::Staged { part: job.part, staged: backend.stage(&job, key)? },
+            Self::Begin { part, start, inputs } => {
+                let staged = match start {
+                    Start::Staged(staged) => staged,
+                    Start::Keyless(job) => backend.stage(&job, SecretBytes::default().into())?,
+                };
+                Done::Begun { part, eval: staged.begin(inputs)? }
             }
-            Self::Unite { chunk, mut mine, theirs } => {
-                for (mine, theirs) in mine.iter_mut().zip(unpack(&theirs)) {
-                    *mine = WIRE.add(*mine, theirs);
-                }
-                Done::United { chunk, x_hat: mine }
-            }
-            Self::Stage { job, key } => Done::Staged { chunk: job.chunk, staged: backend.stage(&job, key)? },
-            Self::Load { chunk, staged, input } => Done::Loaded { chunk, eval: staged.begin(input)? },
-            Self::Step { chunk, mut eval, step, incoming } => {
+            Self::Step { part, mut eval, step, incoming } => {
                 let message = eval.step(step, &incoming)?;
-                Done::Stepped { chunk, eval, message }
+                Done::Stepped { part, eval, message }
             }
-            Self::Finish { chunk, mut eval, incoming } => {
-                let y_hat = eval.finish(&incoming)?;
-                Done::Finished { chunk, y_hat, spent: eval }
-            }
-            Self::Unmask { job, mut y_hat } => {
-                let mask = backend.wire_mask(&job, layout::R_OUT)?;
-                for (y, mask) in y_hat.iter_mut().zip(mask) {
-                    *y = match job.party {
-                        Party::P0 => WIRE.sub(*y, mask),
-                        Party::P1 => WIRE.sub(0, mask),
-                    };
-                }
-                Done::Unmasked { chunk: job.chunk, shares: y_hat }
+            Self::Finish { part, mut eval, incoming } => {
+                let value = eval.finish(&incoming)?;
+                Done::Finished { part, value, spent: eval }
             }
             Self::Wipe(spent) => {
                 drop(spent);
@@ -183,21 +126,25 @@ impl Work {
         })
     }
 
-    /// The chunk of which this is one of the gate's exchanges, which `comp_ms` counts; none for other work.
+    /// The part of `program` of which this is an exchange that the parties wait for, which `comp_ms` counts; none for other
+    /// work, such as what opens inputs and makes outputs.
     #[must_use]
-    pub fn exchange_of(&self) -> Option<u32> {
+    pub fn exchange_of(&self, program: &Program) -> Option<Part> {
         match self {
-            Self::Step { chunk, .. } | Self::Finish { chunk, .. } => Some(*chunk),
+            Self::Step { part, .. } | Self::Finish { part, .. } => {
+                let node = program.node(part.node);
+                (!node.is_input() && !node.is_output()).then_some(*part)
+            }
             _ => None,
         }
     }
 
-    /// The chunk of which this is an exchange that takes microseconds; none for all else.
+    /// The same, if it takes microseconds.
     #[must_use]
-    pub fn prompt_exchange_of(&self) -> Option<u32> {
+    pub fn prompt_exchange_of(&self, program: &Program) -> Option<Part> {
         match self {
-            Self::Step { chunk, eval, .. } | Self::Finish { chunk, eval, .. } => {
-                eval.is_prompt().then_some(*chunk)
+            Self::Step { eval, .. } | Self::Finish { eval, .. } if eval.is_prompt() => {
+                self.exchange_of(program)
             }
             _ => None,
         }
@@ -207,13 +154,10 @@ impl Work {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Mask { .. } => "mask",
-            Self::Unite { .. } => "unite",
             Self::Stage { .. } => "stage",
-            Self::Load { .. } => "load",
+            Self::Begin { .. } => "begin",
             Self::Step { .. } => "step",
             Self::Finish { .. } => "finish",
-            Self::Unmask { .. } => "unmask",
             Self::Wipe(_) => "wipe",
         }
     }
@@ -235,49 +179,23 @@ impl fmt::Debug for Work {
     }
 }
 
-impl fmt::Debug for Done {
+impl fmt::Debug for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Masked { .. } => "Done(mask)",
-            Self::United { .. } => "Done(unite)",
-            Self::Staged { .. } => "Done(stage)",
-            Self::Loaded { .. } => "Done(load)",
-            Self::Stepped { .. } => "Done(step)",
-            Self::Finished { .. } => "Done(finish)",
-            Self::Unmasked { .. } => "Done(unmask)",
-            Self::Wiped => "Done(wipe)",
+            Self::Staged(_) => "Staged",
+            Self::Keyless(_) => "Keyless",
         })
     }
 }
 
-/// Bytes of an opening of x_hat for `elems` elements.
-pub(crate) const fn opening_bytes(elems: usize) -> usize {
-    WIRE_BYTES * elems
-}
-
-fn pack(values: &[u64]) -> Bytes {
-    let mut out = Vec::with_capacity(opening_bytes(values.len()));
-    for value in values {
-        out.extend_from_slice(&value.to_le_bytes()[..WIRE_BYTES]);
-    }
-    out.into()
-}
-
-fn unpack(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.chunks_exact(WIRE_BYTES).map(|element| {
-        let mut value = [0; 8];
-        value[..WIRE_BYTES].copy_from_slice(element);
-        u64::from_le_bytes(value)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packing_round_trips() {
-        let values = [0, 1, WIRE.mask(), 0x1234_5678_9abc];
-        assert!(unpack(&pack(&values)).eq(values));
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Staged { .. } => "Done(stage)",
+            Self::Begun { .. } => "Done(begin)",
+            Self::Stepped { .. } => "Done(step)",
+            Self::Finished { .. } => "Done(finish)",
+            Self::Wiped => "Done(wipe)",
+        })
     }
 }
