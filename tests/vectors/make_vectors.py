@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes trees.json: known answers for the streams and the two DPF trees, from a second implementation that shares no code with the first.
+"""Makes trees.json: known answers for the streams, the fixed keys and the two DPF trees, from a second implementation that shares no code with the first.
 
 usage: make_vectors.py [--check]
 
@@ -20,8 +20,9 @@ import sys
 
 import numpy as np
 
-NODE_KEY = b"suf/v1/tree-key!"
-LEAF_KEY = b"suf/v1/leaf-key!"
+STREAM_DOMAIN = b"suf/v2/stream"
+TREE_DOMAIN = b"suf/v2/tree-keys"
+MASK = 0xFFFF
 LEAF_BITS = 7
 ONES = (1 << 128) - 1
 FILE = pathlib.Path(__file__).with_name("trees.json")
@@ -92,6 +93,66 @@ def cipher(key, numbers):
     """AES-128 of 128-bit integers."""
     blocks = np.frombuffer(b"".join(n.to_bytes(16, "little") for n in numbers), np.uint8).reshape(-1, 16)
     return [int.from_bytes(row.tobytes(), "little") for row in encrypt(key, blocks)]
+
+
+# BLAKE3 of at most one chunk of 1024 bytes, section 2 of its paper.
+
+IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
+ORDER = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
+QUARTERS = [(0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
+            (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)]
+START, END, ROOT, KEYED = 1, 2, 8, 16
+
+
+def rotate(word, by):
+    return (word >> by | word << (32 - by)) & 0xFFFFFFFF
+
+
+def compress(chaining, block, length, flags):
+    v = chaining + IV[:4] + [0, 0, length, flags]
+    words = [int.from_bytes(block[4 * i:4 * i + 4], "little") for i in range(16)]
+    for _ in range(7):
+        for i, (a, b, c, d) in enumerate(QUARTERS):
+            for word, first, second in ((words[2 * i], 16, 12), (words[2 * i + 1], 8, 7)):
+                v[a] = (v[a] + v[b] + word) & 0xFFFFFFFF
+                v[d] = rotate(v[d] ^ v[a], first)
+                v[c] = (v[c] + v[d]) & 0xFFFFFFFF
+                v[b] = rotate(v[b] ^ v[c], second)
+        words = [words[i] for i in ORDER]
+    return [v[i] ^ v[i + 8] for i in range(8)]
+
+
+def blake3(message, key=None):
+    """32 bytes."""
+    assert 0 < len(message) <= 1024
+    chaining = IV if key is None else [int.from_bytes(key[4 * i:4 * i + 4], "little") for i in range(8)]
+    mode = 0 if key is None else KEYED
+    blocks = [message[i:i + 64] for i in range(0, len(message), 64)]
+    for i, block in enumerate(blocks):
+        flags = mode | (START if i == 0 else 0) | (END | ROOT if i == len(blocks) - 1 else 0)
+        chaining = compress(chaining, block.ljust(64, b"\0"), len(block), flags)
+    return b"".join(word.to_bytes(4, "little") for word in chaining)
+
+
+class Domain:
+    """What a stream belongs to, and what fixed keys are fixed for."""
+
+    def __init__(self, batch, program, node, tile):
+        self.name = batch + program + node.to_bytes(2, "little") + tile.to_bytes(4, "little")
+
+    def stream(self, seed, field):
+        """Key and nonce."""
+        made = blake3(STREAM_DOMAIN + self.name + field.to_bytes(2, "little"), seed)
+        return made[:16], made[16:]
+
+    def fixed_keys(self):
+        """Of nodes and of leaves."""
+        made = blake3(TREE_DOMAIN + self.name)
+        return made[:16], made[16:]
+
+
+DOMAIN = Domain(bytes(range(16)), bytes(range(100, 132)), 0x0102, 0x03040506)
+NODE_KEY, LEAF_KEY = DOMAIN.fixed_keys()
 
 
 # A rule says how a node, whose bit 0 is its control bit, becomes its children (before correction) and its leaves.
@@ -268,14 +329,37 @@ def case(rule, levels, heights=(), expanded=False):
     return out
 
 
+def stream(field):
+    seed = bytes(range(200, 232))
+    key, nonce = DOMAIN.stream(seed, field)
+    number = int.from_bytes(nonce, "little")
+    # Two blocks on either side of a block number that needs three bytes.
+    firsts = [0, 65535]
+    return {
+        "seed": seed.hex(),
+        "field": field,
+        "key": key.hex(),
+        "nonce": nonce.hex(),
+        "blocks": [
+            {"first": first, "bytes": blocks_hex(cipher(key, [i ^ number for i in range(first, first + 3)]))}
+            for first in firsts
+        ],
+    }
+
+
 def make():
     standard = cipher(bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c"), [0])[0].to_bytes(16, "little")
     assert standard.hex() == "7df76b0c1ab899b33e42f047b91b546f", "NIST's example of a block of zeros"
+    assert blake3(b"IETF").hex().startswith("83a2de1ee6f4e6ab686889248f4ec0cf"), "BLAKE3's own example"
     return {
-        "stream": {
-            "key": bytes(range(16)).hex(),
-            "bytes": blocks_hex(cipher(bytes(range(16)), range(7))),
+        "domain": {
+            "batch": DOMAIN.name[:16].hex(),
+            "program": DOMAIN.name[16:48].hex(),
+            "node": int.from_bytes(DOMAIN.name[48:50], "little"),
+            "tile": int.from_bytes(DOMAIN.name[50:], "little"),
         },
+        "fixed_keys": {"node": NODE_KEY.hex(), "leaf": LEAF_KEY.hex()},
+        "streams": [stream(field) for field in (0, 5, MASK)],
         "trees": [
             case(Bgi(), 1, expanded=True),
             case(Bgi(), 3, expanded=True),

@@ -11,11 +11,15 @@ use std::{hint::black_box, process::ExitCode, sync::Arc, time::Instant};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Protocol, Seed, catalog, gatefile::GateFile,
-    layout::R_IN, ring::WIRE,
+    Backend, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, SecretBytes, Seed,
+    TwoParties, Value, catalog, gatefile::GateFile, ring::WIRE,
 };
 
-/// Elements of a measured chunk: a few of the widest vector blocks, so that a call takes microseconds.
+/// The opening of the input, and the gate.
+const OPENING: Part = Part::new(NodeId(0), 0);
+const GATE: Part = Part::new(NodeId(1), 0);
+
+/// Elements of a measured tile: a few of the widest vector blocks, so that a call takes microseconds.
 const ELEMS: usize = 256;
 
 /// Samples of both classes together.
@@ -36,28 +40,42 @@ fn main() -> ExitCode {
     let file = GateFile::builtin("gelu").expect("gelu is built in");
     for protocol in Protocol::ALL {
         let Ok(gate) = catalog::gate(&file, protocol, None) else { continue };
-        let gate = Arc::new(gate);
-        let deal = |secrets: &Secrets| {
-            black_box(secrets.deal(&backend, &gate));
+        let program = Program::of_gate(Arc::new(gate), ELEMS as u64).expect("few elements");
+        let program = Arc::new(program);
+        let deal = |parties: &TwoParties| {
+            black_box(parties.deal(&backend, GATE).expect("the processor deals"));
         };
-        leaks += usize::from(report(&format!("{protocol} deal"), samples, |secrets| secrets, deal));
-        for party in [Party::P0, Party::P1] {
+        leaks += usize::from(report(
+            &format!("{protocol} deal"),
+            samples,
+            |secrets| secrets.parties(&program),
+            deal,
+        ));
+        for party in Party::BOTH {
             let prepare = |secrets: Secrets| {
-                let [first, second] = secrets.deal(&backend, &gate);
+                let parties = secrets.parties(&program);
+                let [first, second] = parties.deal(&backend, GATE).expect("the processor deals");
                 let key = if party == Party::P0 { first } else { second };
-                let incoming = secrets.public.messages(&gate);
-                (secrets.job(&gate, party), key, secrets.input(&gate), incoming)
+                let incoming = secrets.public.messages(&program, GATE);
+                (parties.eval_job(party, GATE), key, secrets.input(&program), incoming)
             };
             let name = format!("{protocol} evaluate {party:?}");
             leaks += usize::from(report_owned(&name, samples, prepare, |(job, key, input, incoming)| {
                 evaluate(&backend, &job, key, input, &incoming)
             }));
         }
-        let mask = |secrets: &Secrets| {
-            let mask = backend.wire_mask(&secrets.job(&gate, Party::P0), R_IN);
-            black_box(mask.expect("a mask"));
+        if program.node(OPENING.node).exchanges() == 0 {
+            continue;
+        }
+        let prepare = |secrets: Secrets| {
+            let job = secrets.parties(&program).eval_job(Party::P0, OPENING);
+            let incoming = secrets.public.messages(&program, OPENING);
+            (job, HostValue::shared(secrets.shares), incoming)
         };
-        leaks += usize::from(report(&format!("{protocol} mask"), samples, |secrets| secrets, mask));
+        leaks +=
+            usize::from(report_owned("opening of an input", samples, prepare, |(job, input, incoming)| {
+                evaluate(&backend, &job, SecretBytes::default().into(), input, &incoming)
+            }));
     }
     let fixed = Secrets::fixed();
     let caught = report(
@@ -111,37 +129,24 @@ impl Secrets {
         drawn
     }
 
-    fn deal(&self, backend: &CpuBackend, gate: &Gate) -> [KeyBytes; 2] {
-        let [first, second, dealer] = self.seeds.map(Seed::new);
-        let party_seeds = [first, second];
-        let job = DealJob {
-            gate,
-            batch: [0; 16],
-            chunk: 0,
-            elems: ELEMS,
-            party_seeds: &party_seeds,
-            dealer_seed: &dealer,
-        };
-        backend.deal(&job).expect("the processor deals").map(KeyBytes::from)
+    fn parties(&self, program: &Arc<Program>) -> TwoParties {
+        TwoParties::new(Arc::clone(program), [0; 16], self.seeds.map(Seed::new))
     }
 
-    fn job(&self, gate: &Arc<Gate>, party: Party) -> EvalJob {
-        let seed = Seed::new(self.seeds[party.index()]);
-        EvalJob { gate: gate.clone(), batch: [0; 16], chunk: 0, elems: ELEMS, party, seed }
-    }
-
-    fn input(&self, gate: &Gate) -> Input {
-        if gate.takes_shares() {
-            Input::Shares(self.shares.clone())
-        } else {
-            Input::Wire(self.public.clone().elements())
-        }
+    /// Shares, which are secret, where the gate takes those, and else the public wire.
+    fn input(&self, program: &Program) -> Arc<dyn Value> {
+        let wire = program.node(OPENING.node).wire().expect("an input makes a wire");
+        HostValue::shared(match wire.form {
+            Form::Shared => self.shares.clone(),
+            Form::Masked => self.public.clone().elements(),
+        })
     }
 }
 
 /// All steps. The peer's messages are random, as they are in a run: so is what both open.
-fn evaluate(backend: &CpuBackend, job: &EvalJob, key: KeyBytes, input: Input, incoming: &[Vec<u8>]) {
-    let mut eval = backend.stage(job, key).expect("the key fits").begin(input).expect("the input fits");
+fn evaluate(backend: &CpuBackend, job: &EvalJob, key: KeyBytes, input: Arc<dyn Value>, incoming: &[Vec<u8>]) {
+    let staged = backend.stage(job, key).expect("the key fits");
+    let mut eval = staged.begin(vec![input]).expect("the input fits");
     let mut last: &[u8] = &[];
     for (step, next) in incoming.iter().enumerate() {
         black_box(eval.step(step, last).expect("a step"));
@@ -219,11 +224,14 @@ impl Draw {
     }
 
     /// A message of each exchange. There is no padding: the elements fill whole bytes at every width.
-    fn messages(&self, gate: &Gate) -> Vec<Vec<u8>> {
+    fn messages(&self, program: &Program, part: Part) -> Vec<Vec<u8>> {
         let mut draw = self.clone();
-        let exchanges = 0..gate.exchanges().len();
+        let exchanges = 0..program.node(part.node).exchanges();
         exchanges
-            .map(|step| (0..gate.message_bytes(step, ELEMS)).map(|_| draw.next() as u8).collect())
+            .map(|step| {
+                let bytes = program.message_bytes(part, step).expect("an exchange of the part");
+                (0..bytes).map(|_| draw.next() as u8).collect()
+            })
             .collect()
     }
 

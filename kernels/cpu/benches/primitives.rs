@@ -8,8 +8,9 @@ use suf_cpu::{
     pack,
     prg::Stream,
     simd::{BLOCK_BYTES, Level},
-    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys},
+    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys, TreeShape},
 };
+use suf_gate::prg::{FixedKeys, StreamKey};
 
 /// Elements of a tile: their keys stay in the second-level cache.
 const ELEMS: usize = 1024;
@@ -24,7 +25,7 @@ fn aes(c: &mut Criterion) {
     let mut out = vec![0; ELEMS * BLOCK_BYTES];
     group.throughput(Throughput::Elements(ELEMS as u64));
     for level in levels() {
-        let stream = Stream::at(level, [1; BLOCK_BYTES]);
+        let stream = Stream::new(level, &StreamKey { key: [1; BLOCK_BYTES], nonce: [3; BLOCK_BYTES] });
         group.bench_function(level.to_string(), |b| b.iter(|| stream.fill(0, black_box(&mut out))));
     }
 }
@@ -62,9 +63,14 @@ struct Tile {
 
 impl Tile {
     fn new(level: Level, rule: Rule, tree_levels: u32) -> Self {
-        let tree = Tree::at(level, rule, tree_levels);
+        let tree = Tree::new(
+            level,
+            TreeShape { rule, levels: tree_levels },
+            &FixedKeys { node: [4; BLOCK_BYTES], leaf: [5; BLOCK_BYTES] },
+        );
         let mut random = vec![0; 8 * ELEMS];
-        Stream::new([2; BLOCK_BYTES]).fill(0, &mut random);
+        Stream::new(level, &StreamKey { key: [2; BLOCK_BYTES], nonce: [6; BLOCK_BYTES] })
+            .fill(0, &mut random);
         let word = |word: &[u8]| u64::from_le_bytes(word.try_into().expect("eight bytes"));
         let domain = u64::MAX >> (57 - tree_levels);
         let mut tile = Self {

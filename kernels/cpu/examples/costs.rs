@@ -1,4 +1,4 @@
-//! Prints what each gate costs on one core: nanoseconds per element, as the median over full chunks and in brackets the
+//! Prints what each gate costs on one core: nanoseconds per element, as the median over full tiles and in brackets the
 //! least, for the dealer (both parties' keys) and for each step of both roles; and how far that is from the time of the
 //! calls of AES that the gate consists of. `suf bench kernel` measures the same and writes records.
 //!

@@ -1,4 +1,4 @@
-//! One chunk under one protocol, for `tests/same_path.py`, which steps through it instruction by instruction: whether what is
+//! One tile under one protocol, for `tests/same_path.py`, which steps through it instruction by instruction: whether what is
 //! executed depends on secrets. `same_path PROTOCOL SECRETS`: every secret follows from the number SECRETS, everything public is
 //! always the same. All is done twice; the second time, a call of the system (`getppid`) parts one operation from the next.
 
@@ -6,11 +6,15 @@ use std::{hint::black_box, os::unix::process::parent_id, sync::Arc};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Protocol, Seed, catalog, gatefile::GateFile,
-    layout::R_IN, ring::WIRE,
+    Backend, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, SecretBytes, Seed,
+    TwoParties, catalog, gatefile::GateFile, ring::WIRE,
 };
 
-/// Elements of the chunk: whole vector blocks and a rest.
+/// The opening of the input, and the gate.
+const OPENING: Part = Part::new(NodeId(0), 0);
+const GATE: Part = Part::new(NodeId(1), 0);
+
+/// Elements of the tile: whole vector blocks and a rest.
 const ELEMS: usize = 300;
 
 fn main() {
@@ -20,53 +24,60 @@ fn main() {
     let secrets: u8 = secrets.parse().expect("a small number");
     let file = GateFile::builtin("gelu").expect("gelu is built in");
     let gate = Arc::new(catalog::gate(&file, protocol, None).expect("in the file"));
+    let program = Arc::new(Program::of_gate(gate, ELEMS as u64).expect("few elements"));
     let backend = CpuBackend::new();
-    run(&backend, &gate, secrets, || {});
-    run(&backend, &gate, secrets, || {
+    run(&backend, &program, secrets, || {});
+    run(&backend, &program, secrets, || {
         black_box(parent_id());
     });
 }
 
-/// Dealing, both parties' evaluations and a mask, with `mark` before each and after the last.
-fn run(backend: &CpuBackend, gate: &Arc<Gate>, secrets: u8, mark: impl Fn()) {
-    let seed = |who: u8| *blake3::hash(&[who, secrets]).as_bytes();
-    let party_seeds = [0, 1].map(|who| Seed::new(seed(who)));
-    let dealer_seed = Seed::new(seed(2));
+/// Dealing, both parties' evaluations and openings of an input, with `mark` before each and after the last.
+fn run(backend: &CpuBackend, program: &Arc<Program>, secrets: u8, mark: impl Fn()) {
+    let seeds = [0, 1, 2].map(|who: u8| Seed::new(*blake3::hash(&[who, secrets]).as_bytes()));
+    let parties = TwoParties::new(Arc::clone(program), [0; 16], seeds);
+    let wire = *program.node(OPENING.node).wire().expect("an input makes a wire");
     mark();
-    let job = DealJob {
-        gate,
-        batch: [0; 16],
-        chunk: 0,
-        elems: ELEMS,
-        party_seeds: &party_seeds,
-        dealer_seed: &dealer_seed,
-    };
-    let mut keys = backend.deal(&job).expect("the processor deals").map(KeyBytes::from).into_iter();
-    for party in [Party::P0, Party::P1] {
+    let mut keys = parties.deal(backend, GATE).expect("the processor deals").into_iter();
+    for party in Party::BOTH {
         let key = keys.next().expect("a key for each party");
-        let (batch, chunk) = ([0; 16], 0);
-        let seed = party_seeds[party.index()].clone();
-        let job = EvalJob { gate: Arc::clone(gate), batch, chunk, elems: ELEMS, party, seed };
-        let input = match gate.takes_shares() {
-            true => Input::Shares(elements(&[3, secrets])),
-            false => Input::Wire(elements(&[4])),
+        let input = match wire.form {
+            Form::Shared => elements(&[3, secrets]),
+            Form::Masked => elements(&[4]),
         };
-        let incoming: Vec<Vec<u8>> = (0..gate.exchanges().len())
-            .map(|step| bytes(&[5, step as u8], gate.message_bytes(step, ELEMS)))
-            .collect();
         mark();
-        let mut eval = backend.stage(&job, key).expect("the key fits").begin(input).expect("the input fits");
-        let mut last: &[u8] = &[];
-        for (step, next) in incoming.iter().enumerate() {
-            black_box(eval.step(step, last).expect("a step"));
-            last = next;
+        evaluate(backend, &parties, party, GATE, key, input);
+        mark();
+        if wire.form == Form::Masked {
+            let no_key = SecretBytes::default().into();
+            evaluate(backend, &parties, party, OPENING, no_key, elements(&[6, secrets]));
         }
-        black_box(eval.finish(last).expect("an output"));
-        drop(eval);
-        mark();
-        black_box(backend.wire_mask(&job, R_IN).expect("a mask"));
     }
     mark();
+}
+
+fn evaluate(
+    backend: &CpuBackend,
+    parties: &TwoParties,
+    party: Party,
+    part: Part,
+    key: KeyBytes,
+    input: Vec<u64>,
+) {
+    let program = parties.program();
+    let message = |step| {
+        let len = program.message_bytes(part, step).expect("an exchange of the part");
+        bytes(&[5, step as u8], len)
+    };
+    let incoming: Vec<Vec<u8>> = (0..program.node(part.node).exchanges()).map(message).collect();
+    let staged = backend.stage(&parties.eval_job(party, part), key).expect("the key fits");
+    let mut eval = staged.begin(vec![HostValue::shared(input)]).expect("the input fits");
+    let mut last: &[u8] = &[];
+    for (step, next) in incoming.iter().enumerate() {
+        black_box(eval.step(step, last).expect("a step"));
+        last = next;
+    }
+    black_box(eval.finish(last).expect("an output"));
 }
 
 fn elements(name: &[u8]) -> Vec<u64> {

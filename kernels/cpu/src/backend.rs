@@ -1,14 +1,18 @@
 //! The processor as a [`Backend`].
 
+use std::sync::Arc;
+
 use suf_gate::{
-    Backend, BackendError, BackendInfo, ChunkEval, DealJob, EvalJob, Input, KeyBytes, SecretBytes, Shape,
-    StagedKey, layout::FieldId,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, PartEval, SecretBytes, Shape,
+    StagedPart, Value,
+    ops::{self, Op},
+    secret::SecretMemory,
 };
 
 use crate::{
     dpf::{self, DpfEval},
     eval::{Evaluation, GateEval},
-    key::{self, ChunkKey, KeyWriter},
+    key::{KeyWriter, PartKey},
     onehot::{self, OnehotEval},
     sigma::{self, SigmaEval},
     simd::{Level, model},
@@ -16,7 +20,7 @@ use crate::{
     suf_lut::{self, SufLutEval},
 };
 
-/// The processor. One call runs on the thread that makes it: callers spread chunks over threads.
+/// The processor. One call runs on the thread that makes it: callers spread parts over threads.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuBackend {
     level: Level,
@@ -52,57 +56,57 @@ impl Backend for CpuBackend {
     }
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
-        check_elems(job.elems)?;
+        if !job.program.has(job.part) {
+            return Err(BackendError::Misuse("a part that the program does not have"));
+        }
         let mut key = KeyWriter::new(job, self.level)?;
-        match job.gate.shape() {
-            Shape::Onehot(gate) => onehot::deal(gate, &mut key),
-            Shape::SufLut(gate) => suf_lut::deal(gate, &mut key),
-            Shape::Suf(gate) => suf::deal(gate, &mut key),
-            Shape::Sigma(gate) => sigma::deal(gate, &mut key),
-            Shape::Dpf(gate) => dpf::deal(gate, &mut key),
+        match job.node().op() {
+            Op::Gate(gate) => deal_gate(gate, &mut key),
+            Op::Input(_) | Op::Output(_) => {}
         }
         Ok(key.finish())
     }
 
-    fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
-        Ok(key::wire_mask(job, self.level, field))
+    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
+        let key = PartKey::new(job.clone(), self.level, key)?;
+        Ok(match job.node().op() {
+            Op::Input(input) => {
+                let is_masked = input.made().form == Form::Masked;
+                ops::input::stage(job.clone(), is_masked.then(|| key.output_mask()))
+            }
+            Op::Output(_) => ops::output::stage(job.clone(), key.input_mask()),
+            Op::Gate(_) => Box::new(StagedGate(key)),
+        })
     }
 
-    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
-        check_elems(job.elems)?;
-        Ok(Box::new(Staged(ChunkKey::new(job.clone(), self.level, key)?)))
+    fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {
+        None
     }
 }
 
-struct Staged(ChunkKey);
+fn deal_gate(gate: &Gate, key: &mut KeyWriter<'_>) {
+    match gate.shape() {
+        Shape::Onehot(gate) => onehot::deal(gate, key),
+        Shape::SufLut(gate) => suf_lut::deal(gate, key),
+        Shape::Suf(gate) => suf::deal(gate, key),
+        Shape::Sigma(gate) => sigma::deal(gate, key),
+        Shape::Dpf(gate) => dpf::deal(gate, key),
+    }
+}
 
-impl StagedKey for Staged {
-    fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
+struct StagedGate(PartKey);
+
+impl StagedPart for StagedGate {
+    fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
         let Self(key) = *self;
-        let (Input::Wire(values) | Input::Shares(values)) = &input;
-        if values.len() != key.job().elems {
-            return Err(BackendError::Misuse("an input of another length than the chunk's"));
-        }
-        let eval: Box<dyn GateEval> = match (key.job().gate.shape(), input) {
-            (Shape::Sigma(gate), Input::Wire(x_hat)) => Box::new(SigmaEval::new(gate, x_hat)),
-            (Shape::Suf(gate), Input::Wire(x_hat)) => Box::new(SufEval::new(gate, x_hat)),
-            (Shape::Dpf(gate), Input::Wire(x_hat)) => Box::new(DpfEval::new(gate, x_hat)),
-            (Shape::Onehot(gate), Input::Wire(x_hat)) => Box::new(OnehotEval::new(gate, x_hat)),
-            (Shape::SufLut(gate), Input::Shares(shares)) => Box::new(SufLutEval::new(gate, shares)),
-            _ => {
-                return Err(BackendError::Misuse(
-                    "shares where the gate takes the wire, or the other way round",
-                ));
-            }
+        let input = key.job().only_input(inputs)?;
+        let eval: Box<dyn GateEval> = match key.job().gate().shape() {
+            Shape::Sigma(gate) => Box::new(SigmaEval::new(gate, input)),
+            Shape::Suf(gate) => Box::new(SufEval::new(gate, input)),
+            Shape::Dpf(gate) => Box::new(DpfEval::new(gate, input)),
+            Shape::Onehot(gate) => Box::new(OnehotEval::new(gate, input)),
+            Shape::SufLut(gate) => Box::new(SufLutEval::new(gate, input)),
         };
         Ok(Box::new(Evaluation::new(key, eval)))
-    }
-}
-
-fn check_elems(elems: usize) -> Result<(), BackendError> {
-    if (1..=suf_gate::CHUNK_ELEMS).contains(&elems) {
-        Ok(())
-    } else {
-        Err(BackendError::Misuse("a chunk has 1 to 65536 elements"))
     }
 }

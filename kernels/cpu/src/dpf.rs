@@ -8,12 +8,9 @@ pub(crate) use eval::DpfEval;
 
 use suf_gate::dpf::Dpf;
 
-use crate::{
-    simd::Level,
-    tree::{Rule, Tree},
-};
+use crate::tree::{Rule, TreeShape};
 
 /// The gate's trees.
-fn tree(level: Level, gate: &Dpf) -> Tree {
-    Tree::at(level, Rule::HalfTree, gate.levels().into())
+fn tree(gate: &Dpf) -> TreeShape {
+    TreeShape { rule: Rule::HalfTree, levels: gate.levels().into() }
 }

@@ -1,30 +1,32 @@
-//! One party's evaluation of a chunk. The turn, the key and this party's last message are kept here, once for all gates; a
+//! One party's evaluation of a gate's part. The turn, the key and this party's last message are kept here, once for all gates; a
 //! gate says what its exchanges share and what they open.
 
-use bytes::Bytes;
-use suf_gate::{BackendError, ChunkEval, ring::WIRE};
+use std::sync::Arc;
 
-use crate::{key::ChunkKey, pack};
+use bytes::Bytes;
+use suf_gate::{BackendError, HostValue, PartEval, Span, Value, ring::WIRE};
+
+use crate::{key::PartKey, pack};
 
 /// What a gate does in its exchanges. What it holds has been opened, or is this party's share of something.
 pub(crate) trait GateEval: Send {
     /// This party's message of exchange `step`. All exchanges before it are open.
-    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8>;
+    fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8>;
 
     /// Opens exchange `step`, not the last one, from this party's message and the peer's.
-    fn open(&mut self, key: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]);
+    fn open(&mut self, key: &PartKey, step: usize, mine: &[u8], theirs: &[u8]);
 
     /// Opens y_hat from both messages of the last exchange.
-    fn open_output(&mut self, key: &ChunkKey, mine: &[u8], theirs: &[u8]) -> Vec<u64> {
-        let mut outputs = vec![0; key.job().elems];
+    fn open_output(&mut self, key: &PartKey, mine: &[u8], theirs: &[u8]) -> Vec<u64> {
+        let mut outputs = vec![0; key.elems()];
         pack::unpack_sum(WIRE.bits().into(), mine, theirs, &mut outputs);
         outputs
     }
 }
 
-/// A chunk in evaluation.
+/// A part in evaluation.
 pub(crate) struct Evaluation {
-    key: ChunkKey,
+    key: PartKey,
     gate: Box<dyn GateEval>,
     /// Exchanges whose message this party has made.
     shared: usize,
@@ -34,7 +36,7 @@ pub(crate) struct Evaluation {
 
 impl Evaluation {
     /// Starts `gate`, which holds the input.
-    pub(crate) fn new(key: ChunkKey, gate: Box<dyn GateEval>) -> Self {
+    pub(crate) fn new(key: PartKey, gate: Box<dyn GateEval>) -> Self {
         Self { key, gate, shared: 0, sent: Bytes::new() }
     }
 
@@ -47,9 +49,9 @@ impl Evaluation {
     }
 }
 
-impl ChunkEval for Evaluation {
+impl PartEval for Evaluation {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
-        if step >= self.key.job().gate.exchanges().len() {
+        if step >= self.key.job().node().exchanges() {
             return Err(BackendError::Misuse("a step that the gate does not have"));
         }
         self.check_turn(step, incoming)?;
@@ -61,48 +63,44 @@ impl ChunkEval for Evaluation {
         Ok(self.sent.clone())
     }
 
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        let last = self.key.job().gate.exchanges().len();
+    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
+        let last = self.key.job().node().exchanges();
         self.check_turn(last, incoming)?;
         // Nothing is due after this.
         self.shared += 1;
-        Ok(self.gate.open_output(&self.key, &self.sent, incoming))
+        Ok(HostValue::shared(self.gate.open_output(&self.key, &self.sent, incoming)))
+    }
+
+    fn take_spans(&mut self) -> Vec<Span> {
+        Vec::new()
+    }
+
+    fn is_prompt(&self) -> bool {
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use suf_gate::{Backend, DealJob, EvalJob, Gate, Input, Party, Seed, StagedKey, catalog};
+    use suf_gate::{Backend, Gate, NodeId, Part, Party, Program, Seed, StagedPart, TwoParties, catalog};
 
     use super::*;
     use crate::CpuBackend;
 
     const ELEMS: usize = 9;
 
-    /// Party 0's key of a chunk.
-    fn staged(gate: &Gate) -> Box<dyn StagedKey> {
-        let (backend, batch) = (CpuBackend::new(), [7; 16]);
-        let [first, second, dealer_seed] = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
-        let party_seeds = [first, second];
-        let job = DealJob {
-            gate,
-            batch,
-            chunk: 0,
-            elems: ELEMS,
-            party_seeds: &party_seeds,
-            dealer_seed: &dealer_seed,
-        };
-        let [key, _] = backend.deal(&job).expect("the processor deals");
-        let [seed, _] = party_seeds;
-        let gate = Arc::new(gate.clone());
-        let job = EvalJob { gate, batch, chunk: 0, elems: ELEMS, party: Party::P0, seed };
-        backend.stage(&job, key.into()).expect("the key fits")
+    /// Party 0, with its key of a gate.
+    fn staged(gate: &Gate) -> Box<dyn StagedPart> {
+        let program = Program::of_gate(Arc::new(gate.clone()), ELEMS as u64).expect("a program");
+        let seeds = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
+        let parties = TwoParties::new(Arc::new(program), [7; 16], seeds);
+        let (backend, part) = (CpuBackend::new(), Part::new(NodeId(1), 0));
+        let [key, _] = parties.deal(&backend, part).expect("the processor deals");
+        backend.stage(&parties.eval_job(Party::P0, part), key).expect("the key fits")
     }
 
-    fn input(is_shares: bool, elems: usize) -> Input {
-        if is_shares { Input::Shares(vec![0; elems]) } else { Input::Wire(vec![0; elems]) }
+    fn zeros(elems: usize) -> Vec<Arc<dyn Value>> {
+        vec![HostValue::shared(vec![0; elems])]
     }
 
     #[track_caller]
@@ -116,7 +114,7 @@ mod tests {
         for gate in catalog::builtin() {
             let last = gate.exchanges().len();
             let of = |step: usize| vec![0; gate.message_bytes(step, ELEMS)];
-            let mut eval = staged(&gate).begin(input(gate.takes_shares(), ELEMS)).expect("the input fits");
+            let mut eval = staged(&gate).begin(zeros(ELEMS)).expect("the input fits");
             for step in 0..last {
                 let due = step.checked_sub(1).map_or_else(Vec::new, of);
                 refused(eval.step(step + 1, &due), &gate, "a step too early");
@@ -132,18 +130,18 @@ mod tests {
             }
             let due = of(last - 1);
             refused(eval.step(last, &due), &gate, "a step that there is not");
-            assert_eq!(eval.finish(&due).expect("the last exchange is over").len(), ELEMS);
+            assert_eq!(eval.finish(&due).expect("the last exchange is over").elems(), ELEMS);
             refused(eval.finish(&due), &gate, "finished twice");
         }
     }
 
     #[test]
-    fn an_input_of_another_kind_or_length_is_refused() {
+    fn another_number_of_inputs_or_of_elements_is_refused() {
         for gate in catalog::builtin() {
-            let shares = gate.takes_shares();
-            refused(staged(&gate).begin(input(shares, ELEMS - 1)), &gate, "an element too few");
-            refused(staged(&gate).begin(input(shares, ELEMS + 1)), &gate, "an element too many");
-            refused(staged(&gate).begin(input(!shares, ELEMS)), &gate, "another kind");
+            refused(staged(&gate).begin(zeros(ELEMS - 1)), &gate, "an element too few");
+            refused(staged(&gate).begin(zeros(ELEMS + 1)), &gate, "an element too many");
+            refused(staged(&gate).begin(Vec::new()), &gate, "no input");
+            refused(staged(&gate).begin([zeros(ELEMS), zeros(ELEMS)].concat()), &gate, "two inputs");
         }
     }
 }

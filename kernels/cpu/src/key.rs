@@ -1,10 +1,13 @@
-//! A chunk's key, field by field: read by a party, written by the dealer.
+//! A part's key, field by field: read by a party, written by the dealer.
 
 use std::{array, ops::Range};
 
 use suf_gate::{
-    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Party, Role, SecretBytes, Seed, Source, Width,
-    layout::FieldId, lookup::ELEMENT_BYTES, prg::StreamDomain, ring::WIRE,
+    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, NodeId, Party, SecretBytes, Side, Source, Width,
+    layout::FieldId,
+    lookup::ELEMENT_BYTES,
+    prg::{Domain, MASK},
+    ring::WIRE,
 };
 use zeroize::Zeroizing;
 
@@ -19,12 +22,12 @@ use crate::{
             copy::{self, copy_past_cache},
         },
     },
-    tree::{DealtTrees, RightBits, Tree},
+    tree::{DealtTrees, RightBits, Tree, TreeShape},
 };
 
 /// Elements that are worked on together: their share of every field stays in the first-level cache, and their planes
 /// and packed messages end at whole bytes.
-pub(crate) const TILE: usize = 256;
+pub(crate) const STRIP: usize = 256;
 
 /// Bytes of a ring element in a message and in the fields that pack it.
 pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
@@ -32,31 +35,33 @@ pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
 /// Bytes of a piece of a field in which there are too few cache lines to wait for.
 const SHORT_PIECE: usize = 4096;
 
-/// The element ranges of a chunk, tile by tile.
-pub(crate) fn tiles(elems: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..elems).step_by(TILE).map(move |start| start..elems.min(start + TILE))
+/// The element ranges of a tile, strip by strip.
+pub(crate) fn strips(elems: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..elems).step_by(STRIP).map(move |start| start..elems.min(start + STRIP))
 }
 
-/// One party's key of one chunk.
-pub(crate) struct ChunkKey {
+/// One party's key of one part.
+pub(crate) struct PartKey {
     job: EvalJob,
     level: Level,
     bytes: KeyBytes,
 }
 
-impl ChunkKey {
+impl PartKey {
     /// Takes the key that the dealer sent for `job`.
     pub(crate) fn new(job: EvalJob, level: Level, bytes: KeyBytes) -> Result<Self, BackendError> {
-        let role = job.party.role(job.chunk);
-        if bytes.len() != job.gate.key_shape().chunk_bytes(role, job.elems) {
-            return Err(BackendError::Misuse("a key of another length than the layout's"));
-        }
+        job.check_key(bytes.len())?;
         Ok(Self { job, level, bytes })
     }
 
     /// What is evaluated.
     pub(crate) fn job(&self) -> &EvalJob {
         &self.job
+    }
+
+    /// Elements of the part.
+    pub(crate) fn elems(&self) -> usize {
+        self.job.elems()
     }
 
     /// The instructions in use.
@@ -66,19 +71,33 @@ impl ChunkKey {
 
     /// Field `id`, delivered or expanded from this party's seed.
     pub(crate) fn field(&self, id: FieldId) -> FieldBytes<'_> {
-        let EvalJob { gate, chunk, elems, party, .. } = &self.job;
-        let shape = gate.key_shape();
-        match shape.range(id, party.role(*chunk), *elems) {
+        let (shape, elems) = (self.job.key_shape(), self.elems());
+        match shape.range(id, self.job.side(), elems) {
             Some(range) => FieldBytes::Delivered(&self.bytes.expose()[range]),
             None => FieldBytes::Expanded {
-                stream: eval_stream(&self.job, self.level, id),
-                len: shape.field(id).width.bytes(*elems),
+                stream: Stream::new(self.level, &self.job.domain().stream(&self.job.seed, id)),
+                len: shape.field(id).width.bytes(elems),
             },
         }
     }
+
+    /// The trees of `shape`.
+    pub(crate) fn tree(&self, shape: TreeShape) -> Tree {
+        Tree::new(self.level, shape, &self.job.domain().fixed_keys())
+    }
+
+    /// This party's share of the mask of the wire that the node takes.
+    pub(crate) fn input_mask(&self) -> Vec<u64> {
+        wire_mask(&self.job, self.level, self.job.node().inputs()[0])
+    }
+
+    /// This party's share of the mask of the wire that the node makes.
+    pub(crate) fn output_mask(&self) -> Vec<u64> {
+        wire_mask(&self.job, self.level, self.job.part.node)
+    }
 }
 
-impl ChunkKey {
+impl PartKey {
     /// A segment of a message, `bits` bits for each element: the low bits of what `value` makes of the element's bytes in
     /// `fields` and its index.
     pub(crate) fn segment<const N: usize>(
@@ -87,12 +106,12 @@ impl ChunkKey {
         fields: [FieldId; N],
         value: impl Fn([&[u8]; N], usize) -> u64,
     ) -> Vec<u8> {
-        let widths = fields.map(|id| self.job.gate.key_shape().field(id).width.bytes(1));
+        let widths = fields.map(|id| self.job.key_shape().field(id).width.bytes(1));
         let sources = fields.map(|id| self.field(id));
         let mut scratch: [_; N] = array::from_fn(|_| Zeroizing::new(Vec::new()));
-        let mut values = Zeroizing::new([0; TILE]);
-        let mut message = vec![0; pack::packed_bytes(bits.into(), self.job.elems)];
-        for range in tiles(self.job.elems) {
+        let mut values = Zeroizing::new([0; STRIP]);
+        let mut message = vec![0; pack::packed_bytes(bits.into(), self.elems())];
+        for range in strips(self.elems()) {
             let mut scratch = scratch.iter_mut();
             let bytes: [&[u8]; N] = array::from_fn(|field| {
                 let scratch = scratch.next().expect("a buffer for each field");
@@ -112,7 +131,7 @@ impl ChunkKey {
     /// XORs this party's mask `id` into planes of a message, and zeroes what lies beyond the last element.
     pub(crate) fn mask_planes(&self, id: FieldId, message: &mut [u8]) {
         self.field(id).xor_into(message);
-        planes::clear_padding(message, self.job.elems.div_ceil(8), self.job.elems);
+        planes::clear_padding(message, self.elems().div_ceil(8), self.elems());
     }
 }
 
@@ -174,31 +193,26 @@ impl FieldBytes<'_> {
     }
 }
 
-/// A party's share of a wire mask.
-pub(crate) fn wire_mask(job: &EvalJob, level: Level, id: FieldId) -> Vec<u64> {
-    let mut bytes = Zeroizing::new(vec![0; job.elems * PACKED]);
-    eval_stream(job, level, id).fill(0, &mut bytes);
-    unpack_elements(&bytes)
-}
-
-/// Packed ring elements, unpacked.
-pub(crate) fn unpack_elements(packed: &[u8]) -> Vec<u64> {
-    let mut elements = vec![0; packed.len() / PACKED];
-    pack::unpack(WIRE.bits().into(), packed, &mut elements);
+/// A party's share of the mask of the tile of `wire` that belongs to `job`'s part.
+pub(crate) fn wire_mask(job: &EvalJob, level: Level, wire: NodeId) -> Vec<u64> {
+    let ring = job.program.node(wire).ring().expect("the wire has a mask, hence it is there");
+    let width = usize::from(ring.bits()).div_ceil(8);
+    let mut bytes = Zeroizing::new(vec![0; job.elems() * width]);
+    Stream::new(level, &job.mask_domain(wire).stream(&job.seed, MASK)).fill(0, &mut bytes);
+    let mut elements = vec![0; job.elems()];
+    pack::unpack(8 * width as u32, &bytes, &mut elements);
+    if !ring.bits().is_multiple_of(8) {
+        elements.iter_mut().for_each(|element| *element = ring.reduce(*element));
+    }
     elements
-}
-
-fn eval_stream(job: &EvalJob, level: Level, id: FieldId) -> Stream {
-    let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
-    Stream::at(level, domain.key(&job.seed, id))
 }
 
 /// An uncorrelated field at the dealer: both parties' streams.
 pub(crate) struct OwnSums {
     streams: [Stream; 2],
     width: usize,
-    /// Room for a tile of each.
-    tiles: Zeroizing<Vec<u8>>,
+    /// Room for a strip of each.
+    strips: Zeroizing<Vec<u8>>,
 }
 
 impl OwnSums {
@@ -219,7 +233,7 @@ impl OwnSums {
 
     fn expand(&mut self, range: Range<usize>) -> [&[u8]; 2] {
         let (offset, len) = (range.start * self.width, range.len() * self.width);
-        let (mine, theirs) = self.tiles.split_at_mut(TILE * self.width);
+        let (mine, theirs) = self.strips.split_at_mut(STRIP * self.width);
         let mut expanded = [&mut mine[..len], &mut theirs[..len]];
         for (stream, bytes) in self.streams.iter().zip(&mut expanded) {
             stream.fill(offset, bytes);
@@ -249,9 +263,10 @@ pub(crate) struct TreeIds {
     pub(crate) right: Option<FieldId>,
 }
 
-/// Makes both parties' keys of a chunk, field after field in the order of the layout.
+/// Makes both parties' keys of a tile, field after field in the order of the layout.
 pub(crate) struct KeyWriter<'j> {
     job: &'j DealJob<'j>,
+    elems: usize,
     level: Level,
     keys: [KeyMemory; 2],
     /// How much of each key has been written.
@@ -262,11 +277,12 @@ impl<'j> KeyWriter<'j> {
     /// Two keys of their final length.
     pub(crate) fn new(job: &'j DealJob<'j>, level: Level) -> Result<Self, BackendError> {
         let memory = |party: Party| {
-            let bytes = job.gate.key_shape().chunk_bytes(party.role(job.chunk), job.elems);
+            let bytes = job.program.key_bytes_of(party, job.part);
             let failed = |error| BackendError::OutOfMemory(format!("{bytes} bytes for a key: {error}"));
             KeyMemory::zeroed(bytes).map_err(failed)
         };
-        Ok(Self { job, level, keys: [memory(Party::P0)?, memory(Party::P1)?], written: [0; 2] })
+        let (keys, elems) = ([memory(Party::P0)?, memory(Party::P1)?], job.elems());
+        Ok(Self { job, elems, level, keys, written: [0; 2] })
     }
 
     /// The finished keys.
@@ -277,9 +293,9 @@ impl<'j> KeyWriter<'j> {
         self.keys.map(|key| SecretBytes::from_memory(Box::new(key)))
     }
 
-    /// Elements of the chunk.
+    /// Elements of the part.
     pub(crate) fn elems(&self) -> usize {
-        self.job.elems
+        self.elems
     }
 
     /// The instructions in use.
@@ -289,19 +305,19 @@ impl<'j> KeyWriter<'j> {
 
     /// The party that expands its side of the shared fields.
     pub(crate) fn seeded(&self) -> Party {
-        match Party::P0.role(self.job.chunk) {
-            Role::Seeded => Party::P0,
-            Role::Explicit => Party::P1,
+        match self.job.side(Party::P0) {
+            Side::Seeded => Party::P0,
+            Side::Explicit => Party::P1,
         }
     }
 
     /// Both parties' streams of the uncorrelated field `id`, delivered where the layout says so.
     pub(crate) fn own(&mut self, id: FieldId) -> [Zeroizing<Vec<u8>>; 2] {
-        let len = self.shape().field(id).width.bytes(self.job.elems);
+        let len = self.shape().field(id).width.bytes(self.elems);
         [Party::P0, Party::P1].map(|party| {
             let mut bytes = Zeroizing::new(vec![0; len]);
-            self.stream(&self.job.party_seeds[party.index()], id).fill(0, &mut bytes);
-            if self.shape().delivered(id, party.role(self.job.chunk)) {
+            self.stream(party, id).fill(0, &mut bytes);
+            if self.shape().delivered(id, self.job.side(party)) {
                 self.append(party, id, &bytes);
             }
             bytes
@@ -315,68 +331,100 @@ impl<'j> KeyWriter<'j> {
         sum
     }
 
-    /// Sum of both parties' streams of the uncorrelated packed ring elements `id`, which nobody receives.
-    pub(crate) fn own_elements(&self, id: FieldId) -> Zeroizing<Vec<u64>> {
-        let mut sums = Zeroizing::new(vec![0; self.job.elems]);
-        let mut own = self.own_sums(id);
-        for range in tiles(self.job.elems) {
-            own.elements(range.clone(), &mut sums[range]);
+    /// The mask of the wire that the node takes.
+    pub(crate) fn input_masks(&self) -> Zeroizing<Vec<u64>> {
+        self.all(self.input_sums())
+    }
+
+    /// The mask of the wire that the node makes.
+    pub(crate) fn output_masks(&self) -> Zeroizing<Vec<u64>> {
+        self.all(self.output_sums())
+    }
+
+    fn all(&self, mut masks: OwnSums) -> Zeroizing<Vec<u64>> {
+        let mut sums = Zeroizing::new(vec![0; self.elems]);
+        for range in strips(self.elems) {
+            masks.elements(range.clone(), &mut sums[range]);
         }
         sums
     }
 
-    /// Sums of both parties' streams of the uncorrelated field `id`, which nobody receives, tile by tile.
+    /// The mask of the wire that the node takes, strip by strip.
+    pub(crate) fn input_sums(&self) -> OwnSums {
+        self.mask_sums(self.job.node().inputs()[0])
+    }
+
+    /// The mask of the wire that the node makes, strip by strip.
+    pub(crate) fn output_sums(&self) -> OwnSums {
+        self.mask_sums(self.job.part.node)
+    }
+
+    fn mask_sums(&self, wire: NodeId) -> OwnSums {
+        self.sums(&self.job.mask_domain(wire), MASK, PACKED)
+    }
+
+    /// The trees of `shape`.
+    pub(crate) fn tree(&self, shape: TreeShape) -> Tree {
+        Tree::new(self.level, shape, &self.job.domain().fixed_keys())
+    }
+
+    /// Sums of both parties' streams of the uncorrelated field `id`, which nobody receives, strip by strip.
     pub(crate) fn own_sums(&self, id: FieldId) -> OwnSums {
         let (shape, width) = (self.shape(), self.shape().field(id).width.bytes(1));
-        debug_assert!([Role::Seeded, Role::Explicit].iter().all(|role| !shape.delivered(id, *role)));
+        debug_assert!([Side::Seeded, Side::Explicit].iter().all(|side| !shape.delivered(id, *side)));
+        self.sums(&self.job.domain(), id, width)
+    }
+
+    fn sums(&self, domain: &Domain<'_>, id: FieldId, width: usize) -> OwnSums {
+        let stream = |seed| Stream::new(self.level, &domain.stream(seed, id));
         OwnSums {
-            streams: self.job.party_seeds.each_ref().map(|seed| self.stream(seed, id)),
+            streams: self.job.party_seeds.each_ref().map(stream),
             width,
-            tiles: Zeroizing::new(vec![0; 2 * TILE * width]),
+            strips: Zeroizing::new(vec![0; 2 * STRIP * width]),
         }
     }
 
     /// The first `len` bytes of the dealer's stream of field `id`.
     pub(crate) fn dealers(&self, id: FieldId, len: usize) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(vec![0; len]);
-        self.stream(self.job.dealer_seed, id).fill(0, &mut bytes);
+        Stream::new(self.level, &self.job.domain().stream(self.job.dealer_seed, id)).fill(0, &mut bytes);
         bytes
     }
 
-    /// Shares the field `id`. For each tile, `subtract` gets the element range and the seeded side's share and turns it
+    /// Shares the field `id`. For each strip, `subtract` gets the element range and the seeded side's share and turns it
     /// into the explicit side's.
     pub(crate) fn shared(&mut self, id: FieldId, mut subtract: impl FnMut(Range<usize>, &mut [u8])) {
         let field = self.shared_field(id);
         let seeded = self.seeded();
-        let mut tile = Zeroizing::new(vec![0; TILE * field.width]);
-        for range in tiles(self.job.elems) {
+        let mut strip = Zeroizing::new(vec![0; STRIP * field.width]);
+        for range in strips(self.elems) {
             let (offset, len) = (range.start * field.width, range.len() * field.width);
-            let tile = &mut tile[..len];
-            field.stream.fill(offset, tile);
+            let strip = &mut strip[..len];
+            field.stream.fill(offset, strip);
             if let Some(at) = field.seeded_at {
-                copy_past_cache(tile, &mut self.keys[seeded.index()].as_mut()[at + offset..][..len]);
+                copy_past_cache(strip, &mut self.keys[seeded.index()].as_mut()[at + offset..][..len]);
             }
-            subtract(range, tile);
+            subtract(range, strip);
             let explicit_key = self.keys[seeded.other().index()].as_mut();
-            copy_past_cache(tile, &mut explicit_key[field.explicit_at + offset..][..len]);
+            copy_past_cache(strip, &mut explicit_key[field.explicit_at + offset..][..len]);
         }
     }
 
-    /// The next field of the layout, shared, to be written tile by tile.
+    /// The next field of the layout, shared, to be written strip by strip.
     pub(crate) fn shared_field(&mut self, id: FieldId) -> SharedField {
         debug_assert_eq!(self.shape().field(id).source, Source::Shared);
         let (seeded, width) = (self.seeded(), self.shape().field(id).width);
-        let len = width.bytes(self.job.elems);
+        let len = width.bytes(self.elems);
         SharedField {
-            stream: self.stream(&self.job.party_seeds[seeded.index()], id),
+            stream: self.stream(seeded, id),
             width: width.bytes(1),
-            seeded_at: self.shape().delivered(id, Role::Seeded).then(|| self.reserve(seeded, id, len).start),
+            seeded_at: self.shape().delivered(id, Side::Seeded).then(|| self.reserve(seeded, id, len).start),
             explicit_at: self.reserve(seeded.other(), id, len).start,
         }
     }
 
-    /// A tile of the explicit side's share, which so far is the seeded side's.
-    pub(crate) fn seeded_tile(&mut self, field: &SharedField, range: Range<usize>) -> &mut [u8] {
+    /// A strip of the explicit side's share, which so far is the seeded side's.
+    pub(crate) fn seeded_strip(&mut self, field: &SharedField, range: Range<usize>) -> &mut [u8] {
         let seeded = self.seeded();
         let (offset, len) = (range.start * field.width, range.len() * field.width);
         let [key_0, key_1] = &mut self.keys;
@@ -384,12 +432,12 @@ impl<'j> KeyWriter<'j> {
             Party::P0 => (key_0, key_1),
             Party::P1 => (key_1, key_0),
         };
-        let tile = &mut explicit_key.as_mut()[field.explicit_at + offset..][..len];
-        field.stream.fill(offset, tile);
+        let strip = &mut explicit_key.as_mut()[field.explicit_at + offset..][..len];
+        field.stream.fill(offset, strip);
         if let Some(at) = field.seeded_at {
-            seeded_key.as_mut()[at + offset..][..len].copy_from_slice(tile);
+            seeded_key.as_mut()[at + offset..][..len].copy_from_slice(strip);
         }
-        tile
+        strip
     }
 
     /// Shares the field `id` of ring elements in whole words: for each element, those of `values`.
@@ -412,12 +460,12 @@ impl<'j> KeyWriter<'j> {
     /// party 0's shares of the hot leaf.
     pub(crate) fn trees(
         &mut self,
-        tree: &Tree,
+        tree: TreeShape,
         roots: &[Zeroizing<Vec<u8>>; 2],
         alphas: &[u64],
         ids: TreeIds,
     ) -> Zeroizing<Vec<u8>> {
-        let (elems, shape) = (self.elems(), self.shape());
+        let (elems, shape, tree) = (self.elems(), self.shape(), self.tree(tree));
         let widths = [tree.word_bytes(), BLOCK_BYTES];
         let right_width = ids.right.map(|id| shape.field(id).width);
         let right_len = right_width.map_or(0, |width| width.bytes(elems));
@@ -425,11 +473,11 @@ impl<'j> KeyWriter<'j> {
         let places = [Party::P0, Party::P1].map(|party| self.reserve(party, ids.words, len));
 
         // In a buffer that stays in the cache: correction words are made level by level, in long strides.
-        let mut words = vec![0; TILE * widths[0]];
-        let mut leaves = vec![0; TILE * widths[1]];
-        let mut right = vec![0; right_width.map_or(0, |width| width.bytes(TILE))];
+        let mut words = vec![0; STRIP * widths[0]];
+        let mut leaves = vec![0; STRIP * widths[1]];
+        let mut right = vec![0; right_width.map_or(0, |width| width.bytes(STRIP))];
         let mut hot = Zeroizing::new(vec![0; elems.div_ceil(8)]);
-        for range in tiles(elems) {
+        for range in strips(elems) {
             let n = range.len();
             let (words, leaves) = (&mut words[..n * widths[0]], &mut leaves[..n * widths[1]]);
             let right = &mut right[..right_width.map_or(0, |width| width.bytes(n))];
@@ -457,8 +505,8 @@ impl<'j> KeyWriter<'j> {
                     None => {}
                     Some(Width::Planes(_)) => {
                         let planes = all_right.chunks_exact_mut(elems.div_ceil(8));
-                        for (plane, tile) in planes.zip(right.chunks_exact(n.div_ceil(8))) {
-                            plane[range.start / 8..][..tile.len()].copy_from_slice(tile);
+                        for (plane, strip) in planes.zip(right.chunks_exact(n.div_ceil(8))) {
+                            plane[range.start / 8..][..strip.len()].copy_from_slice(strip);
                         }
                     }
                     Some(Width::Bytes(width)) => {
@@ -474,14 +522,14 @@ impl<'j> KeyWriter<'j> {
     pub(crate) fn shared_planes(&mut self, id: FieldId, mut planes: Zeroizing<Vec<u8>>) {
         debug_assert_eq!(self.shape().field(id).source, Source::Shared);
         let seeded = self.seeded();
-        let stream = self.stream(&self.job.party_seeds[seeded.index()], id);
-        if self.shape().delivered(id, Role::Seeded) {
+        let stream = self.stream(seeded, id);
+        if self.shape().delivered(id, Side::Seeded) {
             let mut share = Zeroizing::new(vec![0; planes.len()]);
             stream.fill(0, &mut share);
             self.append(seeded, id, &share);
         }
         stream.xor(0, &mut planes);
-        planes::clear_padding(&mut planes, self.job.elems.div_ceil(8), self.job.elems);
+        planes::clear_padding(&mut planes, self.elems.div_ceil(8), self.elems);
         self.append(seeded.other(), id, &planes);
     }
 
@@ -492,27 +540,25 @@ impl<'j> KeyWriter<'j> {
 
     /// The next `len` bytes of a party's key, which belong to the field `id` and those after it.
     fn reserve(&mut self, party: Party, id: FieldId, len: usize) -> Range<usize> {
-        let written = &mut self.written[party.index()];
+        let start = self.written[party.index()];
         debug_assert!(
-            self.job
-                .gate
-                .key_shape()
-                .range(id, party.role(self.job.chunk), self.job.elems)
+            self.shape()
+                .range(id, self.job.side(party), self.elems)
                 // A field may be empty.
-                .is_some_and(|range| (range.start..range.end.max(range.start + 1)).contains(written)),
+                .is_some_and(|range| (range.start..range.end.max(range.start + 1)).contains(&start)),
             "fields are written in the order of the layout"
         );
-        *written += len;
-        *written - len..*written
+        self.written[party.index()] = start + len;
+        start..start + len
     }
 
     fn shape(&self) -> &'j KeyShape {
-        self.job.gate.key_shape()
+        self.job.key_shape()
     }
 
-    fn stream(&self, seed: &Seed, id: FieldId) -> Stream {
-        let domain =
-            StreamDomain { batch: &self.job.batch, gate: self.job.gate.digest(), chunk: self.job.chunk };
-        Stream::at(self.level, domain.key(seed, id))
+    /// The stream of field `id` of a party's own.
+    fn stream(&self, party: Party, id: FieldId) -> Stream {
+        let seed = &self.job.party_seeds[party.index()];
+        Stream::new(self.level, &self.job.domain().stream(seed, id))
     }
 }

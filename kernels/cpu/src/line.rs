@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     columns,
-    key::{ChunkKey, KeyWriter, PACKED, TILE, tiles},
+    key::{KeyWriter, PACKED, PartKey, STRIP, strips},
     pack,
     simd::{
         Kernel, Level, Simd,
@@ -26,12 +26,12 @@ const WITHOUT_W: usize = 5;
 /// The bits of an element of the wire.
 const MASK: u64 = WIRE.mask();
 
-/// Ring elements of a tile, an array for each, wiped when dropped. Without w the last three arrays are not used.
-pub(crate) struct Columns(Zeroizing<[[u64; TILE]; WITH_W]>);
+/// Ring elements of a strip, an array for each, wiped when dropped. Without w the last three arrays are not used.
+pub(crate) struct Columns(Zeroizing<[[u64; STRIP]; WITH_W]>);
 
 impl Default for Columns {
     fn default() -> Self {
-        Self(Zeroizing::new([[0; TILE]; WITH_W]))
+        Self(Zeroizing::new([[0; STRIP]; WITH_W]))
     }
 }
 
@@ -44,13 +44,13 @@ fn count(opens_w: bool) -> usize {
 pub(crate) fn entry_masks(key: &KeyWriter<'_>, id: FieldId, curve: &Curve) -> Zeroizing<Vec<u16>> {
     let mut masks = Zeroizing::new(vec![0; key.elems()]);
     let mut own = key.own_sums(id);
-    for range in tiles(key.elems()) {
+    for range in strips(key.elems()) {
         own.words(curve.mask_bits(), range.clone(), &mut masks[range]);
     }
     masks
 }
 
-/// What the dealer knows of a chunk, or of a tile of it, when it makes its ring elements.
+/// What the dealer knows of a tile, or of a strip of it, when it makes its ring elements.
 pub(crate) struct Secrets<'a> {
     /// The masks of the wire.
     pub(crate) r_in: &'a [u64],
@@ -102,7 +102,7 @@ impl DealtLine {
         });
     }
 
-    /// Turns one side's shares of a tile's ring elements into the other's.
+    /// Turns one side's shares of a strip's ring elements into the other's.
     pub(crate) fn subtract(
         &self,
         level: Level,
@@ -146,11 +146,11 @@ impl DealtLine {
     }
 }
 
-/// Subtracts a tile's shares from its ring elements.
+/// Subtracts a strip's shares from its ring elements.
 struct Subtract<'a> {
     line: &'a DealtLine,
     secrets: Secrets<'a>,
-    columns: &'a mut [[u64; TILE]; WITH_W],
+    columns: &'a mut [[u64; STRIP]; WITH_W],
 }
 
 impl Kernel for Subtract<'_> {
@@ -159,7 +159,7 @@ impl Kernel for Subtract<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Self { line, secrets, columns } = self;
-        let n = secrets.r_in.len().min(TILE);
+        let n = secrets.r_in.len().min(STRIP);
         let Secrets { r_in, r_out, entry_masks, by_p0, choice_masks } = secrets;
         // One length for all: the loop has no other bounds to check.
         let (r_in, r_out, entry_masks) = (&r_in[..n], &r_out[..n], &entry_masks[..n]);
@@ -181,7 +181,7 @@ impl Kernel for Subtract<'_> {
     }
 }
 
-/// What has been opened of a chunk before its last exchange.
+/// What has been opened of a tile before its last exchange.
 pub(crate) struct Opened<'a> {
     /// The masked wire; what is made of it takes its place.
     pub(crate) wire: &'a mut [u64],
@@ -218,14 +218,14 @@ impl OutputLine {
 
     /// The message: this party's shares of y_hat, made from its shares of the ring elements in the field `id`. They also
     /// take the place of the wire.
-    pub(crate) fn message(&self, key: &ChunkKey, id: FieldId, opened: Opened<'_>) -> Vec<u8> {
+    pub(crate) fn message(&self, key: &PartKey, id: FieldId, opened: Opened<'_>) -> Vec<u8> {
         let elems = opened.wire.len();
         let width = count(self.opens_w) * PACKED;
         let field = key.field(id);
         let mut scratch = Zeroizing::new(Vec::new());
         let mut output = OutputTile::new(self, key.level());
         let mut message = vec![0; elems * PACKED];
-        for range in tiles(elems) {
+        for range in strips(elems) {
             let rows = field.read(range.start * width..range.end * width, &mut scratch);
             let place = range.start * PACKED..range.end * PACKED;
             let opened = Opened {
@@ -251,7 +251,7 @@ impl OutputLine {
     }
 }
 
-/// Makes one tile's shares of y_hat after another's.
+/// Makes one strip's shares of y_hat after another's.
 struct OutputTile<'a> {
     line: &'a OutputLine,
     level: Level,
@@ -268,7 +268,7 @@ impl<'a> OutputTile<'a> {
         Self { line, level, picks, columns: Columns::default() }
     }
 
-    /// The shares of the tile whose shares of ring elements are `rows`, also packed into `message`.
+    /// The shares of the strip whose shares of ring elements are `rows`, also packed into `message`.
     fn share(&mut self, rows: &[u8], opened: Opened<'_>, message: &mut [u8]) {
         let Opened { wire, entries, choices } = opened;
         let columns = count(self.line.opens_w);
@@ -279,7 +279,7 @@ impl<'a> OutputTile<'a> {
         let (choices, choices_left) = choices.split_at(whole);
         let (message, message_left) = message.split_at_mut(whole * PACKED);
         if let Some(picks) = &self.picks {
-            picks.output(wide::Tile { rows, wire, entries, choices, message });
+            picks.output(wide::Strip { rows, wire, entries, choices, message });
         }
         if !wire_left.is_empty() {
             columns::split(rows_left, &mut self.columns.0[..columns]);
@@ -318,11 +318,11 @@ fn output<const OPENS_W: bool>(
         .wrapping_add(b)
 }
 
-/// Makes a tile's shares of y_hat.
+/// Makes a strip's shares of y_hat.
 struct Output<'a> {
     line: &'a OutputLine,
     opened: Opened<'a>,
-    columns: &'a [[u64; TILE]; WITH_W],
+    columns: &'a [[u64; STRIP]; WITH_W],
 }
 
 impl Output<'_> {
@@ -330,7 +330,7 @@ impl Output<'_> {
     fn run_line<const OPENS_W: bool>(self) {
         let Self { line, opened: Opened { wire, entries, choices }, columns } = self;
         let (slopes, entry_bits) = (line.slopes, line.entry_bits);
-        let n = wire.len().min(TILE);
+        let n = wire.len().min(STRIP);
         let (wire, entries, choices) = (&mut wire[..n], &entries[..n], &choices[..n]);
         for i in 0..n {
             let shares = std::array::from_fn(|column| columns[column][i]);
@@ -359,7 +359,7 @@ mod tests {
         let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         for (opens_w, entry_bits) in [(true, 12), (false, 13), (true, 16), (false, 3)] {
             for slopes in [0, 1, MASK] {
-                for n in [1, 7, 8, 9, 100, TILE] {
+                for n in [1, 7, 8, 9, 100, STRIP] {
                     let line = OutputLine { opens_w, slopes, entry_bits };
                     let rows: Vec<u8> =
                         (0..n * count(opens_w) * PACKED).map(|i| (number(i) >> 13) as u8).collect();

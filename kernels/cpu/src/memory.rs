@@ -1,4 +1,4 @@
-//! Memory of chunk keys, used again. Tens of megabytes fresh from the system cost more in page faults than the key that is
+//! Memory of tile keys, used again. Tens of megabytes fresh from the system cost more in page faults than the key that is
 //! made in them, so what a dropped key occupied is wiped and kept for the next one.
 //!
 //! Large keys are mapped, not allocated: an allocator keeps what it was given, and memory that is locked cannot be returned
@@ -16,7 +16,7 @@ use suf_gate::secret::SecretMemory;
 /// Memory below this is left to the allocator.
 const LEAST_MAPPED_BYTES: usize = 1 << 20;
 
-/// Most idle memory that is kept: both keys of two chunks of the largest gate.
+/// Most idle memory that is kept: both keys of two tiles of the largest gate.
 const MOST_IDLE_BYTES: usize = 160 << 20;
 
 /// Mappings are whole pages of the smallest size.

@@ -43,7 +43,7 @@ pub(crate) fn open(mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
     std::mem::take(&mut *to_words(&opened, elems))
 }
 
-/// The inverse of [`to_words`] for a tile: writes the low bits of `words` to `planes`, of `plane_bytes` bytes each, from
+/// The inverse of [`to_words`] for a strip: writes the low bits of `words` to `planes`, of `plane_bytes` bytes each, from
 /// byte `first` of every plane on. Bits of elements beyond the last are zero.
 pub(crate) fn from_words(words: &[u16], planes: &mut [u8], plane_bytes: usize, first: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,33 +1,29 @@
 //! The pseudo-random streams of the fields: AES-128 in counter mode.
 
+use suf_gate::prg::StreamKey;
+
 use crate::simd::{Aes128, BLOCK_BYTES, Level};
 
-/// The stream of one field under a derived key. Byte j of the stream belongs to byte j of the field's layout.
+/// The stream of one field under a derived key and nonce. Byte j of the stream belongs to byte j of the field's layout.
 #[derive(Debug)]
 pub struct Stream {
     key: Aes128,
 }
 
 impl Stream {
-    /// The stream of `key`.
-    #[must_use]
-    pub fn new(key: [u8; BLOCK_BYTES]) -> Self {
-        Self::at(Level::best(), key)
-    }
-
-    /// The same at a forced level, for tests and benchmarks.
+    /// The stream of `key` with the instructions of `level`.
     ///
     /// # Panics
     /// If the machine does not have that level.
     #[must_use]
-    pub fn at(level: Level, key: [u8; BLOCK_BYTES]) -> Self {
-        Self { key: Aes128::at(level, key) }
+    pub fn new(level: Level, key: &StreamKey) -> Self {
+        Self { key: Aes128::with_nonce(level, key.key, key.nonce) }
     }
 
     /// Overwrites `out` with the stream from byte `offset` on.
     ///
     /// # Panics
-    /// If `offset` is not a multiple of 16: all tiles are, and then no block is computed twice.
+    /// If `offset` is not a multiple of 16: all strips are, and then no block is computed twice.
     pub fn fill(&self, offset: usize, out: &mut [u8]) {
         self.key.ctr_fill(Self::block(offset), out);
     }

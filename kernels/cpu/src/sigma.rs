@@ -8,12 +8,9 @@ pub(crate) use eval::SigmaEval;
 
 use suf_gate::sigma::COMPARE_LEVELS;
 
-use crate::{
-    simd::Level,
-    tree::{Rule, Tree},
-};
+use crate::tree::{Rule, TreeShape};
 
 /// Tree of the comparison.
-fn compare_tree(level: Level) -> Tree {
-    Tree::at(level, Rule::Bgi, COMPARE_LEVELS.into())
+fn compare_tree() -> TreeShape {
+    TreeShape { rule: Rule::Bgi, levels: COMPARE_LEVELS.into() }
 }

@@ -1,7 +1,7 @@
 //! The gate `suf` ([`suf_gate::suf`]): dealing and evaluation of compiled specifications.
 //!
-//! What a specification asks for is known at run time only. Each of its operations is applied to a whole tile before the
-//! next one, so that choosing an operation costs an element nothing: a tile is held in columns, one number per element.
+//! What a specification asks for is known at run time only. Each of its operations is applied to a whole strip before the
+//! next one, so that choosing an operation costs an element nothing: a strip is held in columns, one number per element.
 //!
 //! The meaning of every step, element by element, is [`suf_gate::spec::scalar`]; keys and messages agree with it to the
 //! bit.
@@ -19,19 +19,16 @@ pub(crate) use eval::SufEval;
 
 use suf_gate::spec::{CompiledSpec, dpf};
 
-use crate::{
-    simd::Level,
-    tree::{Rule, Tree},
-};
+use crate::tree::{Rule, TreeShape};
 
 /// The tree at the low N - 1 bits of the rounded mask.
-fn main_tree(spec: &CompiledSpec, level: Level) -> Tree {
-    Tree::at(level, Rule::HalfTree, dpf::levels(spec.domain_bits() - 1).into())
+fn main_tree(spec: &CompiledSpec) -> TreeShape {
+    TreeShape { rule: Rule::HalfTree, levels: dpf::levels(spec.domain_bits() - 1).into() }
 }
 
 /// The tree at the mask mod 2^f.
-fn low_tree(spec: &CompiledSpec, level: Level) -> Tree {
-    Tree::at(level, Rule::HalfTree, dpf::levels(spec.low_bits()).into())
+fn low_tree(spec: &CompiledSpec) -> TreeShape {
+    TreeShape { rule: Rule::HalfTree, levels: dpf::levels(spec.low_bits()).into() }
 }
 
 /// The low bits of a number.

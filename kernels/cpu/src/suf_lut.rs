@@ -1,7 +1,6 @@
 //! The gate `suf-lut` ([`suf_gate::suf_lut`]): the low bits are opened, and the look-up does the rest.
 
 use suf_gate::{
-    layout::{R_IN, R_OUT},
     ring::WIRE,
     suf_lut::{LOOKUP, SufLut},
 };
@@ -9,15 +8,15 @@ use zeroize::Zeroizing;
 
 use crate::{
     eval::GateEval,
-    key::{self, ChunkKey, KeyWriter},
+    key::{KeyWriter, PartKey},
     pack,
     tree_lookup::{self, TreeLookup},
 };
 
-/// Writes both parties' keys of a chunk.
+/// Writes both parties' keys of a tile.
 pub(crate) fn deal(gate: &SufLut, key: &mut KeyWriter<'_>) {
-    let r_in = key.own_elements(R_IN);
-    let r_out = key.own_elements(R_OUT);
+    let r_in = key.input_masks();
+    let r_out = key.output_masks();
     tree_lookup::deal(key, LOOKUP, gate.bits(), &r_in, |i| r_out[i]);
 }
 
@@ -39,8 +38,8 @@ impl SufLutEval {
     }
 
     /// The low bits of this party's shares of the masked input.
-    fn share_low_bits(&self, key: &ChunkKey) -> Vec<u8> {
-        let mut masked = Zeroizing::new(key::wire_mask(key.job(), key.level(), R_IN));
+    fn share_low_bits(&self, key: &PartKey) -> Vec<u8> {
+        let mut masked = Zeroizing::new(key.input_mask());
         masked.iter_mut().zip(self.shares.iter()).for_each(|(mask, x)| *mask = WIRE.add(*mask, *x));
         let mut message = vec![0; pack::packed_bytes(self.bits.into(), masked.len())];
         pack::pack(self.bits.into(), &masked, &mut message);
@@ -49,7 +48,7 @@ impl SufLutEval {
 }
 
 impl GateEval for SufLutEval {
-    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+    fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match step {
             0 => self.share_low_bits(key),
             1 => self.lookup.share_sign(key, &self.low),
@@ -58,7 +57,7 @@ impl GateEval for SufLutEval {
         }
     }
 
-    fn open(&mut self, _: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]) {
+    fn open(&mut self, _: &PartKey, step: usize, mine: &[u8], theirs: &[u8]) {
         match step {
             0 => {
                 self.low = vec![0; self.shares.len()];

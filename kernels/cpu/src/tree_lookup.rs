@@ -12,15 +12,15 @@ use suf_gate::{
 use zeroize::Zeroizing;
 
 use crate::{
-    key::{ChunkKey, KeyWriter, TILE, TreeIds, tiles},
+    key::{KeyWriter, PartKey, STRIP, TreeIds, strips},
     lookup::{Lookup, Sums},
     pack, planes,
-    simd::{BLOCK_BYTES, Level},
-    tree::{RightBits, Rule, Tree, TreeKeys},
+    simd::BLOCK_BYTES,
+    tree::{RightBits, Rule, TreeKeys, TreeShape},
 };
 
-fn tree(level: Level, bits: u8) -> Tree {
-    Tree::at(level, Rule::Bgi, (bits - LEAF_BITS).into())
+fn tree(bits: u8) -> TreeShape {
+    TreeShape { rule: Rule::Bgi, levels: (bits - LEAF_BITS).into() }
 }
 
 /// Writes a look-up's fields into both parties' keys: `masks` are those of the index, of which the low `bits` count. The
@@ -37,7 +37,7 @@ pub(crate) fn deal(
     let alphas = Zeroizing::new(masks.iter().map(|r| r & ((1 << bits) - 1)).collect::<Vec<_>>());
     // Which side holds the 1: here the parties open that themselves.
     let trees = TreeIds { words: ids.seed_cw, right: Some(ids.right_bits) };
-    let _hot = key.trees(&tree(key.level(), bits), &roots, &alphas, trees);
+    let _hot = key.trees(tree(bits), &roots, &alphas, trees);
 
     let sign_masks = planes::to_words(&key.own_planes(ids.sign_mask), elems);
     let masks = key.dealers(ids.select, ELEMENT_BYTES * elems);
@@ -51,7 +51,7 @@ pub(crate) fn deal(
     });
 }
 
-/// One party's look-up of a chunk.
+/// One party's look-up of a tile.
 pub(crate) struct TreeLookup {
     ids: LookupIds,
     bits: u8,
@@ -73,12 +73,12 @@ impl TreeLookup {
     }
 
     /// Looks the table up at the public masked `indices` and shares the sign.
-    pub(crate) fn share_sign(&mut self, key: &ChunkKey, indices: &[u64]) -> Vec<u8> {
+    pub(crate) fn share_sign(&mut self, key: &PartKey, indices: &[u64]) -> Vec<u8> {
         let (elems, party) = (indices.len(), key.job().party);
         // P1's share is negated: where the leaves agree, the sums cancel.
         let negate = party == Party::P1;
 
-        let tree = tree(key.level(), self.bits);
+        let tree = key.tree(tree(self.bits));
         let LookupIds { root, seed_cw, leaf_cw, right_bits, sign_mask, .. } = self.ids;
         let [roots, words, leaves, right] = [root, seed_cw, leaf_cw, right_bits].map(|id| key.field(id));
         let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch_3] =
@@ -93,14 +93,14 @@ impl TreeLookup {
         };
 
         let elem_bytes = BLOCK_BYTES << (self.bits - LEAF_BITS);
-        let mut blocks = Zeroizing::new(vec![0; TILE * elem_bytes]);
-        let mut places = [0u16; TILE];
-        let mut sums = Zeroizing::new([Sums::default(); TILE]);
-        let mut signs = Zeroizing::new([0u16; TILE]);
+        let mut blocks = Zeroizing::new(vec![0; STRIP * elem_bytes]);
+        let mut places = [0u16; STRIP];
+        let mut sums = Zeroizing::new([Sums::default(); STRIP]);
+        let mut signs = Zeroizing::new([0u16; STRIP]);
         let plane_bytes = elems.div_ceil(8);
         let mut message = vec![0; plane_bytes];
         let mut entries = Zeroizing::new(Vec::with_capacity(elems));
-        for range in tiles(elems) {
+        for range in strips(elems) {
             let n = range.len();
             let blocks = &mut blocks[..n * elem_bytes];
             tree.expand(&trees, range.clone(), blocks);
@@ -124,7 +124,7 @@ impl TreeLookup {
     }
 
     /// Shares V under the mask a.
-    pub(crate) fn share_value(&self, key: &ChunkKey) -> Vec<u8> {
+    pub(crate) fn share_value(&self, key: &PartKey) -> Vec<u8> {
         key.segment(WIRE.bits(), [self.ids.select], |[select], i| {
             self.entries[i].wrapping_add(element(select, 0))
         })

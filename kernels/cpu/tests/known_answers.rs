@@ -4,21 +4,56 @@ use serde::Deserialize;
 use suf_cpu::{
     prg::Stream,
     simd::{BLOCK_BYTES, Level},
-    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys},
+    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys, TreeShape},
+};
+use suf_gate::{
+    NodeId, Part, Seed,
+    layout::FieldId,
+    prg::{Domain, FixedKeys},
 };
 
 #[derive(Deserialize)]
 struct Answers {
-    stream: StreamAnswer,
+    domain: DomainAnswer,
+    fixed_keys: FixedAnswer,
+    streams: Vec<StreamAnswer>,
     trees: Vec<TreeAnswer>,
+}
+
+#[derive(Deserialize)]
+struct DomainAnswer {
+    #[serde(with = "hex")]
+    batch: [u8; 16],
+    #[serde(with = "hex")]
+    program: [u8; 32],
+    node: u16,
+    tile: u32,
+}
+
+#[derive(Deserialize)]
+struct FixedAnswer {
+    #[serde(with = "hex")]
+    node: [u8; BLOCK_BYTES],
+    #[serde(with = "hex")]
+    leaf: [u8; BLOCK_BYTES],
 }
 
 #[derive(Deserialize)]
 struct StreamAnswer {
     #[serde(with = "hex")]
+    seed: [u8; 32],
+    field: u16,
+    #[serde(with = "hex")]
     key: [u8; BLOCK_BYTES],
     #[serde(with = "hex")]
-    bytes: Vec<u8>,
+    nonce: [u8; BLOCK_BYTES],
+    blocks: Vec<BlocksAnswer>,
+}
+
+#[derive(Deserialize)]
+struct BlocksAnswer {
+    first: usize,
+    bytes: HexBytes,
 }
 
 /// Trees of a few elements, laid out as in the keys.
@@ -59,13 +94,13 @@ fn levels() -> impl Iterator<Item = Level> {
 }
 
 impl TreeAnswer {
-    fn tree(&self, level: Level) -> Tree {
+    fn tree(&self, level: Level, fixed: &FixedKeys) -> Tree {
         let rule = match self.rule.as_str() {
             "bgi" => Rule::Bgi,
             "half-tree" => Rule::HalfTree,
             other => panic!("no rule is called {other}"),
         };
-        Tree::at(level, rule, self.levels)
+        Tree::new(level, TreeShape { rule, levels: self.levels }, fixed)
     }
 
     fn keys(&self, party: usize) -> TreeKeys<'_> {
@@ -80,19 +115,45 @@ impl TreeAnswer {
     }
 }
 
-#[test]
-fn streams() {
-    let StreamAnswer { key, bytes } = answers().stream;
-    for level in levels() {
-        let mut out = vec![0; bytes.len()];
-        Stream::at(level, key).fill(0, &mut out);
-        assert_eq!(out, bytes, "{level}");
+impl Answers {
+    fn domain(&self) -> Domain<'_> {
+        let DomainAnswer { batch, program, node, tile } = &self.domain;
+        Domain { batch, program, part: Part::new(NodeId(*node), *tile) }
+    }
+
+    fn fixed_keys(&self) -> FixedKeys {
+        let FixedAnswer { node, leaf } = self.fixed_keys;
+        FixedKeys { node, leaf }
     }
 }
 
 #[test]
+fn streams() {
+    let answers = answers();
+    for StreamAnswer { seed, field, key, nonce, blocks } in &answers.streams {
+        let stream = answers.domain().stream(&Seed::new(*seed), FieldId(*field));
+        assert_eq!((stream.key, stream.nonce), (*key, *nonce), "field {field}");
+        for (BlocksAnswer { first, bytes }, level) in
+            blocks.iter().flat_map(|blocks| levels().map(move |level| (blocks, level)))
+        {
+            let mut out = vec![0; bytes.0.len()];
+            Stream::new(level, &stream).fill(first * BLOCK_BYTES, &mut out);
+            assert_eq!(out, bytes.0, "field {field} from block {first}, {level}");
+        }
+    }
+}
+
+#[test]
+fn fixed_keys_of_trees() {
+    let answers = answers();
+    assert_eq!(answers.domain().fixed_keys(), answers.fixed_keys());
+}
+
+#[test]
 fn dealt_trees() {
-    for answer in answers().trees {
+    let answers = answers();
+    let fixed = answers.fixed_keys();
+    for answer in answers.trees {
         for level in levels() {
             let length = |bytes: &HexBytes| vec![0; bytes.0.len()];
             let [mut words, mut leaves, mut hot] = [&answer.words, &answer.leaves, &answer.hot].map(length);
@@ -103,7 +164,7 @@ fn dealt_trees() {
                 leaves: &mut leaves,
                 hot: &mut hot,
             };
-            answer.tree(level).deal([&answer.roots[0].0, &answer.roots[1].0], &answer.alphas, out);
+            answer.tree(level, &fixed).deal([&answer.roots[0].0, &answer.roots[1].0], &answer.alphas, out);
             let what = format!("{} of {} levels, {level}", answer.rule, answer.levels);
             assert_eq!(words, answer.words.0, "words, {what}");
             assert_eq!(right, answer.right.as_ref().map(|right| right.0.clone()), "right bits, {what}");
@@ -115,11 +176,13 @@ fn dealt_trees() {
 
 #[test]
 fn evaluated_trees() {
-    for answer in answers().trees {
+    let answers = answers();
+    let fixed = answers.fixed_keys();
+    for answer in answers.trees {
         let elems = answer.alphas.len();
         let plane = || vec![0; elems.div_ceil(8)];
         for level in levels() {
-            let tree = answer.tree(level);
+            let tree = answer.tree(level, &fixed);
             for party in [0, 1] {
                 let what = format!("{} of {} levels, party {party}, {level}", answer.rule, answer.levels);
                 let keys = answer.keys(party);

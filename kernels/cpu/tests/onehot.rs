@@ -4,7 +4,7 @@ mod two_party;
 
 use suf_cpu::simd::Level;
 use suf_gate::{Gate, Shape, curve::Curve, gatefile::GateFile, onehot::Onehot};
-use two_party::{Batch, run, run_chunk};
+use two_party::{Batch, Seeded, run, run_at};
 
 /// Shapes of the digits above the window: each number of digits, and the widths that are words of their own.
 const SHAPES: [&[u8]; 7] = [&[], &[6], &[6, 6], &[7, 7, 7], &[7, 7, 6], &[3, 4, 5], &[5, 3]];
@@ -86,7 +86,7 @@ fn every_shape_at_awkward_sizes() {
 }
 
 #[test]
-fn several_chunks() {
+fn several_tiles() {
     for (name, digits) in [("gelu", &[6u8, 6] as &[u8]), ("silu", &[7, 7, 6])] {
         let curve = builtin(name);
         let gate = gate(&curve, digits);
@@ -156,10 +156,10 @@ fn levels_agree_to_the_bit() {
         let gate = gate(&curve, digits);
         let inputs = inputs(&gate, &curve, digits, 1001);
         let batch = Batch::new(&gate, 6);
-        for chunk in [0, 1] {
-            let expected = run_chunk(&batch, [Level::Portable; 3], chunk, &inputs);
+        for seeded in Seeded::BOTH {
+            let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
-                let run = run_chunk(&batch, [level; 3], chunk, &inputs);
+                let run = run_at(&batch, [level; 3], seeded, &inputs);
                 assert!(run.messages == expected.messages, "{name} {digits:?}, {level}");
                 assert_eq!(run.outputs, expected.outputs);
             }
@@ -178,7 +178,7 @@ fn messages_of_a_constant_input_are_uniform() {
                 continue;
             }
             let elems = 65536;
-            let transcript = run_chunk(&Batch::new(&gate, 9), [Level::best(); 3], 0, &vec![x; elems]);
+            let transcript = run_at(&Batch::new(&gate, 9), [Level::best(); 3], Seeded::P0, &vec![x; elems]);
             for messages in &transcript.messages {
                 for (step, message) in messages.iter().enumerate() {
                     let mut from = 0;
@@ -194,16 +194,14 @@ fn messages_of_a_constant_input_are_uniform() {
 }
 
 #[test]
-fn masks_of_elements_chunks_and_batches_differ() {
-    use suf_gate::layout::{R_IN, R_OUT};
+fn masks_of_elements_wires_tiles_and_batches_differ() {
     let gate = gate(&builtin("gelu"), &[6, 6]);
-    let backend = suf_cpu::CpuBackend::new();
     let mut all = std::collections::HashSet::new();
     for salt in [0, 1] {
-        let batch = Batch::new(&gate, salt);
-        for chunk in [0, 1] {
-            for field in [R_IN, R_OUT] {
-                all.extend(batch.mask(&backend, field, chunk, 1000));
+        let run = Batch::new(&gate, salt).run(Seeded::P0, 65536 + 1000);
+        for tile in [0, 1] {
+            for made in [false, true] {
+                all.extend(run.mask(made, tile).into_iter().take(1000));
             }
         }
     }

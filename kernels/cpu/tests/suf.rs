@@ -6,8 +6,8 @@ mod two_party;
 
 use specs::Random;
 use suf_cpu::simd::Level;
-use suf_gate::{CHUNK_ELEMS, Gate, Protocol, Shape, catalog, layout::Role, spec::Spec};
-use two_party::{Batch, assert_uniform, run, run_chunk};
+use suf_gate::{Gate, Protocol, Shape, Side, TILE_ELEMS, catalog, spec::Spec};
+use two_party::{Batch, Seeded, assert_uniform, run, run_at};
 
 fn spec(gate: &Gate) -> &Spec {
     match gate.shape() {
@@ -47,10 +47,10 @@ fn every_named_gate_at_awkward_sizes() {
 }
 
 #[test]
-fn several_chunks() {
+fn several_tiles() {
     let gates = named();
     let gates = gates.iter().filter(|gate| ["gelu", "silu", "hard-swish-quadratic"].contains(&gate.name()));
-    assert_eq!(gates.map(|gate| check(gate, 1, CHUNK_ELEMS + 1)).count(), 3);
+    assert_eq!(gates.map(|gate| check(gate, 1, TILE_ELEMS + 1)).count(), 3);
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn all_levels_send_the_same_bytes() {
     for gate in &gates {
         let inputs = specs::inputs(spec(gate), &mut Random(9), 300);
         let batch = Batch::new(gate, 5);
-        for chunk in [0, 1] {
-            let expected = run_chunk(&batch, [Level::Portable; 3], chunk, &inputs);
+        for seeded in Seeded::BOTH {
+            let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
-                let found = run_chunk(&batch, [level, Level::Portable, level], chunk, &inputs);
+                let found = run_at(&batch, [level, Level::Portable, level], seeded, &inputs);
                 assert!(found.messages == expected.messages, "{} at {level}", gate.name());
             }
         }
@@ -95,7 +95,7 @@ fn all_levels_send_the_same_bytes() {
 fn what_is_sent_looks_random() {
     for gate in named().iter().filter(|gate| ["silu", "hard-swish-quadratic"].contains(&gate.name())) {
         let batch = Batch::new(gate, 6);
-        let transcript = run_chunk(&batch, [Level::best(); 3], 0, &vec![1 << 12; CHUNK_ELEMS]);
+        let transcript = run_at(&batch, [Level::best(); 3], Seeded::P0, &vec![1 << 12; TILE_ELEMS]);
         for (step, messages) in transcript.messages[0].iter().zip(&transcript.messages[1]).enumerate() {
             let opened: Vec<u8> = messages.0.iter().zip(messages.1).map(|(a, b)| a ^ b).collect();
             assert_uniform(&opened, &format!("{} step {step}, opened bits", gate.name()));
@@ -104,18 +104,19 @@ fn what_is_sent_looks_random() {
     }
 }
 
-/// No key is longer or shorter for another mask, and either role gets what the compiler declared.
+/// No key is longer or shorter for another mask, and either side gets what the compiler declared.
 #[test]
 fn keys_have_the_declared_length() {
     for gate in named() {
         let elems = 4096;
-        for chunk in [0, 1] {
-            let keys = Batch::new(&gate, 7).deal(&suf_cpu::CpuBackend::new(), chunk, elems);
+        for seeded in Seeded::BOTH {
+            let run = Batch::new(&gate, 7).run(seeded, elems);
+            let keys = run.deal(&suf_cpu::CpuBackend::new());
             let declared = gate.declared();
             for (party, key) in [suf_gate::Party::P0, suf_gate::Party::P1].into_iter().zip(keys) {
-                let bits = match party.role(chunk) {
-                    Role::Seeded => declared.seeded_key_bits,
-                    Role::Explicit => declared.explicit_key_bits,
+                let bits = match run.parties.program().side(party, run.part(0)) {
+                    Side::Seeded => declared.seeded_key_bits,
+                    Side::Explicit => declared.explicit_key_bits,
                 };
                 assert_eq!(key.len() * 8, bits as usize * elems, "{} {party:?}", gate.name());
             }

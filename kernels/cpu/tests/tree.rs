@@ -4,11 +4,16 @@
 use suf_cpu::{
     prg::Stream,
     simd::Level,
-    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys},
+    tree::{DealtTrees, RightBits, Rule, Tree, TreeKeys, TreeShape},
 };
+use suf_gate::prg::{FixedKeys, StreamKey};
 
 const SIZES: [usize; 4] = [1, 9, 1001, 4097];
-const CHUNK_TAIL: usize = 65537;
+const TILE_TAIL: usize = 65537;
+
+fn tree(level: Level, rule: Rule, levels: u32) -> Tree {
+    Tree::new(level, TreeShape { rule, levels }, &FixedKeys { node: [0xA5; 16], leaf: [0x5A; 16] })
+}
 
 struct Dealt {
     rule: Rule,
@@ -23,7 +28,7 @@ struct Dealt {
 
 impl Dealt {
     fn new(tree: &Tree, rule: Rule, words_layout: bool, elems: usize) -> Self {
-        let stream = |key| Stream::at(Level::Portable, [key; 16]);
+        let stream = |key| Stream::new(Level::Portable, &StreamKey { key: [key; 16], nonce: [!key; 16] });
         let bytes = |key, len| {
             let mut bytes = vec![0; len];
             stream(key).fill(0, &mut bytes);
@@ -74,7 +79,7 @@ fn layout<B>(rule: Rule, words: bool, bytes: B) -> RightBits<B> {
 
 fn numbers(key: u8, len: usize) -> Vec<u64> {
     let mut bytes = vec![0; 8 * len];
-    Stream::at(Level::Portable, [key; 16]).fill(0, &mut bytes);
+    Stream::new(Level::Portable, &StreamKey { key: [key; 16], nonce: [!key; 16] }).fill(0, &mut bytes);
     bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
 }
 
@@ -90,11 +95,11 @@ fn bit(plane: &[u8], i: usize) -> bool {
 fn levels_deal_the_same_bytes() {
     for rule in [Rule::Bgi, Rule::HalfTree] {
         for (tree_levels, words_layout) in [(0, false), (3, true), (22, false)] {
-            for elems in SIZES.into_iter().chain([CHUNK_TAIL]) {
+            for elems in SIZES.into_iter().chain([TILE_TAIL]) {
                 let expected =
-                    Dealt::new(&Tree::at(Level::Portable, rule, tree_levels), rule, words_layout, elems);
+                    Dealt::new(&tree(Level::Portable, rule, tree_levels), rule, words_layout, elems);
                 for level in levels() {
-                    let dealt = Dealt::new(&Tree::at(level, rule, tree_levels), rule, words_layout, elems);
+                    let dealt = Dealt::new(&tree(level, rule, tree_levels), rule, words_layout, elems);
                     let what = format!("{rule:?}, {tree_levels} levels, {elems} elements, {level}");
                     assert!(dealt.words == expected.words, "words of {what}");
                     assert!(rule == Rule::HalfTree || dealt.right == expected.right, "right bits of {what}");
@@ -111,9 +116,9 @@ fn expanded_trees_are_point_functions() {
     for rule in [Rule::Bgi, Rule::HalfTree] {
         for tree_levels in 0..=3 {
             for (elems, words_layout) in [(1, true), (9, false), (1001, true)] {
-                let dealt = Dealt::new(&Tree::new(rule, tree_levels), rule, words_layout, elems);
+                let dealt = Dealt::new(&tree(Level::best(), rule, tree_levels), rule, words_layout, elems);
                 for level in levels() {
-                    let tree = Tree::at(level, rule, tree_levels);
+                    let tree = tree(level, rule, tree_levels);
                     let bytes = 16 << tree_levels;
                     let leaves = [0, 1].map(|party| {
                         let mut blocks = vec![0; elems * bytes];
@@ -141,7 +146,7 @@ fn comparisons_hold_at_near_far_and_wrapped_points() {
         for tree_levels in [1, 14, 23] {
             let domain = u64::MAX >> (64 - tree_levels - 7);
             for elems in SIZES {
-                let dealt = Dealt::new(&Tree::new(rule, tree_levels), rule, false, elems);
+                let dealt = Dealt::new(&tree(Level::best(), rule, tree_levels), rule, false, elems);
                 // A quarter of the points at alpha itself, its neighbours, and elsewhere.
                 let base: Vec<u64> = (numbers(4, elems).iter().zip(&dealt.alphas).enumerate())
                     .map(|(e, (random, alpha))| match e % 4 {
@@ -156,7 +161,7 @@ fn comparisons_hold_at_near_far_and_wrapped_points() {
                 let lists: [&[u64]; 3] = [&base, &near, &far];
 
                 for level in levels() {
-                    let tree = Tree::at(level, rule, tree_levels);
+                    let tree = tree(level, rule, tree_levels);
                     for range in [0..elems, elems / 16 * 8..elems] {
                         let shares = [0, 1].map(|party| {
                             let mut planes = vec![vec![0xEE; range.len().div_ceil(8)]; 3];
@@ -189,7 +194,7 @@ fn windows_hold_the_points_round_their_centre() {
             let domain = u64::MAX >> (64 - tree_levels - 7);
             let half = 1u64 << (height + 6);
             for elems in SIZES {
-                let dealt = Dealt::new(&Tree::new(rule, tree_levels), rule, false, elems);
+                let dealt = Dealt::new(&tree(Level::best(), rule, tree_levels), rule, false, elems);
                 // Every other element has alpha in its window; every eighth centre is near the wrap.
                 let centres: Vec<u64> = (numbers(6, elems).iter().zip(&dealt.alphas).enumerate())
                     .map(|(e, (random, alpha))| match e % 8 {
@@ -199,7 +204,7 @@ fn windows_hold_the_points_round_their_centre() {
                     })
                     .collect();
                 for level in levels() {
-                    let tree = Tree::at(level, rule, tree_levels);
+                    let tree = tree(level, rule, tree_levels);
                     let bytes = 16usize << height;
                     let range = elems / 16 * 8..elems;
                     let shares = [0, 1].map(|party| {

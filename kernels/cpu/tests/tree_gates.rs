@@ -4,9 +4,9 @@ mod two_party;
 
 use suf_cpu::simd::Level;
 use suf_gate::{
-    CHUNK_ELEMS, Curve, Gate, Protocol, Shape, catalog, dpf::Dpf, gatefile::GateFile, sigma::Sigma,
+    Curve, Gate, Protocol, Shape, TILE_ELEMS, catalog, dpf::Dpf, gatefile::GateFile, sigma::Sigma,
 };
-use two_party::{Batch, assert_uniform, run, run_chunk};
+use two_party::{Batch, Seeded, assert_uniform, run, run_at};
 
 /// The built-in gates of both protocols.
 fn builtin() -> Vec<Gate> {
@@ -80,9 +80,9 @@ fn every_builtin_gate_at_awkward_sizes() {
 }
 
 #[test]
-fn several_chunks() {
+fn several_tiles() {
     for gate in builtin().iter().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
-        let inputs = inputs(gate, CHUNK_ELEMS + 1);
+        let inputs = inputs(gate, TILE_ELEMS + 1);
         check(gate, &inputs, &run(gate, 1, &inputs));
     }
 }
@@ -139,10 +139,10 @@ fn levels_agree_to_the_bit() {
     for gate in builtin().iter().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
         let inputs = inputs(gate, 1001);
         let batch = Batch::new(gate, 6);
-        for chunk in [0, 1] {
-            let expected = run_chunk(&batch, [Level::Portable; 3], chunk, &inputs);
+        for seeded in Seeded::BOTH {
+            let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
-                let run = run_chunk(&batch, [level; 3], chunk, &inputs);
+                let run = run_at(&batch, [level; 3], seeded, &inputs);
                 assert!(run.messages == expected.messages, "{} {}, {level}", gate.protocol(), gate.name());
                 assert_eq!(run.outputs, expected.outputs);
             }
@@ -155,12 +155,13 @@ fn levels_agree_to_the_bit() {
 fn messages_of_a_constant_input_are_uniform() {
     for gate in builtin().iter().filter(|gate| gate.name() == "gelu") {
         for x in [0, 3000, -70_000] {
-            let transcript = run_chunk(&Batch::new(gate, 9), [Level::best(); 3], 0, &vec![x; CHUNK_ELEMS]);
+            let transcript =
+                run_at(&Batch::new(gate, 9), [Level::best(); 3], Seeded::P0, &vec![x; TILE_ELEMS]);
             for messages in &transcript.messages {
                 for (step, message) in messages.iter().enumerate() {
                     let mut from = 0;
                     for segment in &gate.exchanges()[step] {
-                        let bytes = &message[from..from + segment.bytes(CHUNK_ELEMS)];
+                        let bytes = &message[from..from + segment.bytes(TILE_ELEMS)];
                         from += bytes.len();
                         assert_uniform(bytes, &format!("{} at {x}, exchange {step}", gate.protocol()));
                     }

@@ -47,7 +47,7 @@ impl std::fmt::Debug for StreamKey {
 /// The fixed AES-128 keys of a tile's trees. They are public. What they assume:
 /// `docs/protocols/trees.md#the-fixed-keys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TreeKeys {
+pub struct FixedKeys {
     /// Extends a node to its children.
     pub node: [u8; 16],
     /// Turns a last node into its block of leaves.
@@ -68,12 +68,12 @@ impl Domain<'_> {
 
     /// The fixed keys of the trees.
     #[must_use]
-    pub fn tree_keys(&self) -> TreeKeys {
+    pub fn fixed_keys(&self) -> FixedKeys {
         let mut hash = blake3::Hasher::new();
         hash.update(TREE_DOMAIN);
         self.absorb(&mut hash);
         let [node, leaf] = halves(&hash);
-        TreeKeys { node, leaf }
+        FixedKeys { node, leaf }
     }
 
     fn absorb(&self, hash: &mut blake3::Hasher) {
@@ -122,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_the_domain_changes_both_tree_keys() {
-        let keys = DOMAIN.tree_keys();
-        let changed = others(DOMAIN).map(|domain| domain.tree_keys());
+    fn every_part_of_the_domain_changes_both_fixed_keys() {
+        let keys = DOMAIN.fixed_keys();
+        let changed = others(DOMAIN).map(|domain| domain.fixed_keys());
         assert!(changed.iter().all(|other| other.node != keys.node && other.leaf != keys.leaf));
         assert_ne!(keys.node, keys.leaf);
     }

@@ -1,11 +1,6 @@
 //! Calls of AES, counted from a gate's definition.
 
-use suf_gate::{
-    Gate, Role, Shape, Source,
-    layout::{FieldId, R_IN, R_OUT},
-    lookup::LEAF_BITS,
-    sigma,
-};
+use suf_gate::{Gate, Shape, Side, Source, layout::FieldId, lookup::LEAF_BITS, ring::WIRE, sigma};
 
 /// Calls of AES for each element that a gate's definition asks for: its streams and trees, with paths to neighbouring
 /// points walked once.
@@ -31,21 +26,18 @@ impl Calls {
                 .map(|(_, field)| field.width.bits())
                 .sum()
         };
-        let own = bits(&|_, source| source == Source::Own);
+        // Both masks of wires as well.
+        let own = bits(&|_, source| source == Source::Own) + 2 * u32::from(WIRE.bits());
         let once = bits(&|_, source| matches!(source, Source::Shared | Source::Dealer));
         // A party needs the masks of the wire only where it starts from shares, so they are left out here.
-        let expanded = |role: Role| {
-            bits(&|id, source| {
-                matches!(source, Source::Own | Source::Shared)
-                    && ![R_IN, R_OUT].contains(&id)
-                    && !shape.delivered(id, role)
-            })
+        let expanded = |side: Side| {
+            bits(&|id, source| matches!(source, Source::Own | Source::Shared) && !shape.delivered(id, side))
         };
         let [deal, eval] = tree_calls(gate)?;
         Some(Self {
             deal: (2 * own + once) / 128 + deal,
-            seeded: expanded(Role::Seeded) / 128 + eval,
-            explicit: expanded(Role::Explicit) / 128 + eval,
+            seeded: expanded(Side::Seeded) / 128 + eval,
+            explicit: expanded(Side::Explicit) / 128 + eval,
         })
     }
 }

@@ -5,15 +5,18 @@ mod calls;
 
 use std::{hint::black_box, sync::Arc};
 
-use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use suf_gate::{
-    Backend, BackendError, CHUNK_ELEMS, ChunkEval, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Seed,
+    Backend, BackendError, Gate, HostValue, KeyBytes, NodeId, Part, Party, Program, Seed, TILE_ELEMS,
+    TwoParties, prg::StreamKey,
 };
 
 pub use calls::Calls;
 
-use crate::{prg::Stream, simd::BLOCK_BYTES};
+use crate::{
+    prg::Stream,
+    simd::{BLOCK_BYTES, Level},
+};
 
 /// Half of the first-level cache of common processors.
 const STREAM_BYTES: usize = 1 << 14;
@@ -46,31 +49,31 @@ impl Times {
     }
 
     fn push_seconds(&mut self, seconds: f64) {
-        self.0.push(seconds * 1e9 / CHUNK_ELEMS as f64);
+        self.0.push(seconds * 1e9 / TILE_ELEMS as f64);
     }
 }
 
-/// One role's evaluation.
+/// One side's evaluation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RoleCosts {
+pub struct SideCosts {
     /// All of it.
     pub eval: Times,
     /// Its parts: the making of each exchange's message, and last the finish.
     pub steps: Vec<Times>,
 }
 
-/// A gate's costs on full chunks.
+/// A gate's costs on full tiles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Costs {
     /// The dealer: both parties' keys.
     pub deal: Times,
     /// The side whose shares come out of its seed.
-    pub seeded: RoleCosts,
+    pub seeded: SideCosts,
     /// The side that is sent bytes.
-    pub explicit: RoleCosts,
+    pub explicit: SideCosts,
 }
 
-/// Measures `gate` on `samples` full chunks, after one to warm up: time that this thread spends on a processor, so that
+/// Measures `gate` on `samples` full tiles, after one to warm up: time that this thread spends on a processor, so that
 /// other programs' share of a busy machine does not count. Nothing is sent; the messages go from one evaluation to the
 /// other in memory.
 ///
@@ -78,28 +81,32 @@ pub struct Costs {
 /// When the backend fails.
 pub fn measure(backend: &dyn Backend, gate: &Arc<Gate>, samples: usize) -> Result<Costs, BackendError> {
     let steps = gate.exchanges().len() + 1;
-    let role = || RoleCosts { eval: Times::default(), steps: vec![Times::default(); steps] };
-    // In chunk 0 party 0 is the seeded side.
-    let (mut deal, mut roles) = (Times::default(), [role(), role()]);
+    let side = || SideCosts { eval: Times::default(), steps: vec![Times::default(); steps] };
+    // Contents do not matter for the time, and none of this is anybody's key.
+    let program = Program::of_gate(Arc::clone(gate), TILE_ELEMS as u64).expect("a full tile is a tensor");
+    let seeds = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
+    let parties = TwoParties::new(Arc::new(program), [0; 16], seeds);
+    // In tile 0 party 0 is the seeded side.
+    let (mut deal, mut sides) = (Times::default(), [side(), side()]);
     for sample in 0..=samples {
-        let seconds = one_chunk(backend, gate)?;
+        let seconds = one_tile(backend, &parties)?;
         if sample == 0 {
             continue;
         }
         deal.push_seconds(seconds.deal);
-        for (role, times) in roles.iter_mut().zip(seconds.steps) {
-            role.eval.push_seconds(times.iter().sum());
-            role.steps.iter_mut().zip(times).for_each(|(step, time)| step.push_seconds(time));
+        for (side, times) in sides.iter_mut().zip(seconds.steps) {
+            side.eval.push_seconds(times.iter().sum());
+            side.steps.iter_mut().zip(times).for_each(|(step, time)| step.push_seconds(time));
         }
     }
-    let [seeded, explicit] = roles;
+    let [seeded, explicit] = sides;
     Ok(Costs { deal, seeded, explicit })
 }
 
 /// Nanoseconds of a call of AES in a long stream, at the least of `samples`: the fastest that this processor does them.
 #[must_use]
 pub fn nanoseconds_per_call(samples: usize) -> f64 {
-    let stream = Stream::new([1; BLOCK_BYTES]);
+    let stream = Stream::new(Level::best(), &StreamKey { key: [1; BLOCK_BYTES], nonce: [2; BLOCK_BYTES] });
     let mut out = vec![0; STREAM_BYTES];
     let calls = f64::from(FILLINGS) * (STREAM_BYTES / BLOCK_BYTES) as f64;
     let mut once = || {
@@ -117,54 +124,34 @@ pub fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// Processor seconds of one chunk: the dealer's, and each party's by step.
+/// Processor seconds of one tile: the dealer's, and each party's by step.
 struct Seconds {
     deal: f64,
     steps: [Vec<f64>; 2],
 }
 
-fn one_chunk(backend: &dyn Backend, gate: &Arc<Gate>) -> Result<Seconds, BackendError> {
-    // Contents do not matter for the time, and none of this is anybody's key.
-    let party_seeds = [Seed::new([1; 32]), Seed::new([2; 32])];
-    let dealer_seed = Seed::new([3; 32]);
-    let job = DealJob {
-        gate,
-        batch: [0; 16],
-        chunk: 0,
-        elems: CHUNK_ELEMS,
-        party_seeds: &party_seeds,
-        dealer_seed: &dealer_seed,
-    };
+fn one_tile(backend: &dyn Backend, parties: &TwoParties) -> Result<Seconds, BackendError> {
+    let part = Part::new(NodeId(1), 0);
     let start = cpu_seconds();
-    let [key_0, key_1] = backend.deal(&job)?;
+    let keys = backend.deal(&parties.deal_job(part))?;
     let deal = cpu_seconds() - start;
 
-    let begin = |party: Party, key: KeyBytes| -> Result<Box<dyn ChunkEval>, BackendError> {
-        let seed = party_seeds[party.index()].clone();
-        let job = EvalJob { gate: gate.clone(), batch: [0; 16], chunk: 0, elems: CHUNK_ELEMS, party, seed };
-        let input = (0..CHUNK_ELEMS as u64).map(|i| i.wrapping_mul(0x1234_5678_9ABB) >> 16).collect();
-        backend.stage(&job, key)?.begin(if gate.takes_shares() {
-            Input::Shares(input)
-        } else {
-            Input::Wire(input)
-        })
-    };
-    let mut evals = [begin(Party::P0, key_0.into())?, begin(Party::P1, key_1.into())?];
-    let mut received = [Bytes::new(), Bytes::new()];
+    let input: Vec<u64> = (0..TILE_ELEMS as u64).map(|i| i.wrapping_mul(0x1234_5678_9ABB) >> 16).collect();
+    let inputs = [(); 2].map(|()| vec![HostValue::shared(input.clone())]);
+    let mut run = parties.begin([backend; 2], part, keys.map(KeyBytes::from), inputs)?;
+    let exchanges = parties.program().node(part.node).exchanges();
     let mut steps = [Vec::new(), Vec::new()];
-    for step in 0..=gate.exchanges().len() {
-        let mut sent = [Bytes::new(), Bytes::new()];
-        for (party, eval) in evals.iter_mut().enumerate() {
+    for step in 0..=exchanges {
+        for party in [Party::P0, Party::P1] {
             let start = cpu_seconds();
-            if step < gate.exchanges().len() {
-                sent[party] = eval.step(step, &received[party])?;
+            if step < exchanges {
+                run.send(party)?;
             } else {
-                eval.finish(&received[party])?;
+                run.finish_one(party)?;
             }
-            steps[party].push(cpu_seconds() - start);
+            steps[party.index()].push(cpu_seconds() - start);
         }
-        sent.swap(0, 1);
-        received = sent;
+        run.deliver();
     }
     Ok(Seconds { deal, steps })
 }
@@ -177,16 +164,16 @@ mod tests {
     use crate::CpuBackend;
 
     #[test]
-    fn every_step_of_both_roles_is_measured() {
+    fn every_step_of_both_sides_is_measured() {
         let file = GateFile::builtin("gelu").expect("built in");
         let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
         let costs = measure(&CpuBackend::new(), &gate, 2).expect("the CPU does not fail");
         assert_eq!(costs.deal.samples().len(), 2);
-        for role in [&costs.seeded, &costs.explicit] {
-            assert_eq!(role.steps.len(), gate.exchanges().len() + 1);
-            assert!(role.eval.least() > 0.0 && role.eval.least() <= role.eval.median());
-            let sum: f64 = role.steps.iter().map(|step| step.samples()[0]).sum();
-            assert!((sum - role.eval.samples()[0]).abs() < 1e-6, "the parts make the whole");
+        for side in [&costs.seeded, &costs.explicit] {
+            assert_eq!(side.steps.len(), gate.exchanges().len() + 1);
+            assert!(side.eval.least() > 0.0 && side.eval.least() <= side.eval.median());
+            let sum: f64 = side.steps.iter().map(|step| step.samples()[0]).sum();
+            assert!((sum - side.eval.samples()[0]).abs() < 1e-6, "the parts make the whole");
         }
     }
 

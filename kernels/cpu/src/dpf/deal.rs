@@ -1,9 +1,6 @@
 //! The dealer's side of `dpf`.
 
-use suf_gate::{
-    dpf::{Dpf, ENTRY_MASK, RING, ROOT, SEED_CW, SIGN_MASK},
-    layout::{R_IN, R_OUT},
-};
+use suf_gate::dpf::{Dpf, ENTRY_MASK, RING, ROOT, SEED_CW, SIGN_MASK};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -12,11 +9,11 @@ use crate::{
     planes,
 };
 
-/// Writes both parties' keys of a chunk.
+/// Writes both parties' keys of a tile.
 pub(crate) fn deal(gate: &Dpf, key: &mut KeyWriter<'_>) {
     let (curve, elems) = (gate.curve(), key.elems());
-    let r_in = key.own_elements(R_IN);
-    let r_out = key.own_elements(R_OUT);
+    let r_in = key.input_masks();
+    let r_out = key.output_masks();
     let sign_masks = planes::to_words(&key.own_planes(SIGN_MASK), elems);
     let entry_masks = line::entry_masks(key, ENTRY_MASK, curve);
 
@@ -24,8 +21,7 @@ pub(crate) fn deal(gate: &Dpf, key: &mut KeyWriter<'_>) {
     let alphas = r_in.iter().map(|r| !(r >> curve.shift) & ((1 << tree_bits) - 1));
     let alphas = Zeroizing::new(alphas.collect::<Vec<_>>());
     let roots = key.own(ROOT);
-    let hot =
-        key.trees(&super::tree(key.level(), gate), &roots, &alphas, TreeIds { words: SEED_CW, right: None });
+    let hot = key.trees(super::tree(gate), &roots, &alphas, TreeIds { words: SEED_CW, right: None });
     let hot = planes::to_words(&hot, elems);
 
     // Bit 1 of a word: w, in bit 0, has no mask.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     eval::GateEval,
-    key::{ChunkKey, TILE, tiles},
+    key::{PartKey, STRIP, strips},
     line::{self, Opened, OutputLine},
     lookup::{Lookup, Sums},
     pack, planes,
@@ -38,9 +38,9 @@ impl DpfEval {
     }
 
     /// Shares pos and m.
-    fn share_window(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_window(&self, key: &PartKey) -> Vec<u8> {
         let (elems, curve, party) = (self.wire.len(), self.gate.curve(), key.job().party);
-        let tree = super::tree(key.level(), &self.gate);
+        let tree = key.tree(super::tree(&self.gate));
         let [roots, words, leaves] = [ROOT, SEED_CW, LEAF_CW].map(|id| key.field(id));
         let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch] =
             [(); 4].map(|()| Zeroizing::new(Vec::new()));
@@ -62,16 +62,16 @@ impl DpfEval {
         let (first, negate) = (u8::from(party == Party::P0), party == Party::P1);
 
         let plane_bytes = elems.div_ceil(8);
-        let mut message = vec![0; key.job().gate.message_bytes(0, elems)];
+        let mut message = vec![0; key.job().gate().message_bytes(0, elems)];
         let (positive, packed) = message.split_at_mut(plane_bytes);
-        let mut centres = [0u64; TILE];
-        let mut places = [0u16; TILE];
-        let mut blocks = Zeroizing::new(vec![0; TILE * elem_bytes]);
-        let mut sums = Zeroizing::new([Sums::default(); TILE]);
-        let mut entries = Zeroizing::new([0u64; TILE]);
-        for range in tiles(elems) {
+        let mut centres = [0u64; STRIP];
+        let mut places = [0u16; STRIP];
+        let mut blocks = Zeroizing::new(vec![0; STRIP * elem_bytes]);
+        let mut sums = Zeroizing::new([Sums::default(); STRIP]);
+        let mut entries = Zeroizing::new([0u64; STRIP]);
+        for range in strips(elems) {
             let n = range.len();
-            let mut tops = [0u8; TILE / 8];
+            let mut tops = [0u8; STRIP / 8];
             for (e, x_hat) in self.wire[range.clone()].iter().enumerate() {
                 let v = x_hat >> curve.shift;
                 tops[e / 8] |= ((v >> tree_bits & 1) as u8 & first) << (e % 8);
@@ -112,7 +112,7 @@ impl DpfEval {
     }
 
     /// Shares y_hat.
-    fn share_output(&mut self, key: &ChunkKey) -> Vec<u8> {
+    fn share_output(&mut self, key: &PartKey) -> Vec<u8> {
         let line = OutputLine::new(self.gate.curve(), false, key.job().party);
         let opened = Opened { wire: &mut self.wire, entries: &self.entries, choices: &self.choices };
         line.message(key, RING, opened)
@@ -120,18 +120,18 @@ impl DpfEval {
 }
 
 impl GateEval for DpfEval {
-    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+    fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match step {
             0 => self.share_window(key),
             _ => self.share_output(key),
         }
     }
 
-    fn open(&mut self, _: &ChunkKey, _: usize, mine: &[u8], theirs: &[u8]) {
+    fn open(&mut self, _: &PartKey, _: usize, mine: &[u8], theirs: &[u8]) {
         self.open_window(mine, theirs);
     }
 
-    fn open_output(&mut self, _: &ChunkKey, _: &[u8], theirs: &[u8]) -> Vec<u64> {
+    fn open_output(&mut self, _: &PartKey, _: &[u8], theirs: &[u8]) -> Vec<u64> {
         // This party's shares are kept unpacked in the place of the wire.
         let mut outputs = mem::take(&mut self.wire);
         pack::add_unpacked(WIRE.bits().into(), theirs, &mut outputs);

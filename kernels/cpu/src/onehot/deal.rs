@@ -2,7 +2,7 @@
 
 use suf_gate::{
     Party,
-    layout::{FieldId, R_IN, R_OUT},
+    layout::FieldId,
     onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, MAX_DIGITS, Onehot},
 };
 use zeroize::{DefaultIsZeroes, Zeroizing};
@@ -12,16 +12,16 @@ use super::{
     truth::{self, LowWords, ROW_BITS},
 };
 use crate::{
-    key::{KeyWriter, SharedField, TILE, tiles},
+    key::{KeyWriter, STRIP, SharedField, strips},
     line::{Columns, DealtLine, Secrets},
     planes,
     simd::{Kernel, Simd},
 };
 
-/// Writes both parties' keys of a chunk.
+/// Writes both parties' keys of a tile.
 pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     let (curve, elems, level) = (gate.curve(), key.elems(), key.level());
-    let (mut r_in, mut r_out) = (key.own_sums(R_IN), key.own_sums(R_OUT));
+    let (mut r_in, mut r_out) = (key.input_sums(), key.output_sums());
     let mut entry_masks = key.own_sums(ENTRY_MASK);
     let bit_masks = planes::to_words(&key.own_planes(BIT_MASKS), elems);
     let digits = Digits::of(gate);
@@ -36,22 +36,22 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
     let select = gate.select_table().map(|(table, masks)| Table::new(key, table, masks, 2));
     let ring = key.shared_field(gate.ring_elements());
 
-    let mut tile = Zeroizing::new(Tile::default());
+    let mut strip = Zeroizing::new(Strip::default());
     let mut columns = Columns::default();
-    for range in tiles(elems) {
+    for range in strips(elems) {
         let n = range.len();
-        let Tile { r_in: wire, r_out: out, values, entries, by_p0, held, rows, choices } = &mut *tile;
+        let Strip { r_in: wire, r_out: out, values, entries, by_p0, held, rows, choices } = &mut *strip;
         r_in.elements(range.clone(), &mut wire[..n]);
         r_out.elements(range.clone(), &mut out[..n]);
         entry_masks.words(curve.mask_bits(), range.clone(), &mut entries[..n]);
         digits.split(level, &wire[..n], curve.shift, 0, values);
         let [window, upper @ ..] = &*values;
 
-        let shares = key.seeded_tile(&hot_window, range.clone());
+        let shares = key.seeded_strip(&hot_window, range.clone());
         digit::xor_hot(level, curve.window_bits, shares, &window[..n], &mut by_p0[..n]);
         by_p0.iter_mut().for_each(|held| *held ^= explicit_holds);
         for ((bits, field), upper) in hot_digits.iter().zip(upper) {
-            let shares = key.seeded_tile(field, range.clone());
+            let shares = key.seeded_strip(field, range.clone());
             // Who holds the 1 of these digits does not matter.
             digit::xor_hot(level, *bits, shares, &upper[..n], &mut held[..n]);
         }
@@ -59,7 +59,7 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
         // Masks of the rows that the select table is looked up at.
         rows[..n].copy_from_slice(&bit_masks[range.clone()]);
         if let Some(Table { field, masks }) = &combine {
-            let shares = key.seeded_tile(field, range.clone());
+            let shares = key.seeded_strip(field, range.clone());
             let (states, outputs) = (&rows[..n], &masks[range.clone()]);
             level.dispatch(XorTables::<3, _> { shares, rows: states, outputs, table: combine_words });
             for (row, mask) in rows.iter_mut().zip(outputs) {
@@ -69,7 +69,7 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
         }
         match &select {
             Some(Table { field, masks }) => {
-                let shares = key.seeded_tile(field, range.clone());
+                let shares = key.seeded_strip(field, range.clone());
                 let (rows, outputs) = (&rows[..n], &masks[range.clone()]);
                 if gate.lower_digits() > 0 {
                     level.dispatch(XorTables::<4, _> { shares, rows, outputs, table: select_words });
@@ -89,7 +89,7 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
             by_p0: &by_p0[..n],
             choice_masks: &choices[..n],
         };
-        line.subtract(level, secrets, &mut columns, key.seeded_tile(&ring, range));
+        line.subtract(level, secrets, &mut columns, key.seeded_strip(&ring, range));
     }
 }
 
@@ -107,28 +107,28 @@ impl Table {
     }
 }
 
-/// What the dealer knows of a tile's elements.
+/// What the dealer knows of a strip's elements.
 #[derive(Clone, Copy)]
-struct Tile {
-    r_in: [u64; TILE],
-    r_out: [u64; TILE],
+struct Strip {
+    r_in: [u64; STRIP],
+    r_out: [u64; STRIP],
     /// The digits of the shifted mask.
     values: Split,
     /// The masks a.
-    entries: [u16; TILE],
+    entries: [u16; STRIP],
     /// Whether party 0 holds the 1 of the window's vector.
-    by_p0: [u16; TILE],
+    by_p0: [u16; STRIP],
     /// The same of another digit's vector.
-    held: [u16; TILE],
+    held: [u16; STRIP],
     /// The masks of the rows of the select table.
-    rows: [u16; TILE],
+    rows: [u16; STRIP],
     /// The masks of w and pos.
-    choices: [u16; TILE],
+    choices: [u16; STRIP],
 }
 
-impl Default for Tile {
+impl Default for Strip {
     fn default() -> Self {
-        let (elements, words) = ([0; TILE], [0; TILE]);
+        let (elements, words) = ([0; STRIP], [0; STRIP]);
         Self {
             r_in: elements,
             r_out: elements,
@@ -142,9 +142,9 @@ impl Default for Tile {
     }
 }
 
-impl DefaultIsZeroes for Tile {}
+impl DefaultIsZeroes for Strip {}
 
-/// XORs a tile's truth tables of `WORDS` words, permuted by the masks of the rows and hidden by the masks of the outputs,
+/// XORs a strip's truth tables of `WORDS` words, permuted by the masks of the rows and hidden by the masks of the outputs,
 /// into its shares. `table` makes them of both masks.
 struct XorTables<'a, const WORDS: usize, F> {
     shares: &'a mut [u8],

@@ -13,7 +13,7 @@ pub(super) enum Place {
     Top,
 }
 
-/// Reads the shares of the states of a tile's digits off `hot`, the shares of the vectors of 2^`bits` bits, at the public
+/// Reads the shares of the states of a strip's digits off `hot`, the shares of the vectors of 2^`bits` bits, at the public
 /// digits `values`; ORs them into `states` from bit `at` on.
 pub(super) fn read(
     level: Level,
@@ -131,7 +131,7 @@ fn parity(bits: [u64; 2]) -> u16 {
     (bits[0] ^ bits[1]).count_ones() as u16 & 1
 }
 
-/// XORs the one-hot vectors of 2^`bits` bits of the secret digits `values` into a tile's shares, and puts the shares' own
+/// XORs the one-hot vectors of 2^`bits` bits of the secret digits `values` into a strip's shares, and puts the shares' own
 /// bits at the hot places into `held`.
 pub(super) fn xor_hot(level: Level, bits: u8, shares: &mut [u8], values: &[u16], held: &mut [u16]) {
     debug_assert_eq!(shares.len(), values.len() << (bits - 3));
@@ -179,7 +179,7 @@ mod tests {
         for level in Level::ALL.into_iter().filter(|level| level.supported()) {
             for bits in 3..=7u8 {
                 let size = 1usize << bits;
-                // Every pair of digits, each in a tile of one mask digit.
+                // Every pair of digits, each in a strip of one mask digit.
                 for r in 0..size {
                     let values: Vec<u16> = (0..size as u16).collect();
                     let hot_of = |r: u8| {

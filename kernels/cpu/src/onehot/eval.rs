@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     eval::GateEval,
-    key::{ChunkKey, TILE, tiles},
+    key::{PartKey, STRIP, strips},
     line::{self, Opened, OutputLine},
     lookup::Sums,
     pack, planes,
@@ -63,12 +63,12 @@ impl OnehotEval {
     }
 
     /// This party's shares of the states and of m.
-    fn share_states(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_states(&self, key: &PartKey) -> Vec<u8> {
         let (gate, elems) = (&self.gate, self.elems());
         let curve = gate.curve();
         let plane_bytes = elems.div_ceil(8);
         let planes_len = usize::from(gate.bit_planes()) * plane_bytes;
-        let mut message = vec![0; key.job().gate.message_bytes(0, elems)];
+        let mut message = vec![0; key.job().gate().message_bytes(0, elems)];
         let (planes, packed) = message.split_at_mut(planes_len);
 
         let digits = Digits::of(gate);
@@ -84,11 +84,11 @@ impl OnehotEval {
         let level = key.level();
 
         let mut scratch = Zeroizing::new(Vec::new());
-        let mut values = [[0; TILE]; 1 + MAX_DIGITS];
-        let mut sums = Zeroizing::new([Sums::default(); TILE]);
-        let mut states = Zeroizing::new([0u16; TILE]);
-        let mut entries = Zeroizing::new([0u64; TILE]);
-        for range in tiles(elems) {
+        let mut values = [[0; STRIP]; 1 + MAX_DIGITS];
+        let mut sums = Zeroizing::new([Sums::default(); STRIP]);
+        let mut states = Zeroizing::new([0u16; STRIP]);
+        let mut entries = Zeroizing::new([0u64; STRIP]);
+        for range in strips(elems) {
             let n = range.len();
             digits.split(level, &self.wire[range.clone()], curve.shift, centre, &mut values);
             let [window, upper @ ..] = &values;
@@ -149,7 +149,7 @@ impl OnehotEval {
     }
 
     /// This party's shares of w and pos: a row of its table.
-    fn share_choice(&self, key: &ChunkKey, table: FieldId) -> Vec<u8> {
+    fn share_choice(&self, key: &PartKey, table: FieldId) -> Vec<u8> {
         match self.gate.select_rows() {
             128 => self.look_up::<2, 128>(key, table, 0),
             16 => self.look_up::<2, 16>(key, table, 0),
@@ -158,7 +158,7 @@ impl OnehotEval {
     }
 
     /// This party's shares of y_hat.
-    fn share_output(&mut self, key: &ChunkKey) -> Vec<u8> {
+    fn share_output(&mut self, key: &PartKey) -> Vec<u8> {
         let line = OutputLine::new(self.gate.curve(), !self.gate.digits().is_empty(), key.job().party);
         let opened = Opened { wire: &mut self.wire, entries: &self.entries, choices: &self.choices };
         line.message(key, self.gate.ring_elements(), opened)
@@ -168,7 +168,7 @@ impl OnehotEval {
     /// from its bit `at` on; as planes of the message.
     fn look_up<const OUTPUTS: usize, const ROWS: usize>(
         &self,
-        key: &ChunkKey,
+        key: &PartKey,
         table: FieldId,
         at: u8,
     ) -> Vec<u8> {
@@ -178,7 +178,7 @@ impl OnehotEval {
         let mut message = vec![0; OUTPUTS * plane_bytes];
         let table = key.field(table);
         let mut scratch = Zeroizing::new(Vec::new());
-        for range in tiles(elems) {
+        for range in strips(elems) {
             let tables = table.read(range.start * width..range.end * width, &mut scratch);
             let (states, first) = (&self.states[range.clone()], range.start / 8);
             row::read::<OUTPUTS, ROWS>(key.level(), tables, states, at, &mut message, plane_bytes, first);
@@ -191,7 +191,7 @@ impl OnehotEval {
     }
 }
 
-/// What a tile's window vectors say: c, p, and this party's share of m.
+/// What a strip's window vectors say: c, p, and this party's share of m.
 struct Window<'a> {
     sums: &'a [Sums],
     /// This party's masks of the entries.
@@ -219,7 +219,7 @@ impl Kernel for Window<'_> {
 }
 
 impl GateEval for OnehotEval {
-    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+    fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match self.phases[step] {
             Phase::States => self.share_states(key),
             Phase::Combined(table) => self.look_up::<3, COMBINE_ROWS>(key, table, state::LOWER),
@@ -228,7 +228,7 @@ impl GateEval for OnehotEval {
         }
     }
 
-    fn open(&mut self, _: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]) {
+    fn open(&mut self, _: &PartKey, step: usize, mine: &[u8], theirs: &[u8]) {
         match self.phases[step] {
             Phase::States => self.open_states(mine, theirs),
             Phase::Combined(_) => self.open_combined(mine, theirs),
@@ -237,7 +237,7 @@ impl GateEval for OnehotEval {
         }
     }
 
-    fn open_output(&mut self, _: &ChunkKey, _: &[u8], theirs: &[u8]) -> Vec<u64> {
+    fn open_output(&mut self, _: &PartKey, _: &[u8], theirs: &[u8]) -> Vec<u64> {
         // This party's shares are kept unpacked in the place of the wire.
         let mut outputs = mem::take(&mut self.wire);
         pack::add_unpacked(WIRE.bits().into(), theirs, &mut outputs);

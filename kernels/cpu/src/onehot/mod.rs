@@ -12,7 +12,7 @@ use suf_gate::{
 };
 
 use crate::{
-    key::TILE,
+    key::STRIP,
     lookup::Lookup,
     simd::{Kernel, Level, Simd},
 };
@@ -47,7 +47,7 @@ impl Digits {
         Self { window: gate.curve().window_bits, upper, count: gate.digits().len() }
     }
 
-    /// The digits of a tile's `numbers`, shifted down by `shift` and moved up by `offset`.
+    /// The digits of a strip's `numbers`, shifted down by `shift` and moved up by `offset`.
     fn split(self, level: Level, numbers: &[u64], shift: u8, offset: u64, out: &mut Split) {
         level.dispatch(SplitTile { digits: self, numbers, shift, offset, out });
     }
@@ -58,8 +58,8 @@ impl Digits {
     }
 }
 
-/// A tile's digits: those of the window, then the others, lowest first.
-type Split = [[u16; TILE]; 1 + MAX_DIGITS];
+/// A strip's digits: those of the window, then the others, lowest first.
+type Split = [[u16; STRIP]; 1 + MAX_DIGITS];
 
 struct SplitTile<'a> {
     digits: Digits,
@@ -75,7 +75,7 @@ impl Kernel for SplitTile<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Self { digits, numbers, shift, offset, out } = self;
-        let numbers = &numbers[..numbers.len().min(TILE)];
+        let numbers = &numbers[..numbers.len().min(STRIP)];
         let mut from = 0;
         let widths = std::iter::once(digits.window).chain(digits.upper).take(1 + digits.count);
         for (out, bits) in out.iter_mut().zip(widths) {

@@ -4,9 +4,9 @@ use zeroize::Zeroizing;
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::wide::row as wide;
-use crate::{key::TILE, planes, simd::Level};
+use crate::{key::STRIP, planes, simd::Level};
 
-/// For every element of a tile, the bits of `OUTPUTS` tables of `ROWS` rows, one table after another, that stand in the row
+/// For every element of a strip, the bits of `OUTPUTS` tables of `ROWS` rows, one table after another, that stand in the row
 /// which its state selects, from bit `at` on; to planes of `plane_bytes` bytes each, from byte `first` of every plane on.
 pub(super) fn read<const OUTPUTS: usize, const ROWS: usize>(
     level: Level,
@@ -18,8 +18,8 @@ pub(super) fn read<const OUTPUTS: usize, const ROWS: usize>(
     first: usize,
 ) {
     let n = states.len();
-    debug_assert!(n <= TILE && tables.len() == n * OUTPUTS * ROWS / 8);
-    let mut rows = [0u16; TILE];
+    debug_assert!(n <= STRIP && tables.len() == n * OUTPUTS * ROWS / 8);
+    let mut rows = [0u16; STRIP];
     rows.iter_mut().zip(states).for_each(|(row, state)| *row = (state >> at) % ROWS as u16);
     let done = read_wide::<OUTPUTS, ROWS>(level, tables, &rows[..n], planes, plane_bytes, first);
     if done < n {
@@ -66,7 +66,7 @@ fn read_words<const OUTPUTS: usize, const ROWS: usize>(
     plane_bytes: usize,
     first: usize,
 ) {
-    let mut words = Zeroizing::new([0u16; TILE]);
+    let mut words = Zeroizing::new([0u16; STRIP]);
     for ((word, table), row) in words.iter_mut().zip(tables.chunks_exact(OUTPUTS * ROWS / 8)).zip(rows) {
         let row = usize::from(*row);
         let bit = |output: usize| u16::from(table[output * ROWS / 8 + row / 8] >> (row % 8) & 1);
@@ -82,7 +82,7 @@ mod tests {
     fn check<const OUTPUTS: usize, const ROWS: usize>() {
         let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         let bytes = OUTPUTS * ROWS / 8;
-        for n in [1, 8, 31, 32, 33, 100, TILE] {
+        for n in [1, 8, 31, 32, 33, 100, STRIP] {
             let tables: Vec<u8> = (0..n * bytes).map(|i| (number(i) >> 13) as u8).collect();
             let states: Vec<u16> = (0..n).map(|i| (number(i) >> 40) as u16).collect();
             let (first, plane_bytes) = (3, 3 + n.div_ceil(8));

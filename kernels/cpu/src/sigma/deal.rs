@@ -1,7 +1,6 @@
 //! The dealer's side of `sigma`.
 
 use suf_gate::{
-    layout::{R_IN, R_OUT},
     lookup::ELEMENT_BYTES,
     sigma::{
         BIT_MASKS, COMPARE_BITS, COMPARE_RIGHT_BITS, COMPARE_ROOT, COMPARE_SEED_CW, LOOKUP, LOW_MASK,
@@ -16,11 +15,11 @@ use crate::{
     planes, tree_lookup,
 };
 
-/// Writes both parties' keys of a chunk.
+/// Writes both parties' keys of a tile.
 pub(crate) fn deal(gate: &Sigma, key: &mut KeyWriter<'_>) {
     let elems = key.elems();
-    let r_in = key.own_elements(R_IN);
-    let r_out = key.own_elements(R_OUT);
+    let r_in = key.input_masks();
+    let r_out = key.output_masks();
     let masks = Masks::new(gate, key);
 
     key.shared(LOW_TABLE, |range, shares| {
@@ -38,7 +37,7 @@ pub(crate) fn deal(gate: &Sigma, key: &mut KeyWriter<'_>) {
     let roots = key.own(COMPARE_ROOT);
     let ids = TreeIds { words: COMPARE_SEED_CW, right: Some(COMPARE_RIGHT_BITS) };
     // The parties compare; which of them holds the 1 does not matter.
-    let _hot = key.trees(&compare_tree(key.level()), &roots, &alphas, ids);
+    let _hot = key.trees(compare_tree(), &roots, &alphas, ids);
 
     let mut choices = planes::to_words(&key.own_planes(BIT_MASKS), elems);
     for (choice, r) in choices.iter_mut().zip(masks.t.iter()) {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::compare_tree;
 use crate::{
     eval::GateEval,
-    key::{ChunkKey, TILE, tiles},
+    key::{PartKey, STRIP, strips},
     pack, planes,
     simd::BLOCK_BYTES,
     tree::{RightBits, TreeKeys},
@@ -51,7 +51,7 @@ impl SigmaEval {
     }
 
     /// Shares w = 1[x_hat mod 2^6 < r mod 2^6]: a row of the table.
-    fn share_low(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_low(&self, key: &PartKey) -> Vec<u8> {
         let mut message = key.segment(1, [LOW_TABLE], |[table], i| {
             let table = u64::from_le_bytes(*table.as_array().expect("a word for each element"));
             table >> (self.x_hat[i] & ((1 << SHIFT) - 1))
@@ -61,7 +61,7 @@ impl SigmaEval {
     }
 
     /// Shares t = (x_hat >> 6) - (r >> 6) - w under r_t.
-    fn share_t(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_t(&self, key: &PartKey) -> Vec<u8> {
         let first = is_first(key);
         key.segment(T_BITS, [TRUNCATION], |[ring], i| {
             let (r_high, rho, r_t) = (element(ring, 0), element(ring, 1), element(ring, 2));
@@ -74,9 +74,9 @@ impl SigmaEval {
     }
 
     /// Shares 1[t >= 0] and 1[|t| < 2^c].
-    fn share_bits(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_bits(&self, key: &PartKey) -> Vec<u8> {
         let elems = self.x_hat.len();
-        let tree = compare_tree(key.level());
+        let tree = key.tree(compare_tree());
         let [roots, words, leaves, right] =
             [COMPARE_ROOT, COMPARE_SEED_CW, COMPARE_LEAF_CW, COMPARE_RIGHT_BITS].map(|id| key.field(id));
         let [mut scratch_0, mut scratch_1, mut scratch_2, mut scratch_3] =
@@ -97,13 +97,13 @@ impl SigmaEval {
         // t itself, and what is negative exactly where t < 1 - 2^c, and where t < 2^c.
         let shifts = [0, inside - 1, inside.wrapping_neg()];
         let first = is_first(key);
-        let mut points = [[0u64; TILE]; 3];
-        let mut below = Zeroizing::new([[0u8; TILE / 8]; 3]);
+        let mut points = [[0u64; STRIP]; 3];
+        let mut below = Zeroizing::new([[0u8; STRIP / 8]; 3]);
         let mut message = vec![0; 2 * plane_bytes];
         let (positive, within) = message.split_at_mut(plane_bytes);
-        for range in tiles(elems) {
+        for range in strips(elems) {
             let (n, bytes) = (range.len(), range.len().div_ceil(8));
-            let mut tops = [[0u8; TILE / 8]; 3];
+            let mut tops = [[0u8; STRIP / 8]; 3];
             for ((points, top), shift) in points.iter_mut().zip(&mut tops).zip(shifts) {
                 for (e, (point, t_hat)) in points.iter_mut().zip(&self.t_hat[range.clone()]).enumerate() {
                     let moved = t_hat.wrapping_add(shift);
@@ -134,7 +134,7 @@ impl SigmaEval {
     }
 
     /// Shares the clipped |t| under r_idx.
-    fn share_index(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_index(&self, key: &PartKey) -> Vec<u8> {
         let row = |i: usize| usize::from(self.choices[i] & 3);
         if self.gate.mux_bytes() == 1 {
             key.segment(self.gate.clip(), [MUX], |[mux], i| {
@@ -151,7 +151,7 @@ impl SigmaEval {
     }
 
     /// Shares y_hat = relu(x) - T + r_out.
-    fn share_output(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_output(&self, key: &PartKey) -> Vec<u8> {
         key.segment(WIRE.bits(), [LOOKUP.select, RELU], |[select, relu], i| {
             let positive = usize::from(self.choices[i] & 1);
             let relu_share = element(relu, positive).wrapping_mul(self.x_hat[i]);
@@ -171,7 +171,7 @@ impl SigmaEval {
 }
 
 impl GateEval for SigmaEval {
-    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+    fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match step {
             0 => self.share_low(key),
             1 => self.share_t(key),
@@ -183,7 +183,7 @@ impl GateEval for SigmaEval {
         }
     }
 
-    fn open(&mut self, _: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]) {
+    fn open(&mut self, _: &PartKey, step: usize, mine: &[u8], theirs: &[u8]) {
         match step {
             0 => self.low = planes::open(mine, theirs, self.x_hat.len()),
             1 => self.t_hat = self.opened(T_BITS, mine, theirs),
@@ -196,7 +196,7 @@ impl GateEval for SigmaEval {
 }
 
 /// All ones at the party that takes the public summands.
-fn is_first(key: &ChunkKey) -> u64 {
+fn is_first(key: &PartKey) -> u64 {
     match key.job().party {
         Party::P0 => u64::MAX,
         Party::P1 => 0,

@@ -239,7 +239,9 @@ pub struct Aes128 {
 }
 
 enum Schedule {
-    Library(Box<aes::Aes128>),
+    /// With a nonce, if there is one: what counters are combined with.
+    Library(Box<aes::Aes128>, Option<Zeroizing<u128>>),
+    /// A nonce is part of the first of them.
     Rounds(RoundKeys),
 }
 
@@ -263,11 +265,26 @@ impl Aes128 {
     pub fn at(level: Level, mut key: [u8; BLOCK_BYTES]) -> Self {
         assert!(level.supported(), "{LACKS}");
         let schedule = match level {
-            Level::Portable => Schedule::Library(Box::new(portable::expand(&key))),
+            Level::Portable => Schedule::Library(Box::new(portable::expand(&key)), None),
             Level::AesNi | Level::Vaes256 | Level::Vaes => Schedule::Rounds(expand(&key)),
         };
         key.zeroize();
         Self { level, schedule }
+    }
+
+    /// Expands `key` for counter mode whose block i encrypts i xor `nonce`.
+    ///
+    /// # Panics
+    /// If the machine does not have that level.
+    #[must_use]
+    pub fn with_nonce(level: Level, key: [u8; BLOCK_BYTES], nonce: [u8; BLOCK_BYTES]) -> Self {
+        let (mut made, nonce) = (Self::at(level, key), u128::from_le_bytes(nonce));
+        match &mut made.schedule {
+            // The cipher begins by combining its input with the first round key.
+            Schedule::Rounds(RoundKeys(keys)) => keys[0] ^= nonce,
+            Schedule::Library(_, place) => *place = Some(Zeroizing::new(nonce)),
+        }
+        made
     }
 
     /// The level that the key was expanded for.
@@ -276,8 +293,8 @@ impl Aes128 {
         self.level
     }
 
-    /// Overwrites `out` with the key stream of counter mode from block `first` on: block i encrypts i as a 128-bit
-    /// little-endian integer.
+    /// Overwrites `out` with the key stream of counter mode from block `first` on: block i encrypts i, or i xor the nonce, as a
+    /// 128-bit little-endian integer.
     pub fn ctr_fill(&self, first: u64, out: &mut [u8]) {
         self.level.dispatch(Ctr::<false> { key: self, first, out });
     }
@@ -289,7 +306,7 @@ impl Aes128 {
 
     fn library(&self) -> &aes::Aes128 {
         match &self.schedule {
-            Schedule::Library(key) => key,
+            Schedule::Library(key, _) => key,
             Schedule::Rounds(_) => unreachable!("a key is used at the level it was made for"),
         }
     }
@@ -298,7 +315,7 @@ impl Aes128 {
     fn rounds(&self) -> &[u128; 11] {
         match &self.schedule {
             Schedule::Rounds(keys) => &keys.0,
-            Schedule::Library(_) => unreachable!("a key is used at the level it was made for"),
+            Schedule::Library(..) => unreachable!("a key is used at the level it was made for"),
         }
     }
 }
@@ -332,11 +349,15 @@ impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let key = s.key(self.key);
+        let counters = |first| match &self.key.schedule {
+            Schedule::Library(_, Some(nonce)) => s.xor(s.counters(first), s.splat(**nonce)),
+            _ => s.counters(first),
+        };
         let group_bytes = S::LANES * BLOCK_BYTES;
         let mut counter = self.first;
         let mut groups = self.out.chunks_exact_mut(group_bytes);
         for group in &mut groups {
-            let stream = s.encrypt(&key, s.counters(counter));
+            let stream = s.encrypt(&key, counters(counter));
             let data = if XOR { s.xor(stream, s.load(group, 0, BLOCK_BYTES)) } else { stream };
             s.store(data, group, 0, BLOCK_BYTES);
             counter += S::LANES as u64;
@@ -344,7 +365,7 @@ impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
         let tail = groups.into_remainder();
         if !tail.is_empty() {
             let mut stream = Zeroizing::new([0; MAX_LANES * BLOCK_BYTES]);
-            s.store(s.encrypt(&key, s.counters(counter)), &mut *stream, 0, BLOCK_BYTES);
+            s.store(s.encrypt(&key, counters(counter)), &mut *stream, 0, BLOCK_BYTES);
             if XOR {
                 tail.iter_mut().zip(stream.iter()).for_each(|(data, stream)| *data ^= stream);
             } else {
@@ -388,6 +409,22 @@ mod tests {
                     key.ctr_xor(first, &mut out);
                     assert!(out.iter().all(|byte| *byte == 0), "xor {len} from {first}, {level}");
                 }
+            }
+        }
+    }
+
+    /// With a nonce, block i is the block of i xor nonce without one.
+    #[test]
+    fn a_nonce_moves_the_counters_at_every_level() {
+        let nonce = 0xFFFF_FFFF_FFFF_FFF4_u64;
+        for level in levels() {
+            let bytes = u128::from(nonce).to_le_bytes();
+            let mut out = [0; 9 * BLOCK_BYTES + 5];
+            Aes128::with_nonce(level, [7; 16], bytes).ctr_fill(3, &mut out);
+            for (i, block) in out.chunks(BLOCK_BYTES).enumerate() {
+                let mut expected = [0; BLOCK_BYTES];
+                Aes128::at(level, [7; 16]).ctr_fill((3 + i as u64) ^ nonce, &mut expected);
+                assert_eq!(block, &expected[..block.len()], "block {i}, {level}");
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Columns: one number mod 2^64 for each element of a tile. What stands beyond a tile's last element means nothing.
+//! Columns: one number mod 2^64 for each element of a strip. What stands beyond a strip's last element means nothing.
 
-use crate::key::TILE;
+use crate::key::STRIP;
 
-/// A tile's numbers.
-pub(super) type Column = [u64; TILE];
+/// A strip's numbers.
+pub(super) type Column = [u64; STRIP];
 
 /// All zero.
-pub(super) const ZERO: Column = [0; TILE];
+pub(super) const ZERO: Column = [0; STRIP];
 
 /// Bits of a plane, as 0 or 1.
 #[inline(always)]
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn planes_are_columns_of_bits() {
-        let plane: Vec<u8> = (0..TILE / 8).map(|i| (i * 37 + 11) as u8).collect();
+        let plane: Vec<u8> = (0..STRIP / 8).map(|i| (i * 37 + 11) as u8).collect();
         let mut column = ZERO;
         from_plane(&plane, &mut column);
         assert_eq!(column[9], u64::from(plane[1] >> 1 & 1));

@@ -1,7 +1,6 @@
 //! The dealer's side of `suf`.
 
 use suf_gate::{
-    layout::R_IN,
     spec::{
         CompiledSpec,
         compile::{Base, Comparison, Element, Gate, Part},
@@ -21,13 +20,13 @@ use crate::{
     key::{KeyWriter, PACKED, TreeIds},
     pack,
     simd::{Kernel, Simd},
-    tree::Tree,
+    tree::TreeShape,
 };
 
-/// Writes both parties' keys of a chunk.
+/// Writes both parties' keys of a tile.
 pub(crate) fn deal(gate: &Suf, key: &mut KeyWriter<'_>) {
     let spec = gate.compiled();
-    let r_in = key.own_elements(R_IN);
+    let r_in = key.input_masks();
     let top = top_bits(spec, &r_in);
     let masks = Masks::new(spec, key, &top);
     if let Some(id) = spec.field(Part::TopBit) {
@@ -39,23 +38,23 @@ pub(crate) fn deal(gate: &Suf, key: &mut KeyWriter<'_>) {
         let bits = spec.domain_bits() - 1;
         let alphas = Zeroizing::new(r_in.iter().map(|r| low(r >> spec.grid(), bits)).collect::<Vec<_>>());
         let parts = [Part::Root, Part::NodeCorrections, Part::LeafCorrection];
-        hot = deal_trees(spec, key, &super::main_tree(spec, key.level()), &alphas, parts);
+        hot = deal_trees(spec, key, super::main_tree(spec), &alphas, parts);
     }
     if spec.has_low_tree() {
         let alphas = Zeroizing::new(r_in.iter().map(|r| low(*r, spec.low_bits())).collect::<Vec<_>>());
         let parts = [Part::LowRoot, Part::LowNodeCorrections, Part::LowLeafCorrection];
-        deal_trees(spec, key, &super::low_tree(spec, key.level()), &alphas, parts);
+        deal_trees(spec, key, super::low_tree(spec), &alphas, parts);
     }
     let omegas = deal_helpers(spec, key, &masks.comparisons);
 
     let Some(elements) = spec.field(Part::Elements) else { return };
     let level = key.level();
-    let mut tile = Tile::new(spec);
+    let mut strip = Strip::new(spec);
     let mut columns = Zeroizing::new(vec![ZERO; spec.elements().len()]);
     key.shared(elements, |range, shares| {
-        tile.take(spec, &masks, &omegas, &hot, &r_in[range.clone()], range.start);
+        strip.take(spec, &masks, &omegas, &hot, &r_in[range.clone()], range.start);
         columns::split(shares, &mut columns);
-        level.dispatch(Subtract { tile: &tile, elements: spec.elements(), columns: &mut columns });
+        level.dispatch(Subtract { strip: &strip, elements: spec.elements(), columns: &mut columns });
         columns::join(&columns, shares);
     });
 }
@@ -116,7 +115,7 @@ impl Masks {
 fn deal_trees(
     spec: &CompiledSpec,
     key: &mut KeyWriter<'_>,
-    tree: &Tree,
+    tree: TreeShape,
     alphas: &[u64],
     parts: [Part; 3],
 ) -> Zeroizing<Vec<u8>> {
@@ -153,10 +152,10 @@ fn deal_helpers(
     omegas
 }
 
-/// What the dealer knows of a tile's elements. Numbers are mod 2^64.
+/// What the dealer knows of a strip's elements. Numbers are mod 2^64.
 #[derive(Zeroize)]
 #[zeroize(drop)]
-struct Tile {
+struct Strip {
     minus_r: Column,
     /// s, 1 or -1.
     table_sign: Column,
@@ -169,7 +168,7 @@ struct Tile {
     omegas: Vec<Column>,
 }
 
-impl Tile {
+impl Strip {
     fn new(spec: &CompiledSpec) -> Self {
         Self {
             minus_r: ZERO,
@@ -259,9 +258,9 @@ impl Tile {
     }
 }
 
-/// Turns the seeded side's shares of a tile's ring elements into the explicit side's.
+/// Turns the seeded side's shares of a strip's ring elements into the explicit side's.
 struct Subtract<'a> {
-    tile: &'a Tile,
+    strip: &'a Strip,
     elements: &'a [Element],
     columns: &'a mut [Column],
 }
@@ -273,9 +272,9 @@ impl Kernel for Subtract<'_> {
     fn run<S: Simd>(self, _: S) {
         let mut value = Zeroizing::new(ZERO);
         for (element, share) in self.elements.iter().zip(self.columns) {
-            self.tile.base(element.base, &mut value);
+            self.strip.base(element.base, &mut value);
             if let Some(gate) = element.gate {
-                column::multiply(&mut value, &self.tile.omegas[gate]);
+                column::multiply(&mut value, &self.strip.omegas[gate]);
             }
             for (share, value) in share.iter_mut().zip(value.iter()) {
                 *share = value.wrapping_sub(*share);

@@ -3,7 +3,7 @@
 use super::{first, last, truth};
 use crate::{
     eval::GateEval,
-    key::{ChunkKey, PACKED},
+    key::{PACKED, PartKey},
     pack, planes,
 };
 use suf_gate::{
@@ -81,7 +81,7 @@ impl SufEval {
     }
 
     /// This party's shares of the helpers: of each, the row of its table that the opened comparisons name.
-    fn share_helpers(&self, key: &ChunkKey) -> Vec<u8> {
+    fn share_helpers(&self, key: &PartKey) -> Vec<u8> {
         let elems = self.x_hat.len();
         let plane_bytes = elems.div_ceil(8);
         let mut message = Vec::with_capacity(self.spec.helper_count() * plane_bytes);
@@ -102,7 +102,7 @@ impl SufEval {
 }
 
 impl GateEval for SufEval {
-    fn share(&mut self, key: &ChunkKey, step: usize) -> Vec<u8> {
+    fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match self.phases[step] {
             Phase::Lookups => first::share(&self.spec, key, &self.x_hat),
             Phase::Helpers => self.share_helpers(key),
@@ -110,7 +110,7 @@ impl GateEval for SufEval {
         }
     }
 
-    fn open(&mut self, _: &ChunkKey, step: usize, mine: &[u8], theirs: &[u8]) {
+    fn open(&mut self, _: &PartKey, step: usize, mine: &[u8], theirs: &[u8]) {
         match self.phases[step] {
             Phase::Lookups => self.open_lookups(mine, theirs),
             Phase::Helpers => self.opened.helpers = opened_planes(mine, theirs),

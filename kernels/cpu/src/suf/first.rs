@@ -17,24 +17,24 @@ use super::{
 };
 use crate::{
     columns,
-    key::{ChunkKey, FieldBytes, PACKED, tiles},
+    key::{FieldBytes, PACKED, PartKey, strips},
     lookup::Sums,
     pack,
     simd::{Kernel, Level, Simd},
 };
 
 /// This party's message.
-pub(super) fn share(spec: &CompiledSpec, key: &ChunkKey, x_hat: &[u64]) -> Vec<u8> {
+pub(super) fn share(spec: &CompiledSpec, key: &PartKey, x_hat: &[u64]) -> Vec<u8> {
     let (elems, party) = (x_hat.len(), key.job().party);
     let plane_bytes = elems.div_ceil(8);
-    let mut message = vec![0; key.job().gate.message_bytes(0, elems)];
+    let mut message = vec![0; key.job().gate().message_bytes(0, elems)];
     let [comparisons, entries, sign, coefficients] = split_mut(spec, elems, &mut message);
 
     let mut main = spec.has_tree().then(|| MainTree::new(spec, key));
     let mut low = spec.has_low_tree().then(|| LowTree::new(spec, key));
     let mut table = spec.table().map(|table| EntryShares::new(spec, table, key));
     let mut pieces = spec.pieces().map(|pieces| PieceShares::new(spec, pieces, key));
-    for range in tiles(elems) {
+    for range in strips(elems) {
         let x_hat = &x_hat[range.clone()];
         if let Some(main) = &mut main {
             main.visit(range.clone(), x_hat);
@@ -103,7 +103,7 @@ struct EntryShares<'k> {
 }
 
 impl<'k> EntryShares<'k> {
-    fn new(spec: &CompiledSpec, table: &TableLookup, key: &'k ChunkKey) -> Self {
+    fn new(spec: &CompiledSpec, table: &TableLookup, key: &'k PartKey) -> Self {
         Self {
             masks: key.field(spec.field(Part::TableMask).expect("a table has its mask")),
             mask_bits: table.mask_bits,
@@ -147,12 +147,12 @@ struct PieceShares<'k> {
 }
 
 impl<'k> PieceShares<'k> {
-    fn new(spec: &CompiledSpec, pieces: &'k PieceLookup, key: &'k ChunkKey) -> Self {
+    fn new(spec: &CompiledSpec, pieces: &'k PieceLookup, key: &'k PartKey) -> Self {
         let field = |part| key.field(spec.field(part).expect("pieces have their fields"));
         Self {
             level: key.level(),
             pieces,
-            elems: key.job().elems,
+            elems: key.elems(),
             top_bits: field(Part::TopBit).whole(),
             masks: field(Part::CoefficientMasks),
             scratch: Zeroizing::default(),

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use suf_gate::{
     Party,
-    layout::{R_IN, R_OUT},
     ring::WIRE,
     spec::{
         CompiledSpec,
@@ -21,39 +20,39 @@ use super::{
 };
 use crate::{
     columns,
-    key::{self, ChunkKey, PACKED, tiles},
+    key::{PACKED, PartKey, strips},
     pack,
     simd::{Kernel, Simd},
 };
 
 /// This party's message.
-pub(super) fn share(spec: &CompiledSpec, key: &ChunkKey, x_hat: &[u64], opened: &Opened) -> Vec<u8> {
+pub(super) fn share(spec: &CompiledSpec, key: &PartKey, x_hat: &[u64], opened: &Opened) -> Vec<u8> {
     let elems = x_hat.len();
     let mut message = vec![0; elems * PACKED];
     let sums: Vec<Sum<'_>> = spec.outputs().iter().map(|output| Sum::new(spec, output)).collect();
-    let [r_in, r_out] = [R_IN, R_OUT].map(|id| Zeroizing::new(key::wire_mask(key.job(), key.level(), id)));
+    let [r_in, r_out] = [key.input_mask(), key.output_mask()].map(Zeroizing::new);
     let elements = spec.field(Part::Elements).map(|id| key.field(id));
     let width = spec.elements().len() * PACKED;
     let mut scratch = Zeroizing::default();
-    let mut tile = Tile::new(spec, key.job().party);
-    for range in tiles(elems) {
+    let mut strip = Strip::new(spec, key.job().party);
+    for range in strips(elems) {
         let n = range.len();
-        tile.take_public(spec, &range, x_hat, opened);
-        tile.minus_r[..n].iter_mut().zip(&r_in[range.clone()]).for_each(|(m, r)| *m = r.wrapping_neg());
-        tile.sum[..n].copy_from_slice(&r_out[range.clone()]);
+        strip.take_public(spec, &range, x_hat, opened);
+        strip.minus_r[..n].iter_mut().zip(&r_in[range.clone()]).for_each(|(m, r)| *m = r.wrapping_neg());
+        strip.sum[..n].copy_from_slice(&r_out[range.clone()]);
         if let Some(elements) = &elements {
             let packed = elements.read(range.start * width..range.end * width, &mut scratch);
-            columns::split(packed, &mut tile.elements);
+            columns::split(packed, &mut strip.elements);
         }
-        key.level().dispatch(Evaluate { tile: &mut tile, sums: &sums });
+        key.level().dispatch(Evaluate { strip: &mut strip, sums: &sums });
         let place = range.start * PACKED..range.end * PACKED;
-        pack::pack(WIRE.bits().into(), &tile.sum[..n], &mut message[place]);
+        pack::pack(WIRE.bits().into(), &strip.sum[..n], &mut message[place]);
     }
     message
 }
 
-/// A tile's numbers.
-struct Tile {
+/// A strip's numbers.
+struct Strip {
     one: u64,
     x_hat: Column,
     /// The opened entry, moved up by a quarter of its range; and 2^k where it is in the lower half.
@@ -70,7 +69,7 @@ struct Tile {
     sum: Zeroizing<Column>,
 }
 
-impl Tile {
+impl Strip {
     fn new(spec: &CompiledSpec, party: Party) -> Self {
         Self {
             // P0's share of the public 1.
@@ -189,63 +188,68 @@ impl<'a> Sum<'a> {
     }
 
     #[inline(always)]
-    fn add_to(&self, tile: &mut Tile) {
+    fn add_to(&self, strip: &mut Strip) {
         let gate = self.output.gate;
         let mut value = Zeroizing::new(ZERO);
         let mut share = Zeroizing::new(ZERO);
         if let Some([sign, mask, carry]) = &self.table {
             // entry = moved - 2^(k-2) - a, and 2^k more if the sum wrapped: if a's top bit was set and moved has none.
-            let quarter = 1_u64 << (tile.entry_bits - 2);
-            tile.weighted(gate, sign, &mut value);
-            for (value, moved) in value.iter_mut().zip(&tile.moved) {
+            let quarter = 1_u64 << (strip.entry_bits - 2);
+            strip.weighted(gate, sign, &mut value);
+            for (value, moved) in value.iter_mut().zip(&strip.moved) {
                 *value = value.wrapping_mul(moved.wrapping_sub(quarter));
             }
-            tile.weighted(gate, mask, &mut share);
+            strip.weighted(gate, mask, &mut share);
             column::add_scaled(&mut value, &share, 1_u64.wrapping_neg());
-            tile.weighted(gate, carry, &mut share);
-            column::add_product(&mut value, &share, &tile.wrapped, 1);
-            column::add_scaled(&mut tile.sum, &value, self.output.table.cast_unsigned());
+            strip.weighted(gate, carry, &mut share);
+            column::add_product(&mut value, &share, &strip.wrapped, 1);
+            column::add_scaled(&mut strip.sum, &value, self.output.table.cast_unsigned());
         }
         if !self.powers.is_empty() {
-            let powers = self.columns(tile, &self.powers);
+            let powers = self.columns(strip, &self.powers);
             value.fill(0);
             for e in (0..powers.len()).rev() {
-                column::multiply(&mut value, &tile.x_hat);
+                column::multiply(&mut value, &strip.x_hat);
                 for (j, c) in self.output.fixed.iter().enumerate().skip(e).filter(|(_, c)| **c != 0) {
                     let factor = c.cast_unsigned().wrapping_mul(binomial(j, e));
                     column::add_scaled(&mut value, &powers[j - e], factor);
                 }
             }
-            column::add_scaled(&mut tile.sum, &value, 1);
+            column::add_scaled(&mut strip.sum, &value, 1);
         }
         if !self.piece_powers.is_empty() {
-            let powers = self.columns(tile, &self.piece_powers);
+            let powers = self.columns(strip, &self.piece_powers);
             value.fill(0);
             for (e, constant) in self.piece_constants.iter().enumerate().rev() {
-                column::multiply(&mut value, &tile.x_hat);
-                for (j, c) in tile.coefficients.iter().enumerate().skip(e) {
+                column::multiply(&mut value, &strip.x_hat);
+                for (j, c) in strip.coefficients.iter().enumerate().skip(e) {
                     column::add_product(&mut value, c, &powers[j - e], binomial(j, e));
                 }
-                tile.weighted(gate, constant, &mut share);
+                strip.weighted(gate, constant, &mut share);
                 column::add_scaled(&mut value, &share, 1_u64.wrapping_neg());
             }
-            column::add_product(&mut tile.sum, &value, &tile.piece_sign, self.output.pieces.cast_unsigned());
+            column::add_product(
+                &mut strip.sum,
+                &value,
+                &strip.piece_sign,
+                self.output.pieces.cast_unsigned(),
+            );
         }
     }
 
     #[inline(always)]
-    fn columns(&self, tile: &Tile, factors: &[Factor]) -> Zeroizing<Vec<Column>> {
+    fn columns(&self, strip: &Strip, factors: &[Factor]) -> Zeroizing<Vec<Column>> {
         let mut columns = Zeroizing::new(vec![ZERO; factors.len()]);
         for (column, factor) in columns.iter_mut().zip(factors) {
-            tile.weighted(self.output.gate, factor, column);
+            strip.weighted(self.output.gate, factor, column);
         }
         columns
     }
 }
 
-/// Adds all summands to a tile's sum.
+/// Adds all summands to a strip's sum.
 struct Evaluate<'a> {
-    tile: &'a mut Tile,
+    strip: &'a mut Strip,
     sums: &'a [Sum<'a>],
 }
 
@@ -255,7 +259,7 @@ impl Kernel for Evaluate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for sum in self.sums {
-            sum.add_to(self.tile);
+            sum.add_to(self.strip);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a party's trees say about a tile: comparisons and the leaves under the table.
+//! What a party's trees say about a strip: comparisons and the leaves under the table.
 
 use std::ops::Range;
 
@@ -17,17 +17,17 @@ use super::{
     low,
 };
 use crate::{
-    key::{ChunkKey, FieldBytes, TILE},
+    key::{FieldBytes, PartKey, STRIP},
     lookup::{Lookup, Sums},
     pack,
     simd::{BLOCK_BYTES, Level},
     tree::{LEAF_BITS, MAX_EXPANDED, RightBits, Tree, TreeKeys},
 };
 
-/// Bytes of a tile's plane.
-pub(super) const PLANE: usize = TILE / 8;
+/// Bytes of a strip's plane.
+pub(super) const PLANE: usize = STRIP / 8;
 
-/// One party's trees of a chunk.
+/// One party's trees of a tile.
 struct Trees<'k> {
     tree: Tree,
     level: Level,
@@ -38,14 +38,14 @@ struct Trees<'k> {
 
 impl<'k> Trees<'k> {
     /// `parts` are those of the root, the correction words and the leaf correction.
-    fn new(spec: &CompiledSpec, tree: Tree, key: &'k ChunkKey, parts: [Part; 3]) -> Self {
+    fn new(spec: &CompiledSpec, tree: Tree, key: &'k PartKey, parts: [Part; 3]) -> Self {
         let field = |part| key.field(spec.field(part).expect("a tree has its fields"));
         let scratch = [(); 3].map(|()| Zeroizing::default());
         Self { tree, level: key.level(), party: key.job().party, fields: parts.map(field), scratch }
     }
 
-    /// The trees of a tile.
-    fn tile(&mut self, range: &Range<usize>) -> (&Tree, TreeKeys<'_>) {
+    /// The trees of a strip.
+    fn strip(&mut self, range: &Range<usize>) -> (&Tree, TreeKeys<'_>) {
         let [roots, words, leaves] = &self.fields;
         let [scratch_0, scratch_1, scratch_2] = &mut self.scratch;
         let bytes = |width: usize| range.start * width..range.end * width;
@@ -71,7 +71,7 @@ fn add_wrapped(party: Party, points: &[u64], plane: &mut [u8]) {
     }
 }
 
-/// What the tree at the rounded mask rho says about a tile.
+/// What the tree at the rounded mask rho says about a strip.
 pub(super) struct MainTree<'k> {
     trees: Trees<'k>,
     domain_bits: u8,
@@ -97,9 +97,9 @@ struct Entries {
 }
 
 impl<'k> MainTree<'k> {
-    pub(super) fn new(spec: &CompiledSpec, key: &'k ChunkKey) -> Self {
+    pub(super) fn new(spec: &CompiledSpec, key: &'k PartKey) -> Self {
         let parts = [Part::Root, Part::NodeCorrections, Part::LeafCorrection];
-        let trees = Trees::new(spec, super::main_tree(spec, key.level()), key, parts);
+        let trees = Trees::new(spec, key.tree(super::main_tree(spec)), key, parts);
         let below = spec.comparisons().iter().filter_map(|comparison| match comparison {
             Comparison::Below(threshold) => Some(*threshold),
             Comparison::LowBelow(_) => None,
@@ -120,11 +120,11 @@ impl<'k> MainTree<'k> {
             points: vec![ZERO; count],
             planes: vec![[0; PLANE]; count],
             blocks: Zeroizing::default(),
-            sums: Zeroizing::new(vec![Sums::default(); TILE]),
+            sums: Zeroizing::new(vec![Sums::default(); STRIP]),
         }
     }
 
-    /// Evaluates the tile `range`, whose inputs are `x_hat`.
+    /// Evaluates the strip `range`, whose inputs are `x_hat`.
     pub(super) fn visit(&mut self, range: Range<usize>, x_hat: &[u64]) {
         let (n, bits) = (range.len(), self.domain_bits);
         for (v, x_hat) in self.rounded.iter_mut().zip(x_hat) {
@@ -155,12 +155,12 @@ impl<'k> MainTree<'k> {
     fn walk(&mut self, range: &Range<usize>) {
         let (n, level) = (range.len(), self.trees.level);
         let bytes = n.div_ceil(8);
-        let (tree, keys) = self.trees.tile(range);
+        let (tree, keys) = self.trees.strip(range);
         let mut compared = 0;
         if let Some(Entries { lookup, window }) = &self.entries {
             let height = window.unwrap_or(tree.levels());
             self.blocks.resize((n * BLOCK_BYTES) << height, 0);
-            let mut places = [0; TILE];
+            let mut places = [0; STRIP];
             let mut place = |from: &Column, mask: u64| {
                 places.iter_mut().zip(from).for_each(|(place, point)| *place = (point & mask) as u16);
             };
@@ -182,12 +182,12 @@ impl<'k> MainTree<'k> {
         tree.compare(&keys, 0..n, &points, &mut planes);
     }
 
-    /// The last tile's sums over the table's entries.
+    /// The last strip's sums over the table's entries.
     pub(super) fn sums(&self) -> &[Sums] {
         &self.sums
     }
 
-    /// The last tile's shares of 1\[t < threshold\] xor the top bit of rho.
+    /// The last strip's shares of 1\[t < threshold\] xor the top bit of rho.
     pub(super) fn below(&self, threshold: i64) -> &[u8; PLANE] {
         let at = self.thresholds.iter().position(|known| *known == threshold);
         &self.planes[at.expect("every comparison and cut is among the thresholds")]
@@ -224,7 +224,7 @@ impl Entries {
     }
 }
 
-/// What the tree at r mod 2^f says about a tile.
+/// What the tree at r mod 2^f says about a strip.
 pub(super) struct LowTree<'k> {
     trees: Trees<'k>,
     low_bits: u8,
@@ -235,7 +235,7 @@ pub(super) struct LowTree<'k> {
 }
 
 impl<'k> LowTree<'k> {
-    pub(super) fn new(spec: &CompiledSpec, key: &'k ChunkKey) -> Self {
+    pub(super) fn new(spec: &CompiledSpec, key: &'k PartKey) -> Self {
         let parts = [Part::LowRoot, Part::LowNodeCorrections, Part::LowLeafCorrection];
         let bounds: Vec<u64> = spec
             .comparisons()
@@ -247,7 +247,7 @@ impl<'k> LowTree<'k> {
             .collect();
         let count = 1 + bounds.len();
         Self {
-            trees: Trees::new(spec, super::low_tree(spec, key.level()), key, parts),
+            trees: Trees::new(spec, key.tree(super::low_tree(spec)), key, parts),
             low_bits: spec.low_bits(),
             bounds,
             points: vec![ZERO; count],
@@ -255,7 +255,7 @@ impl<'k> LowTree<'k> {
         }
     }
 
-    /// Evaluates the tile `range`, whose inputs are `x_hat`. With u = x_hat mod 2^f, x mod 2^f is below the bound when the
+    /// Evaluates the strip `range`, whose inputs are `x_hat`. With u = x_hat mod 2^f, x mod 2^f is below the bound when the
     /// mask lies in the cyclic interval (u - bound, u].
     pub(super) fn visit(&mut self, range: Range<usize>, x_hat: &[u64]) {
         let (n, bits) = (range.len(), self.low_bits);
@@ -266,7 +266,7 @@ impl<'k> LowTree<'k> {
         let points: Vec<&[u64]> = self.points.iter().map(|points| &points[..n]).collect();
         let mut planes: Vec<&mut [u8]> =
             self.planes.iter_mut().map(|plane| &mut plane[..n.div_ceil(8)]).collect();
-        let (tree, keys) = self.trees.tile(&range);
+        let (tree, keys) = self.trees.strip(&range);
         tree.compare(&keys, 0..n, &points, &mut planes);
 
         let party = self.trees.party;
@@ -285,7 +285,7 @@ impl<'k> LowTree<'k> {
         }
     }
 
-    /// The last tile's shares of 1\[(x mod 2^f) < bound\].
+    /// The last strip's shares of 1\[(x mod 2^f) < bound\].
     pub(super) fn below(&self, bound: u64) -> &[u8; PLANE] {
         let at = self.bounds.iter().position(|known| *known == bound);
         &self.planes[1 + at.expect("every low comparison's bound is here")]

@@ -104,18 +104,19 @@ impl<R: Steps> Kernel for Compare<'_, '_, R> {
     fn run<S: Simd>(self, s: S) {
         let Self { tree, rule, keys, range, points, out } = self;
         let Some((first, others)) = points.split_first() else { return };
-        for tile in (0..range.len()).step_by(batch_lanes(s)) {
-            let count = batch_lanes(s).min(range.len() - tile);
-            let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
-            let near = lanes(&first[tile..tile + count]);
-            let (far, forks) = forks(tree.levels, &near, others.iter().map(|list| &list[tile..tile + count]));
+        for strip in (0..range.len()).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(range.len() - strip);
+            let batch = Batch::new(s, tree, rule, keys, range.start + strip, count);
+            let near = lanes(&first[strip..strip + count]);
+            let (far, forks) =
+                forks(tree.levels, &near, others.iter().map(|list| &list[strip..strip + count]));
             let trunk = batch.walk(batch.root(), &near, 0..forks.first);
             let paths = forks.first..forks.second;
             // Not by a closure: it would not inherit the instruction set.
             let [near_place, far_place] =
                 [batch.walk(trunk, &near, paths.clone()), batch.walk(trunk, &far, paths)];
             for (points, plane) in points.iter().zip(&mut *out) {
-                let points = lanes(&points[tile..tile + count]);
+                let points = lanes(&points[strip..strip + count]);
                 let below_fork = tree.levels - forks.second + LEAF_BITS;
                 let fork = batch.select(differing(&near, &points, below_fork), &far_place, &near_place);
                 let end = batch.walk(fork, &points, forks.second..tree.levels);
@@ -124,7 +125,7 @@ impl<R: Steps> Kernel for Compare<'_, '_, R> {
                     let below = s.below(s.words(&points[W * S::LANES..]));
                     s.bits(s.parity(s.and(leaves[W], below)))
                 });
-                put_bits(plane, end.passed ^ join(s, in_block), tile, count);
+                put_bits(plane, end.passed ^ join(s, in_block), strip, count);
             }
         }
     }
@@ -145,14 +146,14 @@ impl<R: Steps> Kernel for Expand<'_, R> {
     fn run<S: Simd>(self, s: S) {
         let Self { tree, rule, keys, range, blocks } = self;
         let elem_bytes = BLOCK_BYTES << tree.levels;
-        for tile in (0..range.len()).step_by(batch_lanes(s)) {
-            let count = batch_lanes(s).min(range.len() - tile);
-            let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
+        for strip in (0..range.len()).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(range.len() - strip);
+            let batch = Batch::new(s, tree, rule, keys, range.start + strip, count);
             let mut nodes = [[s.splat(0); WAYS]; MAX_NODES];
             nodes[0] = batch.root().node;
             batch.expand(&mut nodes[..1 << tree.levels], 0);
             for (i, node) in nodes[..1 << tree.levels].iter().enumerate() {
-                let at = tile * elem_bytes + i * BLOCK_BYTES;
+                let at = strip * elem_bytes + i * BLOCK_BYTES;
                 batch.store(batch.leaves(*node), blocks, at, elem_bytes);
             }
         }
@@ -199,13 +200,13 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
         let width = 1usize << height;
         let domain = u64::MAX >> (u64::BITS - tree.levels - LEAF_BITS);
         let elem_bytes = BLOCK_BYTES << height;
-        for tile in (0..range.len()).step_by(batch_lanes(s)) {
-            let count = batch_lanes(s).min(range.len() - tile);
-            let batch = Batch::new(s, tree, rule, keys, range.start + tile, count);
+        for strip in (0..range.len()).step_by(batch_lanes(s)) {
+            let count = batch_lanes(s).min(range.len() - strip);
+            let batch = Batch::new(s, tree, rule, keys, range.start + strip, count);
 
             let mut starts = [0; MAX_LANES];
             let mut seconds = [0; MAX_LANES];
-            for (i, centre) in centres[tile..tile + count].iter().enumerate() {
+            for (i, centre) in centres[strip..strip + count].iter().enumerate() {
                 starts[i] = centre.wrapping_sub(1 << (height + LEAF_BITS - 1)) & domain;
                 seconds[i] = starts[i].wrapping_add(1 << (height + LEAF_BITS)) & domain;
             }
@@ -242,14 +243,14 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
             let before = ways!(W => s.below(s.words(&starts[W * S::LANES..])));
             let (first, last) = (batch.leaves(nodes[0]), batch.leaves(nodes[width]));
             let cyclic = ways!(W => s.xor(first[W], s.and(s.xor(first[W], last[W]), before[W])));
-            batch.store(cyclic, blocks, tile * elem_bytes, elem_bytes);
+            batch.store(cyclic, blocks, strip * elem_bytes, elem_bytes);
             for (i, node) in nodes[..width].iter().enumerate().skip(1) {
                 let leaves = batch.leaves(*node);
-                batch.store(leaves, blocks, tile * elem_bytes + i * BLOCK_BYTES, elem_bytes);
+                batch.store(leaves, blocks, strip * elem_bytes + i * BLOCK_BYTES, elem_bytes);
                 if i == middle {
                     // The centre is whole blocks away from the start: the same bits of its block are below it.
                     let in_block = ways!(W => s.bits(s.parity(s.and(leaves[W], before[W]))));
-                    put_bits(below, passed[middle] ^ join(s, in_block), tile, count);
+                    put_bits(below, passed[middle] ^ join(s, in_block), strip, count);
                 }
             }
         }

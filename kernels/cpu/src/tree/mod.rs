@@ -17,7 +17,7 @@ mod half;
 
 use std::{fmt, ops::Range};
 
-use suf_gate::prg::{LEAF_KEY, TREE_KEY};
+use suf_gate::prg::FixedKeys;
 
 use crate::simd::{Aes128, BLOCK_BYTES, Level, MAX_LANES, Simd};
 
@@ -64,7 +64,16 @@ pub enum Rule {
     HalfTree,
 }
 
-/// The trees of one gate: the rule, the number of levels, and the two fixed keys.
+/// A gate's trees, before their keys are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeShape {
+    /// How a node becomes its two children.
+    pub rule: Rule,
+    /// Levels above the leaf blocks.
+    pub levels: u32,
+}
+
+/// The trees of one part: their shape, and the two fixed keys.
 #[derive(Debug)]
 pub struct Tree {
     level: Level,
@@ -116,21 +125,16 @@ pub enum RightBits<B> {
 }
 
 impl Tree {
-    /// Trees of `levels` levels at the fastest instruction level.
-    #[must_use]
-    pub fn new(rule: Rule, levels: u32) -> Self {
-        Self::at(Level::best(), rule, levels)
-    }
-
-    /// The same at a forced instruction level, for tests and benchmarks.
+    /// Trees of `shape` under `fixed` with the instructions of `level`.
     ///
     /// # Panics
     /// If the machine does not have that level, or there are more than 57 tree levels: points are 64-bit numbers.
     #[must_use]
-    pub fn at(level: Level, rule: Rule, levels: u32) -> Self {
+    pub fn new(level: Level, shape: TreeShape, fixed: &FixedKeys) -> Self {
+        let TreeShape { rule, levels } = shape;
         assert!(levels + LEAF_BITS <= u64::BITS, "points are 64-bit numbers");
-        let node_key = Aes128::at(level, TREE_KEY);
-        Self { level, rule, levels, node_key, leaf_key: Aes128::at(level, LEAF_KEY) }
+        let [node_key, leaf_key] = [fixed.node, fixed.leaf].map(|key| Aes128::at(level, key));
+        Self { level, rule, levels, node_key, leaf_key }
     }
 
     /// Levels above the leaf blocks.
@@ -151,8 +155,8 @@ impl Tree {
     }
 
     fn check(&self, keys: &TreeKeys<'_>, range: &Range<usize>) {
-        assert!(range.start.is_multiple_of(8), "a tile starts at a whole byte of every plane");
-        assert!(range.end <= keys.elems, "a tile lies in its chunk");
+        assert!(range.start.is_multiple_of(8), "a strip starts at a whole byte of every plane");
+        assert!(range.end <= keys.elems, "a strip lies in its tile");
         assert!(keys.party < 2, "there are two parties");
         assert_eq!(keys.roots.len(), keys.elems * BLOCK_BYTES, "a root for each element");
         self.check_corrections(keys.elems, keys.words, keys.leaves, keys.right.is_none());

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use crate::{
     specs::{self, Random},
-    two_party::{Batch, run_chunk},
+    two_party::{Batch, Run, Seeded, run_at},
 };
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use suf_cpu::{CpuBackend, prg::Stream, simd::Level};
 use suf_gate::{
-    Gate, Party, Seed, Shape, catalog,
-    layout::{FieldId, R_IN, R_OUT, Role, Width},
-    prg::{LEAF_KEY, StreamDomain, TREE_KEY},
+    Gate, NodeId, Party, Seed, Shape, Side, catalog,
+    layout::{FieldId, Width},
+    prg::{FixedKeys, MASK},
     ring::WIRE,
     spec::{
         CompiledSpec,
@@ -28,8 +28,8 @@ struct AesPrg {
 }
 
 impl AesPrg {
-    fn new() -> Self {
-        Self { node: aes::Aes128::new(&TREE_KEY.into()), leaf: aes::Aes128::new(&LEAF_KEY.into()) }
+    fn new(fixed: FixedKeys) -> Self {
+        Self { node: aes::Aes128::new(&fixed.node.into()), leaf: aes::Aes128::new(&fixed.leaf.into()) }
     }
 
     fn hash(key: &aes::Aes128, seed: Block) -> Block {
@@ -67,46 +67,54 @@ impl Entropy for Script {
     }
 }
 
-/// The streams of a batch's chunk 0 of one element, of which party 0 is the seeded side.
+/// The streams of a gate's first tile, of one element, of which party 0 is the seeded side.
 struct Streams<'b> {
-    batch: &'b Batch,
+    run: &'b Run,
     spec: &'b CompiledSpec,
 }
 
 impl Streams<'_> {
-    fn bytes(&self, seed: &Seed, id: FieldId) -> Vec<u8> {
-        let gate = &self.batch.gate;
-        let domain = StreamDomain { batch: &self.batch.id, gate: gate.digest(), chunk: 0 };
-        let mut bytes = vec![0; gate.key_shape().field(id).width.bytes(1)];
-        Stream::new(domain.key(seed, id)).fill(0, &mut bytes);
-        bytes
+    fn seed(&self, party: Party) -> Seed {
+        self.run.parties.eval_job(party, self.run.part(0)).seed
     }
 
     /// The numbers of a field: its planes, or pieces of `len` bytes.
     fn numbers(&self, seed: &Seed, id: FieldId, len: usize) -> Vec<u64> {
-        let bytes = self.bytes(seed, id);
-        let len = if let Width::Planes(_) = self.batch.gate.key_shape().field(id).width { 1 } else { len };
-        let number = |piece: &[u8]| piece.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        bytes.chunks_exact(len).map(number).collect()
+        let job = self.run.parties.deal_job(self.run.part(0));
+        let width = job.key_shape().field(id).width;
+        let mut bytes = vec![0; width.bytes(1)];
+        Stream::new(Level::best(), &job.domain().stream(seed, id)).fill(0, &mut bytes);
+        numbers_of(&bytes, if let Width::Planes(_) = width { 1 } else { len })
+    }
+
+    /// Party 0's share of the mask of a wire.
+    fn mask(&self, wire: NodeId) -> Vec<u64> {
+        let job = self.run.parties.deal_job(self.run.part(0));
+        let mut bytes = [0; 6];
+        let key = job.mask_domain(wire).stream(&self.seed(Party::P0), MASK);
+        Stream::new(Level::best(), &key).fill(0, &mut bytes);
+        numbers_of(&bytes, 6)
     }
 
     /// Both parties' numbers, in turn.
     fn own(&self, part: Part, len: usize) -> Vec<u64> {
         let Some(id) = self.spec.field(part) else { return Vec::new() };
-        let [a, b] = self.batch.party_seeds.each_ref().map(|seed| self.numbers(seed, id, len));
+        let [a, b] = Party::BOTH.map(|party| self.numbers(&self.seed(party), id, len));
         a.into_iter().zip(b).flat_map(|(a, b)| [a, b]).collect()
     }
 
     /// Party 0's numbers.
     fn shared(&self, part: Part, len: usize) -> Vec<u64> {
-        self.spec.field(part).map_or_else(Vec::new, |id| self.numbers(&self.batch.party_seeds[0], id, len))
+        self.spec.field(part).map_or_else(Vec::new, |id| self.numbers(&self.seed(Party::P0), id, len))
     }
 
     /// Roots of both parties, the high half of each first.
     fn roots(&self, part: Part) -> Vec<u64> {
         let Some(id) = self.spec.field(part) else { return Vec::new() };
-        let halves = self.batch.party_seeds.iter().flat_map(|seed| {
-            let [low, high] = self.numbers(seed, id, 8)[..] else { panic!("a root has 16 bytes") };
+        let halves = Party::BOTH.into_iter().flat_map(|party| {
+            let [low, high] = self.numbers(&self.seed(party), id, 8)[..] else {
+                panic!("a root has 16 bytes")
+            };
             [high, low]
         });
         halves.collect()
@@ -121,8 +129,8 @@ impl Streams<'_> {
         );
         all.extend(self.own(Part::SignMask, 1));
         all.extend(self.own(Part::CoefficientMasks, 6));
-        let omegas =
-            self.spec.field(Part::HelperMasks).map(|id| self.numbers(&self.batch.dealer_seed, id, 1));
+        let dealer_seed = self.run.parties.deal_job(self.run.part(0)).dealer_seed;
+        let omegas = self.spec.field(Part::HelperMasks).map(|id| self.numbers(dealer_seed, id, 1));
         let mut omegas = omegas.into_iter().flatten();
         for (g, gate) in self.spec.gates().iter().enumerate() {
             if let Switch::Helper { .. } = gate {
@@ -131,35 +139,40 @@ impl Streams<'_> {
             }
         }
         all.extend(self.shared(Part::Elements, 6));
-        for id in [R_IN, R_OUT] {
-            all.extend(self.numbers(&self.batch.party_seeds[0], id, 6));
+        for wire in [NodeId(0), self.run.gate] {
+            all.extend(self.mask(wire));
         }
         all.extend(self.shared(Part::TopBit, 1));
         Script(all.into())
     }
 }
 
+fn numbers_of(bytes: &[u8], len: usize) -> Vec<u64> {
+    let number = |piece: &[u8]| piece.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+    bytes.chunks_exact(len).map(number).collect()
+}
+
 fn agrees(gate: &Gate, salt: u8, x: i64) {
     let Shape::Suf(suf) = gate.shape() else { panic!("not a suf gate") };
     let spec = suf.compiled();
     let batch = Batch::new(gate, salt);
-    let backend = CpuBackend::new();
-    let masks = [R_IN, R_OUT].map(|id| batch.mask(&backend, id, 0, 1)[0]);
+    let run = batch.run(Seeded::P0, 1);
+    let masks = [false, true].map(|made| run.mask(made, 0)[0]);
 
-    let prg = AesPrg::new();
-    let mut script = Streams { batch: &batch, spec }.script();
+    let prg = AesPrg::new(run.parties.deal_job(run.part(0)).domain().fixed_keys());
+    let mut script = Streams { run: &run, spec }.script();
     let keys = scalar::deal(spec, &prg, masks[0], masks[1], &mut script);
     assert!(script.0.is_empty(), "all numbers are used");
 
-    let found = batch.deal(&backend, 0, 1);
+    let found = run.deal(&CpuBackend::new());
     for (party, (expected, found)) in [Party::P0, Party::P1].into_iter().zip(keys.iter().zip(&found)) {
         for (part, _) in spec.parts() {
             let id = spec.field(*part).expect("its own part");
-            if let Some(range) = gate.key_shape().range(id, party.role(0), 1) {
+            if let Some(range) = gate.key_shape().range(id, Side::of(party, 0), 1) {
                 assert_eq!(found.expose()[range], expected.bytes(spec, *part), "{party:?} {part:?}");
             } else {
                 assert!(
-                    party.role(0) == Role::Seeded
+                    Side::of(party, 0) == Side::Seeded
                         || gate.key_shape().field(id).source != suf_gate::Source::Shared
                 );
             }
@@ -167,7 +180,7 @@ fn agrees(gate: &Gate, salt: u8, x: i64) {
     }
 
     let x_hat = WIRE.add(WIRE.encode(x), masks[0]);
-    let transcript = run_chunk(&batch, [Level::best(); 3], 0, &[x]);
+    let transcript = run_at(&batch, [Level::best(); 3], Seeded::P0, &[x]);
     let mut evals = keys.each_ref().map(|key| Eval::new(spec, &prg, key, x_hat));
     for (step, segments) in spec.exchanges().iter().enumerate() {
         let messages = evals.each_ref().map(Eval::message);

@@ -1,131 +1,133 @@
-//! Two parties and a dealer in one process, through the backend's trait alone.
+//! Two parties and a dealer in one process, on inputs in the clear.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use suf_cpu::{CpuBackend, simd::Level};
 use suf_gate::{
-    Backend, DealJob, EvalJob, Gate, Input, Party, SecretBytes, Seed,
-    layout::{R_IN, R_OUT, chunk_count, chunk_elems},
-    ring::WIRE,
+    Backend, Form, Gate, KeyBytes, NodeId, Part, Party, Program, Seed, TensorShape, TwoParties,
+    ops::{Input, Op, Output},
+    prg::MASK,
+    ring::{FRAC, WIRE},
 };
 
-/// A batch's identity and seeds.
+/// A gate, and what fixes a batch's id and seeds.
 pub(crate) struct Batch {
     pub(crate) gate: Arc<Gate>,
-    pub(crate) id: [u8; 16],
-    pub(crate) party_seeds: [Seed; 2],
-    pub(crate) dealer_seed: Seed,
+    salt: u8,
+}
+
+/// Which party is the seeded side of a gate.
+#[derive(Clone, Copy)]
+pub(crate) enum Seeded {
+    P0,
+    P1,
+}
+
+impl Seeded {
+    pub(crate) const BOTH: [Self; 2] = [Self::P0, Self::P1];
+}
+
+/// A program in which the batch's gate is one node.
+pub(crate) struct Run {
+    pub(crate) parties: TwoParties,
+    pub(crate) gate: NodeId,
 }
 
 impl Batch {
-    /// Fixed seeds that differ with `salt`.
     pub(crate) fn new(gate: &Gate, salt: u8) -> Self {
-        let seed = |who: u8| Seed::new(*blake3::hash(&[who, salt]).as_bytes());
-        Self {
-            gate: Arc::new(gate.clone()),
-            id: [salt; 16],
-            party_seeds: [seed(0), seed(1)],
-            dealer_seed: seed(2),
-        }
+        Self { gate: Arc::new(gate.clone()), salt }
     }
 
-    pub(crate) fn deal(&self, backend: &dyn Backend, chunk: u32, elems: usize) -> [SecretBytes; 2] {
-        let job = DealJob {
-            gate: &self.gate,
-            batch: self.id,
-            chunk,
-            elems,
-            party_seeds: &self.party_seeds,
-            dealer_seed: &self.dealer_seed,
+    /// The gate on `elems` elements.
+    pub(crate) fn run(&self, seeded: Seeded, elems: usize) -> Run {
+        let gate = |from| (Op::Gate(Arc::clone(&self.gate)), vec![NodeId(from)]);
+        let form = if self.gate.takes_shares() { Form::Shared } else { Form::Masked };
+        let input = |elems| {
+            let shape = TensorShape::flat(elems).expect("some elements");
+            (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![])
         };
-        backend.deal(&job).expect("the processor deals")
-    }
-
-    pub(crate) fn job(&self, party: Party, chunk: u32, elems: usize) -> EvalJob {
-        let seed = self.party_seeds[party.index()].clone();
-        EvalJob { gate: self.gate.clone(), batch: self.id, chunk, elems, party, seed }
-    }
-
-    /// Both parties' shares of a wire mask, added.
-    pub(crate) fn mask(
-        &self,
-        backend: &dyn Backend,
-        field: suf_gate::layout::FieldId,
-        chunk: u32,
-        elems: usize,
-    ) -> Vec<u64> {
-        let [a, b] = [Party::P0, Party::P1]
-            .map(|party| backend.wire_mask(&self.job(party, chunk, elems), field).expect("a mask"));
-        a.iter().zip(&b).map(|(a, b)| WIRE.add(*a, *b)).collect()
+        let output = |from| (Op::Output(Output), vec![NodeId(from)]);
+        let elems = elems as u64;
+        // Sides alternate: after another gate, party 1 is the seeded one.
+        let (nodes, at) = match seeded {
+            Seeded::P0 => (vec![input(elems), gate(0), output(1)], 1),
+            Seeded::P1 => (vec![input(1), gate(0), input(elems), gate(2), output(3)], 3),
+        };
+        let program = Arc::new(Program::new(nodes).expect("a program"));
+        let seeds = [0, 1, 2].map(|who: u8| Seed::new(*blake3::hash(&[who, self.salt]).as_bytes()));
+        Run { parties: TwoParties::new(program, [self.salt; 16], seeds), gate: NodeId(at) }
     }
 }
 
-/// What happened in one chunk.
+impl Run {
+    pub(crate) fn part(&self, tile: u32) -> Part {
+        Part::new(self.gate, tile)
+    }
+
+    pub(crate) fn deal(&self, backend: &dyn Backend) -> [KeyBytes; 2] {
+        self.parties.deal(backend, self.part(0)).expect("the processor deals")
+    }
+
+    /// The mask of tile `tile` of the wire that the gate takes, or makes: both parties' streams, added.
+    pub(crate) fn mask(&self, made: bool, tile: u32) -> Vec<u64> {
+        let part = self.part(tile);
+        let wire = if made { self.gate } else { self.parties.program().node(self.gate).inputs()[0] };
+        let [a, b] = [Party::P0, Party::P1].map(|party| {
+            let job = self.parties.eval_job(party, part);
+            let mut bytes = vec![0; 6 * job.elems()];
+            let key = job.mask_domain(wire).stream(&job.seed, MASK);
+            suf_cpu::prg::Stream::new(Level::Portable, &key).fill(0, &mut bytes);
+            bytes
+        });
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        a.chunks(6).zip(b.chunks(6)).map(|(a, b)| WIRE.add(number(a), number(b))).collect()
+    }
+}
+
+/// What happened to a gate.
 pub(crate) struct Transcript {
-    /// Party by party, the messages of all exchanges.
+    /// Party by party, the messages of all exchanges of the first tile.
     pub(crate) messages: [Vec<Vec<u8>>; 2],
     /// The outputs in the clear.
     pub(crate) outputs: Vec<i64>,
 }
 
-/// Evaluates one chunk on inputs in the clear; `levels` are those of party 0, party 1 and the dealer.
-pub(crate) fn run_chunk(batch: &Batch, levels: [Level; 3], chunk: u32, inputs: &[i64]) -> Transcript {
-    let [backends_0, backends_1, dealer] = levels.map(CpuBackend::at);
-    let backends = [backends_0, backends_1];
-    let elems = inputs.len();
-    let keys = batch.deal(&dealer, chunk, elems);
-    let r_in = batch.mask(&dealer, R_IN, chunk, elems);
-    let r_out = batch.mask(&dealer, R_OUT, chunk, elems);
+/// Evaluates on inputs in the clear; `levels` are those of party 0, party 1 and the dealer.
+pub(crate) fn run_at(batch: &Batch, levels: [Level; 3], seeded: Seeded, inputs: &[i64]) -> Transcript {
+    let run = batch.run(seeded, inputs.len());
+    let program = run.parties.program();
+    let [backend_0, backend_1, dealer] = levels.map(CpuBackend::at);
+    // Any two summands will do.
+    let noise = |i: usize| WIRE.reduce((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16);
+    let shares = [
+        (0..inputs.len()).map(noise).collect(),
+        inputs.iter().enumerate().map(|(i, x)| WIRE.sub(WIRE.encode(*x), noise(i))).collect(),
+    ];
+    let mut all: Vec<[Vec<u64>; 2]> = program.inputs().skip(1).map(|_| [vec![0], vec![0]]).collect();
+    all.push(shares);
+    let transcript =
+        run.parties.run(&dealer, [&backend_0, &backend_1], &all).expect("the processor computes");
 
-    let input = |party: Party| {
-        let encoded = inputs.iter().map(|x| WIRE.encode(*x));
-        if batch.gate.takes_shares() {
-            // Any two summands will do.
-            let noise = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
-            Input::Shares(match party {
-                Party::P0 => (0..elems).map(noise).collect(),
-                Party::P1 => encoded.enumerate().map(|(i, x)| WIRE.sub(x, noise(i))).collect(),
-            })
-        } else {
-            Input::Wire(encoded.zip(&r_in).map(|(x, r)| WIRE.add(x, *r)).collect())
-        }
-    };
-    let mut keys = keys.into_iter();
-    let mut evals = [Party::P0, Party::P1].map(|party| {
-        let key = keys.next().expect("a key for each party");
-        let job = batch.job(party, chunk, elems);
-        let staged = backends[party.index()].stage(&job, key.into()).expect("the key fits");
-        staged.begin(input(party)).expect("the input fits")
+    let node = program.node(run.gate);
+    let messages = [0, 1].map(|party| {
+        let message = |step| {
+            let message: &[u8] = &transcript.messages[&(run.part(0), step)][party];
+            assert_eq!(Some(message.len()), program.message_bytes(run.part(0), step), "exchange {step}");
+            message.to_vec()
+        };
+        (0..node.exchanges()).map(message).collect()
     });
-
-    let mut messages = [Vec::new(), Vec::new()];
-    let mut last = [Bytes::new(), Bytes::new()];
-    for step in 0..batch.gate.exchanges().len() {
-        let sent = [0, 1].map(|i| evals[i].step(step, &last[1 - i]).expect("a step"));
-        for (i, message) in sent.iter().enumerate() {
-            assert_eq!(message.len(), batch.gate.message_bytes(step, elems), "exchange {step}");
-            messages[i].push(message.to_vec());
-        }
-        last = sent;
-    }
-    let y_hat = [0, 1].map(|i| evals[i].finish(&last[1 - i]).expect("an output"));
-    assert_eq!(y_hat[0], y_hat[1], "both parties open the same output");
-    let outputs = y_hat[0].iter().zip(&r_out).map(|(y, r)| batch.gate.output(*y, WIRE.sub(0, *r))).collect();
+    let [y_0, y_1] = transcript.value(program, run.gate);
+    assert_eq!(y_0, y_1, "both parties open the same output");
+    let output = program.outputs().next().expect("an output");
+    let [mine, theirs] = transcript.value(program, output);
+    let outputs = mine.iter().zip(&theirs).map(|(mine, theirs)| batch.gate.output(*mine, *theirs)).collect();
     Transcript { messages, outputs }
 }
 
-/// Evaluates a batch of any size at the fastest level; the outputs in the clear.
+/// Evaluates a tensor of any size at the fastest level; the outputs in the clear.
 pub(crate) fn run(gate: &Gate, salt: u8, inputs: &[i64]) -> Vec<i64> {
-    let batch = Batch::new(gate, salt);
-    let elems = inputs.len() as u64;
-    let mut outputs = Vec::with_capacity(inputs.len());
-    for chunk in 0..chunk_count(elems) {
-        let rest = &inputs[outputs.len()..];
-        let inputs = &rest[..chunk_elems(elems, chunk)];
-        outputs.extend(run_chunk(&batch, [Level::best(); 3], chunk, inputs).outputs);
-    }
-    outputs
+    run_at(&Batch::new(gate, salt), [Level::best(); 3], Seeded::P0, inputs).outputs
 }
 
 /// Chi-square test of the bytes against the uniform distribution.

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::key::{PACKED, TILE};
+use crate::key::{PACKED, STRIP};
 
 /// Rows and columns of a transposition.
 const GROUP: usize = 8;
@@ -12,7 +12,7 @@ const GROUP: usize = 8;
 const WIDE: usize = 64;
 
 /// As [`crate::columns::split`]; false where the machine cannot.
-pub(crate) fn split(packed: &[u8], columns: &mut [[u64; TILE]]) -> bool {
+pub(crate) fn split(packed: &[u8], columns: &mut [[u64; STRIP]]) -> bool {
     if columns.len() > GROUP || !super::supported() {
         return false;
     }
@@ -22,7 +22,7 @@ pub(crate) fn split(packed: &[u8], columns: &mut [[u64; TILE]]) -> bool {
 }
 
 /// As [`crate::columns::join`]; false where the machine cannot.
-pub(crate) fn join(columns: &[[u64; TILE]], packed: &mut [u8]) -> bool {
+pub(crate) fn join(columns: &[[u64; STRIP]], packed: &mut [u8]) -> bool {
     if columns.len() > GROUP || !super::supported() {
         return false;
     }
@@ -32,7 +32,7 @@ pub(crate) fn join(columns: &[[u64; TILE]], packed: &mut [u8]) -> bool {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn split_wide(packed: &[u8], columns: &mut [[u64; TILE]]) {
+fn split_wide(packed: &[u8], columns: &mut [[u64; STRIP]]) {
     let row_bytes = PACKED * columns.len();
     let used = bytes_of(row_bytes);
     // Byte b of qword q comes from byte 6 q + b of the row; the two high bytes are zero.
@@ -48,7 +48,7 @@ fn split_wide(packed: &[u8], columns: &mut [[u64; TILE]]) {
         }
         for (column, lanes) in columns.iter_mut().zip(transpose(rows)) {
             let lanes_out: &mut [u64; GROUP] =
-                (&mut column[group * GROUP..][..GROUP]).try_into().expect("a group of the tile");
+                (&mut column[group * GROUP..][..GROUP]).try_into().expect("a group of the strip");
             // SAFETY: the array is as long as a register.
             unsafe { _mm512_storeu_si512(lanes_out.as_mut_ptr().cast(), lanes) };
         }
@@ -56,7 +56,7 @@ fn split_wide(packed: &[u8], columns: &mut [[u64; TILE]]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn join_wide(columns: &[[u64; TILE]], packed: &mut [u8]) {
+fn join_wide(columns: &[[u64; STRIP]], packed: &mut [u8]) {
     let row_bytes = PACKED * columns.len();
     let used = bytes_of(row_bytes);
     // Byte 6 q + b of the row comes from byte b of qword q.
@@ -65,7 +65,7 @@ fn join_wide(columns: &[[u64; TILE]], packed: &mut [u8]) {
         let mut lanes = [_mm512_setzero_si512(); GROUP];
         for (lanes, column) in lanes.iter_mut().zip(columns) {
             let lanes_in: &[u64; GROUP] =
-                column[group * GROUP..][..GROUP].try_into().expect("a group of the tile");
+                column[group * GROUP..][..GROUP].try_into().expect("a group of the strip");
             // SAFETY: the array is as long as a register.
             *lanes = unsafe { _mm512_loadu_si512(lanes_in.as_ptr().cast()) };
         }

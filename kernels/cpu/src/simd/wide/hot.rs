@@ -12,7 +12,7 @@ pub(crate) fn xor_hot(bits: u8, shares: &mut [u8], values: &[u16], held: &mut [u
     if !(6..=12).contains(&bits) || !super::supported() {
         return false;
     }
-    assert!(shares.len() == values.len() << (bits - 3) && held.len() == values.len(), "lengths of a tile");
+    assert!(shares.len() == values.len() << (bits - 3) && held.len() == values.len(), "lengths of a strip");
     // SAFETY: `supported` found the instructions.
     unsafe {
         match bits {

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use super::prefetch;
 use crate::key::PACKED;
 #[cfg(target_arch = "x86_64")]
-use crate::key::TILE;
+use crate::key::STRIP;
 
 /// Elements that are worked on together: the lanes of a register.
 pub(crate) const GROUP: usize = 8;
@@ -41,15 +41,15 @@ pub(crate) struct Picks {
     entry_bits: u8,
 }
 
-/// A tile whose elements are a multiple of [`GROUP`].
-pub(crate) struct Tile<'a> {
+/// A strip whose elements are a multiple of [`GROUP`].
+pub(crate) struct Strip<'a> {
     /// This party's shares of the ring elements.
     pub(crate) rows: &'a [u8],
     /// As in [`crate::line::Opened`].
     pub(crate) wire: &'a mut [u64],
-    /// See [`Tile::wire`].
+    /// See [`Strip::wire`].
     pub(crate) entries: &'a [u16],
-    /// See [`Tile::wire`].
+    /// See [`Strip::wire`].
     pub(crate) choices: &'a [u16],
     /// The packed shares of y_hat.
     pub(crate) message: &'a mut [u8],
@@ -78,30 +78,30 @@ impl Picks {
         Some(Self { row_bytes, places: std::array::from_fn(places), slopes, entry_bits })
     }
 
-    /// Makes a tile's shares of y_hat.
+    /// Makes a strip's shares of y_hat.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn output(&self, tile: Tile<'_>) {
-        let n = tile.wire.len();
-        assert!(n <= TILE && n.is_multiple_of(GROUP), "whole groups of a tile");
-        assert!(tile.entries.len() == n && tile.choices.len() == n, "lengths of a tile");
+    pub(crate) fn output(&self, strip: Strip<'_>) {
+        let n = strip.wire.len();
+        assert!(n <= STRIP && n.is_multiple_of(GROUP), "whole groups of a strip");
+        assert!(strip.entries.len() == n && strip.choices.len() == n, "lengths of a strip");
         assert!(
-            tile.rows.len() == n * self.row_bytes && tile.message.len() == n * PACKED,
-            "lengths of a tile"
+            strip.rows.len() == n * self.row_bytes && strip.message.len() == n * PACKED,
+            "lengths of a strip"
         );
         // SAFETY: `supported` found the instructions.
-        unsafe { output(self, tile) };
+        unsafe { output(self, strip) };
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    pub(crate) fn output(&self, _tile: Tile<'_>) {
+    pub(crate) fn output(&self, _tile: Strip<'_>) {
         unreachable!("there are no such picks on this machine")
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512ifma")]
-fn output(picks: &Picks, tile: Tile<'_>) {
-    let Tile { rows, wire, entries, choices, message } = tile;
+fn output(picks: &Picks, strip: Strip<'_>) {
+    let Strip { rows, wire, entries, choices, message } = strip;
     let row_bytes = picks.row_bytes;
     let used = u64::MAX >> (WIDE - row_bytes);
     let quarter = 1i64 << (picks.entry_bits - 2);

@@ -126,7 +126,7 @@ impl NibbleTable {
     /// Reads shares of vectors of 2^bits bits, one for each of the public places.
     pub(crate) fn read(&self, hot: &[u8], places: &[u16], out: &mut [Sums]) {
         let bytes = 1 << (self.bits - 3);
-        assert!(hot.len() == bytes * places.len() && out.len() == places.len(), "lengths of a tile");
+        assert!(hot.len() == bytes * places.len() && out.len() == places.len(), "lengths of a strip");
         let (groups, rest) = out.as_chunks_mut::<GROUP>();
         let whole = groups.len() * GROUP;
         self.read_groups(&hot[..whole * bytes], places[..whole].as_chunks().0, groups);
