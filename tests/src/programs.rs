@@ -1,4 +1,4 @@
-//! Small programs of one kind of gate, with inputs that look for trouble and what must come out.
+//! Small programs, with inputs that look for trouble and what must come out.
 
 use std::sync::Arc;
 
@@ -24,14 +24,23 @@ pub enum Kind {
 impl Kind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Single, Self::InARow, Self::SideBySide];
+
+    /// Number of inputs, and of gates in a row on each.
+    #[must_use]
+    pub const fn size(self) -> [u16; 2] {
+        match self {
+            Self::Single => [1, 1],
+            Self::InARow => [1, 2],
+            Self::SideBySide => [2, 1],
+        }
+    }
 }
 
-/// A program to run.
+/// A program to run: its gates are all equal, and its tensors all of one size.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The program.
     pub program: Arc<Program>,
-    kind: Kind,
     gate: Arc<Gate>,
     elems: usize,
 }
@@ -39,37 +48,80 @@ pub struct Case {
 impl Case {
     /// Gates `gate`, joined as `kind` says, on tensors of `elems` elements. None for gates in a row that take shares, since they
     /// make a masked wire.
-    ///
-    /// # Panics
-    /// If there are no elements, or too many.
     #[must_use]
     pub fn new(kind: Kind, gate: &Arc<Gate>, elems: usize) -> Option<Self> {
-        let shape = TensorShape::flat(elems as u64).expect("a number of elements");
-        let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
-        let input = || (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]);
-        let on = |node| (Op::Gate(Arc::clone(gate)), vec![NodeId(node)]);
-        let output = |node| (Op::Output(Output), vec![NodeId(node)]);
-        let nodes = match kind {
-            Kind::Single => vec![input(), on(0), output(1)],
-            Kind::InARow if gate.takes_shares() => return None,
-            Kind::InARow => vec![input(), on(0), on(1), output(2)],
-            Kind::SideBySide => vec![input(), input(), on(0), on(1), output(2), output(3)],
-        };
-        let program = Arc::new(Program::new(nodes).expect("a program"));
-        Some(Self { program, kind, gate: Arc::clone(gate), elems })
+        Self::grid(kind.size(), gate, elems)
     }
 
-    /// What the client has for each input: edges of the gate's domain first. Gates in a row get what keeps the second one's input
-    /// within its domain.
+    /// So many inputs, and on each so many gates in a row. None as for [`Case::new`].
+    #[must_use]
+    pub fn grid([inputs, in_a_row]: [u16; 2], gate: &Arc<Gate>, elems: usize) -> Option<Self> {
+        if gate.takes_shares() && in_a_row > 1 {
+            return None;
+        }
+        let mut nodes: Vec<_> = (0..inputs).map(|_| Self::input(gate, elems)).collect();
+        for row in 0..in_a_row {
+            nodes.extend((0..inputs).map(|input| Self::gate(gate, row * inputs + input)));
+        }
+        nodes.extend((0..inputs).map(|input| Self::output(in_a_row * inputs + input)));
+        Some(Self::of(nodes, gate, elems))
+    }
+
+    /// A program of a node `input`, gates and outputs of any wire: of the input itself, of a wire that a gate takes, too.
+    #[must_use]
+    pub fn with_many_takers(gate: &Arc<Gate>, elems: usize) -> Self {
+        let gate_on = |node| Self::gate(gate, node);
+        let nodes = vec![
+            Self::input(gate, elems),
+            gate_on(0),
+            Self::output(0),
+            gate_on(1),
+            gate_on(1),
+            Self::output(1),
+            Self::output(3),
+            Self::output(4),
+        ];
+        Self::of(nodes, gate, elems)
+    }
+
+    /// The input comes out as it is: a program without keys.
+    #[must_use]
+    pub fn without_gates(gate: &Arc<Gate>, elems: usize) -> Self {
+        Self::of(vec![Self::input(gate, elems), Self::output(0)], gate, elems)
+    }
+
+    fn of(nodes: Vec<(Op, Vec<NodeId>)>, gate: &Arc<Gate>, elems: usize) -> Self {
+        let program = Arc::new(Program::new(nodes).expect("a program"));
+        Self { program, gate: Arc::clone(gate), elems }
+    }
+
+    fn input(gate: &Gate, elems: usize) -> (Op, Vec<NodeId>) {
+        let shape = TensorShape::flat(elems as u64).expect("a number of elements");
+        let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
+        (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![])
+    }
+
+    fn gate(gate: &Arc<Gate>, node: u16) -> (Op, Vec<NodeId>) {
+        (Op::Gate(Arc::clone(gate)), vec![NodeId(node)])
+    }
+
+    fn output(node: u16) -> (Op, Vec<NodeId>) {
+        (Op::Output(Output), vec![NodeId(node)])
+    }
+
+    /// What the client has for each input: edges of the gate's domain first. An element that would lead a gate out of its domain
+    /// is 0 instead.
     #[must_use]
     pub fn inputs(&self, seed: u64) -> Vec<Vec<i64>> {
-        let (low, high) = self.gate.domain();
-        let fits = |x: &i64| self.kind != Kind::InARow || self.reach(*x).all(|y| (low..=high).contains(&y));
-        let of = |seed| -> Vec<i64> {
-            let x = inputs::awkward(&self.gate, self.elems, seed);
-            x.into_iter().map(|x| if fits(&x) { x } else { 0 }).collect()
-        };
-        self.program.inputs().zip(seed..).map(|(_, seed)| of(seed)).collect()
+        let of = |seed| inputs::awkward(&self.gate, self.elems, seed);
+        let mut inputs: Vec<_> = self.program.inputs().zip(seed..).map(|(_, seed)| of(seed)).collect();
+        for element in 0..self.elems {
+            let x: Vec<i64> = inputs.iter().map(|input| input[element]).collect();
+            if self.reach(&x).is_none() {
+                inputs.iter_mut().for_each(|input| input[element] = 0);
+            }
+        }
+        inputs
     }
 
     /// Both parties' shares of each input.
@@ -83,28 +135,47 @@ impl Case {
     /// # Errors
     /// The first element that is wrong, in words.
     pub fn check(&self, inputs: &[Vec<i64>], outputs: &[[Vec<u64>; 2]]) -> Result<(), String> {
-        if outputs.len() != inputs.len() {
-            return Err(format!("{} outputs of {} inputs", outputs.len(), inputs.len()));
+        let outputs: Vec<_> = outputs.iter().map(inputs::unite).collect();
+        if outputs.len() != self.program.outputs().count() || outputs.iter().any(|y| y.len() != self.elems) {
+            return Err(format!("{:?} elements came out", outputs.iter().map(Vec::len).collect::<Vec<_>>()));
         }
-        for (x, output) in inputs.iter().zip(outputs) {
-            let y = inputs::unite(output);
-            if y.len() != x.len() {
-                return Err(format!("{} elements of {}", y.len(), x.len()));
-            }
-            for (x, y) in x.iter().zip(y) {
-                let is_right = match self.kind {
-                    Kind::Single | Kind::SideBySide => self.reach(*x).any(|right| right == y),
-                    Kind::InARow => self.reach(*x).any(|between| self.reach(between).any(|right| right == y)),
-                };
-                if !is_right {
-                    return Err(format!("{:?} of {}: x = {x} gives {y}", self.kind, self.gate.name()));
+        for element in 0..self.elems {
+            let x: Vec<i64> = inputs.iter().map(|input| input[element]).collect();
+            let right = self.reach(&x).ok_or_else(|| format!("{x:?} leads out of the domain"))?;
+            for (right, y) in right.iter().zip(outputs.iter().map(|output| output[element])) {
+                if !right.contains(&y) {
+                    return Err(format!("{}: x = {x:?} gives {y}, right are {right:?}", self.gate.name()));
                 }
             }
         }
         Ok(())
     }
 
-    fn reach(&self, x: i64) -> impl Iterator<Item = i64> + use<> {
-        self.gate.reference(x).into_iter()
+    /// What each output may be for one element of each input; none where a gate's domain is left.
+    fn reach(&self, x: &[i64]) -> Option<Vec<Vec<i64>>> {
+        let (mut x, mut outputs) = (x.iter(), Vec::new());
+        let mut wires: Vec<Vec<i64>> = Vec::new();
+        for (_, node) in self.program.nodes() {
+            let taken = node.inputs().first().map(|input| &wires[input.index()]);
+            let made = match (node.op(), taken) {
+                (Op::Gate(gate), Some(taken)) => {
+                    let (low, high) = gate.domain();
+                    if taken.iter().any(|x| !(low..=high).contains(x)) {
+                        return None;
+                    }
+                    let mut made: Vec<i64> = taken.iter().flat_map(|x| gate.reference(*x)).collect();
+                    made.sort_unstable();
+                    made.dedup();
+                    made
+                }
+                (Op::Output(_), Some(taken)) => {
+                    outputs.push(taken.clone());
+                    Vec::new()
+                }
+                _ => vec![*x.next()?],
+            };
+            wires.push(made);
+        }
+        Some(outputs)
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use suf_gate::{Gate, NodeId, Program, Protocol, TILE_ELEMS, catalog};
-use suf_party::{Breach, Event, Phase, Plan, Run, WINDOW};
+use suf_gate::{Gate, NodeId, Protocol, TILE_ELEMS, catalog};
+use suf_party::{Breach, WINDOW};
 use suf_tests::{
     programs::{Case, Kind},
     world::{Faults, Outcome, World},
 };
-use suf_wire::{Accept, BatchId, DataFrame, Fault, Part, Party, PeerMessage, RunId};
+use suf_wire::{DataFrame, Fault, Party};
 
 /// Every gate, at sizes that are not round.
 const SIZES: [usize; 4] = [1, 9, 1001, 65537];
@@ -21,10 +21,15 @@ fn onehot() -> Arc<Gate> {
     gates(&["gelu"]).find(|gate| gate.protocol() == Protocol::Onehot).expect("built in")
 }
 
-/// Runs `case` without faults, and holds it against everything that is declared.
 fn check(kind: Kind, gate: &Arc<Gate>, elems: usize, seed: u64) -> Option<Outcome> {
-    let what = format!("{kind:?} {} {} with {elems} elements, seed {seed}", gate.protocol(), gate.name());
     let case = Case::new(kind, gate, elems)?;
+    let what = format!("{kind:?} {} {} with {elems} elements, seed {seed}", gate.protocol(), gate.name());
+    let rounds = kind.size()[1] * u16::from(gate.declared().rounds);
+    Some(check_case(&case, rounds, seed, &what))
+}
+
+/// Runs `case` without faults, and holds it against everything that is declared.
+fn check_case(case: &Case, rounds: u16, seed: u64, what: &str) -> Outcome {
     let program = &case.program;
     let x = case.inputs(seed);
     let mut world = World::new(seed);
@@ -33,8 +38,7 @@ fn check(kind: Kind, gate: &Arc<Gate>, elems: usize, seed: u64) -> Option<Outcom
     assert_eq!(world.breaches(), [""; 0], "{what}");
     for (me, end) in Party::BOTH.into_iter().zip(&outcome.ends) {
         let summary = end.as_ref().unwrap_or_else(|failure| panic!("{what}: {failure}"));
-        let gates = if kind == Kind::InARow { 2 } else { 1 };
-        assert_eq!(summary.measured.rounds, gates * u16::from(gate.declared().rounds), "{what}");
+        assert_eq!(summary.measured.rounds, rounds, "{what}");
         assert_eq!(summary.measured.bits_sent, program.message_bits(), "{what}");
         assert_eq!(summary.key_bytes, 32 + program.key_bytes(me), "{what}");
         let declared = program.nodes().filter(|(_, node)| node.exchanges() > 0);
@@ -43,7 +47,7 @@ fn check(kind: Kind, gate: &Arc<Gate>, elems: usize, seed: u64) -> Option<Outcom
         assert!(measured.map(|node| (node.node, node.bits_sent, node.bits_received)).eq(declared), "{what}");
     }
     case.check(&x, &outcome.outputs).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
-    Some(outcome)
+    outcome
 }
 
 #[test]
@@ -72,6 +76,33 @@ fn programs_of_two_gates_are_right() {
         }
     }
     assert!(in_a_row >= 40, "only {in_a_row} programs of gates in a row");
+}
+
+/// Nodes share the window: here each has one part. In a row, a part's key is there long before its input.
+#[test]
+fn more_nodes_than_the_window_holds() {
+    let nodes = WINDOW as u16 + 8;
+    let rounds = u16::from(onehot().declared().rounds);
+    for (grid, depth) in [([nodes, 1], 1), ([1, nodes], nodes), ([7, 7], 7)] {
+        let case = Case::grid(grid, &onehot(), 5).expect("a program");
+        for seed in 1..=4 {
+            check_case(&case, depth * rounds, seed, &format!("{grid:?}, seed {seed}"));
+        }
+    }
+    let shares = gates(&["gelu"]).find(|gate| gate.takes_shares()).expect("built in");
+    let case = Case::grid([nodes, 1], &shares, 5).expect("a program");
+    check_case(&case, shares.declared().rounds.into(), 1, "inputs that are not opened");
+}
+
+#[test]
+fn a_wire_may_be_taken_often_and_a_program_need_not_compute() {
+    let rounds = u16::from(onehot().declared().rounds);
+    for elems in [1, 1001, 65537] {
+        check_case(&Case::with_many_takers(&onehot(), elems), 2 * rounds, 1, "many takers");
+        let plain = Case::without_gates(&onehot(), elems);
+        assert_eq!(plain.program.keyed_parts().count(), 0);
+        check_case(&plain, 0, 1, "no gates");
+    }
 }
 
 #[test]
@@ -114,69 +145,6 @@ fn segments_of_keys_are_announced_and_evaluated_in_order() {
         assert_eq!(case.program.segments(), 2);
         // The world sees whoever sends a frame of a segment before both said that they are ready for it.
         check(kind, &onehot(), TWO_SEGMENTS, seed);
-    }
-}
-
-fn plan(program: Program, me: Party) -> Plan {
-    Plan { run: RunId([1; 16]), batch: BatchId([2; 16]), program: Arc::new(program), deadline_ms: 1, me }
-}
-
-/// Each lane keeps an order of its own: a party that has its keys and its input early sends over all of them, while its acceptance
-/// is still on the first.
-#[test]
-fn an_opening_may_overtake_the_acceptance() {
-    let plan = plan(Program::of_gate(onehot(), 9).expect("a program"), Party::P0);
-    let (run, batch, digest) = (plan.run, plan.batch, plan.digest());
-    let mut party = Run::propose(plan);
-    let input = Part::new(NodeId(0), 0);
-    let bytes = party.expected_frame(input, 0).expect("it may come");
-    let bits = 8 * bytes as u64;
-    for message in [
-        PeerMessage::Frame(DataFrame::new(input, 0, bits, vec![0; bytes].into())),
-        PeerMessage::Accept(Accept { run, digest, batch }),
-    ] {
-        party.handle(Event::Peer(message));
-    }
-    assert_eq!(party.phase(), Phase::Dealing);
-    assert!(party.expected_frame(input, 0).is_err(), "the opening came");
-}
-
-/// A peer sends frames of a segment after it heard that this party is ready for it: one that comes before is no honest peer's.
-#[test]
-fn frames_of_gates_are_refused_before_this_party_is_ready() {
-    let program = Program::of_gate(onehot(), 9).expect("a program");
-    let mut party = Run::propose(plan(program.clone(), Party::P0));
-    let refused = |part: Part, step: u8, party: &Run| {
-        let failure = party.expected_frame(part, step).expect_err("it may not come");
-        assert_eq!(failure.fault, Fault::Peer, "{failure}");
-        failure.breach.expect("a rule of the protocol")
-    };
-    let gate = Part::new(NodeId(1), 0);
-    let breach = refused(gate, 0, &party);
-    assert_eq!(breach, Breach::Frame { part: gate, step: 0, received: 0, sent: 0 });
-    for (node, tile, step) in [(0, 0, 1), (0, 1, 0), (1, 1, 0), (1, 0, 200), (2, 0, 0), (3, 0, 0)] {
-        let part = Part::new(NodeId(node), tile);
-        assert_eq!(refused(part, step, &party), Breach::NoSuchFrame { part, step });
-    }
-    let bytes = program.message_bytes(gate, 0).expect("an exchange");
-    let bits = program.frame_bits(gate, 0).expect("an exchange");
-    let early = DataFrame::new(gate, 0, bits, vec![0; bytes].into());
-    party.handle(Event::Peer(PeerMessage::Frame(early)));
-    assert_eq!(party.phase(), Phase::Ended);
-}
-
-/// Segments are said in order, once each, and only those that there are.
-#[test]
-fn readiness_out_of_order_ends_the_run() {
-    for segments in [&[1][..], &[0, 0], &[0, 1]] {
-        let plan = plan(Program::of_gate(onehot(), 9).expect("a program"), Party::P1);
-        let run = plan.run;
-        let mut party = Run::accept(plan);
-        for segment in segments {
-            assert_eq!(party.phase(), Phase::Dealing, "{segments:?}");
-            party.handle(Event::Peer(PeerMessage::Ready { run, segment: *segment, common: [0; 32] }));
-        }
-        assert_eq!(party.phase(), Phase::Ended, "{segments:?}");
     }
 }
 
