@@ -38,7 +38,7 @@ __device__ inline u32 aes_last_column(const AesTable& table, u32 a, u32 b, u32 c
     return __byte_perm(low, high, 0x5410) ^ key;
 }
 
-// Encrypts N blocks at once: the more, the less one waits for the table. `keys` are 44 words. Rounds are
+// Encrypts N blocks at once: the more, the less one waits for the table. `keys` are ROUND_KEYS words. Rounds are
 // unrolled for single blocks only: for several it is no faster, and takes the compiler three times as long.
 template <int N, typename Keys>
 __device__ inline void aes_encrypt(const AesTable& table, const Keys& keys, uint4 (&block)[N]) {
@@ -74,24 +74,32 @@ __device__ inline uint4 operator&(uint4 b, u32 mask) {
     return make_uint4(b.x & mask, b.y & mask, b.z & mask, b.w & mask);
 }
 
-// AES(x) xor x under the key of the nodes.
+// AES(x) xor x.
 template <int N>
-__device__ inline void aes_nodes(const AesTable& table, uint4 (&x)[N]) {
+__device__ inline void aes_feed_forward(const AesTable& table, const u32 (&keys)[ROUND_KEYS], uint4 (&x)[N]) {
     uint4 plain[N];
 #pragma unroll
     for (int n = 0; n < N; n++) plain[n] = x[n];
-    aes_encrypt(table, AES_TREE_KEYS, x);
+    aes_encrypt(table, keys, x);
 #pragma unroll
     for (int n = 0; n < N; n++) x[n] = x[n] ^ plain[n];
 }
 
-// The same under the key of the leaves.
-template <int N>
-__device__ inline void aes_leaves(const AesTable& table, uint4 (&x)[N]) {
-    uint4 plain[N];
-#pragma unroll
-    for (int n = 0; n < N; n++) plain[n] = x[n];
-    aes_encrypt(table, AES_LEAF_KEYS, x);
-#pragma unroll
-    for (int n = 0; n < N; n++) x[n] = x[n] ^ plain[n];
-}
+// The cipher of a tile's trees. Its round keys are public and are read from the job: the kernel's parameter is in constant
+// memory, which all lanes read at one place at once.
+struct TreeCipher {
+    const AesTable& table;
+    const Job& job;
+
+    // Extends nodes.
+    template <int N>
+    __device__ void nodes(uint4 (&x)[N]) const {
+        aes_feed_forward(table, job.node_keys, x);
+    }
+
+    // Turns last nodes into leaves.
+    template <int N>
+    __device__ void leaves(uint4 (&x)[N]) const {
+        aes_feed_forward(table, job.leaf_keys, x);
+    }
+};

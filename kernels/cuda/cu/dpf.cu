@@ -4,10 +4,11 @@
 KERNEL dpf_deal(const __grid_constant__ Job job) {
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
-    u64 r_in = own_element(job, F_R_IN, e.index), r_out = own_element(job, F_R_OUT, e.index);
+    u64 r_in = wire_mask(job.taken, e.index), r_out = wire_mask(job.made, e.index);
     u64 alpha = ~(r_in >> SHIFT) & TREE_MASK;
-    u64 by_p0 = deal_tree<HalfTree, TREE_LEVELS>(table, e, load_root(job.key[0][F_ROOT], e.index, 0),
+    u64 by_p0 = deal_tree<HalfTree, TREE_LEVELS>(cipher, e, load_root(job.key[0][F_ROOT], e.index, 0),
                                                  load_root(job.key[1][F_ROOT], e.index, 1), alpha, job.key[0][F_SEED_CW],
                                                  job.key[0][F_LEAF_CW], [](u32, u32) {});
     if (!e.live) return;
@@ -22,6 +23,7 @@ KERNEL dpf_window(const __grid_constant__ Job job) {
     begun(job);
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
     u64 v = job.input[e.index] >> SHIFT;
     Range range(~v & TREE_MASK);
@@ -30,9 +32,9 @@ KERNEL dpf_window(const __grid_constant__ Job job) {
     uint4 fork[1] = {load_root(job.key[0][F_ROOT], e.index, job.party)};
     u32 passed[1] = {0};
     u64 point[1] = {range.start};
-    walk<HalfTree, TREE_LEVELS, 1>(table, cw, fork, passed, point, 0, shared);
+    walk<HalfTree, TREE_LEVELS, 1>(cipher, cw, fork, passed, point, 0, shared);
     Sums sums;
-    u32 below = read_window(table, cw, fork[0], passed[0], shared, range, sums);
+    u32 below = read_window(cipher, cw, fork[0], passed[0], shared, range, sums);
 
     // t is negative as its highest bit, that of r' and the borrow say; that of r' is in the mask. P0 takes what is public.
     u32 positive = below ^ (job.party == 0 ? 1 ^ (u32)(v >> TREE_BITS) : 0);

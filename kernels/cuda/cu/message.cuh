@@ -78,7 +78,7 @@ __device__ inline void finished(const Job& job) {
     __syncthreads();
     if (threadIdx.x != 0) return;
     __threadfence_system();
-    // The count goes back to zero by itself: a chunk's kernels take turns, and all have as many blocks.
+    // The count goes back to zero by itself: a tile's kernels take turns, and all have as many blocks.
     if (atomicInc(job.ended, gridDim.x - 1) != gridDim.x - 1) return;
     job.told->end_ns = nanoseconds();
     __threadfence_system();

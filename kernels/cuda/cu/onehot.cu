@@ -310,7 +310,7 @@ KERNEL onehot_deal(const __grid_constant__ Job job) {
     Element element(job);
     if (!element.live) return;
     u32 e = element.index;
-    u64 r_in = own_element(job, F_R_IN, e), r_out = own_element(job, F_R_OUT, e);
+    u64 r_in = wire_mask(job.taken, e), r_out = wire_mask(job.made, e);
     u32 masks = 0;
 #pragma unroll
     for (int bit = 0; bit < STATE_BITS; bit++) masks |= own_bit(job, F_BIT_MASKS, bit, e) << bit;

@@ -30,6 +30,10 @@ struct Job {
     u32 bits;
     u8* key[2][FIELDS];
     u8* dealer[FIELDS];
+    u8* taken[2];
+    u8* made[2];
+    u32 node_keys[ROUND_KEYS];
+    u32 leaf_keys[ROUND_KEYS];
     const u64* input;
     u64* state[STATES];
     u8* out[SEGMENTS];
@@ -187,9 +191,9 @@ struct Row {
 // Packed ring element `e` of a field.
 __device__ inline u64 packed_at(const u8* field, u32 e) { return Row<PACKED>(field, e).packed_element(0); }
 
-// Both parties' own ring elements, added.
-__device__ inline u64 own_element(const Job& job, u32 field, u32 e) {
-    return (packed_at(job.key[0][field], e) + packed_at(job.key[1][field], e)) & WIRE_MASK;
+// The mask of a wire's element, from both parties' shares.
+__device__ inline u64 wire_mask(u8* const (&shares)[2], u32 e) {
+    return (packed_at(shares[0], e) + packed_at(shares[1], e)) & WIRE_MASK;
 }
 
 // Both parties' own planes, added.

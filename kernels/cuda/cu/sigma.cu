@@ -23,19 +23,21 @@ __device__ inline u64 mask_of_index(u64 masks) { return masks >> 32 & CLIP_MASK;
 KERNEL sigma_deal_comparison(const __grid_constant__ Job job) {
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
     u64 alpha = ~sigma_masks(job, e.index) & ((1ULL << COMPARE_BITS) - 1);
     deal_tree<Bgi, COMPARE_LEVELS>(
-        table, e, load_root(job.key[0][F_COMPARE_ROOT], e.index, 0), load_root(job.key[1][F_COMPARE_ROOT], e.index, 1), alpha,
-        job.key[0][F_COMPARE_SEED_CW], job.key[0][F_COMPARE_LEAF_CW],
+        cipher, e, load_root(job.key[0][F_COMPARE_ROOT], e.index, 0), load_root(job.key[1][F_COMPARE_ROOT], e.index, 1),
+        alpha, job.key[0][F_COMPARE_SEED_CW], job.key[0][F_COMPARE_LEAF_CW],
         [&](u32 level, u32 bit) { put_key_bit(job, job.key[0][F_COMPARE_RIGHT_BITS], level, e, bit); });
 }
 
 KERNEL sigma_deal_lookup(const __grid_constant__ Job job) {
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
-    deal_lookup_tree(table, job, e, mask_of_index(sigma_masks(job, e.index)));
+    deal_lookup_tree(cipher, job, e, mask_of_index(sigma_masks(job, e.index)));
 }
 
 // All that needs no tree.
@@ -43,7 +45,7 @@ KERNEL sigma_deal_elements(const __grid_constant__ Job job) {
     Element element(job);
     if (!element.live) return;
     u32 e = element.index;
-    u64 r_in = own_element(job, F_R_IN, e), r_out = own_element(job, F_R_OUT, e);
+    u64 r_in = wire_mask(job.taken, e), r_out = wire_mask(job.made, e);
     u64 masks = sigma_masks(job, e), r_t = mask_of_t(masks), r_index = mask_of_index(masks);
 
     // Bit j is 1[j < r]: all bits from r on are 0.
@@ -107,6 +109,7 @@ KERNEL sigma_bits(const __grid_constant__ Job job) {
     begun(job);
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
     u64 t_hat = opened<T_BITS>(job, 0, e.index);
     if (e.live) job.state[S_T_HAT][e.index] = t_hat;
@@ -122,11 +125,11 @@ KERNEL sigma_bits(const __grid_constant__ Job job) {
     uint4 first[1] = {load_root(job.key[0][F_COMPARE_ROOT], e.index, job.party)};
     u32 before[1] = {0};
     u64 point[1] = {points[0]};
-    walk<Bgi, COMPARE_LEVELS, 1>(table, cw, first, before, point, 0, shared);
+    walk<Bgi, COMPARE_LEVELS, 1>(cipher, cw, first, before, point, 0, shared);
     uint4 node[3] = {first[0], first[0], first[0]};
     u32 passed[3] = {before[0], before[0], before[0]};
-    walk<Bgi, COMPARE_LEVELS, 3>(table, cw, node, passed, points, shared, COMPARE_LEVELS);
-    cw.template leaves<Bgi, 3>(table, node);
+    walk<Bgi, COMPARE_LEVELS, 3>(cipher, cw, node, passed, points, shared, COMPARE_LEVELS);
+    cw.template leaves<Bgi, 3>(cipher, node);
 
     // A number is negative as its highest bit, that of r_t and the borrow say; that of r_t is in the mask, and in the
     // difference of two signs it cancels.
@@ -159,8 +162,9 @@ KERNEL sigma_sign(const __grid_constant__ Job job) {
     begun(job);
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
-    share_lookup_sign(table, job, e, opened<INDEX_BITS>(job, 0, e.index));
+    share_lookup_sign(cipher, job, e, opened<INDEX_BITS>(job, 0, e.index));
     finished(job);
 }
 

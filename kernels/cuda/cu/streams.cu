@@ -1,10 +1,11 @@
-// Expands the streams of a chunk's fields: AES-128 in counter mode, block i encrypts i.
+// Expands the streams of a tile: AES-128 in counter mode, block i encrypts i xor the stream's nonce.
 
 // As `Stream` in src/layout.rs.
 struct Stream {
     u32 key[4];
+    u32 nonce[4];
     uint4* to;
-    u32 first_tile;
+    u32 first_span;
     u32 blocks;
 };
 
@@ -15,20 +16,22 @@ __device__ inline u32 substitute(const AesTable& table, u32 word) {
 struct Streams {
     const Stream* table;
     u32 count;
-    u32 tiles;
+    u32 spans;
 };
 
 extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __grid_constant__ Streams job) {
     __shared__ AesTable aes;
-    __shared__ u32 keys[MAX_STREAMS][44];
+    __shared__ u32 keys[MAX_STREAMS][ROUND_KEYS];
     const Stream* __restrict__ table = job.table;
     aes_fill(aes);
     // A lane for each stream: the expansion of one key is a chain of its own.
     if (threadIdx.x < job.count) {
         uint4 word = *reinterpret_cast<const uint4*>(table[threadIdx.x].key);
+        uint4 nonce = *reinterpret_cast<const uint4*>(table[threadIdx.x].nonce);
         u32* out = keys[threadIdx.x];
         u32 constant = 1;
-        out[0] = word.x, out[1] = word.y, out[2] = word.z, out[3] = word.w;
+        // The first round adds its key to the block: the nonce is added there.
+        out[0] = word.x ^ nonce.x, out[1] = word.y ^ nonce.y, out[2] = word.z ^ nonce.z, out[3] = word.w ^ nonce.w;
 #pragma unroll 1
         for (u32 round = 1; round <= 10; round++) {
             word.x ^= substitute(aes, word.w >> 8 | word.w << 24) ^ constant;
@@ -39,9 +42,9 @@ extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __gri
     }
     __syncthreads();
     u32 stream = 0;
-    for (u32 tile = blockIdx.x; tile < job.tiles; tile += gridDim.x) {
-        while (stream + 1 < job.count && tile >= table[stream + 1].first_tile) stream++;
-        u32 at = (tile - table[stream].first_tile) * STREAM_THREADS + threadIdx.x;
+    for (u32 span = blockIdx.x; span < job.spans; span += gridDim.x) {
+        while (stream + 1 < job.count && span >= table[stream + 1].first_span) stream++;
+        u32 at = (span - table[stream].first_span) * STREAM_THREADS + threadIdx.x;
         uint4 block[1] = {make_uint4(at, 0, 0, 0)};
         aes_encrypt(aes, keys[stream], block);
         if (at < table[stream].blocks) table[stream].to[at] = block[0];

@@ -3,8 +3,9 @@
 KERNEL suf_deal(const __grid_constant__ Job job) {
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
-    u64 r_in = own_element(job, F_R_IN, e.index);
+    u64 r_in = wire_mask(job.taken, e.index);
     u32 top = r_in >> (DOMAIN_BITS - 1 + GRID) & 1, by_p0 = 0;
     u64 masks = 0;
 #pragma unroll 1
@@ -17,12 +18,12 @@ KERNEL suf_deal(const __grid_constant__ Job job) {
     put_shared_bit(job, F_TOP_BIT, 0, e, top);
 #endif
 #if HAS_TREE
-    by_p0 = deal_tree<HalfTree, TREE_LEVELS>(table, e, load_root(job.key[0][F_ROOT], e.index, 0),
+    by_p0 = deal_tree<HalfTree, TREE_LEVELS>(cipher, e, load_root(job.key[0][F_ROOT], e.index, 0),
                                              load_root(job.key[1][F_ROOT], e.index, 1), r_in >> GRID & TREE_MASK,
                                              job.key[0][F_SEED_CW], job.key[0][F_LEAF_CW], [](u32, u32) {});
 #endif
 #if HAS_LOW_TREE
-    deal_tree<HalfTree, LOW_LEVELS>(table, e, load_root(job.key[0][F_LOW_ROOT], e.index, 0),
+    deal_tree<HalfTree, LOW_LEVELS>(cipher, e, load_root(job.key[0][F_LOW_ROOT], e.index, 0),
                                     load_root(job.key[1][F_LOW_ROOT], e.index, 1), r_in & LOW_MASK, job.key[0][F_LOW_SEED_CW],
                                     job.key[0][F_LOW_LEAF_CW], [](u32, u32) {});
 #endif
@@ -33,8 +34,8 @@ KERNEL suf_deal(const __grid_constant__ Job job) {
 // Shares of 1[alpha < point], as bits, for COUNT points; point(i) is the i-th, with 2^bits standing for 0 there: a tree
 // has no such point, and every alpha is below it. Party 1 holds that 1.
 template <int LEVELS, int COUNT, typename Point>
-__device__ inline u64 compare(const AesTable& table, const Corrections<LEVELS>& cw, uint4 fork, u32 fork_passed, u32 shared,
-                              u32 party, Point point) {
+__device__ inline u64 compare(const TreeCipher& cipher, const Corrections<LEVELS>& cw, uint4 fork, u32 fork_passed,
+                              u32 shared, u32 party, Point point) {
     u64 bits = 0;
 #pragma unroll 1
     for (int first = 0; first < COUNT; first += WALKS) {
@@ -46,8 +47,8 @@ __device__ inline u64 compare(const AesTable& table, const Corrections<LEVELS>& 
             node[i] = fork, passed[i] = fork_passed;
             points[i] = point(min(first + i, COUNT - 1));
         }
-        walk<HalfTree, LEVELS, WALKS>(table, cw, node, passed, points, shared, LEVELS);
-        cw.template leaves<HalfTree, WALKS>(table, node);
+        walk<HalfTree, LEVELS, WALKS>(cipher, cw, node, passed, points, shared, LEVELS);
+        cw.template leaves<HalfTree, WALKS>(cipher, node);
 #pragma unroll
         for (int i = 0; i < WALKS; i++) {
             u64 bit = (passed[i] ^ parity_below(node[i], points[i]) ^ (party == 1 && points[i] == 0)) & 1;
@@ -59,7 +60,7 @@ __device__ inline u64 compare(const AesTable& table, const Corrections<LEVELS>& 
 
 #if HAS_TREE
 // Shares of 1[t < T] xor the top bit of the rounded mask, as bits, for every threshold T; and the table's sums.
-__device__ inline u64 read_tree(const AesTable& table, const Job& job, u32 e, Sums& sums) {
+__device__ inline u64 read_tree(const TreeCipher& cipher, const Job& job, u32 e, Sums& sums) {
     u64 v = job.input[e] >> GRID & ((1ULL << DOMAIN_BITS) - 1);
     Corrections<TREE_LEVELS> cw = {job.key[0][F_SEED_CW], job.key[0][F_LEAF_CW], nullptr, nullptr, 0, e};
     uint4 fork[1] = {load_root(job.key[0][F_ROOT], e, job.party)};
@@ -67,7 +68,7 @@ __device__ inline u64 read_tree(const AesTable& table, const Job& job, u32 e, Su
     auto point = [&](int i) { return (v - THRESHOLD[i] + 1) & TREE_MASK; };
     u64 bits = 0;
 #if HAS_TABLE && WHOLE_TREE
-    sums = read_whole<HalfTree, TREE_LEVELS, WINDOW_PLANES>(table, cw, fork[0], v & TREE_MASK, WINDOW);
+    sums = read_whole<HalfTree, TREE_LEVELS, WINDOW_PLANES>(cipher, cw, fork[0], v & TREE_MASK, WINDOW);
 #endif
 #if THRESHOLDS > 0
     u64 start[1] = {point(0)}, apart = 0;
@@ -80,10 +81,10 @@ __device__ inline u64 read_tree(const AesTable& table, const Job& job, u32 e, Su
 #else
     u32 shared = shared_levels(TREE_LEVELS, LEAF_BITS, apart);
 #endif
-    walk<HalfTree, TREE_LEVELS, 1>(table, cw, fork, passed, start, 0, shared);
-    bits = compare<TREE_LEVELS, THRESHOLDS>(table, cw, fork[0], passed[0], shared, job.party, point);
+    walk<HalfTree, TREE_LEVELS, 1>(cipher, cw, fork, passed, start, 0, shared);
+    bits = compare<TREE_LEVELS, THRESHOLDS>(cipher, cw, fork[0], passed[0], shared, job.party, point);
 #if HAS_TABLE && !WHOLE_TREE
-    read_window(table, cw, fork[0], passed[0], shared, range, sums);
+    read_window(cipher, cw, fork[0], passed[0], shared, range, sums);
 #endif
 #pragma unroll 1
     for (int i = 0; i < THRESHOLDS; i++) {
@@ -99,13 +100,13 @@ __device__ inline u64 read_tree(const AesTable& table, const Job& job, u32 e, Su
 #if HAS_LOW_TREE
 // Shares of 1[(x mod 2^f) < bound], as bits, for every bound: with u = x_hat mod 2^f, the mask lies in the cyclic interval
 // (u - bound, u].
-__device__ inline u64 read_low_tree(const AesTable& table, const Job& job, u32 e) {
+__device__ inline u64 read_low_tree(const TreeCipher& cipher, const Job& job, u32 e) {
     u64 x_hat = job.input[e];
     Corrections<LOW_LEVELS> cw = {job.key[0][F_LOW_SEED_CW], job.key[0][F_LOW_LEAF_CW], nullptr, nullptr, 0, e};
     uint4 root = load_root(job.key[0][F_LOW_ROOT], e, job.party);
     // The first point is that of the bound 0.
     auto point = [&](int i) { return (x_hat - (i == 0 ? 0 : BOUND[i == 0 ? 0 : i - 1]) + 1) & LOW_MASK; };
-    u64 bits = compare<LOW_LEVELS, BOUNDS + 1>(table, cw, root, 0, 0, job.party, point);
+    u64 bits = compare<LOW_LEVELS, BOUNDS + 1>(cipher, cw, root, 0, 0, job.party, point);
     bits = bits >> 1 ^ (0 - (bits & 1));
 #pragma unroll 1
     for (int i = 0; i < BOUNDS; i++) {
@@ -120,14 +121,15 @@ KERNEL suf_lookups(const __grid_constant__ Job job) {
     begun(job);
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
     Sums sums;
     u64 below = 0, low = 0;
 #if HAS_TREE
-    below = read_tree(table, job, e.index, sums);
+    below = read_tree(cipher, job, e.index, sums);
 #endif
 #if HAS_LOW_TREE
-    low = read_low_tree(table, job, e.index);
+    low = read_low_tree(cipher, job, e.index);
 #endif
 #pragma unroll 1
     for (int i = 0; i < COMPARISONS; i++) {

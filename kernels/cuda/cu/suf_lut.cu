@@ -3,15 +3,16 @@
 KERNEL suf_lut_deal(const __grid_constant__ Job job) {
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
-    deal_lookup_tree(table, job, e, own_element(job, F_R_IN, e.index));
-    if (e.live) deal_lookup_select(job, e.index, own_element(job, F_R_OUT, e.index));
+    deal_lookup_tree(cipher, job, e, wire_mask(job.taken, e.index));
+    if (e.live) deal_lookup_select(job, e.index, wire_mask(job.made, e.index));
 }
 
 KERNEL suf_lut_low(const __grid_constant__ Job job) {
     begun(job);
     Element e(job);
-    u64 masked = job.input[e.index] + packed_at(job.key[0][F_R_IN], e.index);
+    u64 masked = job.input[e.index] + packed_at(job.taken[0], e.index);
     put_packed<INDEX_BITS>(job, 0, e, masked);
     finished(job);
 }
@@ -20,8 +21,9 @@ KERNEL suf_lut_sign(const __grid_constant__ Job job) {
     begun(job);
     __shared__ AesTable table;
     aes_fill(table);
+    TreeCipher cipher = {table, job};
     Element e(job);
-    share_lookup_sign(table, job, e, opened<INDEX_BITS>(job, 0, e.index));
+    share_lookup_sign(cipher, job, e, opened<INDEX_BITS>(job, 0, e.index));
     finished(job);
 }
 

@@ -51,7 +51,7 @@ struct Correction {
 struct Bgi {
     // The children that `bits` lead to; `passed` gets the control bits of what is left behind on the left.
     template <int N>
-    __device__ static void step(const AesTable& table, uint4 (&node)[N], u32 (&passed)[N], Correction cw,
+    __device__ static void step(const TreeCipher& cipher, uint4 (&node)[N], u32 (&passed)[N], Correction cw,
                                 const u32 (&bits)[N]) {
         uint4 child[N];
 #pragma unroll
@@ -59,7 +59,7 @@ struct Bgi {
             child[n] = node[n];
             child[n].x = (node[n].x & ~1u) | bits[n];
         }
-        aes_nodes(table, child);
+        cipher.nodes(child);
 #pragma unroll
         for (int n = 0; n < N; n++) {
             uint4 word = cw.word;
@@ -72,14 +72,14 @@ struct Bgi {
 
     // Both children of each node.
     template <int N>
-    __device__ static void children(const AesTable& table, const uint4 (&node)[N], uint4 (&child)[2 * N], Correction cw) {
+    __device__ static void children(const TreeCipher& cipher, const uint4 (&node)[N], uint4 (&child)[2 * N], Correction cw) {
 #pragma unroll
         for (int n = 0; n < N; n++) {
             child[2 * n] = child[2 * n + 1] = node[n];
             child[2 * n].x = node[n].x & ~1u;
             child[2 * n + 1].x = node[n].x | 1;
         }
-        aes_nodes(table, child);
+        cipher.nodes(child);
         uint4 right = cw.word;
         right.x = (right.x & ~1u) | cw.right;
 #pragma unroll
@@ -90,16 +90,16 @@ struct Bgi {
     }
 
     template <int N>
-    __device__ static void convert(const AesTable& table, uint4 (&node)[N]) {
+    __device__ static void convert(const TreeCipher& cipher, uint4 (&node)[N]) {
 #pragma unroll
         for (int n = 0; n < N; n++) node[n].x &= ~1u;
-        aes_leaves(table, node);
+        cipher.leaves(node);
     }
 
     // The dealer's step of both parties along alpha, whose bit `alpha` spreads over a word.
-    __device__ static Correction deal(const AesTable& table, uint4 (&node)[2], u32 alpha) {
+    __device__ static Correction deal(const TreeCipher& cipher, uint4 (&node)[2], u32 alpha) {
         uint4 child[4];
-        children(table, node, child, Correction{make_uint4(0, 0, 0, 0), 0});
+        children(cipher, node, child, Correction{make_uint4(0, 0, 0, 0), 0});
         uint4 left = child[0] ^ child[2], right = child[1] ^ child[3];
         Correction cw;
         u32 left_bit = ~(left.x ^ alpha) & 1;
@@ -125,17 +125,17 @@ struct HalfTree {
     __device__ static uint4 orthomorphism(uint4 a) { return make_uint4(a.z, a.w, a.x ^ a.z, a.y ^ a.w); }
 
     template <int N>
-    __device__ static void hash(const AesTable& table, const uint4 (&node)[N], uint4 (&out)[N]) {
+    __device__ static void hash(const TreeCipher& cipher, const uint4 (&node)[N], uint4 (&out)[N]) {
 #pragma unroll
         for (int n = 0; n < N; n++) out[n] = orthomorphism(node[n]);
-        aes_nodes(table, out);
+        cipher.nodes(out);
     }
 
     template <int N>
-    __device__ static void step(const AesTable& table, uint4 (&node)[N], u32 (&passed)[N], Correction cw,
+    __device__ static void step(const TreeCipher& cipher, uint4 (&node)[N], u32 (&passed)[N], Correction cw,
                                 const u32 (&bits)[N]) {
         uint4 left[N];
-        hash(table, node, left);
+        hash(cipher, node, left);
 #pragma unroll
         for (int n = 0; n < N; n++) {
             left[n] = left[n] ^ (cw.word & control(node[n]));
@@ -145,9 +145,9 @@ struct HalfTree {
     }
 
     template <int N>
-    __device__ static void children(const AesTable& table, const uint4 (&node)[N], uint4 (&child)[2 * N], Correction cw) {
+    __device__ static void children(const TreeCipher& cipher, const uint4 (&node)[N], uint4 (&child)[2 * N], Correction cw) {
         uint4 left[N];
-        hash(table, node, left);
+        hash(cipher, node, left);
 #pragma unroll
         for (int n = 0; n < N; n++) {
             child[2 * n] = left[n] ^ (cw.word & control(node[n]));
@@ -156,15 +156,15 @@ struct HalfTree {
     }
 
     template <int N>
-    __device__ static void convert(const AesTable& table, uint4 (&node)[N]) {
+    __device__ static void convert(const TreeCipher& cipher, uint4 (&node)[N]) {
 #pragma unroll
         for (int n = 0; n < N; n++) node[n] = orthomorphism(node[n]);
-        aes_leaves(table, node);
+        cipher.leaves(node);
     }
 
-    __device__ static Correction deal(const AesTable& table, uint4 (&node)[2], u32 alpha) {
+    __device__ static Correction deal(const TreeCipher& cipher, uint4 (&node)[2], u32 alpha) {
         uint4 left[2];
-        hash(table, node, left);
+        hash(cipher, node, left);
         Correction cw;
         cw.right = 0;
         cw.word = left[0] ^ left[1] ^ ((node[0] ^ node[1]) & ~alpha);
@@ -197,11 +197,11 @@ struct Corrections {
 
     // Converts nodes of the last level to leaves.
     template <typename Rule, int N>
-    __device__ void leaves(const AesTable& table, uint4 (&node)[N]) const {
+    __device__ void leaves(const TreeCipher& cipher, uint4 (&node)[N]) const {
         u32 bits[N];
 #pragma unroll
         for (int n = 0; n < N; n++) bits[n] = control(node[n]);
-        Rule::convert(table, node);
+        Rule::convert(cipher, node);
         uint4 correction = load_block(leaf, e);
 #pragma unroll
         for (int n = 0; n < N; n++) node[n] = node[n] ^ (correction & bits[n]);
@@ -210,14 +210,14 @@ struct Corrections {
 
 // Takes N walks from level `from` to level `to` of a tree whose points have `LEVELS` + 7 bits.
 template <typename Rule, int LEVELS, int N>
-__device__ inline void walk(const AesTable& table, const Corrections<LEVELS>& cw, uint4 (&node)[N], u32 (&passed)[N],
+__device__ inline void walk(const TreeCipher& cipher, const Corrections<LEVELS>& cw, uint4 (&node)[N], u32 (&passed)[N],
                             const u64 (&points)[N], u32 from, u32 to) {
 #pragma unroll 1
     for (u32 level = from; level < to; level++) {
         u32 bits[N];
 #pragma unroll
         for (int n = 0; n < N; n++) bits[n] = points[n] >> (LEVELS + LEAF_BITS - 1 - level) & 1;
-        Rule::template step<N>(table, node, passed, cw.level(level), bits);
+        Rule::template step<N>(cipher, node, passed, cw.level(level), bits);
     }
 }
 
@@ -233,21 +233,21 @@ __device__ inline u32 shared_levels(u32 levels, u32 rest, u64 apart) {
 
 // Replaces the node of level `top` that stands first by its 2^HEIGHT descendants, in order.
 template <typename Rule, int HEIGHT, int LEVELS>
-__device__ inline void expand(const AesTable& table, const Corrections<LEVELS>& cw, uint4 (&node)[1 << HEIGHT], u32 top) {
+__device__ inline void expand(const TreeCipher& cipher, const Corrections<LEVELS>& cw, uint4 (&node)[1 << HEIGHT], u32 top) {
     if constexpr (HEIGHT > 0) {
         uint4 one[1] = {node[0]}, two[2];
-        Rule::template children<1>(table, one, two, cw.level(top));
+        Rule::template children<1>(cipher, one, two, cw.level(top));
         if constexpr (HEIGHT == 1) {
             node[0] = two[0], node[1] = two[1];
         } else {
             uint4 four[4];
-            Rule::template children<2>(table, two, four, cw.level(top + 1));
+            Rule::template children<2>(cipher, two, four, cw.level(top + 1));
             if constexpr (HEIGHT == 2) {
 #pragma unroll
                 for (int i = 0; i < 4; i++) node[i] = four[i];
             } else {
                 static_assert(HEIGHT == 3, "trees of at most 8 blocks are expanded whole");
-                Rule::template children<4>(table, four, node, cw.level(top + 2));
+                Rule::template children<4>(cipher, four, node, cw.level(top + 2));
             }
         }
     }
@@ -256,18 +256,18 @@ __device__ inline void expand(const AesTable& table, const Corrections<LEVELS>& 
 // Makes the corrections that leave leaves whose XOR is 1 at alpha and 0 elsewhere, for both parties at once. Returns
 // party 0's share of the leaf at alpha. `put_right(level, bit)` takes the right children's corrections.
 template <typename Rule, int LEVELS, typename PutRight>
-__device__ inline u32 deal_tree(const AesTable& table, Element e, uint4 root_0, uint4 root_1, u64 alpha, u8* words, u8* leaf,
-                                PutRight put_right) {
+__device__ inline u32 deal_tree(const TreeCipher& cipher, Element e, uint4 root_0, uint4 root_1, u64 alpha, u8* words,
+                                u8* leaf, PutRight put_right) {
     uint4 node[2] = {root_0, root_1};
 #pragma unroll 1
     for (u32 level = 0; level < LEVELS; level++) {
         u32 bit = 0u - (u32)(alpha >> (LEVELS + LEAF_BITS - 1 - level) & 1);
-        Correction cw = Rule::deal(table, node, bit);
+        Correction cw = Rule::deal(cipher, node, bit);
         if (e.live) store_block(words, (u64)e.index * LEVELS + level, cw.word);
         put_right(level, cw.right);
     }
     u32 bit_0 = control(node[0]);
-    Rule::template convert<2>(table, node);
+    Rule::template convert<2>(cipher, node);
     uint4 hot = one_hot(alpha);
     uint4 correction = node[0] ^ node[1] ^ hot;
     if (e.live) store_block(leaf, e.index, correction);

@@ -8,11 +8,12 @@
 #define S_SIGN 1
 
 // Deals the tree, hot at the low bits of `mask`.
-__device__ inline void deal_lookup_tree(const AesTable& table, const Job& job, Element e, u64 mask) {
+__device__ inline void deal_lookup_tree(const TreeCipher& cipher, const Job& job, Element e, u64 mask) {
     u64 alpha = mask & ((1u << INDEX_BITS) - 1);
     u32 right = 0;
-    deal_tree<Bgi, LOOKUP_LEVELS>(table, e, load_root(job.key[0][F_ROOT], e.index, 0), load_root(job.key[1][F_ROOT], e.index, 1),
-                                  alpha, job.key[0][F_SEED_CW], job.key[0][F_LEAF_CW],
+    deal_tree<Bgi, LOOKUP_LEVELS>(cipher, e, load_root(job.key[0][F_ROOT], e.index, 0),
+                                  load_root(job.key[1][F_ROOT], e.index, 1), alpha, job.key[0][F_SEED_CW],
+                                  job.key[0][F_LEAF_CW],
                                   [&](u32 level, u32 bit) { right |= bit << level; });
     if (e.live) reinterpret_cast<u32*>(job.key[0][F_RIGHT_BITS])[e.index] = right;
 }
@@ -37,10 +38,10 @@ __device__ inline void deal_lookup_select(const Job& job, u32 e, u64 offset) {
 }
 
 // Looks the table up at the opened index and shares the sign.
-__device__ inline void share_lookup_sign(const AesTable& table, const Job& job, Element e, u32 index) {
+__device__ inline void share_lookup_sign(const TreeCipher& cipher, const Job& job, Element e, u32 index) {
     Corrections<LOOKUP_LEVELS> cw = {job.key[0][F_SEED_CW], job.key[0][F_LEAF_CW], job.key[0][F_RIGHT_BITS], nullptr, 0, e.index};
     uint4 root = load_root(job.key[0][F_ROOT], e.index, job.party);
-    Sums sums = read_whole<Bgi, LOOKUP_LEVELS, LOOKUP_PLANES>(table, cw, root, index, LOOKUP);
+    Sums sums = read_whole<Bgi, LOOKUP_LEVELS, LOOKUP_PLANES>(cipher, cw, root, index, LOOKUP);
     u64 entry = entries(sums, LOOKUP_LEAST);
     // P1's share is negated: where the leaves agree, the sums cancel.
     if (e.live) job.state[S_ENTRY][e.index] = job.party ? 0 - entry : entry;

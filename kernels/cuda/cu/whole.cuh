@@ -1,19 +1,19 @@
 // All leaves of a small tree as one vector, read from a public place on.
 
 template <typename Rule, int LEVELS, int PLANES>
-__device__ inline Sums read_whole(const AesTable& table, const Corrections<LEVELS>& cw, uint4 root, u32 place,
+__device__ inline Sums read_whole(const TreeCipher& cipher, const Corrections<LEVELS>& cw, uint4 root, u32 place,
                                   const u32* planes) {
     constexpr int BLOCKS = 1 << LEVELS, WORDS = 4 * BLOCKS, GROUP = BLOCKS < 4 ? BLOCKS : 4;
     uint4 node[BLOCKS];
     node[0] = root;
-    expand<Rule, LEVELS>(table, cw, node, 0);
+    expand<Rule, LEVELS>(cipher, cw, node, 0);
     u32 word[WORDS];
 #pragma unroll
     for (int first = 0; first < BLOCKS; first += GROUP) {
         uint4 leaf[GROUP];
 #pragma unroll
         for (int i = 0; i < GROUP; i++) leaf[i] = node[first + i];
-        cw.template leaves<Rule, GROUP>(table, leaf);
+        cw.template leaves<Rule, GROUP>(cipher, leaf);
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
             u32* out = word + 4 * (first + i);

@@ -36,7 +36,7 @@ __device__ inline uint4 from_place(uint4 a, uint4 b, u32 place) {
 
 // Reads the window's sums, and returns the share of 1[alpha < centre]. `fork` is the node of level `shared`, at most TOP,
 // on the paths to all of the window, and `fork_passed` the parity of the leaves to its left.
-__device__ inline u32 read_window(const AesTable& table, const Corrections<TREE_LEVELS>& cw, uint4 fork, u32 fork_passed,
+__device__ inline u32 read_window(const TreeCipher& cipher, const Corrections<TREE_LEVELS>& cw, uint4 fork, u32 fork_passed,
                                   u32 shared, const Range& range, Sums& sums) {
     u32 place = range.centre % 128, offset = range.start >> LEAF_BITS & (SPAN - 1);
     // The nodes under two neighbours, and the parity of the leaves to the left of each neighbour.
@@ -44,9 +44,9 @@ __device__ inline u32 read_window(const AesTable& table, const Corrections<TREE_
     uint4 tops[2] = {fork, fork};
     u32 passed[2] = {fork_passed, fork_passed};
     u64 points[2] = {range.top(0), range.top(1)};
-    walk<HalfTree, TREE_LEVELS, 2>(table, cw, tops, passed, points, shared, TOP);
+    walk<HalfTree, TREE_LEVELS, 2>(cipher, cw, tops, passed, points, shared, TOP);
     under[0] = tops[0];
-    expand<HalfTree, WHOLE>(table, cw, under, TOP);
+    expand<HalfTree, WHOLE>(cipher, cw, under, TOP);
 #pragma unroll
     for (int i = 0; i < SPAN; i++) node[i] = under[i];
     under[0] = tops[1];
@@ -58,13 +58,13 @@ __device__ inline u32 read_window(const AesTable& table, const Corrections<TREE_
             uint4 next[1] = {fork};
             u32 next_passed[1] = {fork_passed};
             u64 next_point[1] = {range.top(window + 1)};
-            walk<HalfTree, TREE_LEVELS, 1>(table, cw, next, next_passed, next_point, shared, TOP);
+            walk<HalfTree, TREE_LEVELS, 1>(cipher, cw, next, next_passed, next_point, shared, TOP);
             passed[0] = passed[1], passed[1] = next_passed[0];
 #pragma unroll
             for (int i = 0; i < SPAN; i++) node[i] = under[i];
             under[0] = next[0];
         }
-        expand<HalfTree, WHOLE>(table, cw, under, TOP);
+        expand<HalfTree, WHOLE>(cipher, cw, under, TOP);
 #pragma unroll
         for (int i = 0; i < SPAN; i++) node[SPAN + i] = under[i];
 
@@ -92,7 +92,7 @@ __device__ inline u32 read_window(const AesTable& table, const Corrections<TREE_
         uint4 leaf[SPAN + 1];
 #pragma unroll
         for (int i = 0; i <= SPAN; i++) leaf[i] = shifted[i];
-        cw.template leaves<HalfTree, SPAN + 1>(table, leaf);
+        cw.template leaves<HalfTree, SPAN + 1>(cipher, leaf);
         if (window == MIDDLE_WINDOW) below ^= parity_below(leaf[MIDDLE], range.centre);
 #pragma unroll
         for (int i = 0; i < SPAN; i++) {

@@ -1,5 +1,5 @@
 //! Times the exchanges of a gate where messages take no time: both parties on the first GPU, a thread for each party of each
-//! chunk, messages handed over in memory. What a link adds is on top of this.
+//! tile, messages handed over in memory. What a link adds is on top of this.
 //!
 //! `cargo run --release -p suf-cuda --example exchanges [-- [PROTOCOL...] [ELEMENTS...]]`
 
@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use suf_cuda::CudaBackend;
 use suf_gate::{
-    Activity, Backend, BackendError, ChunkEval, DealJob, EvalJob, Gate, Input, Party, Seed, catalog,
-    layout::{chunk_count, chunk_elems},
+    Activity, Backend, BackendError, Gate, HostValue, NodeId, Part, PartEval, Party, Program, Seed,
+    TwoParties, catalog,
 };
 
 /// BERT-base, one layer at 128 tokens.
@@ -27,7 +27,7 @@ const FUNCTION: &str = "gelu";
 /// Timed evaluations, after one to warm up.
 const REPEATS: usize = 31;
 
-/// One exchange of one party's chunk.
+/// One exchange of one party's tile.
 #[derive(Clone, Copy, Default)]
 struct Times {
     whole: Duration,
@@ -69,15 +69,13 @@ fn time(gpu: &CudaBackend, gate: &Arc<Gate>, elems: u64) -> Result<(), BackendEr
         let (wall, times) = evaluate(evals, gate.exchanges().len())?;
         if repeat > 0 {
             walls.push(wall);
-            times
-                .iter()
-                .for_each(|chunk| steps.iter_mut().zip(chunk).for_each(|(all, time)| all.push(*time)));
+            times.iter().for_each(|tile| steps.iter_mut().zip(tile).for_each(|(all, time)| all.push(*time)));
         }
     }
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     let (protocol, name, bits) = (gate.protocol(), gate.name(), gate.declared().bits);
     println!("\n{protocol} {name}, {bits} bits/direction: {:.3} ms", ms(median(walls)));
-    println!("| exchange | of a chunk, us | kernel | copies | rest |\n| --- | --- | --- | --- | --- |");
+    println!("| exchange | of a tile, us | kernel | copies | rest |\n| --- | --- | --- | --- | --- |");
     for (step, times) in steps.iter().enumerate() {
         let us = |of: fn(&Times) -> Duration| 1e3 * ms(median(times.iter().map(of).collect()));
         let (whole, kernel, copies) = (us(|t| t.whole), us(|t| t.kernel), us(|t| t.copies));
@@ -87,34 +85,33 @@ fn time(gpu: &CudaBackend, gate: &Arc<Gate>, elems: u64) -> Result<(), BackendEr
     Ok(())
 }
 
-/// All chunks of both parties, keys and inputs in place.
+/// All tiles of both parties, keys and inputs in place.
 fn begin(
     gpu: &CudaBackend,
     gate: &Arc<Gate>,
     elems: u64,
-) -> Result<Vec<[Box<dyn ChunkEval>; 2]>, BackendError> {
-    let [p0, p1, dealer_seed] = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
-    let party_seeds = [p0, p1];
-    let chunk = |chunk| {
-        let (batch, elems) = ([0; 16], chunk_elems(elems, chunk));
-        let job = DealJob { gate, batch, chunk, elems, party_seeds: &party_seeds, dealer_seed: &dealer_seed };
-        let [key_0, key_1] = gpu.deal(&job)?;
+) -> Result<Vec<[Box<dyn PartEval>; 2]>, BackendError> {
+    let program = Program::of_gate(Arc::clone(gate), elems)
+        .map_err(|_| BackendError::Misuse("a number of elements that no program takes"))?;
+    let batch = TwoParties::new(Arc::new(program), [0; 16], [1, 2, 3].map(|byte| Seed::new([byte; 32])));
+    let node = NodeId(1);
+    let tile = |tile| {
+        let part = Part::new(node, tile);
+        let [key_0, key_1] = batch.deal(gpu, part)?;
         let start = |party: Party, key| {
-            let (gate, seed) = (Arc::clone(gate), party_seeds[party.index()].clone());
-            let shares = gate.takes_shares();
-            let job = EvalJob { gate, batch, chunk, elems, party, seed };
+            let job = batch.eval_job(party, part);
             // Times do not depend on it.
-            let words = (0..elems as u64).collect();
-            gpu.stage(&job, key)?.begin(if shares { Input::Shares(words) } else { Input::Wire(words) })
+            let words = (0..job.elems() as u64).collect();
+            gpu.stage(&job, key)?.begin(vec![HostValue::shared(words)])
         };
-        Ok([start(Party::P0, key_0.into())?, start(Party::P1, key_1.into())?])
+        Ok([start(Party::P0, key_0)?, start(Party::P1, key_1)?])
     };
-    (0..chunk_count(elems)).map(chunk).collect()
+    (0..batch.program().node(node).tiles()).map(tile).collect()
 }
 
 /// Evaluates all at once: how long until the last output was there, and the exchanges of each.
 fn evaluate(
-    evals: Vec<[Box<dyn ChunkEval>; 2]>,
+    evals: Vec<[Box<dyn PartEval>; 2]>,
     exchanges: usize,
 ) -> Result<(Duration, Vec<Vec<Times>>), BackendError> {
     let start = Barrier::new(2 * evals.len());
@@ -143,7 +140,7 @@ fn evaluate(
 }
 
 fn exchange(
-    mut eval: Box<dyn ChunkEval>,
+    mut eval: Box<dyn PartEval>,
     exchanges: usize,
     to: mpsc::Sender<Bytes>,
     from: mpsc::Receiver<Bytes>,
@@ -166,7 +163,7 @@ fn exchange(
     Ok(times)
 }
 
-fn spent(eval: &mut dyn ChunkEval, begun: Instant) -> Times {
+fn spent(eval: &mut dyn PartEval, begun: Instant) -> Times {
     let mut times = Times { whole: begun.elapsed(), ..Times::default() };
     for span in eval.take_spans() {
         let sum = match span.activity {

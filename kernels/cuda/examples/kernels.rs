@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p suf-cuda --example kernels [-- [linear] [PROTOCOL...] [FUNCTION...] [ELEMENTS...]]`
 //!
-//! With `linear` it times whole batches of any size, chunk after chunk, and tells the card's memory.
+//! With `linear` it times whole batches of any size, tile after tile, and tells the card's memory.
 
 use std::{env, process::ExitCode};
 
@@ -16,7 +16,7 @@ use suf_gate::{Backend, BackendError, Gate, catalog};
 /// BERT-base, BERT-large and Llama-7B, one layer at 128 tokens.
 const ELEMS: [u64; 3] = [393_216, 524_288, 1_409_024];
 
-/// From many chunks on.
+/// From many tiles on.
 const LINEAR_ELEMS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
 
 /// Functions of the published comparison.

@@ -3,35 +3,36 @@
 use std::{fmt, sync::Arc};
 
 use suf_gate::{
-    Backend, BackendError, BackendInfo, CHUNK_ELEMS, DealJob, EvalJob, Gate, KeyBytes, Party, Protocol,
-    SecretBytes, Seed, Source, StagedKey,
-    layout::{FieldId, R_IN, R_OUT},
-    prg::StreamDomain,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, NodeId, SecretBytes,
+    StagedPart,
+    layout::FieldId,
+    ops::{Op, input, output},
+    prg::MASK,
     secret::SecretMemory,
 };
 
 use crate::{
+    deal::Dealing,
     driver::{self, Device, Kernel, Module},
     eval::Staged,
-    gates::{Plan, Task},
+    gates::{Masks, Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
     image::Maker,
-    layout::{self, Job, Layout, MAX_STREAMS, Run, STREAM_BYTES, Stream, TABLE_BYTES},
+    layout::{self, Job, Layout, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
     management::Management,
     memory::{Memory, Slot},
-    opening::{self, PACKED},
     recent::Recent,
 };
 
 /// Blocks of streams for each multiprocessor: as many as its shared memory holds.
 const STREAM_BLOCKS: u32 = 4;
 
-/// One GPU. Calls may come from any number of threads: each chunk has a stream of its own.
+/// One GPU. Calls may come from any number of threads: each tile has a stream of its own.
 pub struct CudaBackend {
     shared: Arc<Shared>,
 }
 
-/// What chunks in work share.
+/// What parts in work share.
 pub(crate) struct Shared {
     pub(crate) device: Arc<Device>,
     pub(crate) memory: Arc<Memory>,
@@ -52,6 +53,7 @@ pub(crate) struct Kernels {
     pub(crate) deal: Vec<(Kernel, Task)>,
     pub(crate) steps: Vec<(Kernel, Task)>,
     pub(crate) dealer_streams: Vec<(FieldId, usize)>,
+    pub(crate) masks: Masks,
 }
 
 impl CudaBackend {
@@ -103,7 +105,7 @@ impl CudaBackend {
         self.shared.gates.len()
     }
 
-    /// What chunks in work share, for measurements.
+    /// What parts in work share, for measurements.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -135,28 +137,21 @@ impl Backend for CudaBackend {
         dealing.fetch()
     }
 
-    fn wire_mask(&self, job: &EvalJob, field: FieldId) -> Result<Vec<u64>, BackendError> {
-        check_elems(job.elems)?;
-        let bytes = PACKED * job.elems;
-        let mut layout = Layout::from(TABLE_BYTES);
-        let at = layout.take(bytes);
-        let mut slot = self.shared.memory.slot(layout.end(), layout.end())?;
-        let stream = Stream { key: eval_key(job, field), to: at, bytes };
-        put_streams(slot.at(0), slot.pinned.bytes_mut(), &[stream])?;
-        // SAFETY: the table is not written again, and the mask's place is read after the wait.
-        unsafe {
-            slot.upload(0, 0, TABLE_BYTES)?;
-            self.shared.expand(&slot, slot.stream(), &[bytes])?;
-            slot.download(at, at, bytes)?;
+    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
+        job.check_key(key.len())?;
+        let node = job.node();
+        match node.op() {
+            Op::Gate(_) => Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?)),
+            Op::Input(op) => {
+                let is_masked = op.made().form == Form::Masked;
+                let mask = is_masked.then(|| self.shared.mask(job, job.part.node)).transpose()?;
+                Ok(input::stage(job.clone(), mask))
+            }
+            Op::Output(_) => {
+                let mask = self.shared.mask(job, node.inputs()[0])?;
+                Ok(output::stage(job.clone(), mask))
+            }
         }
-        slot.stream().wait()?;
-        let packed = slot.pinned.bytes()[at..at + bytes].as_chunks().0;
-        Ok(packed.iter().map(|packed| opening::element(*packed)).collect())
-    }
-
-    fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
-        check_elems(job.elems)?;
-        Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?))
     }
 
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
@@ -187,8 +182,34 @@ impl Shared {
                     .collect::<Result<Vec<_>, BackendError>>()
             };
             let (deal, steps) = (load(&plan.deal)?, load(&plan.steps)?);
-            Ok(Kernels { deal, steps, dealer_streams: plan.dealer_streams, _module: module })
+            let Plan { dealer_streams, masks, .. } = plan;
+            Ok(Kernels { deal, steps, dealer_streams, masks, _module: module })
         })
+    }
+
+    /// This party's share of the mask of the tile of the wire that node `wire` makes.
+    fn mask(&self, job: &EvalJob, wire: NodeId) -> Result<Vec<u64>, BackendError> {
+        let ring = job.program.node(wire).ring().expect("a program's inputs and outputs have wires");
+        let width = usize::from(ring.bits().div_ceil(8));
+        let bytes = width * job.elems();
+        let mut layout = Layout::from(TABLE_BYTES);
+        let at = layout.take(bytes);
+        let mut slot = self.memory.slot(layout.end(), layout.end())?;
+        let stream = Stream { key: job.mask_domain(wire).stream(&job.seed, MASK), to: at, bytes };
+        put_streams(slot.at(0), slot.pinned.bytes_mut(), &[stream])?;
+        // SAFETY: the table is not written again, and the mask's place is read after the wait.
+        unsafe {
+            slot.upload(0, 0, TABLE_BYTES)?;
+            self.expand(&slot, slot.stream(), &[bytes])?;
+            slot.download(at, at, bytes)?;
+        }
+        slot.stream().wait()?;
+        let element = |packed: &[u8]| {
+            let mut word = [0; 8];
+            word[..width].copy_from_slice(packed);
+            ring.reduce(u64::from_le_bytes(word))
+        };
+        Ok(slot.pinned.bytes()[at..at + bytes].chunks_exact(width).map(element).collect())
     }
 
     /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.
@@ -202,15 +223,15 @@ impl Shared {
         struct Streams {
             table: u64,
             count: u32,
-            tiles: u32,
+            spans: u32,
         }
-        let tiles = lengths.iter().map(|bytes| tiles(*bytes)).sum();
-        if tiles == 0 {
+        let spans = lengths.iter().map(|bytes| spans(*bytes)).sum();
+        if spans == 0 {
             return Ok(());
         }
         // At most MAX_STREAMS.
-        let job = Streams { table: slot.at(0), count: lengths.len() as u32, tiles };
-        let blocks = tiles.min(STREAM_BLOCKS * self.device.processors);
+        let job = Streams { table: slot.at(0), count: lengths.len() as u32, spans };
+        let blocks = spans.min(STREAM_BLOCKS * self.device.processors);
         // SAFETY: the structure is the kernel's; the table was written by put_streams, and its addresses lie in the slot.
         unsafe { on.launch(self.streams, blocks, STREAM_THREADS, &job) }
     }
@@ -221,13 +242,14 @@ pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Stream]) -> Resul
     if streams.len() > MAX_STREAMS {
         return Err(BackendError::Misuse("a gate with more streams than the GPU's table holds"));
     }
-    let mut first_tile = 0u32;
+    let mut first_span = 0u32;
     for (row, stream) in to[..TABLE_BYTES].chunks_exact_mut(STREAM_BYTES).zip(streams) {
-        row[..16].copy_from_slice(&stream.key);
-        row[16..24].copy_from_slice(&(base + stream.to as u64).to_le_bytes());
-        row[24..28].copy_from_slice(&first_tile.to_le_bytes());
-        row[28..].copy_from_slice(&blocks(stream.bytes).to_le_bytes());
-        first_tile += tiles(stream.bytes);
+        row[..16].copy_from_slice(&stream.key.key);
+        row[16..32].copy_from_slice(&stream.key.nonce);
+        row[32..40].copy_from_slice(&(base + stream.to as u64).to_le_bytes());
+        row[40..44].copy_from_slice(&first_span.to_le_bytes());
+        row[44..].copy_from_slice(&blocks(stream.bytes).to_le_bytes());
+        first_span += spans(stream.bytes);
     }
     Ok(())
 }
@@ -241,178 +263,12 @@ pub(crate) unsafe fn start(on: &driver::Stream, kernel: Kernel, job: &Job) -> Re
     unsafe { on.launch(kernel, job.elems.div_ceil(THREADS), THREADS, job) }
 }
 
-/// Cipher blocks of a stream of `bytes` bytes. A chunk's field is below 2^32 bytes.
+/// Cipher blocks of a stream of `bytes` bytes. A tile's field is below 2^32 bytes.
 fn blocks(bytes: usize) -> u32 {
     bytes.div_ceil(layout::ALIGN) as u32
 }
 
-fn tiles(bytes: usize) -> u32 {
+/// Stretches of a stream that a block of threads expands at a time.
+fn spans(bytes: usize) -> u32 {
     blocks(bytes).div_ceil(STREAM_THREADS)
-}
-
-fn check_elems(elems: usize) -> Result<(), BackendError> {
-    if (1..=CHUNK_ELEMS).contains(&elems) {
-        Ok(())
-    } else {
-        Err(BackendError::Misuse("a chunk has 1 to 65536 elements"))
-    }
-}
-
-/// The cipher's key of a party's stream of `field`.
-pub(crate) fn eval_key(job: &EvalJob, field: FieldId) -> [u8; 16] {
-    StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk }.key(&job.seed, field)
-}
-
-/// Both parties' keys of a chunk in the making.
-pub(crate) struct Dealing {
-    shared: Arc<Shared>,
-    slot: Slot,
-    /// After the slot, whose drop waits for what is queued of them.
-    kernels: Arc<Kernels>,
-    job: Job,
-    lengths: Vec<usize>,
-    /// For each party, where its delivered fields stand and where they go.
-    runs: [Vec<Run>; 2],
-    bytes: [usize; 2],
-}
-
-impl Dealing {
-    /// Lays the chunk out and uploads the table of its streams.
-    pub(crate) fn prepare(shared: &Arc<Shared>, job: &DealJob<'_>) -> Result<Self, BackendError> {
-        check_elems(job.elems)?;
-        let kernels = shared.kernels(job.gate)?;
-        let shape = job.gate.key_shape();
-        let seeded = layout::seeded(job.chunk);
-        let domain = StreamDomain { batch: &job.batch, gate: job.gate.digest(), chunk: job.chunk };
-        let stream = |seed: &Seed, id: FieldId, to: usize, bytes: usize| Stream {
-            key: domain.key(seed, id),
-            to,
-            bytes,
-        };
-
-        let mut layout = Layout::from(TABLE_BYTES);
-        let mut addresses = Job {
-            elems: job.elems as u32,
-            plane_bytes: job.elems.div_ceil(8) as u32,
-            seeded: seeded.index() as u32,
-            ..Job::default()
-        };
-        let mut streams = Vec::new();
-        let mut runs = [Vec::new(), Vec::new()];
-        for party in [Party::P0, Party::P1] {
-            let mut places = layout.fields(shape, party.role(job.chunk), job.elems, false);
-            for place in &mut places {
-                let index = usize::from(place.id.0);
-                // Correction words are made once.
-                if shape.field(place.id).source == Source::Common && party == Party::P1 {
-                    place.at = addresses.key[0][index] as usize;
-                }
-                addresses.key[party.index()][index] = place.at as u64;
-                match shape.field(place.id).source {
-                    Source::Own => {
-                        streams.push(stream(
-                            &job.party_seeds[party.index()],
-                            place.id,
-                            place.at,
-                            place.bytes,
-                        ));
-                    }
-                    // Both sides start as the seeded side's.
-                    Source::Shared => {
-                        streams.push(stream(
-                            &job.party_seeds[seeded.index()],
-                            place.id,
-                            place.at,
-                            place.bytes,
-                        ));
-                    }
-                    Source::Common | Source::Dealer => {}
-                }
-            }
-            runs[party.index()] = layout::runs(&places);
-        }
-        let own = shape.fields().iter().enumerate().filter(|(_, field)| field.source == Source::Dealer);
-        let own = own.map(|(id, field)| (FieldId(id as u16), field.width.bytes(job.elems)));
-        let further = kernels.dealer_streams.iter().map(|(id, bytes)| (*id, bytes * job.elems));
-        for (id, bytes) in own.chain(further) {
-            let at = layout.take(bytes);
-            addresses.dealer[usize::from(id.0)] = at as u64;
-            streams.push(stream(job.dealer_seed, id, at, bytes));
-        }
-
-        let mut slot = shared.memory.slot(layout.end(), TABLE_BYTES)?;
-        let base = slot.at(0);
-        let rows = addresses.key.iter_mut().flatten().chain(&mut addresses.dealer);
-        rows.filter(|at| **at != 0).for_each(|at| *at += base);
-        put_streams(base, slot.pinned.bytes_mut(), &streams)?;
-        // SAFETY: the table is not written again.
-        unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
-        Ok(Self {
-            shared: shared.clone(),
-            slot,
-            kernels,
-            job: addresses,
-            lengths: streams.iter().map(|stream| stream.bytes).collect(),
-            runs,
-            bytes: [Party::P0, Party::P1].map(|party| shape.chunk_bytes(party.role(job.chunk), job.elems)),
-        })
-    }
-
-    /// Queues the making of the chunk.
-    pub(crate) fn run(&self) -> Result<(), BackendError> {
-        self.run_on(self.slot.stream())
-    }
-
-    /// The same on another stream, once the upload is done; it is waited for before the chunk's own is used.
-    pub(crate) fn run_on(&self, on: &driver::Stream) -> Result<(), BackendError> {
-        self.expand(on)?;
-        (0..self.kernels.deal.len()).try_for_each(|i| self.combine(i, on))
-    }
-
-    /// Queues the expansion of the streams.
-    pub(crate) fn expand(&self, on: &driver::Stream) -> Result<(), BackendError> {
-        self.shared.expand(&self.slot, on, &self.lengths)
-    }
-
-    /// Queues the gate's kernel `i`.
-    pub(crate) fn combine(&self, i: usize, on: &driver::Stream) -> Result<(), BackendError> {
-        // SAFETY: prepare laid out every field that the gate's key has.
-        unsafe { start(on, self.kernels.deal[i].0, &self.job) }
-    }
-
-    /// Waits until the upload and everything queued on the chunk's own stream is done.
-    pub(crate) fn wait(&self) -> Result<(), BackendError> {
-        self.slot.stream().wait()
-    }
-
-    /// Bytes that are expanded from streams.
-    pub(crate) fn stream_bytes(&self) -> usize {
-        self.lengths.iter().sum()
-    }
-
-    /// Copies the keys to the host, waits, and hands them over.
-    pub(crate) fn fetch(self) -> Result<[SecretBytes; 2], BackendError> {
-        let [mut key_0, mut key_1] =
-            [self.shared.memory.pinned(self.bytes[0])?, self.shared.memory.pinned(self.bytes[1])?];
-        let mut copied = Ok(());
-        for (key, runs) in [&mut key_0, &mut key_1].into_iter().zip(&self.runs) {
-            for (at, range) in runs {
-                // SAFETY: the keys are not touched before the wait below, whatever fails.
-                copied =
-                    copied.and(unsafe { self.slot.download_to(*at, &mut key.bytes_mut()[range.clone()]) });
-            }
-        }
-        let done = self.slot.stream().wait();
-        copied.and(done)?;
-        Ok([key_0, key_1].map(|key| SecretBytes::from_memory(Box::new(key))))
-    }
-}
-
-/// Whether the gate's evaluation needs this party's share of the wire's mask `id`.
-pub(crate) fn wants_mask(gate: &Gate, id: FieldId) -> bool {
-    match gate.protocol() {
-        Protocol::SufLut => id == R_IN,
-        Protocol::Suf => id == R_IN || id == R_OUT,
-        Protocol::Sigma | Protocol::Onehot | Protocol::Dpf => false,
-    }
 }

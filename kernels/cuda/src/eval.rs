@@ -1,24 +1,23 @@
-//! A chunk's evaluation on the GPU: for each exchange one upload, of the peer's message, and one kernel, which writes this
+//! A gate's part evaluated on the GPU: for each exchange one upload, of the peer's message, and one kernel, which writes this
 //! party's to where it is sent from and then says so. The driver is called for these two alone.
 
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use suf_gate::{
-    Activity, BackendError, ChunkEval, EvalJob, Input, KeyBytes, Role, Source, Span, StagedKey,
-    layout::{R_IN, R_OUT},
+    Activity, BackendError, EvalJob, HostValue, KeyBytes, PartEval, Side, Span, StagedPart, Value, prg::MASK,
 };
 
 use crate::{
     backend::{self, Kernels, Shared},
     driver::Stream,
-    layout::{self, HEAD_BYTES, Job, Layout, Message, STATES, TABLE_BYTES},
+    layout::{HEAD_BYTES, Job, Layout, Message, STATES, Stream as Expansion, TABLE_BYTES},
     memory::{Pinned, Slot},
-    opening,
+    opening::{self, PACKED},
     told::{Ran, TOLD_BYTES},
 };
 
-/// A chunk's key on the GPU: uploaded, and what is not delivered expanded.
+/// A part's key on the GPU: uploaded, and what is not delivered expanded.
 pub(crate) struct Staged {
     shared: Arc<Shared>,
     eval: EvalJob,
@@ -35,7 +34,7 @@ pub(crate) struct Staged {
     kernels: Arc<Kernels>,
 }
 
-/// Where the rest of a chunk stands in the slot.
+/// Where the rest of a tile stands in the slot.
 #[derive(Clone, Copy, Debug)]
 struct Rooms {
     input: usize,
@@ -47,21 +46,18 @@ struct Rooms {
 impl Staged {
     /// Queues the upload of `key` and the expansion of the rest.
     pub(crate) fn new(shared: Arc<Shared>, eval: &EvalJob, key: &KeyBytes) -> Result<Self, BackendError> {
-        let (gate, elems) = (&eval.gate, eval.elems);
-        let shape = gate.key_shape();
-        let role = eval.party.role(eval.chunk);
-        if key.len() != shape.chunk_bytes(role, elems) {
-            return Err(BackendError::Misuse("a key of another length than the layout's"));
-        }
+        let (gate, elems, side) = (eval.gate(), eval.elems(), eval.side());
         let kernels = shared.kernels(gate)?;
 
         let mut layout = Layout::from(HEAD_BYTES);
-        let places = layout.fields(shape, role, elems, role == Role::Seeded);
+        let places = layout.fields(gate.key_shape(), side, elems, side == Side::Seeded);
         let delivered = places.iter().filter(|place| place.packed.is_some());
         let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(HEAD_BYTES);
         let messages: Vec<_> =
             gate.exchanges().iter().map(|segments| Message::new(segments, elems)).collect();
         let largest = messages.iter().map(|message| message.room).max().unwrap_or(0);
+        let taken = kernels.masks.taken.then(|| layout.take(PACKED * elems));
+        let made = kernels.masks.made.then(|| layout.take(PACKED * elems));
         let words = 8 * elems;
         let input = layout.take(words);
         let states: [usize; STATES] = std::array::from_fn(|_| layout.take(words));
@@ -76,15 +72,12 @@ impl Staged {
         let outgoing = outgoing.collect::<Result<Vec<_>, _>>()?;
         let mut pinned_key = shared.memory.pinned(key_end)?;
         let mut job = Job {
-            elems: elems as u32,
-            plane_bytes: elems.div_ceil(8) as u32,
             party: eval.party.index() as u32,
-            seeded: layout::seeded(eval.chunk).index() as u32,
             input: slot.at(input),
             state: states.map(|at| slot.at(at)),
             ended: slot.at(TABLE_BYTES),
             told: slot.pinned.address(),
-            ..Job::default()
+            ..Job::new(&eval.program, eval.part, eval.domain().fixed_keys())
         };
         let mut streams = Vec::new();
         for place in &places {
@@ -95,13 +88,19 @@ impl Staged {
                     pinned_key.bytes_mut()[to].copy_from_slice(&key.expose()[range.clone()]);
                 }
                 None => {
-                    let is_mask = place.id == R_IN || place.id == R_OUT;
-                    let wanted = !is_mask || backend::wants_mask(gate, place.id);
-                    if wanted && shape.field(place.id).source != Source::Dealer {
-                        let key = backend::eval_key(eval, place.id);
-                        streams.push(layout::Stream { key, to: place.at, bytes: place.bytes });
-                    }
+                    let key = eval.domain().stream(&eval.seed, place.id);
+                    streams.push(Expansion { key, to: place.at, bytes: place.bytes });
                 }
+            }
+        }
+        // A gate takes one wire.
+        let wires =
+            [(eval.node().inputs()[0], taken, &mut job.taken[0]), (eval.part.node, made, &mut job.made[0])];
+        for (wire, place, address) in wires {
+            if let Some(to) = place {
+                *address = slot.at(to);
+                let key = eval.mask_domain(wire).stream(&eval.seed, MASK);
+                streams.push(Expansion { key, to, bytes: PACKED * elems });
             }
         }
         backend::put_streams(slot.at(0), pinned_key.bytes_mut(), &streams)?;
@@ -133,14 +132,14 @@ impl Staged {
         self.shared.expand(&self.slot, on, &self.lengths)
     }
 
-    /// Waits until everything queued on the chunk's own stream is done.
+    /// Waits until everything queued on the tile's own stream is done.
     pub(crate) fn wait(&self) -> Result<(), BackendError> {
         self.slot.stream().wait()
     }
 
-    /// Elements of the chunk.
+    /// Elements of the tile.
     pub(crate) fn elems(&self) -> usize {
-        self.eval.elems
+        self.eval.elems()
     }
 
     /// Bytes of the upload, and bytes that are expanded.
@@ -149,14 +148,8 @@ impl Staged {
     }
 
     /// Queues the upload of the input.
-    pub(crate) fn evaluate(mut self, input: Input) -> Result<Eval, BackendError> {
-        if matches!(input, Input::Shares(_)) != self.eval.gate.takes_shares() {
-            return Err(BackendError::Misuse("shares where the gate takes the wire, or the other way round"));
-        }
-        let (Input::Wire(words) | Input::Shares(words)) = input;
-        if words.len() != self.eval.elems {
-            return Err(BackendError::Misuse("an input of another length than the chunk's"));
-        }
+    pub(crate) fn evaluate(mut self, inputs: Vec<Arc<dyn Value>>) -> Result<Eval, BackendError> {
+        let words = self.eval.only_input(inputs)?;
         self.shared.device.bind()?;
         let place = &mut self.slot.pinned.bytes_mut()[TOLD_BYTES..][..8 * words.len()];
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
@@ -164,21 +157,21 @@ impl Staged {
         }
         // SAFETY: the input's place in the pinned memory is written once, above.
         unsafe { self.slot.upload(TOLD_BYTES, self.rooms.input, 8 * words.len()) }?;
-        Ok(Eval { chunk: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
+        Ok(Eval { part: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
     }
 }
 
-impl StagedKey for Staged {
-    fn begin(self: Box<Self>, input: Input) -> Result<Box<dyn ChunkEval>, BackendError> {
-        let eval = self.evaluate(input)?;
+impl StagedPart for Staged {
+    fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
+        let eval = self.evaluate(inputs)?;
         eval.wait()?;
         Ok(Box::new(eval))
     }
 }
 
-/// A chunk in evaluation.
+/// A part in evaluation.
 pub(crate) struct Eval {
-    chunk: Staged,
+    part: Staged,
     /// The input, whose place the output takes.
     words: Vec<u64>,
     /// Exchanges whose message has been made.
@@ -189,29 +182,34 @@ pub(crate) struct Eval {
 }
 
 impl Eval {
-    /// Waits until everything queued on the chunk's own stream is done.
+    /// Waits until everything queued on the tile's own stream is done.
     pub(crate) fn wait(&self) -> Result<(), BackendError> {
-        self.chunk.wait()
+        self.part.wait()
+    }
+
+    /// Number of exchanges.
+    pub(crate) fn exchanges(&self) -> usize {
+        self.part.messages.len()
     }
 
     /// Queues the expansion of what was not delivered, once more.
     pub(crate) fn expand(&self, on: &Stream) -> Result<(), BackendError> {
-        self.chunk.expand(on)
+        self.part.expand(on)
     }
 
     /// Queues on `on` the kernel of exchange `step`, on messages that are on the GPU.
     pub(crate) fn launch(&self, step: usize, on: &Stream) -> Result<(), BackendError> {
-        let Staged { kernels, job, .. } = &self.chunk;
+        let Staged { kernels, job, .. } = &self.part;
         let (kernel, _) =
             kernels.steps.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
         // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new; the message's room
-        // in the host's memory and what the kernel tells are the chunk's, too.
+        // in the host's memory and what the kernel tells are the part's, too.
         unsafe { backend::start(on, *kernel, job) }
     }
 
     /// Points the job at the messages of exchange `step`, which is not made yet, and of the one before.
     pub(crate) fn address(&mut self, step: usize) {
-        let Staged { slot, rooms, messages, outgoing, job, .. } = &mut self.chunk;
+        let Staged { slot, rooms, messages, outgoing, job, .. } = &mut self.part;
         let put = |list: &mut [u64], message: &Message, start: u64| {
             for (address, segment) in list.iter_mut().zip(&message.segments) {
                 *address = start + *segment as u64;
@@ -233,7 +231,7 @@ impl Eval {
         if step != self.sent {
             return Err(BackendError::Misuse("an exchange out of turn"));
         }
-        let expected = step.checked_sub(1).map_or(0, |before| self.chunk.messages[before].bytes);
+        let expected = step.checked_sub(1).map_or(0, |before| self.part.messages[before].bytes);
         if incoming.len() != expected {
             return Err(BackendError::Misuse("a message of another length than the gate's"));
         }
@@ -243,9 +241,9 @@ impl Eval {
     /// Queues all of exchange `step`: the peer's message of the exchange before, and the kernel.
     ///
     /// # Safety
-    /// `incoming` stays as it is until the kernel has ended, or the chunk's stream has been waited for if this fails.
+    /// `incoming` stays as it is until the kernel has ended, or the tile's stream has been waited for if this fails.
     unsafe fn queue(&self, step: usize, incoming: &[u8]) -> Result<(), BackendError> {
-        let Staged { slot, rooms, messages, .. } = &self.chunk;
+        let Staged { slot, rooms, messages, .. } = &self.part;
         if let Some(before) = step.checked_sub(1) {
             for (at, range) in &messages[before].runs {
                 // SAFETY: by the caller's promise; the kernel comes after the copy.
@@ -260,14 +258,14 @@ impl Eval {
         self.address(step);
         // SAFETY: this returns when the kernel has ended, or else after a wait.
         let queued = unsafe { self.queue(step, incoming) };
-        let Staged { slot, .. } = &self.chunk;
+        let Staged { slot, .. } = &self.part;
         let told = slot.pinned.told();
         let ran = queued.and_then(|()| told.wait(step as u64 + 1, || slot.stream().is_idle()));
         if ran.is_err() {
             // What was queued may use both messages until then. This error is the first one's consequence, if there is one.
-            let _ = self.chunk.wait();
+            let _ = self.part.wait();
             // A second try could not tell its kernel's word from the first one's.
-            self.chunk.outgoing.clear();
+            self.part.outgoing.clear();
         }
         ran
     }
@@ -278,13 +276,13 @@ impl Eval {
     }
 }
 
-impl ChunkEval for Eval {
+impl PartEval for Eval {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         self.check_turn(step, incoming)?;
-        if self.chunk.outgoing.is_empty() {
+        if self.part.outgoing.is_empty() {
             return Err(BackendError::Misuse("a step that the gate does not have, or after one that failed"));
         }
-        self.chunk.shared.device.bind()?;
+        self.part.shared.device.bind()?;
         let begun = Instant::now();
         let Ran { start, end } = self.exchange(step, incoming)?;
         let start = start.max(begun);
@@ -294,7 +292,7 @@ impl ChunkEval for Eval {
         }
         self.spans.push(Span { activity: Activity::Kernel, start, end });
 
-        let Staged { messages, outgoing, .. } = &mut self.chunk;
+        let Staged { messages, outgoing, .. } = &mut self.part;
         let (layout, mut message) = (&messages[step], outgoing.pop().expect("checked above"));
         if !layout.is_packed() {
             layout.pack(message.bytes_mut());
@@ -304,13 +302,13 @@ impl ChunkEval for Eval {
         Ok(self.last.clone())
     }
 
-    fn finish(&mut self, incoming: &[u8]) -> Result<Vec<u64>, BackendError> {
-        self.check_turn(self.chunk.messages.len(), incoming)?;
+    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
+        self.check_turn(self.part.messages.len(), incoming)?;
         let begun = Instant::now();
         let mut y_hat = std::mem::take(&mut self.words);
         opening::open(&self.last, incoming, &mut y_hat);
         self.copied_since(begun);
-        Ok(y_hat)
+        Ok(HostValue::shared(y_hat))
     }
 
     fn take_spans(&mut self) -> Vec<Span> {

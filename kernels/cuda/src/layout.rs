@@ -1,13 +1,19 @@
-//! Where a chunk's bytes stand on the GPU, and the parameters of the kernels.
+//! Where a tile's bytes stand on the GPU, and the parameters of the kernels.
 //!
 //! A delivered key has no padding between its fields. On the GPU every field starts at a multiple of [`ALIGN`], so that
-//! it can be read in wide words; a full chunk's fields are multiples of that anyway, and are copied in one piece.
+//! it can be read in wide words; a full tile's fields are multiples of that anyway, and are copied in one piece.
 
 use std::ops::Range;
 
-use suf_gate::{KeyShape, Party, Role, Segment, Source, layout::FieldId};
+use suf_gate::{
+    KeyShape, Part, Party, Program, Segment, Side, Source,
+    layout::FieldId,
+    prg::{FixedKeys, StreamKey},
+};
 
-/// Most fields of a gate, the wire's masks included.
+use crate::cipher::{self, RoundKeys};
+
+/// Most fields of a gate's key.
 pub(crate) const FIELDS: usize = 32;
 
 /// Most numbers per element that an evaluation keeps from one exchange to the next.
@@ -16,7 +22,7 @@ pub(crate) const STATES: usize = 8;
 /// Most segments of a message.
 pub(crate) const SEGMENTS: usize = 32;
 
-/// Most streams that a chunk is expanded from: their round keys fit a block's shared memory beside the cipher's table.
+/// Most streams that a tile is expanded from: their round keys fit a block's shared memory beside the cipher's table.
 pub(crate) const MAX_STREAMS: usize = 64;
 
 /// Alignment of everything on the GPU: a block of the cipher, and the widest access.
@@ -25,9 +31,9 @@ pub(crate) const ALIGN: usize = 16;
 /// What a kernel works on: the parameter of every kernel but the expansion of streams. `cu/prelude.cuh` has the same
 /// structure; addresses are the GPU's. No member needs padding before it.
 #[repr(C)]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
-    /// Elements of the chunk.
+    /// Elements of the tile.
     pub(crate) elems: u32,
     /// Bytes of a plane of a key.
     pub(crate) plane_bytes: u32,
@@ -43,6 +49,14 @@ pub(crate) struct Job {
     pub(crate) key: [[u64; FIELDS]; 2],
     /// The dealer's streams.
     pub(crate) dealer: [u64; FIELDS],
+    /// Shares of the mask of the wire that the node takes: both parties' when dealing, else the evaluating party's, first.
+    pub(crate) taken: [u64; 2],
+    /// The same for the wire that it makes.
+    pub(crate) made: [u64; 2],
+    /// The tile's keys of the nodes of its trees.
+    pub(crate) node_keys: RoundKeys,
+    /// Those of the leaves.
+    pub(crate) leaf_keys: RoundKeys,
     /// x_hat or a party's shares of x, a word for each element.
     pub(crate) input: u64,
     /// What an evaluation keeps, a word for each element.
@@ -61,19 +75,52 @@ pub(crate) struct Job {
     pub(crate) told: u64,
 }
 
+impl Job {
+    /// For a part of `program`, whose trees have `keys`; no place is known yet.
+    pub(crate) fn new(program: &Program, part: Part, keys: FixedKeys) -> Self {
+        let elems = program.elems(part);
+        let seeded = match program.side(Party::P0, part) {
+            Side::Seeded => Party::P0,
+            Side::Explicit => Party::P1,
+        };
+        Self {
+            elems: elems as u32,
+            plane_bytes: elems.div_ceil(8) as u32,
+            party: 0,
+            seeded: seeded.index() as u32,
+            exchange: 0,
+            bits: 0,
+            key: Default::default(),
+            dealer: Default::default(),
+            taken: Default::default(),
+            made: Default::default(),
+            node_keys: cipher::expand(keys.node),
+            leaf_keys: cipher::expand(keys.leaf),
+            input: 0,
+            state: Default::default(),
+            out: Default::default(),
+            sent: Default::default(),
+            mine: Default::default(),
+            theirs: Default::default(),
+            ended: 0,
+            told: 0,
+        }
+    }
+}
+
 /// One stream to be expanded: an element of the table that the kernel `streams` reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
-    /// The cipher's key.
-    pub(crate) key: [u8; 16],
+    /// The cipher's key, and the nonce.
+    pub(crate) key: StreamKey,
     /// Where the first block goes, from the start of the slot.
     pub(crate) to: usize,
     /// Bytes wanted; whole blocks are written.
     pub(crate) bytes: usize,
 }
 
-/// Bytes of an element of the table of streams: key, address, first tile, blocks.
-pub(crate) const STREAM_BYTES: usize = 32;
+/// Bytes of an element of the table of streams: key, nonce, address, first span, blocks.
+pub(crate) const STREAM_BYTES: usize = 48;
 
 /// Bytes of the whole table.
 pub(crate) const TABLE_BYTES: usize = STREAM_BYTES * MAX_STREAMS;
@@ -123,7 +170,7 @@ impl Layout {
     pub(crate) fn fields(
         &mut self,
         shape: &KeyShape,
-        role: Role,
+        side: Side,
         elems: usize,
         seeded_too: bool,
     ) -> Vec<Place> {
@@ -136,13 +183,13 @@ impl Layout {
                     Source::Own => true,
                     Source::Shared => seeded_too,
                 };
-                if shape.delivered(id, role) == delivered && (delivered || wanted) {
+                if shape.delivered(id, side) == delivered && (delivered || wanted) {
                     let bytes = field.width.bytes(elems);
                     places.push(Place {
                         id,
                         at: self.take(bytes),
                         bytes,
-                        packed: shape.range(id, role, elems),
+                        packed: shape.range(id, side, elems),
                     });
                 }
             }
@@ -177,7 +224,7 @@ pub(crate) struct Message {
     pub(crate) segments: Vec<usize>,
     /// A bit for each segment: whether it is one of single bits.
     pub(crate) bits: u32,
-    /// What stands together on the wire as well; all of a full chunk's message does.
+    /// What stands together on the wire as well; all of a full tile's message does.
     pub(crate) runs: Vec<Run>,
     /// Bytes on the wire.
     pub(crate) bytes: usize,
@@ -219,17 +266,9 @@ impl Message {
     }
 }
 
-/// The party that expands its side of the shared fields of chunk `chunk`.
-pub(crate) fn seeded(chunk: u32) -> Party {
-    match Party::P0.role(chunk) {
-        Role::Seeded => Party::P0,
-        Role::Explicit => Party::P1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use suf_gate::{CHUNK_ELEMS, catalog};
+    use suf_gate::{TILE_ELEMS, catalog};
 
     use super::*;
 
@@ -242,19 +281,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_chunk_is_one_run() {
+    fn a_full_tile_is_one_run() {
         for gate in catalog::builtin() {
-            for role in [Role::Seeded, Role::Explicit] {
-                let places = Layout::from(0).fields(gate.key_shape(), role, CHUNK_ELEMS, true);
-                let bytes = gate.key_shape().chunk_bytes(role, CHUNK_ELEMS);
+            for side in [Side::Seeded, Side::Explicit] {
+                let places = Layout::from(0).fields(gate.key_shape(), side, TILE_ELEMS, true);
+                let bytes = gate.key_shape().tile_bytes(side, TILE_ELEMS);
                 let whole: usize = runs(&places).iter().map(|(_, range)| range.len()).sum();
                 assert_eq!(whole, bytes);
                 assert!(runs(&places).len() <= 1, "{}", gate.name());
             }
             for (step, segments) in gate.exchanges().iter().enumerate() {
-                let message = Message::new(segments, CHUNK_ELEMS);
+                let message = Message::new(segments, TILE_ELEMS);
                 assert_eq!(message.runs, [(0, 0..message.bytes)], "{}, exchange {step}", gate.name());
-                assert_eq!(message.bytes, gate.message_bytes(step, CHUNK_ELEMS));
+                assert_eq!(message.bytes, gate.message_bytes(step, TILE_ELEMS));
                 assert!(message.is_packed());
             }
         }

@@ -4,7 +4,7 @@
 //! [`CudaBackend::new`] is a typed error. Kernels are compiled for the very GPU, for each gate with its numbers as
 //! constants ([`nvrtc`]), and kept in a cache on disk. Without NVRTC the built-in gates run from PTX made ahead ([`ptx`]).
 //!
-//! A chunk's streams (AES-128 in counter mode) are expanded by one kernel into the places where its fields stand; the
+//! A tile's streams (AES-128 in counter mode) are expanded by one kernel into the places where its fields stand; the
 //! gate's kernels, with a thread for each element, work on those. No branch depends on a secret, and no index but those of the
 //! cipher's table: it is looked up by secret bytes. It is copied into every bank of shared memory, so that look-ups should all take
 //! the same time, which has not been measured.
@@ -14,6 +14,8 @@
 
 mod backend;
 mod cache;
+mod cipher;
+mod deal;
 mod driver;
 mod eval;
 mod gates;

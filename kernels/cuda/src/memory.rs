@@ -18,7 +18,7 @@ use crate::{
     told::{TOLD_BYTES, Told},
 };
 
-/// Sizes are rounded up to multiples of this, so that the tail chunk of one batch fits the place of another's.
+/// Sizes are rounded up to multiples of this, so that the last tile of one wire fits the place of another's.
 const GRAIN: usize = 64 << 10;
 
 /// All memory of one GPU.
@@ -92,7 +92,7 @@ impl Memory {
     }
 }
 
-/// Where one chunk is worked on.
+/// Where one tile is worked on.
 pub(crate) struct Slot {
     memory: Arc<Memory>,
     // Taken by drop alone.
@@ -105,7 +105,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The chunk's stream.
+    /// The tile's stream.
     pub(crate) fn stream(&self) -> &Stream {
         self.stream.as_ref().expect("the stream is there until drop")
     }

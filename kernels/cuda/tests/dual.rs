@@ -1,10 +1,11 @@
-//! The GPU against the CPU, byte for byte: keys, masks, messages and outputs of every built-in gate.
+//! The GPU against the CPU, byte for byte: keys, masks, messages and values of programs of every built-in gate.
 //!
 //! On a machine without a GPU the tests say that they were skipped, and one of them has all others run on a GPU that the host
 //! plays; with `SUF_REQUIRE_GPU` set they fail instead.
-//! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full chunk takes minutes.
+//! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full tile takes minutes.
 //! `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
 
+mod dual_backend;
 mod host;
 // Shared with the CPU's tests, which use all of it.
 #[allow(dead_code)]
@@ -21,23 +22,24 @@ use std::{
     thread,
 };
 
-use bytes::Bytes;
+use dual_backend::{DualBackend, assert_bytes};
 use host::HostGpu;
 use suf_cpu::CpuBackend;
 use suf_cuda::{CudaBackend, nvrtc::Compiler};
 use suf_gate::{
-    Backend, BackendError, DealJob, EvalJob, Gate, Input, Party, Protocol, SecretBytes, Seed, Shape, catalog,
+    Backend, BackendError, Form, Gate, HostValue, NodeId, Part, Party, Program, Protocol, SecretBytes, Seed,
+    Shape, Side, TensorShape, TwoParties, catalog,
     curve::Curve,
     gatefile::GateFile,
-    layout::{R_IN, R_OUT},
     onehot::Onehot,
-    ring::WIRE,
+    ops::{Input, Op, Output},
+    ring::{FRAC, WIRE},
 };
 
-/// One element, less than a byte of a plane, several warps with a part, a full chunk.
+/// One element, less than a byte of a plane, several warps with a part, a full tile.
 const SIZES: &str = "1,9,1001,65536";
 
-/// Those for a GPU that the host plays, on which a full chunk takes seconds.
+/// Those for a GPU that the host plays, on which a full tile takes seconds.
 const HOST_SIZES: &str = "1,9,1001";
 
 /// The sizes to compare at.
@@ -47,18 +49,18 @@ fn sizes() -> Vec<usize> {
 }
 
 /// The GPU for built-in gates.
-fn gpu() -> Option<CudaBackend> {
+fn gpu() -> Option<Arc<CudaBackend>> {
     used(if env::var_os("SUF_DUAL_PTX").is_some() { CudaBackend::from_ptx(0) } else { CudaBackend::new(0) })
 }
 
 /// The GPU for any gate, which takes NVRTC.
-fn gpu_for_any_gate() -> Option<CudaBackend> {
+fn gpu_for_any_gate() -> Option<Arc<CudaBackend>> {
     used(Compiler::find().and_then(|_| CudaBackend::new(0)))
 }
 
-fn used(gpu: Result<CudaBackend, BackendError>) -> Option<CudaBackend> {
+fn used(gpu: Result<CudaBackend, BackendError>) -> Option<Arc<CudaBackend>> {
     match gpu {
-        Ok(gpu) => Some(gpu),
+        Ok(gpu) => Some(Arc::new(gpu)),
         Err(reason) if env::var_os("SUF_REQUIRE_GPU").is_some() => panic!("a GPU is required: {reason}"),
         Err(reason) => {
             eprintln!("SKIPPED, nothing was compared: {reason}");
@@ -67,63 +69,55 @@ fn used(gpu: Result<CudaBackend, BackendError>) -> Option<CudaBackend> {
     }
 }
 
-struct Batch {
+/// A program in which a gate has two nodes: sides alternate, so that each party is on either side.
+struct Twice {
     gate: Arc<Gate>,
-    seeds: [Seed; 2],
-    dealer_seed: Seed,
-    chunk: u32,
     elems: usize,
+    batch: TwoParties,
 }
 
-impl Batch {
-    fn new(gate: &Gate, chunk: u32, elems: usize) -> Self {
-        let seed = |who: u8| Seed::new(*blake3::hash(&[who, chunk as u8, elems as u8]).as_bytes());
-        Self { gate: Arc::new(gate.clone()), seeds: [seed(0), seed(1)], dealer_seed: seed(2), chunk, elems }
+impl Twice {
+    /// The first node of the gate.
+    const GATE: NodeId = NodeId(1);
+    /// The second one, of the same size.
+    const AGAIN: NodeId = NodeId(4);
+
+    fn new(gate: &Gate, elems: usize) -> Self {
+        let gate = Arc::new(gate.clone());
+        let shape = TensorShape::flat(elems as u64).expect("a size within the limits");
+        let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
+        let input = || (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]);
+        let nodes = [
+            input(),
+            (Op::Gate(Arc::clone(&gate)), vec![NodeId(0)]),
+            (Op::Output(Output), vec![Self::GATE]),
+            input(),
+            (Op::Gate(Arc::clone(&gate)), vec![NodeId(3)]),
+            (Op::Output(Output), vec![Self::AGAIN]),
+        ];
+        let program = Program::new(nodes).expect("a program");
+        let seeds = [0, 1, 2].map(|who: u8| Seed::new(*blake3::hash(&[who, elems as u8]).as_bytes()));
+        let batch = TwoParties::new(Arc::new(program), [7; 16], seeds);
+        let sides = [Self::GATE, Self::AGAIN].map(|node| batch.program().side(Party::P0, Part::new(node, 0)));
+        assert_eq!(sides, [Side::Seeded, Side::Explicit], "the second node's sides are the other way round");
+        Self { gate, elems, batch }
     }
 
-    fn deal(&self, backend: &dyn Backend) -> [SecretBytes; 2] {
-        let job = DealJob {
-            gate: &self.gate,
-            batch: [7; 16],
-            chunk: self.chunk,
-            elems: self.elems,
-            party_seeds: &self.seeds,
-            dealer_seed: &self.dealer_seed,
-        };
-        backend.deal(&job).unwrap_or_else(|error| panic!("{}: {error}", self.what()))
-    }
-
-    fn job(&self, party: Party) -> EvalJob {
-        EvalJob {
-            gate: self.gate.clone(),
-            batch: [7; 16],
-            chunk: self.chunk,
-            elems: self.elems,
-            party,
-            seed: self.seeds[party.index()].clone(),
-        }
+    /// The only tile of the gate's first node.
+    const fn part() -> Part {
+        Part::new(Self::GATE, 0)
     }
 
     fn what(&self) -> String {
-        let Self { gate, chunk, elems, .. } = self;
-        format!("{} {} {:?}, chunk {chunk}, {elems} elements", gate.protocol(), gate.name(), gate.declared())
+        let Self { gate, elems, .. } = self;
+        format!("{} {} {:?}, {elems} elements", gate.protocol(), gate.name(), gate.declared())
     }
 
-    /// The masked wire, or both parties' shares, of the inputs.
-    fn inputs(&self, masks: [&[u64]; 2]) -> [Input; 2] {
-        let x = match self.gate.shape() {
+    /// Inputs where the gate's output is right.
+    fn inputs(&self) -> Vec<i64> {
+        match self.gate.shape() {
             Shape::Suf(gate) => specs::inputs(gate.spec(), &mut specs::Random(self.elems as u64), self.elems),
             _ => self.spread_inputs(),
-        };
-        let x = x.into_iter().map(|x| WIRE.encode(x));
-        if self.gate.takes_shares() {
-            let (mine, theirs) =
-                x.map(|x| (x.rotate_left(17) & WIRE.mask(), WIRE.sub(x, x.rotate_left(17)))).unzip();
-            [Input::Shares(mine), Input::Shares(theirs)]
-        } else {
-            let masks = masks[0].iter().zip(masks[1]).map(|(a, b)| WIRE.add(*a, *b));
-            let wire: Vec<u64> = x.zip(masks).map(|(x, r)| WIRE.add(x, r)).collect();
-            [Input::Wire(wire.clone()), Input::Wire(wire)]
         }
     }
 
@@ -140,6 +134,36 @@ impl Batch {
         };
         (0..self.elems as u64).map(number).collect()
     }
+
+    /// Deals and evaluates on both backends, in step; what comes out is right.
+    fn compare(&self, dual: &DualBackend) {
+        let (what, x) = (self.what(), self.inputs());
+        let split = |x: &i64| {
+            let x = WIRE.encode(*x);
+            (x.rotate_left(17) & WIRE.mask(), WIRE.sub(x, x.rotate_left(17)))
+        };
+        let (mine, theirs) = x.iter().map(split).unzip();
+        let shares = [mine, theirs];
+        let transcript = self.batch.run(dual, [dual, dual], &[shares.clone(), shares]);
+        let transcript = transcript.unwrap_or_else(|error| panic!("{what}: {error}"));
+        for output in self.batch.program().outputs() {
+            let [mine, theirs] = transcript.value(self.batch.program(), output);
+            for ((x, mine), theirs) in x.iter().zip(mine).zip(theirs) {
+                let (y, allowed) = (self.gate.output(mine, theirs), self.gate.reference(*x));
+                assert!(allowed.contains(&y), "{what}: {y} for {x}, where {allowed:?} are right");
+            }
+        }
+        // Equal gates in one batch have nothing in common but what they compute.
+        let [first, second] = [Self::GATE, Self::AGAIN].map(|node| &transcript.keys[&Part::new(node, 0)]);
+        for (first, second) in first.iter().zip(second).filter(|(first, _)| first.len() >= 16) {
+            assert!(first.expose() != second.expose(), "{what}: equal keys of two nodes");
+        }
+    }
+}
+
+/// The GPU, compared with the CPU.
+fn dual(gpu: &Arc<CudaBackend>) -> DualBackend {
+    DualBackend::new(Arc::new(CpuBackend::new()), Arc::clone(gpu) as _)
 }
 
 /// Has the kernels of `gates` compiled, on all cores: one after the other takes minutes.
@@ -149,83 +173,19 @@ fn compile(gpu: &CudaBackend, gates: &[Gate]) {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(gate) = gates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    drop(Batch::new(gate, 0, 1).deal(gpu));
+                    deal_one(gpu, gate);
                 }
             });
         }
     });
 }
 
-fn assert_bytes(mine: &[u8], theirs: &[u8], what: &str) {
-    assert_eq!(mine.len(), theirs.len(), "{what}: length");
-    let apart = mine.iter().zip(theirs).filter(|(a, b)| a != b).count();
-    if let Some(at) = mine.iter().zip(theirs).position(|(a, b)| a != b) {
-        panic!(
-            "{what}: {apart} of {} bytes differ, the first at {at}: CPU {:#04x}, GPU {:#04x}",
-            mine.len(),
-            mine[at],
-            theirs[at]
-        );
-    }
+/// Deals keys of one element.
+fn deal_one(gpu: &CudaBackend, gate: &Gate) {
+    drop(Twice::new(gate, 1).batch.deal(gpu, Twice::part()).expect("keys of one element"));
 }
 
-/// Deals on both, evaluates both parties on both, in step.
-fn compare(gpu: &CudaBackend, batch: &Batch) {
-    let what = batch.what();
-    let cpu = CpuBackend::new();
-    let (keys, gpu_keys) = (batch.deal(&cpu), batch.deal(gpu));
-    for (party, (mine, theirs)) in keys.iter().zip(&gpu_keys).enumerate() {
-        assert_bytes(mine.expose(), theirs.expose(), &format!("{what}: key of party {party}"));
-    }
-    let masks = [Party::P0, Party::P1].map(|party| {
-        for field in [R_IN, R_OUT] {
-            let on = |backend: &dyn Backend| backend.wire_mask(&batch.job(party), field).expect("a mask");
-            assert_eq!(on(&cpu), on(gpu), "{what}: mask");
-        }
-        cpu.wire_mask(&batch.job(party), R_IN).expect("a mask")
-    });
-
-    let inputs = batch.inputs([&masks[0], &masks[1]]);
-    let start = |backend: &dyn Backend, keys: [SecretBytes; 2]| {
-        let mut inputs = inputs.iter();
-        let mut keys = keys.into_iter();
-        [Party::P0, Party::P1].map(|party| {
-            let (key, input) = (keys.next().expect("two keys"), inputs.next().expect("two inputs"));
-            let staged = backend.stage(&batch.job(party), key.into()).expect("the key fits");
-            staged.begin(input.clone()).expect("the input fits")
-        })
-    };
-    let (mut on_cpu, mut on_gpu) = (start(&cpu, keys), start(gpu, gpu_keys));
-    let mut last = [Bytes::new(), Bytes::new()];
-    for step in 0..batch.gate.exchanges().len() {
-        let mut sent = [Bytes::new(), Bytes::new()];
-        for party in 0..2 {
-            let incoming = &last[1 - party];
-            let mine = on_cpu[party].step(step, incoming).expect("a step on the CPU");
-            // One party's from the GPU's kind of memory, given back at once; the other's from the heap.
-            let theirs = if party == 0 {
-                let mut room = gpu.message_room(incoming.len()).expect("memory for a message");
-                room.as_mut().as_mut().copy_from_slice(incoming);
-                on_gpu[party].step(step, room.as_ref().as_ref())
-            } else {
-                on_gpu[party].step(step, incoming)
-            };
-            let theirs = theirs.expect("a step on the GPU");
-            assert_bytes(&mine, &theirs, &format!("{what}: exchange {step} of party {party}"));
-            sent[party] = mine;
-        }
-        last = sent;
-    }
-    for party in 0..2 {
-        let mine = on_cpu[party].finish(&last[1 - party]).expect("an output of the CPU");
-        assert!(
-            mine == on_gpu[party].finish(&last[1 - party]).expect("an output of the GPU"),
-            "{what}: output"
-        );
-    }
-}
-
-/// The built-in gates of a protocol, seeded for either party. A test for each protocol, so that checkers can have them side
+/// The built-in gates of a protocol, each party on either side. A test for each protocol, so that checkers can have them side
 /// by side.
 fn builtin_gates_agree(protocol: Protocol) {
     let Some(gpu) = gpu() else { return };
@@ -233,12 +193,12 @@ fn builtin_gates_agree(protocol: Protocol) {
     compile(&gpu, &gates);
     let sizes = sizes();
     for gate in &gates {
-        for (chunk, elems) in sizes.iter().flat_map(|elems| [(0, *elems), (1, *elems)]) {
-            compare(&gpu, &Batch::new(gate, chunk, elems));
+        for elems in &sizes {
+            Twice::new(gate, *elems).compare(&dual(&gpu));
         }
     }
     let (gates, device) = (gates.len(), gpu.info().device);
-    println!("{gates} gates of {protocol} on {device} agree with the CPU in chunks of {sizes:?} elements");
+    println!("{gates} gates of {protocol} on {device} agree with the CPU in tiles of {sizes:?} elements");
 }
 
 /// Where there is no GPU: all tests of this file, on one that the host plays.
@@ -308,7 +268,7 @@ fn unusual_shapes_agree() {
     });
     let gates: Vec<_> = gates.collect();
     compile(&gpu, &gates);
-    gates.iter().for_each(|gate| compare(&gpu, &Batch::new(gate, 0, 1001)));
+    gates.iter().for_each(|gate| Twice::new(gate, 1001).compare(&dual(&gpu)));
 }
 
 /// Random specifications: helpers of many comparisons, pieces, tables and terms of every kind.
@@ -319,7 +279,7 @@ fn specifications_agree() {
     compile(&gpu, &gates);
     for (gate, seed) in gates.iter().zip(0..) {
         println!("specification {seed}: {:?}", gate.declared());
-        compare(&gpu, &Batch::new(gate, seed % 2, 1001));
+        Twice::new(gate, 1001).compare(&dual(&gpu));
     }
 }
 
@@ -334,37 +294,50 @@ fn kernels_of_gates_are_given_up_but_not_while_they_are_used() -> Result<(), Bac
     assert!(gates.len() > 2 * KEPT + 1, "too few gates");
 
     // One is in evaluation all the time: its kernels are needed once more after all the others.
-    let batch = Batch::new(&gates[0], 0, 9);
-    let job = batch.job(Party::P0);
+    let held = Twice::new(&gates[0], 9);
+    let job = held.batch.eval_job(Party::P0, Twice::part());
     let begin = |backend: &dyn Backend| {
-        let [key, _] = batch.deal(backend);
-        backend.stage(&job, key.into())?.begin(Input::Shares((0..9).collect()))
+        let [key, _] = held.batch.deal(backend, Twice::part())?;
+        backend.stage(&job, key)?.begin(vec![HostValue::shared((0..9).collect())])
     };
-    let (mut on_cpu, mut on_gpu) = (begin(&CpuBackend::new())?, begin(&gpu)?);
+    let (mut on_cpu, mut on_gpu) = (begin(&CpuBackend::new())?, begin(&*gpu)?);
     for gate in &gates[1..] {
-        drop(Batch::new(gate, 0, 1).deal(&gpu));
+        deal_one(&gpu, gate);
         assert!(gpu.loaded_gates() <= KEPT + 1, "{} are loaded", gpu.loaded_gates());
     }
     assert_bytes(&on_cpu.step(0, &[])?, &on_gpu.step(0, &[])?, "after all other gates");
     drop(on_gpu);
     // Those that were given up are loaded again.
-    gates.iter().for_each(|gate| compare(&gpu, &Batch::new(gate, 1, 9)));
+    gates.iter().for_each(|gate| Twice::new(gate, 9).compare(&dual(&gpu)));
     assert!(gpu.loaded_gates() <= KEPT, "{} are loaded", gpu.loaded_gates());
     Ok(())
+}
+
+fn misused<T>(result: Result<T, BackendError>) {
+    let error = result.err().expect("it is misused");
+    assert!(matches!(error, BackendError::Misuse(_)), "{error}");
 }
 
 #[test]
 fn misuse_is_an_error() -> Result<(), BackendError> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let gate = catalog::builtin().next().expect("there are gates");
-    let batch = Batch::new(&gate, 0, 9);
-    assert!(matches!(
-        gpu.stage(&batch.job(Party::P0), SecretBytes::zeroed(3).into()),
-        Err(BackendError::Misuse(_))
-    ));
-    let [key, _] = batch.deal(&gpu);
-    let staged = gpu.stage(&batch.job(Party::P0), key.into())?;
-    assert!(matches!(staged.begin(Input::Wire(vec![0; 8])), Err(BackendError::Misuse(_))));
+    let Twice { batch, .. } = Twice::new(&gate, 9);
+    let job = |part| batch.eval_job(Party::P0, part);
+    misused(gpu.stage(&job(Twice::part()), SecretBytes::zeroed(3).into()));
+    misused(gpu.stage(&job(Part::new(Twice::GATE, 1)), SecretBytes::default().into()));
+    misused(gpu.deal(&batch.deal_job(Part::new(Twice::GATE, 1))));
+    misused(gpu.deal(&batch.deal_job(Part::new(NodeId(0), 0))));
+    let [key, _] = batch.deal(&*gpu, Twice::part())?;
+    let begun = |words: &[usize]| {
+        let inputs = words.iter().map(|elems| HostValue::shared(vec![0; *elems])).collect();
+        gpu.stage(&job(Twice::part()), key.clone())?.begin(inputs)
+    };
+    for inputs in [&[8][..], &[], &[9, 9]] {
+        misused(begun(inputs));
+    }
+    let mut eval = begun(&[9])?;
+    misused(eval.step(1, &[]));
     assert!(matches!(CudaBackend::new(99), Err(BackendError::Unavailable(_))));
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! A GPU without NVRTC: what it does not take is an error that says why. What it takes is compared in `tests/dual.rs`.
 
-use std::env;
+use std::{env, sync::Arc};
 
 use suf_cuda::CudaBackend;
-use suf_gate::{Backend, BackendError, DealJob, Gate, Protocol, Seed, Shape, catalog, gatefile::GateFile};
+use suf_gate::{
+    Backend, BackendError, Gate, NodeId, Part, Program, Protocol, Seed, Shape, TwoParties, catalog,
+    gatefile::GateFile,
+};
 
 /// GELU with a window of its own.
 fn gate() -> Gate {
@@ -24,14 +27,8 @@ fn a_gate_that_is_not_built_in_needs_the_compiler() {
         Err(reason) => return eprintln!("SKIPPED, no GPU was asked: {reason}"),
     };
     assert!(gpu.info().device.ends_with("embedded PTX"), "{}", gpu.info().device);
-    let job = DealJob {
-        gate: &gate(),
-        batch: [7; 16],
-        chunk: 0,
-        elems: 9,
-        party_seeds: &[Seed::new([1; 32]), Seed::new([2; 32])],
-        dealer_seed: &Seed::new([3; 32]),
-    };
-    let error = gpu.deal(&job).expect_err("no kernels of it");
+    let program = Program::of_gate(Arc::new(gate()), 9).expect("a program");
+    let batch = TwoParties::new(Arc::new(program), [7; 16], [1, 2, 3].map(|byte| Seed::new([byte; 32])));
+    let error = batch.deal(&gpu, Part::new(NodeId(1), 0)).expect_err("no kernels of it");
     assert!(matches!(&error, BackendError::Unavailable(text) if text.contains("not built in")), "{error}");
 }

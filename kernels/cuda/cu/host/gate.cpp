@@ -27,6 +27,10 @@ int main() {
         for (u8*& field : party) field = bytes();
     }
     for (u8*& field : job.dealer) field = bytes();
+    for (u8*& mask : job.taken) mask = bytes();
+    for (u8*& mask : job.made) mask = bytes();
+    memcpy(job.node_keys, room(), sizeof job.node_keys);
+    memcpy(job.leaf_keys, room(), sizeof job.leaf_keys);
     job.input = room();
     for (u64*& state : job.state) state = room();
     for (u32 i = 0; i < SEGMENTS; i++) {

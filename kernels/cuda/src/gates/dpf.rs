@@ -2,12 +2,11 @@
 
 use suf_gate::{
     dpf::{Dpf, ENTRY_MASK, LEAF_CW, RING, ROOT, SEED_CW, SIGN_MASK},
-    layout::{R_IN, R_OUT},
     lookup::LEAF_BITS,
     ring::WIRE,
 };
 
-use super::{LINE, LOOKUP, Plan, TREE, Task, WINDOW, WORD, define_line, message};
+use super::{DEALT_MASKS, LINE, LOOKUP, Masks, Plan, TREE, Task, WINDOW, WORD, define_line, message};
 use crate::header::Source;
 
 /// The kernels of a gate, and the order in which they run.
@@ -15,8 +14,6 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
     let curve = gate.curve();
     let mut source = Source::new();
     let fields = [
-        ("F_R_IN", R_IN),
-        ("F_R_OUT", R_OUT),
         ("F_SIGN_MASK", SIGN_MASK),
         ("F_ENTRY_MASK", ENTRY_MASK),
         ("F_ROOT", ROOT),
@@ -40,12 +37,12 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
     source.code(LINE);
     source.code(include_str!("../../cu/dpf.cu"));
     let shape = gate.key_shape();
-    let own = [R_IN, R_OUT, SIGN_MASK, ENTRY_MASK, ROOT];
+    let own = [SIGN_MASK, ENTRY_MASK, ROOT];
     let dealt = [&own[..], &own, &[SEED_CW, LEAF_CW, RING, RING]].concat();
     let levels = u32::from(gate.levels());
     // One path, and the whole of the trees that hold the window.
     let blocks = 1 << (gate.window_bits() - LEAF_BITS);
-    let deal = vec![Task::new("dpf_deal", &shape, &dealt, 0.0).with_aes(2 * levels + 2)];
+    let deal = vec![Task::new("dpf_deal", &shape, &dealt, DEALT_MASKS).with_aes(2 * levels + 2)];
     let first = message(1 + curve.mask_bits());
     let window =
         Task::new("dpf_window", &shape, &[ROOT, SEED_CW, LEAF_CW, SIGN_MASK, ENTRY_MASK], WORD + first);
@@ -56,5 +53,6 @@ pub(super) fn plan(gate: &Dpf) -> Plan {
         deal,
         steps: vec![window.with_aes(levels + 2 * blocks), output],
         dealer_streams: Vec::new(),
+        masks: Masks::default(),
     }
 }

@@ -16,6 +16,7 @@ use suf_gate::{
 use crate::{
     header::Source,
     layout::{FIELDS, SEGMENTS},
+    opening::PACKED,
 };
 
 const TREE: &str = include_str!("../../cu/tree.cuh");
@@ -28,12 +29,23 @@ const LINE: &str = include_str!("../../cu/line.cuh");
 pub(crate) struct Plan {
     /// The source of all of them.
     pub(crate) source: Source,
-    /// Those that make a chunk's keys, after its streams are expanded.
+    /// Those that make a tile's keys, after its streams are expanded.
     pub(crate) deal: Vec<Task>,
     /// The one of each exchange.
     pub(crate) steps: Vec<Task>,
     /// Streams of the dealer besides those of its own fields: the field, and the bytes of an element.
     pub(crate) dealer_streams: Vec<(FieldId, usize)>,
+    /// What the evaluation reads of the masks of wires.
+    pub(crate) masks: Masks,
+}
+
+/// Which of its shares of masks a party reads while it evaluates. The dealer reads all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Masks {
+    /// That of the wire that the node takes.
+    pub(crate) taken: bool,
+    /// That of the wire that it makes.
+    pub(crate) made: bool,
 }
 
 /// A kernel and, for one element, the least that it has to do.
@@ -72,6 +84,12 @@ fn message(bits: u8) -> f64 {
 
 /// Bytes of a number that is kept between exchanges, or of an input.
 const WORD: f64 = 8.0;
+
+/// Bytes of a share of a wire's mask.
+const MASK: f64 = PACKED as f64;
+
+/// What a dealer reads of the masks of two wires.
+const DEALT_MASKS: f64 = 4.0 * MASK;
 
 impl Plan {
     /// Of `gate`.

@@ -1,20 +1,17 @@
 //! `onehot` on the GPU.
 
 use suf_gate::{
-    layout::{R_IN, R_OUT},
     onehot::{BIT_MASKS, ENTRY_MASK, HOT_WINDOW, Onehot},
     ring::WIRE,
 };
 
-use super::{LINE, LOOKUP, Plan, Task, WORD, define_line, message};
+use super::{DEALT_MASKS, LINE, LOOKUP, Masks, Plan, Task, WORD, define_line, message};
 use crate::header::Source;
 
 /// The kernels of a gate, and the order in which they run.
 pub(super) fn plan(gate: &Onehot) -> Plan {
     let curve = gate.curve();
     let mut source = Source::new();
-    source.field("F_R_IN", R_IN);
-    source.field("F_R_OUT", R_OUT);
     source.field("F_BIT_MASKS", BIT_MASKS);
     source.field("F_ENTRY_MASK", ENTRY_MASK);
     source.field("F_WINDOW", HOT_WINDOW);
@@ -46,14 +43,14 @@ pub(super) fn plan(gate: &Onehot) -> Plan {
 
     let shape = gate.key_shape();
     let hot: Vec<_> = (0..gate.digits().len()).map(|i| gate.hot_digit(i)).chain([HOT_WINDOW]).collect();
-    let own = [R_IN, R_OUT, BIT_MASKS, ENTRY_MASK];
+    let own = [BIT_MASKS, ENTRY_MASK];
     let tables: Vec<_> =
         [gate.combine_table(), gate.select_table()].into_iter().flatten().map(|(id, _)| id).collect();
     let shared: Vec<_> = hot.iter().chain(&tables).chain([&gate.ring_elements()]).copied().collect();
     // Both parties' own fields are read; the shared ones are read and written.
     let dealt = [&own[..], &own, &shared, &shared].concat();
     let states = message(gate.bit_planes() as u8 + curve.mask_bits());
-    let read = [&hot[..], &own[2..]].concat();
+    let read = [&hot[..], &own].concat();
     let mut steps = vec![Task::new("onehot_states", &shape, &read, WORD + states)];
     steps.extend(
         gate.combine_table().map(|_| Task::new("onehot_combine", &shape, &[], 2.0 * states + 2.0 * WORD)),
@@ -61,6 +58,6 @@ pub(super) fn plan(gate: &Onehot) -> Plan {
     steps.extend(gate.select_table().map(|_| Task::new("onehot_choice", &shape, &[], 2.0 * states + WORD)));
     let ring = 4.0 * message(WIRE.bits());
     steps.push(Task::new("onehot_output", &shape, &[], ring + 2.0 * WORD + message(WIRE.bits())));
-    let deal = vec![Task::new("onehot_deal", &shape, &dealt, 0.0)];
-    Plan { source, deal, steps, dealer_streams: Vec::new() }
+    let deal = vec![Task::new("onehot_deal", &shape, &dealt, DEALT_MASKS)];
+    Plan { source, deal, steps, dealer_streams: Vec::new(), masks: Masks::default() }
 }

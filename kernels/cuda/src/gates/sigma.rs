@@ -1,7 +1,6 @@
 //! `sigma` on the GPU.
 
 use suf_gate::{
-    layout::{R_IN, R_OUT},
     lookup::{ELEMENT_BYTES, LEAF_BITS},
     ring::WIRE,
     sigma::{
@@ -10,15 +9,15 @@ use suf_gate::{
     },
 };
 
-use super::{Plan, TREE, Task, WORD, dealt_aes, define_tree_lookup, lookup_tasks, message, opening};
+use super::{
+    DEALT_MASKS, Masks, Plan, TREE, Task, WORD, dealt_aes, define_tree_lookup, lookup_tasks, message, opening,
+};
 use crate::header::Source;
 
 /// The kernels of a gate, and the order in which they run.
 pub(super) fn plan(gate: &Sigma) -> Plan {
     let mut source = Source::new();
     let fields = [
-        ("F_R_IN", R_IN),
-        ("F_R_OUT", R_OUT),
         ("F_LOW_TABLE", LOW_TABLE),
         ("F_LOW_MASK", LOW_MASK),
         ("F_TRUNCATION", TRUNCATION),
@@ -39,14 +38,19 @@ pub(super) fn plan(gate: &Sigma) -> Plan {
     let shape = gate.key_shape();
     let comparison = [COMPARE_SEED_CW, COMPARE_LEAF_CW, COMPARE_RIGHT_BITS];
     let lookup = [LOOKUP.root, LOOKUP.root, LOOKUP.seed_cw, LOOKUP.leaf_cw, LOOKUP.right_bits];
-    let own = [R_IN, R_OUT, LOW_MASK, BIT_MASKS, LOOKUP.sign_mask];
+    let own = [LOW_MASK, BIT_MASKS, LOOKUP.sign_mask];
     let shared = [LOW_TABLE, TRUNCATION, MUX, LOOKUP.select, RELU];
     let levels = u32::from(COMPARE_LEVELS);
     let deal = vec![
         Task::new("sigma_deal_comparison", &shape, &[&comparison[..], &[COMPARE_ROOT; 2]].concat(), WORD)
             .with_aes(4 * levels + 2),
         Task::new("sigma_deal_lookup", &shape, &lookup, WORD).with_aes(dealt_aes(gate.clip())),
-        Task::new("sigma_deal_elements", &shape, &[&own[..], &own, &shared, &shared].concat(), 2.0 * WORD),
+        Task::new(
+            "sigma_deal_elements",
+            &shape,
+            &[&own[..], &own, &shared, &shared].concat(),
+            2.0 * WORD + DEALT_MASKS,
+        ),
     ];
     let (wire, clip) = (WIRE.bits(), gate.clip());
     let compared = [&comparison[..], &[COMPARE_ROOT, BIT_MASKS]].concat();
@@ -67,5 +71,6 @@ pub(super) fn plan(gate: &Sigma) -> Plan {
         deal,
         steps,
         dealer_streams: vec![(TRUNCATION, ELEMENT_BYTES), (LOOKUP.select, ELEMENT_BYTES)],
+        masks: Masks::default(),
     }
 }

@@ -15,24 +15,24 @@ pub(super) const WARM_UP: usize = 3;
 pub(super) struct Clock {
     /// Where one thing is done after the other.
     pub(super) stream: Stream,
-    /// One for each chunk, as in a gate.
+    /// One for each tile, as in a gate.
     lanes: Vec<Stream>,
     repeats: usize,
 }
 
-/// What is timed: queues the work on chunk `i`, counted from 0.
+/// What is timed: queues the work on tile `i`, counted from 0.
 pub(super) trait Queue: Fn(usize, &Stream) -> Result<(), BackendError> {}
 
 impl<F: Fn(usize, &Stream) -> Result<(), BackendError>> Queue for F {}
 
 impl Clock {
-    /// For work on `chunks` chunks, `repeats` times.
-    pub(super) fn new(device: &Device, chunks: usize, repeats: usize) -> Result<Self, BackendError> {
-        let lanes = (0..chunks).map(|_| device.stream()).collect::<Result<_, _>>()?;
+    /// For work on `tiles` tiles, `repeats` times.
+    pub(super) fn new(device: &Device, tiles: usize, repeats: usize) -> Result<Self, BackendError> {
+        let lanes = (0..tiles).map(|_| device.stream()).collect::<Result<_, _>>()?;
         Ok(Self { stream: device.stream()?, lanes, repeats })
     }
 
-    /// A kernel of which `bytes` and `aes` are the least that it moves and computes, over all chunks.
+    /// A kernel of which `bytes` and `aes` are the least that it moves and computes, over all tiles.
     pub(super) fn kernel(
         &self,
         kernel: &'static str,
@@ -48,12 +48,12 @@ impl Clock {
         self.kernel("streams", (bytes as f64, bytes.div_ceil(ALIGN) as f64), queue)
     }
 
-    /// Median time of one chunk after the other.
+    /// Median time of one tile after the other.
     pub(super) fn in_turn_ms(&self, queue: &impl Queue) -> Result<f64, BackendError> {
         self.median_ms(|| (0..self.lanes.len()).try_for_each(|i| queue(i, &self.stream)))
     }
 
-    /// Median time of all chunks at once. Queued as one graph: else the host could not keep up with short kernels.
+    /// Median time of all tiles at once. Queued as one graph: else the host could not keep up with short kernels.
     fn together_ms(&self, queue: &impl Queue) -> Result<f64, BackendError> {
         let graph = self.stream.capture(|| {
             let start = self.stream.mark()?;

@@ -1,19 +1,16 @@
-//! Batches of any size, a window of chunks at a time, as the daemons work on them.
+//! Batches of any size, a window of tiles at a time, as the daemons work on them.
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
-use suf_gate::{
-    BackendError, Gate, Party,
-    layout::{chunk_count, chunk_elems},
-};
+use suf_gate::{BackendError, Gate, Party};
 
-use super::{Batch, clock::between_ms};
-use crate::{CudaBackend, backend::Dealing, driver::Stream, eval::Staged};
+use super::{Batch, clock::between_ms, input};
+use crate::{CudaBackend, deal::Dealing, driver::Stream, eval::Staged};
 
-/// Chunks that are on the card at a time: as many as a party has in flight.
+/// Tiles that are on the card at a time: as many as a party has in flight.
 const WINDOW: u32 = 32;
 
-/// What a batch took, chunk after chunk.
+/// What a batch took, tile after tile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinearTimes {
     /// The kernels that make both parties' keys, in milliseconds.
@@ -27,21 +24,21 @@ pub struct LinearTimes {
 }
 
 impl CudaBackend {
-    /// Deals a batch of `gate` of `elems` elements and evaluates party 0's half, once, [`WINDOW`] chunks at a time.
+    /// Deals a batch of `gate` of `elems` elements and evaluates party 0's half, once, [`WINDOW`] tiles at a time.
     ///
     /// # Errors
     /// When the GPU fails or has too little memory.
     pub fn measure_linear(&self, gate: &Gate, elems: u64) -> Result<LinearTimes, BackendError> {
         self.shared().device.bind()?;
-        let batch = Batch::new(gate, elems);
+        let batch = Batch::new(gate, elems)?;
         let stream = self.shared().device.stream()?;
-        let chunks = chunk_count(elems);
+        let tiles = batch.tiles();
         // Loads the kernels and raises the clocks.
-        self.window(&batch, &stream, 0..WINDOW.min(chunks), &mut LinearTimes::default())?;
+        self.window(&batch, &stream, 0..WINDOW.min(tiles), &mut LinearTimes::default())?;
         let mut times = LinearTimes::default();
         let begun = Instant::now();
-        for first in (0..chunks).step_by(WINDOW as usize) {
-            self.window(&batch, &stream, first..chunks.min(first + WINDOW), &mut times)?;
+        for first in (0..tiles).step_by(WINDOW as usize) {
+            self.window(&batch, &stream, first..tiles.min(first + WINDOW), &mut times)?;
         }
         times.whole_ms = begun.elapsed().as_secs_f64() * 1e3;
         times.card_bytes = self.shared().device.used_bytes()?;
@@ -53,11 +50,11 @@ impl CudaBackend {
         &self,
         batch: &Batch,
         stream: &Stream,
-        chunks: Range<u32>,
+        tiles: Range<u32>,
         times: &mut LinearTimes,
     ) -> Result<(), BackendError> {
         let shared = self.shared();
-        let dealings = chunks.clone().map(|chunk| Dealing::prepare(shared, &batch.dealing(chunk)));
+        let dealings = tiles.clone().map(|tile| Dealing::prepare(shared, &batch.dealing(tile)));
         let dealings = dealings.collect::<Result<Vec<_>, _>>()?;
         dealings.iter().try_for_each(Dealing::wait)?;
         let start = stream.mark()?;
@@ -65,16 +62,17 @@ impl CudaBackend {
         times.deal_ms += between_ms(&start, &stream.mark()?)?;
 
         let mut evals = Vec::with_capacity(dealings.len());
-        for (dealing, chunk) in dealings.into_iter().zip(chunks) {
+        for (dealing, tile) in dealings.into_iter().zip(tiles) {
             let [key, _] = dealing.fetch()?;
-            let staged = Staged::new(Arc::clone(shared), &batch.evaluation(Party::P0, chunk), &key.into())?;
-            evals.push(staged.settle()?.evaluate(batch.input(chunk_elems(batch.elems, chunk)))?);
+            let staged = Staged::new(Arc::clone(shared), &batch.evaluation(Party::P0, tile), &key.into())?;
+            let taken = input(staged.elems());
+            evals.push(staged.settle()?.evaluate(taken)?);
         }
         evals.iter().try_for_each(|eval| eval.wait())?;
         let start = stream.mark()?;
         for eval in &mut evals {
             eval.expand(stream)?;
-            for step in 0..batch.gate.exchanges().len() {
+            for step in 0..eval.exchanges() {
                 eval.address(step);
                 eval.launch(step, stream)?;
             }

@@ -6,16 +6,16 @@ mod linear;
 use std::{sync::Arc, time::Instant};
 
 use suf_gate::{
-    BackendError, DealJob, EvalJob, Gate, Input, KeyBytes, Party, Seed,
-    layout::{chunk_count, chunk_elems},
-    ring::WIRE,
+    BackendError, DealJob, EvalJob, Gate, HostValue, KeyBytes, NodeId, Part, Party, Program, Seed,
+    TwoParties, Value, prg::StreamKey, ring::WIRE,
 };
 
 use self::clock::{Clock, WARM_UP, median};
 pub use self::linear::LinearTimes;
 use crate::{
     CudaBackend,
-    backend::{Dealing, put_streams},
+    backend::put_streams,
+    deal::Dealing,
     driver,
     eval::{Eval, Staged},
     layout::{ALIGN, Stream, TABLE_BYTES},
@@ -26,9 +26,9 @@ use crate::{
 pub struct KernelTime {
     /// The kernel; "upload" for the copy of the keys.
     pub kernel: &'static str,
-    /// Median over the repeats, one chunk after the other, in milliseconds.
+    /// Median over the repeats, one tile after the other, in milliseconds.
     pub median_ms: f64,
-    /// The same with each chunk on a stream of its own, as in a gate.
+    /// The same with each tile on a stream of its own, as in a gate.
     pub together_ms: f64,
     /// Least bytes that it moves in the GPU's memory; for the upload, bytes copied.
     pub bytes: f64,
@@ -41,7 +41,7 @@ pub struct KernelTime {
 pub struct GateTimes {
     /// Both parties' keys: the streams, then the gate's kernels.
     pub deal: Vec<KernelTime>,
-    /// The same as the GPU does it, chunks overlapped, and all keys in the host's memory, by the host's clock.
+    /// The same as the GPU does it, tiles overlapped, and all keys in the host's memory, by the host's clock.
     pub deal_to_host_ms: f64,
     /// One party's preparation: the upload, and the expansion of what is not delivered.
     pub stage: Vec<KernelTime>,
@@ -58,65 +58,56 @@ pub struct Rates {
     pub aes: f64,
 }
 
-/// A batch to measure with. Times do not depend on its seeds or inputs.
-struct Batch {
-    gate: Arc<Gate>,
-    elems: u64,
-    seeds: [Seed; 2],
-    dealer_seed: Seed,
-}
+/// The program of one gate to measure with. Times do not depend on its seeds or inputs.
+struct Batch(TwoParties);
 
 impl Batch {
-    fn new(gate: &Gate, elems: u64) -> Self {
-        let [p0, p1, dealer_seed] = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
-        Self { gate: Arc::new(gate.clone()), elems, seeds: [p0, p1], dealer_seed }
+    /// The gate's node.
+    const GATE: NodeId = NodeId(1);
+
+    fn new(gate: &Gate, elems: u64) -> Result<Self, BackendError> {
+        let program = Program::of_gate(Arc::new(gate.clone()), elems)
+            .map_err(|_| BackendError::Misuse("a number of elements that no program takes"))?;
+        let seeds = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
+        Ok(Self(TwoParties::new(Arc::new(program), [0; 16], seeds)))
     }
 
-    fn dealing(&self, chunk: u32) -> DealJob<'_> {
-        DealJob {
-            gate: &self.gate,
-            batch: [0; 16],
-            chunk,
-            elems: chunk_elems(self.elems, chunk),
-            party_seeds: &self.seeds,
-            dealer_seed: &self.dealer_seed,
-        }
+    /// Number of tiles.
+    fn tiles(&self) -> u32 {
+        self.0.program().node(Self::GATE).tiles()
     }
 
-    fn evaluation(&self, party: Party, chunk: u32) -> EvalJob {
-        EvalJob {
-            gate: Arc::clone(&self.gate),
-            batch: [0; 16],
-            chunk,
-            elems: chunk_elems(self.elems, chunk),
-            party,
-            seed: self.seeds[party.index()].clone(),
-        }
+    fn dealing(&self, tile: u32) -> DealJob<'_> {
+        self.0.deal_job(Part::new(Self::GATE, tile))
     }
 
-    fn input(&self, elems: usize) -> Input {
-        let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) & WIRE.mask();
-        let words = (0..elems as u64).map(word).collect();
-        if self.gate.takes_shares() { Input::Shares(words) } else { Input::Wire(words) }
+    fn evaluation(&self, party: Party, tile: u32) -> EvalJob {
+        self.0.eval_job(party, Part::new(Self::GATE, tile))
     }
+}
+
+/// The tile of `elems` elements that a gate takes.
+fn input(elems: usize) -> Vec<Arc<dyn Value>> {
+    let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) & WIRE.mask();
+    vec![HostValue::shared((0..elems as u64).map(word).collect())]
 }
 
 impl CudaBackend {
     /// Times every kernel of `gate` on `elems` elements, party 0 evaluating, `repeats` times after a warm-up.
     ///
     /// # Errors
-    /// When the GPU fails or has too little memory: all chunks are there at once.
+    /// When the GPU fails or has too little memory: all tiles are there at once.
     pub fn measure(&self, gate: &Gate, elems: u64, repeats: usize) -> Result<GateTimes, BackendError> {
         let shared = self.shared();
         shared.device.bind()?;
-        let batch = Batch::new(gate, elems);
-        let chunks = 0..chunk_count(elems);
-        let clock = Clock::new(&shared.device, chunks.len(), repeats)?;
+        let batch = Batch::new(gate, elems)?;
+        let tiles = 0..batch.tiles();
+        let clock = Clock::new(&shared.device, tiles.len(), repeats)?;
         let kernels = shared.kernels(gate)?;
         let all = |each: f64| each * elems as f64;
 
-        let prepare = |chunk| Dealing::prepare(shared, &batch.dealing(chunk));
-        let dealings = chunks.clone().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let prepare = |tile| Dealing::prepare(shared, &batch.dealing(tile));
+        let dealings = tiles.clone().map(prepare).collect::<Result<Vec<_>, _>>()?;
         dealings.iter().try_for_each(Dealing::wait)?;
         let stream_bytes: usize = dealings.iter().map(Dealing::stream_bytes).sum();
         let mut deal = vec![clock.streams(stream_bytes, |i, on| dealings[i].expand(on))?];
@@ -127,8 +118,8 @@ impl CudaBackend {
         drop(dealings);
 
         let deal_all = || {
-            let dealings = chunks.clone().map(|chunk| {
-                let dealing = prepare(chunk)?;
+            let dealings = tiles.clone().map(|tile| {
+                let dealing = prepare(tile)?;
                 dealing.run()?;
                 Ok(dealing)
             });
@@ -146,15 +137,15 @@ impl CudaBackend {
         }
         let deal_to_host_ms = median(samples);
 
-        let staged = deal_all()?.into_iter().zip(chunks).map(|([key, _], chunk)| {
-            Staged::new(shared.clone(), &batch.evaluation(Party::P0, chunk), &KeyBytes::from(key))
+        let staged = deal_all()?.into_iter().zip(tiles).map(|([key, _], tile)| {
+            Staged::new(shared.clone(), &batch.evaluation(Party::P0, tile), &KeyBytes::from(key))
         });
         let staged = staged.collect::<Result<Vec<_>, _>>()?;
         staged.iter().try_for_each(Staged::wait)?;
         let (uploaded, expanded) =
             staged.iter().map(Staged::bytes).fold((0, 0), |sum, (up, own)| (sum.0 + up, sum.1 + own));
         // One after the other: the bus is one.
-        // SAFETY: the clock waits for its stream, and the chunks are evaluated afterwards.
+        // SAFETY: the clock waits for its stream, and the tiles are evaluated afterwards.
         let upload = |i: usize, on: &driver::Stream| unsafe { staged[i].upload_again(on) };
         let median_ms = clock.in_turn_ms(&upload)?;
         let (kernel, bytes) = ("upload", uploaded as f64);
@@ -164,8 +155,8 @@ impl CudaBackend {
         ];
 
         let evals = staged.into_iter().map(|staged| {
-            let input = batch.input(staged.elems());
-            staged.evaluate(input)
+            let taken = input(staged.elems());
+            staged.evaluate(taken)
         });
         let mut evals = evals.collect::<Result<Vec<_>, _>>()?;
         evals.iter().try_for_each(Eval::wait)?;
@@ -193,7 +184,8 @@ impl CudaBackend {
         let copy =
             |_: usize, on: &driver::Stream| unsafe { on.copy(slot.at(TABLE_BYTES), slot.at(at), BYTES) };
         let bytes = 2.0 * BYTES as f64 / clock.in_turn_ms(&copy)? * 1e3;
-        let whole = Stream { key: [0; 16], to: TABLE_BYTES, bytes: BYTES };
+        let key = StreamKey { key: [0; 16], nonce: [0; 16] };
+        let whole = Stream { key, to: TABLE_BYTES, bytes: BYTES };
         put_streams(slot.at(0), slot.pinned.bytes_mut(), &[whole])?;
         // SAFETY: the table is not written again.
         unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
