@@ -8,7 +8,6 @@ pub mod disk;
 pub mod inputs;
 pub mod npy;
 pub mod processes;
-pub mod programs;
 pub mod relay;
 pub mod users;
 pub mod world;
