@@ -8,6 +8,7 @@ pub mod disk;
 pub mod inputs;
 pub mod npy;
 pub mod processes;
+pub mod programs;
 pub mod relay;
 pub mod users;
 pub mod world;

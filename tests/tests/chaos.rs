@@ -4,13 +4,15 @@
 //! `SUF_SEEDS=100000 cargo test --release -p suf-tests --test chaos` runs as many seeds, from `SUF_FIRST_SEED` on;
 //! `SUF_SEED=17 ...` replays one.
 
+use std::sync::Arc;
+
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use suf_gate::{Gate, catalog};
+use suf_gate::{Gate, TILE_ELEMS, catalog};
 use suf_tests::{
-    inputs,
+    programs::{Case, Kind},
     world::{Faults, World},
 };
-use suf_wire::PartyId;
+use suf_wire::{BatchId, Party};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 2000;
@@ -21,6 +23,8 @@ struct Tally {
     failed: u64,
     split: u64,
     unequal: u64,
+    /// Seeds by kind of program.
+    kinds: [u64; Kind::ALL.len()],
 }
 
 #[test]
@@ -33,7 +37,7 @@ fn nothing_that_goes_wrong_reveals_or_corrupts() {
             first..first + number("SUF_SEEDS").unwrap_or(SEEDS)
         }
     };
-    let gates: Vec<Gate> = catalog::builtin().filter(|gate| gate.name() == "gelu").collect();
+    let gates: Vec<_> = catalog::builtin().filter(|gate| gate.name() == "gelu").map(Arc::new).collect();
     let mut tally = Tally::default();
     let count = seeds.end - seeds.start;
     for seed in seeds {
@@ -45,10 +49,12 @@ fn nothing_that_goes_wrong_reveals_or_corrupts() {
         tally.failed += lived.failed;
         tally.split += lived.split;
         tally.unequal += lived.unequal;
+        tally.kinds.iter_mut().zip(lived.kinds).for_each(|(all, more)| *all += more);
     }
     println!(
-        "{count} seeds: {} runs done, {} failed, {} known to one party only; {} batches with unequal public parts",
-        tally.done, tally.failed, tally.split, tally.unequal
+        "{count} seeds: {} runs done, {} failed, {} known to one party only; {} batches with unequal public parts; \
+         {:?} programs of one gate, of two in a row, of two side by side",
+        tally.done, tally.failed, tally.split, tally.unequal, tally.kinds
     );
     if count > 100 {
         // Faults that never strike, or always, test nothing.
@@ -56,52 +62,60 @@ fn nothing_that_goes_wrong_reveals_or_corrupts() {
             tally.done > count / 10 && tally.failed > count / 10 && tally.unequal > 0,
             "the faults are out of balance"
         );
+        assert!(tally.kinds.iter().all(|kind| *kind > count / 10), "the programs are out of balance");
     }
 }
 
 /// A run with faults, perhaps another with the same keys, and one without faults.
-fn live(seed: u64, gates: &[Gate]) -> Tally {
+fn live(seed: u64, gates: &[Arc<Gate>]) -> Tally {
     let mut rng = StdRng::seed_from_u64(seed);
     let gate = &gates[rng.random_range(0..gates.len())];
     let elems = match rng.random_range(0..200) {
-        // More than one chunk, now and then.
-        0 => suf_gate::CHUNK_ELEMS + 1,
+        // More than one tile, now and then.
+        0 => TILE_ELEMS + 1,
         1..50 => 1,
         _ => rng.random_range(2..100),
     };
-    let x = inputs::awkward(gate, elems, seed);
+    let at = rng.random_range(0..Kind::ALL.len());
+    let (at, case) = match Case::new(Kind::ALL[at], gate, elems) {
+        Some(case) => (at, case),
+        None => (0, Case::new(Kind::Single, gate, elems).expect("every gate stands alone")),
+    };
     let mut world = World::with_faults(seed, Faults::ALL);
     let mut tally = Tally::default();
+    tally.kinds[at] += 1;
     let batch = world.fresh_batch();
-    attempt(&mut world, gate, batch, &x, &mut tally);
+    attempt(&mut world, &case, batch, seed, &mut tally);
 
     if rng.random_bool(0.3) {
         // A proposer that wants the same keys again, after a restart or out of malice.
-        let burnt = PartyId::BOTH.map(|party| world.has_burnt(party, batch));
-        let ended = attempt(&mut world, gate, batch, &x, &mut tally);
+        let burnt = Party::BOTH.map(|party| world.has_burnt(party, batch));
+        let ended = attempt(&mut world, &case, batch, seed, &mut tally);
         assert!(!(ended && burnt != [false; 2]), "burnt keys were used again");
     }
 
     world.set_faults(Faults::default());
     let batch = world.fresh_batch();
-    assert!(attempt(&mut world, gate, batch, &x, &mut tally), "a run without faults failed after runs with");
+    assert!(
+        attempt(&mut world, &case, batch, seed, &mut tally),
+        "a run without faults failed after runs with"
+    );
     tally
 }
 
 /// One run, held against the oracles. Whether both parties ended well.
-fn attempt(world: &mut World, gate: &Gate, batch: suf_wire::BatchId, x: &[i64], tally: &mut Tally) -> bool {
-    let outcome = world.run(gate.clone(), batch, inputs::share(x, 1));
+fn attempt(world: &mut World, case: &Case, batch: BatchId, seed: u64, tally: &mut Tally) -> bool {
+    let x = case.inputs(seed);
+    let outcome = world.run(&case.program, batch, &Case::share(&x, 1));
     assert_eq!(world.breaches(), [""; 0]);
-    if outcome.unequal {
+    if outcome.unequal.is_some() {
         assert!(outcome.ends.iter().all(Result::is_err), "unequal keys passed unseen");
         tally.unequal += 1;
     }
     match &outcome.ends {
         [Ok(first), Ok(second)] => {
             assert_eq!(first.measured.transcript, second.measured.transcript);
-            for (x, y) in x.iter().zip(inputs::unite(&outcome.outputs)) {
-                assert!(gate.reference(*x).contains(&y), "x = {x} gives {y}");
-            }
+            assert_eq!(case.check(&x, &outcome.outputs), Ok(()));
             tally.done += 1;
             return true;
         }

@@ -1,14 +1,17 @@
 //! The seeds of the fuzz targets, and what random changes make of them: no decoder panics, and what decodes has one encoding.
 //! `SUF_WRITE_SEEDS=1` writes the seeds that are made from the program's own encoders; `SUF_CHANGES=100000` changes more.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use suf_gate::catalog;
-use suf_tests::decoders::TARGETS;
+use suf_gate::{Gate, TILE_ELEMS, catalog};
+use suf_tests::{
+    decoders::TARGETS,
+    programs::{Case, Kind},
+};
 use suf_wire::{
-    Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyChunk,
-    KeyRequest, Message, PartyId, PeerMessage, Propose, Reason, Role, RunId, Seed, VERSION,
+    Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyPart,
+    KeyRequest, Message, NodeId, Part, Party, PeerMessage, Propose, Reason, Role, RunId, Seed, VERSION,
 };
 
 /// Changed copies of each seed in an ordinary test run.
@@ -65,6 +68,9 @@ fn there_is_a_seed_of_every_message_and_protocol() {
     }
     for (number, gate) in catalog::builtin().filter(|gate| gate.name() == "gelu").enumerate() {
         wanted.push(("gate", format!("gelu-{number}-{}", gate.protocol()), gate.encode()));
+    }
+    for (name, bytes) in programs() {
+        wanted.push(("program", name, bytes));
     }
     for (target, name, bytes) in wanted {
         let path = folder(target).join(name);
@@ -123,17 +129,16 @@ fn peer_messages() -> Vec<PeerMessage> {
             run,
             batch,
             digest,
-            gate: vec![0xaa; 3].into(),
-            elems: 65_537,
+            program: vec![0xaa; 3].into(),
             deadline_ms: 60_000,
         }),
-        PeerMessage::Accept(Accept { run, digest, batch, elems: 1 }),
+        PeerMessage::Accept(Accept { run, digest, batch }),
         PeerMessage::Refuse { run, fault: Fault::Caller, reason: reason.clone() },
-        PeerMessage::Ready { run, common: [0x44; 32] },
+        PeerMessage::Ready { run, segment: 2, common: [0x44; 32] },
         PeerMessage::Frame(DataFrame {
+            part: Part::new(NodeId(9), 7),
             step: 1,
             depth,
-            chunk: 7,
             bits: 39,
             payload: vec![5, 1, 0x20, 0, 3, 15].into(),
         }),
@@ -149,21 +154,32 @@ fn peer_messages() -> Vec<PeerMessage> {
 }
 
 fn dealer_messages() -> Vec<DealerMessage> {
-    let (batch, digest, elems) = (BatchId([0x22; 16]), Digest([0x33; 32]), 65_537);
+    let (batch, digest) = (BatchId([0x22; 16]), Digest([0x33; 32]));
+    let part = Part::new(NodeId(1), 2);
     let reason = Reason::new("full");
     vec![
-        DealerMessage::Request(KeyRequest {
-            batch,
-            digest,
-            party: PartyId::P1,
-            elems,
-            gate: vec![0xaa].into(),
-        }),
+        DealerMessage::Request(KeyRequest { batch, digest, party: Party::P1, program: vec![0xaa].into() }),
         DealerMessage::Refuse { batch, fault: Fault::Device, reason: reason.clone() },
-        DealerMessage::Header(Header { batch, digest, elems, chunks: 2, seed: Seed::new([0x55; 32]) }),
-        DealerMessage::Chunk(KeyChunk::new(batch, PartyId::P0, 1, vec![0xde, 0xad].into())),
+        DealerMessage::Header(Header { batch, digest, parts: 2, seed: Seed::new([0x55; 32]) }),
+        DealerMessage::Key(KeyPart::new(batch, Party::P0, part, vec![0xde, 0xad].into())),
         DealerMessage::End { batch },
         DealerMessage::Stored { batch },
         DealerMessage::Abort { batch, fault: Fault::Device, reason },
     ]
+}
+
+/// Programs of every protocol and of every kind, of one tile and of more.
+fn programs() -> Vec<(String, Vec<u8>)> {
+    let gates: Vec<Arc<Gate>> =
+        catalog::builtin().filter(|gate| gate.name() == "gelu").map(Arc::new).collect();
+    let mut found = Vec::new();
+    for (number, gate) in gates.iter().enumerate() {
+        for (kind, name) in Kind::ALL.into_iter().zip(["single", "row", "side"]) {
+            let elems = if number % 2 == 0 { 9 } else { TILE_ELEMS + 1 };
+            if let Some(case) = Case::new(kind, gate, elems) {
+                found.push((format!("{name}-{number}-{}", gate.protocol()), case.program.encoded().to_vec()));
+            }
+        }
+    }
+    found
 }

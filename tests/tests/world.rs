@@ -2,120 +2,227 @@
 
 use std::sync::Arc;
 
-use suf_gate::{Gate, Protocol, catalog};
-use suf_party::{Event, Phase, Plan, Run};
+use suf_gate::{Gate, NodeId, Protocol, TILE_ELEMS, catalog};
+use suf_party::{Breach, WINDOW};
 use suf_tests::{
-    inputs,
-    world::{Faults, World},
+    programs::{Case, Kind},
+    world::{Faults, Outcome, World},
 };
-use suf_wire::{Accept, BatchId, DataFrame, Fault, PartyId, PeerMessage, RunId};
+use suf_wire::{DataFrame, Fault, Party};
 
 /// Every gate, at sizes that are not round.
 const SIZES: [usize; 4] = [1, 9, 1001, 65537];
 
-fn check(gate: &Gate, elems: usize, seed: u64) {
-    let what = format!("{} {} with {elems} elements, seed {seed}", gate.protocol(), gate.name());
-    let x = inputs::awkward(gate, elems, seed);
+fn gates(names: &[&str]) -> impl Iterator<Item = Arc<Gate>> {
+    catalog::builtin().filter(move |gate| names.contains(&gate.name())).map(Arc::new)
+}
+
+fn onehot() -> Arc<Gate> {
+    gates(&["gelu"]).find(|gate| gate.protocol() == Protocol::Onehot).expect("built in")
+}
+
+fn check(kind: Kind, gate: &Arc<Gate>, elems: usize, seed: u64) -> Option<Outcome> {
+    let case = Case::new(kind, gate, elems)?;
+    let what = format!("{kind:?} {} {} with {elems} elements, seed {seed}", gate.protocol(), gate.name());
+    let rounds = kind.size()[1] * u16::from(gate.declared().rounds);
+    Some(check_case(&case, rounds, seed, &what))
+}
+
+/// Runs `case` without faults, and holds it against everything that is declared.
+fn check_case(case: &Case, rounds: u16, seed: u64, what: &str) -> Outcome {
+    let program = &case.program;
+    let x = case.inputs(seed);
     let mut world = World::new(seed);
     let batch = world.fresh_batch();
-    let outcome = world.run(gate.clone(), batch, inputs::share(&x, seed));
+    let outcome = world.run(program, batch, &Case::share(&x, seed));
     assert_eq!(world.breaches(), [""; 0], "{what}");
-    for end in &outcome.ends {
+    for (me, end) in Party::BOTH.into_iter().zip(&outcome.ends) {
         let summary = end.as_ref().unwrap_or_else(|failure| panic!("{what}: {failure}"));
-        assert_eq!(summary.measured.rounds, gate.declared().rounds, "{what}");
-        assert_eq!(summary.measured.bits_sent, gate.batch_message_bits(elems as u64), "{what}");
+        assert_eq!(summary.measured.rounds, rounds, "{what}");
+        assert_eq!(summary.measured.bits_sent, program.message_bits(), "{what}");
+        assert_eq!(summary.key_bytes, 32 + program.key_bytes(me), "{what}");
+        let declared = program.nodes().filter(|(_, node)| node.exchanges() > 0);
+        let declared = declared.map(|(id, node)| (id, node.message_bits(), node.message_bits()));
+        let measured = summary.measured.nodes.iter();
+        assert!(measured.map(|node| (node.node, node.bits_sent, node.bits_received)).eq(declared), "{what}");
     }
-    for (x, y) in x.iter().zip(inputs::unite(&outcome.outputs)) {
-        let right = gate.reference(*x);
-        assert!(right.contains(&y), "{what}: x = {x} gives {y}, right are {right:?}");
-    }
+    case.check(&x, &outcome.outputs).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    outcome
 }
 
 #[test]
 fn every_gate_is_right_at_every_size() {
-    for gate in catalog::builtin().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
+    for gate in gates(&["gelu", "silu"]) {
         for elems in SIZES {
-            check(&gate, elems, elems as u64);
+            check(Kind::Single, &gate, elems, elems as u64);
         }
     }
 }
 
 #[test]
 fn every_other_activation_is_right() {
-    for gate in catalog::builtin() {
-        check(&gate, 1001, 3);
+    for gate in catalog::builtin().map(Arc::new) {
+        check(Kind::Single, &gate, 1001, 3);
     }
 }
 
 #[test]
-fn more_chunks_than_the_window_holds() {
-    let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
-    let elems = (suf_party::WINDOW as usize + 3) * suf_gate::CHUNK_ELEMS + 5;
+fn programs_of_two_gates_are_right() {
+    let mut in_a_row = 0;
+    for gate in gates(&["gelu", "silu"]) {
+        for elems in SIZES {
+            check(Kind::SideBySide, &gate, elems, elems as u64).expect("every gate stands beside another");
+            in_a_row += usize::from(check(Kind::InARow, &gate, elems, elems as u64).is_some());
+        }
+    }
+    assert!(in_a_row >= 40, "only {in_a_row} programs of gates in a row");
+}
+
+/// Nodes share the window: here each has one part. In a row, a part's key is there long before its input.
+#[test]
+fn more_nodes_than_the_window_holds() {
+    let nodes = WINDOW as u16 + 8;
+    let rounds = u16::from(onehot().declared().rounds);
+    for (grid, depth) in [([nodes, 1], 1), ([1, nodes], nodes), ([7, 7], 7)] {
+        let case = Case::grid(grid, &onehot(), 5).expect("a program");
+        for seed in 1..=4 {
+            check_case(&case, depth * rounds, seed, &format!("{grid:?}, seed {seed}"));
+        }
+    }
+    let shares = gates(&["gelu"]).find(|gate| gate.takes_shares()).expect("built in");
+    let case = Case::grid([nodes, 1], &shares, 5).expect("a program");
+    check_case(&case, shares.declared().rounds.into(), 1, "inputs that are not opened");
+}
+
+#[test]
+fn a_wire_may_be_taken_often_and_a_program_need_not_compute() {
+    let rounds = u16::from(onehot().declared().rounds);
+    for elems in [1, 1001, 65537] {
+        check_case(&Case::with_many_takers(&onehot(), elems), 2 * rounds, 1, "many takers");
+        let plain = Case::without_gates(&onehot(), elems);
+        assert_eq!(plain.program.keyed_parts().count(), 0);
+        check_case(&plain, 0, 1, "no gates");
+    }
+}
+
+#[test]
+fn more_tiles_than_the_window_holds() {
+    let elems = (WINDOW as usize + 3) * TILE_ELEMS + 5;
     // Over other numbers of lanes.
-    (1..=3).for_each(|seed| check(&gate, elems, seed));
+    for seed in 1..=3 {
+        check(Kind::Single, &onehot(), elems, seed);
+    }
+    // The window ends within the second node.
+    check(Kind::InARow, &onehot(), (WINDOW as usize / 2 + 3) * TILE_ELEMS + 5, 4);
+    check(Kind::SideBySide, &onehot(), (WINDOW as usize / 2 + 3) * TILE_ELEMS + 5, 5);
 }
 
-/// Each lane keeps an order of its own: a party that has its keys and its input early sends over all of them, while its acceptance
-/// is still on the first.
+/// The second gate's messages depend on all of the first one's, and on no more; gates side by side do not depend on each other.
 #[test]
-fn an_opening_may_overtake_the_acceptance() {
-    let gate = catalog::builtin().find(|gate| !gate.takes_shares()).expect("there are such gates");
-    let (run, batch, elems) = (RunId([1; 16]), BatchId([2; 16]), 9);
-    let plan = Plan { run, batch, elems, gate: Arc::new(gate), deadline_ms: 1, me: PartyId::P0 };
-    let digest = plan.digest();
-    let mut party = Run::propose(plan);
-    let bytes = party.expected_frame(DataFrame::OPEN, 0).expect("it may come");
-    let bits = 8 * bytes as u64;
-    for message in [
-        PeerMessage::Frame(DataFrame::new(DataFrame::OPEN, 0, bits, vec![0; bytes].into())),
-        PeerMessage::Accept(Accept { run, digest, batch, elems }),
-    ] {
-        party.handle(Event::Peer(message));
+fn depth_follows_the_wires() {
+    let rounds = u16::from(onehot().declared().rounds);
+    let depths = |kind, node: u16| {
+        let outcome = check(kind, &onehot(), 9, 1).expect("a program");
+        let frames: Vec<_> =
+            outcome.sent[0].iter().filter(|frame| frame.part.node == NodeId(node)).cloned().collect();
+        frames.iter().map(|frame| frame.depth.depth()).collect::<Vec<_>>()
+    };
+    let counted = |from| (from..from + rounds).collect::<Vec<_>>();
+    assert_eq!(depths(Kind::InARow, 0), [1], "an input's opening depends on nothing");
+    assert_eq!(depths(Kind::InARow, 1), counted(1));
+    assert_eq!(depths(Kind::InARow, 2), counted(1 + rounds));
+    assert_eq!(depths(Kind::SideBySide, 2), counted(1));
+    assert_eq!(depths(Kind::SideBySide, 3), counted(1));
+}
+
+/// Elements for which each of two nodes has a segment of its own.
+const TWO_SEGMENTS: usize = 7 * TILE_ELEMS;
+
+#[test]
+fn segments_of_keys_are_announced_and_evaluated_in_order() {
+    for (seed, kind) in [(1, Kind::InARow), (2, Kind::SideBySide)] {
+        let case = Case::new(kind, &onehot(), TWO_SEGMENTS).expect("a program");
+        assert_eq!(case.program.segments(), 2);
+        // The world sees whoever sends a frame of a segment before both said that they are ready for it.
+        check(kind, &onehot(), TWO_SEGMENTS, seed);
     }
-    assert_eq!(party.phase(), Phase::Dealing);
-    assert!(party.expected_frame(DataFrame::OPEN, 0).is_err(), "the opening came");
 }
 
 #[test]
 fn a_dealer_that_gives_unequal_public_parts_is_named_before_the_first_exchange() {
     let mut caught = 0;
-    for gate in catalog::builtin().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
+    for gate in gates(&["gelu", "silu"]) {
         for seed in 0..20 {
             let what = format!("{} {}, seed {seed}", gate.protocol(), gate.name());
-            let mut world = World::with_faults(seed, Faults { unequal: 1.0, ..Faults::default() });
-            let x = inputs::awkward(&gate, 9, seed);
-            let batch = world.fresh_batch();
-            let outcome = world.run(gate.clone(), batch, inputs::share(&x, seed));
+            let kind = [Kind::Single, Kind::SideBySide][seed as usize % 2];
+            let case = Case::new(kind, &gate, 9).expect("a program");
+            let outcome = lied_to(&case, seed);
             // Only onehot has no part that both parties hold in equal bytes.
-            assert_eq!(outcome.unequal, gate.protocol() != Protocol::Onehot, "{what}");
-            if !outcome.unequal {
+            assert_eq!(outcome.unequal.is_some(), gate.protocol() != Protocol::Onehot, "{what}");
+            if outcome.unequal.is_none() {
                 assert!(outcome.ends.iter().all(Result::is_ok), "{what}");
                 continue;
             }
-            for end in &outcome.ends {
-                let failure = end.as_ref().expect_err(&what);
-                assert_eq!(failure.fault, Fault::Dealer, "{what}: {failure}");
-                assert!(failure.reason.contains("unequal public parts"), "{what}: {failure}");
-            }
-            let exchanges = outcome.sent.iter().flatten().filter(|frame| frame.step != DataFrame::OPEN);
-            assert_eq!(exchanges.count(), 0, "{what}");
+            is_caught(&case, &outcome, &what);
             caught += 1;
         }
     }
     assert!(caught >= 100, "only {caught} runs had unequal keys");
 }
 
+/// The first segment is evaluated, and nothing of the second.
+#[test]
+fn unequal_public_parts_of_a_later_segment_are_seen_before_its_first_exchange() {
+    let gate = gates(&["gelu"]).find(|gate| gate.protocol() == Protocol::Dpf).expect("built in");
+    let case = Case::new(Kind::InARow, &gate, 2 * TILE_ELEMS).expect("a program");
+    assert_eq!(case.program.segments(), 2);
+    let mut caught = [0; 2];
+    for seed in 0..8 {
+        let outcome = lied_to(&case, seed);
+        is_caught(&case, &outcome, &format!("seed {seed}"));
+        caught[usize::from(outcome.unequal.expect("dpf has public parts"))] += 1;
+    }
+    assert!(caught.iter().all(|count| *count > 0), "segments that were wrong: {caught:?}");
+}
+
+fn lied_to(case: &Case, seed: u64) -> Outcome {
+    let mut world = World::with_faults(seed, Faults { unequal: 1.0, ..Faults::default() });
+    let batch = world.fresh_batch();
+    let outcome = world.run(&case.program, batch, &Case::share(&case.inputs(seed), seed));
+    assert_eq!(world.breaches(), [""; 0]);
+    outcome
+}
+
+fn is_caught(case: &Case, outcome: &Outcome, what: &str) {
+    let wrong = outcome.unequal.expect("the dealer lied");
+    for end in &outcome.ends {
+        let failure = end.as_ref().expect_err(what);
+        assert_eq!(failure.fault, Fault::Dealer, "{what}: {failure}");
+    }
+    let named = |end: &Result<_, suf_party::Failure>| {
+        let breach = end.as_ref().err().and_then(|failure| failure.breach.as_ref());
+        matches!(breach, Some(Breach::UnequalKeys { segment, .. }) if *segment == wrong)
+    };
+    assert!(outcome.ends.iter().any(named), "{what}: {:?}", outcome.ends);
+    let of_wrong = |frame: &&DataFrame| {
+        let node = frame.part.node;
+        !case.program.node(node).is_input() && case.program.segment_of(node) >= wrong
+    };
+    assert_eq!(outcome.sent.iter().flatten().filter(of_wrong).count(), 0, "{what}");
+}
+
 #[test]
 fn a_lost_device_ends_its_partys_run_and_not_the_party() {
     let mut lost = 0;
-    for gate in catalog::builtin().filter(|gate| gate.name() == "gelu") {
+    for gate in gates(&["gelu"]) {
         for seed in 0..20 {
             let what = format!("{} {}, seed {seed}", gate.protocol(), gate.name());
             let mut world = World::with_faults(seed, Faults { device: 0.1, ..Faults::default() });
-            let x = inputs::awkward(&gate, 9, seed);
+            let case = Case::new(Kind::Single, &gate, 9).expect("a program");
+            let x = case.inputs(seed);
             let run = |world: &mut World| {
                 let batch = world.fresh_batch();
-                world.run(gate.clone(), batch, inputs::share(&x, seed)).ends
+                world.run(&case.program, batch, &Case::share(&x, seed)).ends
             };
             let ends = run(&mut world);
             let faults: Vec<Fault> = ends.iter().filter_map(|end| Some(end.as_ref().err()?.fault)).collect();
@@ -137,12 +244,11 @@ fn a_lost_device_ends_its_partys_run_and_not_the_party() {
 
 #[test]
 fn a_seed_decides_everything() {
-    let gate = catalog::builtin().find(|gate| gate.name() == "gelu").expect("built in");
-    let x = inputs::awkward(&gate, 1001, 1);
+    let case = Case::new(Kind::InARow, &onehot(), 1001).expect("a program");
     let run = |seed| {
         let mut world = World::new(seed);
         let batch = world.fresh_batch();
-        world.run(gate.clone(), batch, inputs::share(&x, 1))
+        world.run(&case.program, batch, &Case::share(&case.inputs(1), 1))
     };
     let (first, again, other) = (run(1), run(1), run(2));
     assert_eq!(first.outputs, again.outputs);

@@ -8,10 +8,11 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of the fuzz targets.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("peer", wire::peer),
     ("keys", wire::keys),
     ("gate", wire::gate),
+    ("program", wire::program),
     ("npy", files::tensor),
     ("spec", files::spec),
     ("config", files::config),

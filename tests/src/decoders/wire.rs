@@ -1,7 +1,10 @@
 //! What crosses the wire between daemons.
 
-use suf_gate::{CHUNK_ELEMS, Gate, Party, Role, gate::MAX_ELEMS};
-use suf_wire::{DealerMessage, Message, PeerMessage, decode_frame, limits};
+use suf_gate::{Gate, Program, Side, TILE_ELEMS};
+use suf_wire::{
+    DataHead, DealerMessage, KeyPartHead, Message, PREFIX_BYTES, Part, Party, PeerMessage, decode_frame,
+    limits::{self, MAX_ELEMS},
+};
 
 /// Messages between the parties: what decodes encodes to the same bytes.
 ///
@@ -9,27 +12,27 @@ use suf_wire::{DealerMessage, Message, PeerMessage, decode_frame, limits};
 /// When that does not hold.
 pub fn peer(bytes: &[u8]) {
     // The receiver expects some length; here the one that comes, so that payloads are reached.
-    wire::<PeerMessage>(bytes, 19);
+    wire::<PeerMessage>(bytes, DataHead::BYTES);
 }
 
-/// Messages between the dealer and a party, the key container among them: what decodes encodes to the same bytes.
+/// Messages between the dealer and a party, keys among them: what decodes encodes to the same bytes.
 ///
 /// # Panics
 /// When that does not hold.
 pub fn keys(bytes: &[u8]) {
-    wire::<DealerMessage>(bytes, 25);
+    wire::<DealerMessage>(bytes, KeyPartHead::BYTES);
 }
 
 fn wire<M: Message>(bytes: &[u8], head_bytes: usize) {
-    let due = bytes.len().checked_sub(head_bytes);
+    let due = bytes.len().checked_sub(PREFIX_BYTES + head_bytes);
     if let Ok(message) = decode_frame::<M>(bytes, |_| due) {
         let encoded = message.encode().expect("what was decoded keeps every limit");
         assert_eq!([&encoded.head[..], &encoded.payload[..]].concat(), bytes);
     }
 }
 
-/// Canonical descriptions of gates, which cross the wire in proposals: what decodes has one encoding, a layout and a cost that
-/// can be computed for any number of elements, and messages and keys that fit the wire in a full chunk.
+/// Canonical descriptions of gates, which cross the wire in programs: what decodes has one encoding, a layout and a cost that
+/// can be computed for any number of elements, and messages and keys that fit the wire in a full tile.
 ///
 /// # Panics
 /// When that does not hold.
@@ -37,14 +40,14 @@ pub fn gate(bytes: &[u8]) {
     if let Ok(gate) = Gate::decode(bytes) {
         assert_eq!(gate.encode(), bytes);
         assert_eq!(gate.exchanges().len(), usize::from(gate.declared().rounds));
-        for role in [Role::Seeded, Role::Explicit] {
+        for side in [Side::Seeded, Side::Explicit] {
             let shape = gate.key_shape();
-            let common: usize = shape.common_ranges(role, 9).map(|range| range.len()).sum();
-            assert!(common <= shape.chunk_bytes(role, 9));
-            assert!(shape.chunk_bytes(role, CHUNK_ELEMS) <= limits::MAX_KEY_CHUNK_BYTES);
+            let common: usize = shape.common_ranges(side, 9).map(|range| range.len()).sum();
+            assert!(common <= shape.tile_bytes(side, 9));
+            assert!(shape.tile_bytes(side, TILE_ELEMS) <= limits::MAX_KEY_PART_BYTES);
         }
         for (step, segments) in gate.exchanges().iter().enumerate() {
-            assert!(gate.message_bytes(step, CHUNK_ELEMS) <= limits::MAX_DATA_BYTES);
+            assert!(gate.message_bytes(step, TILE_ELEMS) <= limits::MAX_DATA_BYTES);
             assert!(segments.len() <= limits::MAX_SEGMENTS);
         }
         for [fewer, more] in [[1, MAX_ELEMS], [MAX_ELEMS, u64::MAX]] {
@@ -53,5 +56,43 @@ pub fn gate(bytes: &[u8]) {
             }
             assert!(gate.batch_message_bits(fewer) < gate.batch_message_bits(more));
         }
+    }
+}
+
+/// Canonical programs, which cross the wire in proposals and requests: what decodes has one encoding, parts, keys and messages
+/// that fit the wire, and a cost that is the sum of its nodes'.
+///
+/// # Panics
+/// When that does not hold.
+pub fn program(bytes: &[u8]) {
+    let Ok(program) = Program::decode(bytes) else { return };
+    assert_eq!(program.encoded(), bytes);
+    assert!((1..=limits::MAX_NODES).contains(&usize::from(program.segments())));
+    let mut bits = 0;
+    for (id, node) in program.nodes() {
+        assert!((1..=limits::MAX_TILES).contains(&node.tiles()));
+        assert!(node.inputs().iter().all(|input| *input < id));
+        assert!(program.segment_of(id) < program.segments());
+        bits += if node.is_input() { 0 } else { node.message_bits() };
+        // The first and the last tile are the largest and the smallest.
+        for tile in [0, node.tiles() - 1] {
+            let part = Part::new(id, tile);
+            assert!((1..=TILE_ELEMS).contains(&program.elems(part)));
+            for party in Party::BOTH {
+                assert!(program.key_bytes_of(party, part) <= limits::MAX_KEY_PART_BYTES);
+            }
+            for step in 0..node.exchanges() {
+                let bytes = program.message_bytes(part, step).expect("an exchange has a message");
+                let bits = program.frame_bits(part, step).expect("an exchange has a message");
+                assert!(bytes <= limits::MAX_DATA_BYTES && bits.div_ceil(8) <= bytes as u64);
+            }
+        }
+        assert!(!program.has(Part::new(id, node.tiles())));
+        assert_eq!(program.message_bytes(Part::new(id, 0), node.exchanges()), None);
+    }
+    assert_eq!(program.message_bits(), bits);
+    let keys = |party| program.nodes().map(|(id, _)| program.node_key_bytes(party, id)).sum::<u64>();
+    for party in Party::BOTH {
+        assert_eq!(program.key_bytes(party), keys(party));
     }
 }

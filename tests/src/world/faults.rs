@@ -1,0 +1,48 @@
+//! What goes wrong in a world, and how often.
+
+/// How often what goes wrong: each is a probability, per message, per event or per run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A message is lost, and the connection with it.
+    pub lose: f64,
+    /// One byte of a message is changed.
+    pub change: f64,
+    /// A message is cut short.
+    pub cut: f64,
+    /// A message arrives twice.
+    pub double: f64,
+    /// A message overtakes others.
+    pub overtake: f64,
+    /// A message is held up beyond the deadline.
+    pub hold: f64,
+    /// A party crashes, at each of its events.
+    pub crash: f64,
+    /// The ledger's disk fails.
+    pub disk: f64,
+    /// A byte of a part's key is changed on its way.
+    pub damage: f64,
+    /// The dealer does not answer.
+    pub silence: f64,
+    /// The dealer gives the parties unequal public parts, under good tags; per batch, of programs whose keys have public parts.
+    pub unequal: f64,
+    /// A party's device is lost, at each of its computations.
+    pub device: f64,
+}
+
+impl Faults {
+    /// Everything goes wrong now and then.
+    pub const ALL: Self = Self {
+        lose: 0.01,
+        change: 0.01,
+        cut: 0.01,
+        double: 0.01,
+        overtake: 0.02,
+        hold: 0.01,
+        crash: 0.01,
+        disk: 0.03,
+        damage: 0.03,
+        silence: 0.03,
+        unequal: 0.03,
+        device: 0.005,
+    };
+}
