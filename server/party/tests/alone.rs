@@ -41,6 +41,8 @@ struct Alone {
     run: Run,
     batch: Batch,
     said: Vec<PeerMessage>,
+    /// What was said, and the works that were done, in order.
+    log: Vec<&'static str>,
 }
 
 impl Alone {
@@ -50,7 +52,7 @@ impl Alone {
         let entropy = Entropy { parties: [seed(1), seed(2)], dealer: seed(3) };
         let batch = Batch::new(BatchId([2; 16]), Arc::clone(&program), entropy);
         let plan = Plan { run: RunId([1; 16]), batch: batch.id(), program, deadline_ms: 1, me: Party::P0 };
-        let mut alone = Self { run: Run::propose(plan), batch, said: Vec::new() };
+        let mut alone = Self { run: Run::propose(plan), batch, said: Vec::new(), log: Vec::new() };
         alone.carry_out();
         alone
     }
@@ -68,6 +70,7 @@ impl Alone {
         while let Some(action) = self.run.next_action() {
             let event = match action {
                 Action::Send(message, _) => {
+                    self.log.push(message.name());
                     self.said.push(message);
                     continue;
                 }
@@ -76,7 +79,10 @@ impl Alone {
                     let [key, _] = self.batch.deal(part, &CpuBackend::new()).expect("the CPU does not fail");
                     Event::Key { part, key: suf_gate::KeyBytes::new(key.bytes) }
                 }
-                Action::Compute(work) => work.run(&CpuBackend::new()).map_or_else(Event::Failed, Event::Done),
+                Action::Compute(work) => {
+                    self.log.push(work.name());
+                    work.run(&CpuBackend::new()).map_or_else(Event::Failed, Event::Done)
+                }
                 _ => continue,
             };
             self.run.handle(event);
@@ -188,6 +194,21 @@ fn frames_of_gates_are_refused_before_this_party_is_ready() {
     party.feed(Event::Peer(PeerMessage::Ready { run, segment: 0, common: [0; 32] }));
     // Its first message, and the second one, which answers the peer's first.
     assert_eq!((party.run.phase(), party.has_said("Frame")), (Phase::Evaluating, 3));
+}
+
+/// The first exchange waits for no key and no copy: all that one window holds is in place before.
+#[test]
+fn a_window_is_loaded_before_this_party_is_ready() {
+    let mut party = Alone::with(MANY);
+    party.accepted();
+    party.keys_stored();
+    party.inputs();
+    party.openings();
+    assert_eq!(party.log.last(), Some(&"Ready"));
+    let done = |name| party.log.iter().filter(|other| **other == name).count();
+    // Every input begins, too.
+    assert_eq!((done("stage"), done("begin")), (WINDOW as usize, WINDOW as usize + usize::from(MANY)));
+    assert_eq!(done("Ready"), 1);
 }
 
 /// The peer has ended no part of which it lacks a message, so that its window begins at the first of those.
