@@ -11,7 +11,7 @@ use suf_gate::{
     ring::{FRAC, WIRE},
 };
 use suf_party::{Action, Breach, BurnLog, Event, Ledger, Phase, Plan, Run, WINDOW};
-use suf_wire::{Accept, BatchId, DataFrame, Fault, NodeId, Part, Party, PeerMessage, RunId, Seed};
+use suf_wire::{Accept, BatchId, DataFrame, Fault, Finished, NodeId, Part, Party, PeerMessage, RunId, Seed};
 
 /// More gates than the window holds.
 const MANY: u16 = WINDOW as u16 + 8;
@@ -43,6 +43,8 @@ struct Alone {
     said: Vec<PeerMessage>,
     /// What was said, and the works that were done, in order.
     log: Vec<&'static str>,
+    /// Keys that were asked for, while they do not come; none if they come at once.
+    held: Option<Vec<Part>>,
 }
 
 impl Alone {
@@ -52,7 +54,8 @@ impl Alone {
         let entropy = Entropy { parties: [seed(1), seed(2)], dealer: seed(3) };
         let batch = Batch::new(BatchId([2; 16]), Arc::clone(&program), entropy);
         let plan = Plan { run: RunId([1; 16]), batch: batch.id(), program, deadline_ms: 1, me: Party::P0 };
-        let mut alone = Self { run: Run::propose(plan), batch, said: Vec::new(), log: Vec::new() };
+        let mut alone =
+            Self { run: Run::propose(plan), batch, said: Vec::new(), log: Vec::new(), held: None };
         alone.carry_out();
         alone
     }
@@ -75,10 +78,13 @@ impl Alone {
                     continue;
                 }
                 Action::Burn => Event::Burnt(Ledger::new(Memory).burn(self.batch.id()).expect("it is new")),
-                Action::LoadKey(part) => {
-                    let [key, _] = self.batch.deal(part, &CpuBackend::new()).expect("the CPU does not fail");
-                    Event::Key { part, key: suf_gate::KeyBytes::new(key.bytes) }
-                }
+                Action::LoadKey(part) => match &mut self.held {
+                    Some(held) => {
+                        held.push(part);
+                        continue;
+                    }
+                    None => self.key(part),
+                },
                 Action::Compute(work) => {
                     self.log.push(work.name());
                     work.run(&CpuBackend::new()).map_or_else(Event::Failed, Event::Done)
@@ -87,6 +93,17 @@ impl Alone {
             };
             self.run.handle(event);
         }
+    }
+
+    fn key(&self, part: Part) -> Event {
+        let [key, _] = self.batch.deal(part, &CpuBackend::new()).expect("the CPU does not fail");
+        Event::Key { part, key: suf_gate::KeyBytes::new(key.bytes) }
+    }
+
+    /// The peer is ready, too.
+    fn answered(&mut self) {
+        let run = self.run.plan().run;
+        self.feed(Event::Peer(PeerMessage::Ready { run, segment: 0, common: [0; 32] }));
     }
 
     fn accepted(&mut self) {
@@ -190,8 +207,7 @@ fn frames_of_gates_are_refused_before_this_party_is_ready() {
     party.feed(frame);
     assert_eq!(party.has_said("Frame"), 1, "nothing but the opening: the peer has not said that it is ready");
     assert_eq!(party.refused(gate, 1), Breach::Frame { part: gate, step: 1, received: 1, sent: 0 });
-    let run = party.run.plan().run;
-    party.feed(Event::Peer(PeerMessage::Ready { run, segment: 0, common: [0; 32] }));
+    party.answered();
     // Its first message, and the second one, which answers the peer's first.
     assert_eq!((party.run.phase(), party.has_said("Frame")), (Phase::Evaluating, 3));
 }
@@ -200,15 +216,45 @@ fn frames_of_gates_are_refused_before_this_party_is_ready() {
 #[test]
 fn a_window_is_loaded_before_this_party_is_ready() {
     let mut party = Alone::with(MANY);
+    party.held = Some(Vec::new());
     party.accepted();
     party.keys_stored();
     party.inputs();
     party.openings();
+    assert_eq!(party.run.phase(), Phase::AwaitingPeer);
+    let held = party.held.take().expect("keys are held");
+    assert!(held.iter().copied().eq((0..WINDOW as u16).map(|at| first(MANY + at))), "{held:?}");
+    for part in held {
+        assert_eq!(party.has_said("Ready"), 0, "{part} is not loaded");
+        let key = party.key(part);
+        party.feed(key);
+    }
     assert_eq!(party.log.last(), Some(&"Ready"));
     let done = |name| party.log.iter().filter(|other| **other == name).count();
     // Every input begins, too.
     assert_eq!((done("stage"), done("begin")), (WINDOW as usize, WINDOW as usize + usize::from(MANY)));
     assert_eq!(done("Ready"), 1);
+}
+
+/// What the peer says last comes over the first lane, and may overtake its frames over others.
+#[test]
+fn a_peer_that_finished_still_owes_its_frames() {
+    let mut party = Alone::with(1);
+    party.accepted();
+    party.keys_stored();
+    party.inputs();
+    party.openings();
+    party.answered();
+    let (run, transcript) = (party.run.plan().run, [0; 32]);
+    let finished = Finished { run, rounds: 3, bits_sent: 0, bits_received: 0, transcript };
+    party.feed(Event::Peer(PeerMessage::Finished(finished)));
+    for step in 0..party.program().node(NodeId(1)).exchanges() {
+        assert!(party.run.awaits_peer(), "the frame of step {step} is missing");
+        let frame = party.frame(first(1), step as u8);
+        party.feed(frame);
+    }
+    assert_eq!(party.run.phase(), Phase::Closing);
+    assert!(!party.run.awaits_peer());
 }
 
 /// The peer has ended no part of which it lacks a message, so that its window begins at the first of those.
@@ -222,8 +268,7 @@ fn the_peer_is_at_most_a_window_ahead() {
     let (last, beyond) = (first(MANY + WINDOW as u16 - 1), first(MANY + WINDOW as u16));
     assert!(party.run.expected_frame(last, 0).is_ok());
     assert_eq!(party.refused(beyond, 0), Breach::Frame { part: beyond, step: 0, received: 0, sent: 0 });
-    let run = party.run.plan().run;
-    party.feed(Event::Peer(PeerMessage::Ready { run, segment: 0, common: [0; 32] }));
+    party.answered();
     let in_flight = party.has_said("Frame") - usize::from(MANY);
     assert_eq!(in_flight, WINDOW as usize, "as many begin");
     let exchanges = party.program().node(NodeId(MANY)).exchanges();
