@@ -1,12 +1,12 @@
-//! Two parties that ask a running dealer for a batch, check its chunks and throw them away: for measuring a dealer.
+//! Two parties that ask a running dealer for a batch, check its keys and throw them away: for measuring a dealer.
 //!
 //! `load PKI ADDRESS PROTOCOL GATE ELEMS [BATCHES]` asks for that many batches at once and prints the time and the rate.
 
-use std::{env, error::Error, net::SocketAddr, path::Path, time::Instant};
+use std::{env, error::Error, net::SocketAddr, path::Path, sync::Arc, time::Instant};
 
-use suf_gate::{Gate, Party, catalog, gatefile::GateFile, layout};
+use suf_gate::{Program, catalog, gatefile::GateFile};
 use suf_link::{Connection, Endpoint, Identity, LinkProfile};
-use suf_wire::{BatchId, DealerMessage, Digest, KeyRequest, PartyId, Role};
+use suf_wire::{BatchId, DealerMessage, Digest, KeyRequest, Party, Role};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -19,6 +19,7 @@ async fn main() -> Outcome<()> {
     let (address, elems): (SocketAddr, u64) = (address.parse()?, elems.parse()?);
     let batches: u32 = batches.first().map_or(Ok(1), |batches| batches.parse())?;
     let gate = catalog::gate(&GateFile::builtin(name)?, protocol.parse()?, None)?;
+    let program = Arc::new(Program::of_gate(Arc::new(gate), elems)?);
 
     let (endpoint_0, first) = call(Path::new(pki), Role::Party0, address).await?;
     let (endpoint_1, second) = call(Path::new(pki), Role::Party1, address).await?;
@@ -27,8 +28,8 @@ async fn main() -> Outcome<()> {
     for _ in 0..batches {
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id)?;
-        fetches.spawn(fetch(first.clone(), PartyId::P0, BatchId(id), gate.clone(), elems));
-        fetches.spawn(fetch(second.clone(), PartyId::P1, BatchId(id), gate.clone(), elems));
+        fetches.spawn(fetch(first.clone(), Party::P0, BatchId(id), Arc::clone(&program)));
+        fetches.spawn(fetch(second.clone(), Party::P1, BatchId(id), Arc::clone(&program)));
     }
     let mut bytes = 0;
     while let Some(fetched) = fetches.join_next().await {
@@ -49,29 +50,22 @@ async fn call(pki: &Path, role: Role, address: SocketAddr) -> Outcome<(Endpoint,
 }
 
 /// Receives one party's side of a batch; the bytes of its keys.
-async fn fetch(
-    connection: Connection,
-    party: PartyId,
-    batch: BatchId,
-    gate: Gate,
-    elems: u64,
-) -> Outcome<u64> {
+async fn fetch(connection: Connection, party: Party, batch: BatchId, program: Arc<Program>) -> Outcome<u64> {
     let (mut sender, mut receiver) = connection.open::<DealerMessage>().await?.split();
-    let digest = Digest(*gate.digest());
-    let request = KeyRequest { batch, digest, party, elems, gate: gate.encode().into() };
-    sender.send(&DealerMessage::Request(request)).await?;
-    let side = [Party::P0, Party::P1][party.index()];
-    let due = |index| gate.key_shape().chunk_bytes(side.role(index), layout::chunk_elems(elems, index));
-    let (mut next, mut bytes) = (0, 0);
+    let (digest, encoded) = (Digest(*program.digest()), program.encoded().to_vec().into());
+    sender.send(&DealerMessage::Request(KeyRequest { batch, digest, party, program: encoded })).await?;
+    let (mut due, mut bytes) = (program.keyed_parts().peekable(), 0);
     loop {
-        match receiver.recv(|head| (head.index == next).then(|| due(next))).await? {
+        let next = due.peek().copied();
+        let expected = |part| (Some(part) == next).then(|| program.key_bytes_of(party, part));
+        match receiver.recv(|head| expected(head.part)).await? {
             DealerMessage::Header(_) => {}
-            DealerMessage::Chunk(chunk) => {
-                if !chunk.is_intact(batch, party) {
-                    return Err(format!("the tag of chunk {next} does not fit").into());
+            DealerMessage::Key(key) => {
+                if !key.is_intact(batch, party) {
+                    return Err(format!("the tag of {} does not fit", key.part).into());
                 }
-                bytes += chunk.bytes.len() as u64;
-                next += 1;
+                bytes += key.bytes.len() as u64;
+                due.next();
             }
             DealerMessage::End { .. } => break,
             other => return Err(format!("{other:?}").into()),

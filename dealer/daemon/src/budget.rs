@@ -1,13 +1,13 @@
 //! The bound on key bytes in memory.
 //!
-//! A chunk's bytes are reserved before they are made and given back when the last reference to them goes, which is after
-//! the QUIC stack has seen their receipt acknowledged. Requests are served in turn, so that batches share the memory
-//! chunk by chunk. What is given back may be kept for the next chunk: `suf_process::KeyMemory` holds that to the same bound.
+//! The bytes of a part's keys are reserved before they are made and given back when the last reference to them goes, which is
+//! after the QUIC stack has seen their receipt acknowledged. Requests are served in turn, so that batches share the memory
+//! part by part. What is given back may be kept for the next keys: `suf_process::KeyMemory` holds that to the same bound.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_wire::KeyChunk;
+use suf_wire::KeyPart;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Granularity of the account, that of the memory of keys. A semaphore counts in 32 bits, and 16 TiB are beyond any host.
@@ -30,15 +30,15 @@ impl Budget {
         Self { free: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Bytes that both parties' halves of a chunk take, `bytes` each.
+    /// Bytes that both parties' keys of a part take, `bytes` each.
     pub(crate) fn pair_bytes(bytes: [usize; 2]) -> u64 {
         bytes.map(|bytes| (bytes as u64).next_multiple_of(UNIT_BYTES)).iter().sum()
     }
 
-    /// Waits for room for both parties' halves of a chunk, `bytes` each.
+    /// Waits for room for both parties' keys of a part, `bytes` each.
     pub(crate) async fn reserve(&self, bytes: [usize; 2]) -> [Reserved; 2] {
         let [first, second] = bytes.map(|bytes| {
-            u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).expect("a chunk has at most 64 MiB")
+            u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).expect("a key has at most 64 MiB")
         });
         // One request for both: two that each hold one half would wait for each other.
         let both = Arc::clone(&self.free).acquire_many_owned(first + second).await;
@@ -49,10 +49,10 @@ impl Budget {
 }
 
 impl Reserved {
-    /// The same chunk, whose bytes keep their memory reserved for as long as they live.
-    pub(crate) fn hold(self, chunk: KeyChunk) -> KeyChunk {
-        let bytes = Bytes::from_owner(Held { bytes: chunk.bytes, _memory: self.0 });
-        KeyChunk { bytes, ..chunk }
+    /// The same key, whose bytes keep their memory reserved for as long as they live.
+    pub(crate) fn hold(self, key: KeyPart) -> KeyPart {
+        let bytes = Bytes::from_owner(Held { bytes: key.bytes, _memory: self.0 });
+        KeyPart { bytes, ..key }
     }
 }
 
@@ -72,7 +72,7 @@ impl AsRef<[u8]> for Held {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use suf_wire::{BatchId, PartyId};
+    use suf_wire::{BatchId, NodeId, Part, Party};
 
     use super::*;
 
@@ -81,27 +81,29 @@ mod tests {
         let budget = Budget::new(4 * UNIT_BYTES);
         let [first, second] = budget.reserve([1, 3 * UNIT_BYTES as usize]).await;
         assert_eq!(budget.free.available_permits(), 0);
-        let chunk = KeyChunk::new(BatchId([7; 16]), PartyId::P0, 0, Bytes::from_static(b"key"));
-        let held = first.hold(chunk.clone());
-        assert_eq!(held, chunk);
+        let part = Part::new(NodeId(1), 0);
+        let key = KeyPart::new(BatchId([7; 16]), Party::P0, part, Bytes::from_static(b"key"));
+        let held = first.hold(key.clone());
+        assert_eq!(held, key);
         let tail = held.bytes.slice(2..);
         drop((held, second));
         assert_eq!(budget.free.available_permits(), 3);
         drop(tail);
         assert_eq!(budget.free.available_permits(), 4);
     }
-    /// Many batches at once, each of whose chunks waits for its place: what is reserved never passes the budget, and
+
+    /// Many batches at once, each of whose parts waits for its place: what is reserved never passes the budget, and
     /// none waits for ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn chunks_of_many_batches_never_hold_more_than_the_budget() {
+    async fn parts_of_many_batches_never_hold_more_than_the_budget() {
         const UNITS: u64 = 64;
         let budget = Arc::new(Budget::new(UNITS * UNIT_BYTES));
         let held = Arc::new(AtomicU64::new(0));
         let batches = (1..=16_usize).map(|batch| {
             let (budget, held) = (Arc::clone(&budget), Arc::clone(&held));
             tokio::spawn(async move {
-                for chunk in 0..200 {
-                    let bytes = [batch * 7919, chunk * 401 + 1];
+                for part in 0..200 {
+                    let bytes = [batch * 7919, part * 401 + 1];
                     let reserved = budget.reserve(bytes).await;
                     let pair = Budget::pair_bytes(bytes);
                     assert!(held.fetch_add(pair, Ordering::SeqCst) + pair <= UNITS * UNIT_BYTES);

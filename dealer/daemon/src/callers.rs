@@ -6,7 +6,7 @@ use std::{
 };
 
 use suf_link::Connection;
-use suf_wire::PartyId;
+use suf_wire::Party;
 
 /// Connections of one party at once. It uses one, and more while those that it lost in a crash are still taken for alive,
 /// which takes seconds of silence. With the link's 64 streams each, both parties together have at most 512 requests, so
@@ -19,7 +19,7 @@ pub(crate) struct Callers([Mutex<VecDeque<Connection>>; 2]);
 
 impl Callers {
     /// Takes `connection` in. A party that has too many loses its oldest: the newest is the one that it uses.
-    pub(crate) fn admit(&self, party: PartyId, connection: &Connection) {
+    pub(crate) fn admit(&self, party: Party, connection: &Connection) {
         // A list of connections is whole whatever happened to its last user.
         let mut open = self.0[party.index()].lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| connection.ended().is_none());

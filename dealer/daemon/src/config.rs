@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use serde::Deserialize;
-use suf_gate::gate::MAX_ELEMS;
+use suf_gate::limits::MAX_ELEMS;
 use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,
     config::{self, Configuration},
     memory::{MemoryLimit, Percent, budget_bytes},
 };
-use suf_wire::limits::MAX_KEY_CHUNK_BYTES;
+use suf_wire::limits::MAX_KEY_PART_BYTES;
 
 use crate::Limits;
 
@@ -54,8 +54,8 @@ pub struct Config {
     gates: Option<Vec<String>>,
 }
 
-/// Least memory for keys, in MiB: both parties' halves of the largest chunk that the protocol allows.
-const LEAST_MEMORY_MB: u64 = (2 * MAX_KEY_CHUNK_BYTES as u64) >> 20;
+/// Least memory for keys, in MiB: both parties' keys of the largest part that the protocol allows.
+const LEAST_MEMORY_MB: u64 = (2 * MAX_KEY_PART_BYTES as u64) >> 20;
 
 /// Most memory for keys, in MiB: 1 TiB, beyond any host.
 const MOST_MEMORY_MB: u64 = 1 << 20;

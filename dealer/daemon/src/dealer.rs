@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use suf_deal::{Batch, Entropy, Order};
-use suf_gate::{Backend, Gate, Role, Seed, catalog::AllowedGates, layout};
+use suf_gate::{Backend, Program, Seed, catalog::AllowedGates};
 use suf_link::{Channel, Connection, Endpoint, Incoming};
-use suf_process::GateDecoder;
-use suf_wire::{BatchId, DealerMessage, Fault, KeyRequest, PartyId};
+use suf_process::{Description, ProgramDecoder};
+use suf_wire::{BatchId, DealerMessage, Digest, Fault, Part, Party};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroize;
@@ -28,7 +28,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct Limits {
     /// Most elements of a batch.
     pub max_elems: u64,
-    /// Keys in memory, in bytes: at least both halves of the largest chunk that is asked for.
+    /// Keys in memory, in bytes: at least both parties' keys of the largest part that is asked for.
     pub memory_bytes: u64,
     /// Threads that make keys, at least 1.
     pub threads: usize,
@@ -44,7 +44,7 @@ pub struct Dealer {
     backend: Arc<dyn Backend>,
     budget: Budget,
     cores: Arc<Semaphore>,
-    gates: GateDecoder,
+    programs: ProgramDecoder,
     lobby: Lobby,
     book: Book,
     callers: Callers,
@@ -61,7 +61,7 @@ impl Dealer {
             cores: Arc::new(Semaphore::new(limits.threads.max(1))),
             limits,
             backend,
-            gates: GateDecoder::default(),
+            programs: ProgramDecoder::default(),
             lobby: Lobby::default(),
             book: Book::default(),
             callers: Callers::default(),
@@ -119,7 +119,7 @@ impl Dealer {
 
     async fn serve_caller(self: &Arc<Self>, incoming: Incoming) {
         let remote = incoming.remote();
-        let connection = match incoming.establish(&PartyId::BOTH.map(PartyId::role)).await {
+        let connection = match incoming.establish(&Party::BOTH.map(Party::role)).await {
             Ok(Some(connection)) => connection,
             Ok(None) => return tracing::debug!(%remote, "a lane, and more to come"),
             Err(error) => return tracing::warn!(%remote, %error, "a caller was not admitted"),
@@ -130,7 +130,7 @@ impl Dealer {
         self.serve_connection(party, &connection).await;
     }
 
-    async fn serve_connection(self: &Arc<Self>, party: PartyId, connection: &Connection) {
+    async fn serve_connection(self: &Arc<Self>, party: Party, connection: &Connection) {
         loop {
             let channel = tokio::select! {
                 channel = connection.accept() => channel,
@@ -145,7 +145,7 @@ impl Dealer {
         }
     }
 
-    async fn serve_channel(self: Arc<Self>, party: PartyId, channel: Channel<DealerMessage>) {
+    async fn serve_channel(self: Arc<Self>, party: Party, channel: Channel<DealerMessage>) {
         let mut seat = Seat::new(party, channel);
         let received = tokio::select! {
             received = seat.receiver.recv(|_| None) => received,
@@ -156,36 +156,41 @@ impl Dealer {
             other => return tracing::warn!(reason = seat::departure(party, other), "no request"),
         };
         let batch = request.batch;
-        if let Err(failure) = self.admit(&request, party) {
+        if request.party != party {
+            let reason = format!("the request is {}'s, but the certificate says {party}", request.party);
+            return refuse(seat, batch, &Failure::new(Fault::Caller, reason)).await;
+        }
+        let program = self.programs.decode(&Description::Program(request.program.clone())).await;
+        if let Err(failure) = program.as_ref().map_or(Ok(()), |program| self.admit(program)) {
             return refuse(seat, batch, &failure).await;
         }
-        let gate = self.gates.decode(&request.gate).await;
-        match self.lobby.enter(batch, Order::new(&request, gate), seat) {
-            Entered::First(seat, answer) => {
-                let entry = self.book.open(&request);
+        let order = Order::new(&request, program.clone());
+        match (self.lobby.enter(batch, order, seat), program) {
+            (Entered::First(seat, answer), Ok(program)) => {
+                let entry = self.book.open(batch, &program);
                 if let Err((seat, failure)) = self.deal(batch, seat, answer, &entry).await {
                     entry.refused(&failure);
                     refuse(seat, batch, &failure).await;
                 }
             }
-            Entered::Second => {}
-            Entered::Refused(seat, failure) => refuse(seat, batch, &failure).await,
+            (Entered::First(..), Err(_)) => unreachable!("what is no program is refused"),
+            (Entered::Second, _) => {}
+            (Entered::Refused(seat, failure), _) => refuse(seat, batch, &failure).await,
         }
     }
 
-    fn admit(&self, request: &KeyRequest, party: PartyId) -> Result<(), Failure> {
-        if request.party != party {
-            let reason = format!("the request is {}'s, but the certificate says {party}", request.party);
-            return Err(Failure::new(Fault::Caller, reason));
-        }
+    /// Whether this dealer makes keys for `program`.
+    fn admit(&self, program: &Program) -> Result<(), Failure> {
         let most = self.limits.max_elems;
-        if request.elems > most {
+        let largest = program.nodes().map(|(_, node)| node.shape().elems()).max().unwrap_or(0);
+        if largest > most {
             let reason =
-                format!("{} elements asked for; this dealer makes at most {most} (max_elems)", request.elems);
+                format!("{largest} elements asked for; this dealer makes at most {most} (max_elems)");
             return Err(Failure::new(Fault::Caller, reason));
         }
-        if self.limits.gates.as_ref().is_some_and(|allowed| !allowed.allows(&request.digest.0)) {
-            let digest = request.digest;
+        let Some(allowed) = &self.limits.gates else { return Ok(()) };
+        if let Some(other) = program.gates().iter().find(|gate| !allowed.allows(gate.digest())) {
+            let digest = Digest(*other.digest());
             let reason = format!(
                 "this dealer makes no keys for gate {digest}: `gates` in its configuration does not list it"
             );
@@ -234,12 +239,12 @@ impl Dealer {
     }
 
     async fn deliver(self: &Arc<Self>, batch: BatchId, seat: Seat, partner: Partner, entry: &Arc<Entry>) {
-        let Partner { seat: other, gate, elems, paired } = partner;
-        let seats = if seat.party == PartyId::P0 { [seat, other] } else { [other, seat] };
-        let entropy = self.check(&gate).and_then(|()| entropy());
+        let Partner { seat: other, program, paired } = partner;
+        let seats = if seat.party == Party::P0 { [seat, other] } else { [other, seat] };
+        let entropy = self.check(&program).and_then(|()| entropy());
         match entropy {
             Ok(entropy) => {
-                let batch = Batch::new(batch, gate, elems, entropy);
+                let batch = Batch::new(batch, program, entropy);
                 Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired).run(seats).await;
             }
             Err(failure) => {
@@ -250,14 +255,17 @@ impl Dealer {
         }
     }
 
-    /// Whether both halves of a full chunk of `gate` fit in memory. Each fits in a message: the gate was made.
-    fn check(&self, gate: &Gate) -> Result<(), Failure> {
-        let bytes = [Role::Seeded, Role::Explicit]
-            .map(|role| gate.key_shape().chunk_bytes(role, layout::CHUNK_ELEMS));
-        let (pair, most) = (Budget::pair_bytes(bytes), self.limits.memory_bytes);
+    /// Whether both parties' keys of each part fit in memory. Each fits in a message: the gate was made.
+    fn check(&self, program: &Program) -> Result<(), Failure> {
+        // The first tile of a node is its largest.
+        let pairs = program.nodes().map(|(id, _)| {
+            let bytes = Party::BOTH.map(|party| program.key_bytes_of(party, Part::new(id, 0)));
+            Budget::pair_bytes(bytes)
+        });
+        let (pair, most) = (pairs.max().unwrap_or(0), self.limits.memory_bytes);
         if pair > most {
             let reason =
-                format!("a chunk for both parties has {pair} bytes, the dealer's memory_mb allows {most}");
+                format!("a tile for both parties has {pair} bytes, the dealer's memory_mb allows {most}");
             return Err(Failure::new(Fault::Dealer, reason));
         }
         Ok(())

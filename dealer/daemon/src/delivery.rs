@@ -1,6 +1,6 @@
 //! One batch at work: made, shipped, acknowledged, forgotten.
 //!
-//! Four activities run at once and are joined by queues: paying for memory and starting workers, collecting chunks in
+//! Four activities run at once and are joined by queues: paying for memory and starting workers, collecting keys in
 //! order, and one writer for each party. Memory bounds how far the first may run ahead of the last.
 
 use std::{
@@ -9,10 +9,10 @@ use std::{
 };
 
 use suf_deal::Batch;
-use suf_gate::{BackendError, layout};
+use suf_gate::{BackendError, Part, Party};
 use suf_link::{Receiver, Sender};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{DealerMessage, Fault, KeyChunk, PREFIX_BYTES, PartyId};
+use suf_wire::{BatchId, DealerMessage, Fault, Header, KeyPart, KeyPartHead, PREFIX_BYTES};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,14 +22,14 @@ use crate::{
     seat::{self, Failure, PATIENCE, Seat},
 };
 
-/// Bytes of the header's message: length, kind, batch, digest, elements, chunks, seed.
-const HEADER_BYTES: u64 = PREFIX_BYTES as u64 + 92;
+/// Bytes of the header's message.
+const HEADER_BYTES: u64 = (PREFIX_BYTES + Header::BYTES) as u64;
 
-/// Bytes of a chunk's message before the key: length, kind, index, tag.
-const CHUNK_HEAD_BYTES: u64 = PREFIX_BYTES as u64 + 20;
+/// Bytes of a key's message before the key.
+const KEY_HEAD_BYTES: u64 = (PREFIX_BYTES + KeyPartHead::BYTES) as u64;
 
-/// Bytes of the end's message: length, kind, batch.
-const END_BYTES: u64 = PREFIX_BYTES as u64 + 16;
+/// Bytes of the end's message, which names the batch.
+const END_BYTES: u64 = (PREFIX_BYTES + size_of::<BatchId>()) as u64;
 
 /// A batch that both parties asked for.
 pub(crate) struct Delivery {
@@ -46,9 +46,9 @@ pub(crate) struct Delivery {
     over: CancellationToken,
 }
 
-/// One chunk for both parties.
+/// The keys of one part for both parties.
 struct Made {
-    chunks: [KeyChunk; 2],
+    keys: [KeyPart; 2],
     making: Duration,
     at: Instant,
 }
@@ -90,13 +90,11 @@ impl Delivery {
         }
     }
 
-    /// Starts a worker for each chunk, in order, as memory and cores become free.
+    /// Starts a worker for each part that has keys, in order, as memory and cores become free.
     async fn make(&self, making: mpsc::UnboundedSender<Making>) {
-        let shape = self.batch.gate().key_shape();
-        for index in 0..self.batch.chunks() {
-            let elems = layout::chunk_elems(self.batch.elems(), index);
-            let bytes = [suf_gate::Party::P0, suf_gate::Party::P1]
-                .map(|party| shape.chunk_bytes(party.role(index), elems));
+        let program = self.batch.program();
+        for part in program.keyed_parts() {
+            let bytes = Party::BOTH.map(|party| program.key_bytes_of(party, part));
             let ready = async { (self.dealer.budget().reserve(bytes).await, self.dealer.core().await) };
             let ([memory_0, memory_1], core) = tokio::select! {
                 ready = ready => ready,
@@ -106,11 +104,11 @@ impl Delivery {
             let worker = tokio::task::spawn_blocking(move || {
                 let _until_made = core;
                 let begun = Instant::now();
-                let made = batch.chunk(index, &*backend);
+                let made = batch.deal(part, &*backend);
                 scrub_stack();
                 let [for_0, for_1] = made?;
-                let chunks = [memory_0.hold(for_0), memory_1.hold(for_1)];
-                Ok(Made { chunks, making: begun.elapsed(), at: Instant::now() })
+                let keys = [memory_0.hold(for_0), memory_1.hold(for_1)];
+                Ok(Made { keys, making: begun.elapsed(), at: Instant::now() })
             });
             if making.send(worker).is_err() {
                 return;
@@ -118,11 +116,11 @@ impl Delivery {
         }
     }
 
-    /// Hands each chunk to both writers, in order.
+    /// Hands each part's keys to both writers, in order.
     async fn collect(
         &self,
         mut making: mpsc::UnboundedReceiver<Making>,
-        writers: [mpsc::UnboundedSender<KeyChunk>; 2],
+        writers: [mpsc::UnboundedSender<KeyPart>; 2],
     ) {
         while let Some(worker) = making.recv().await {
             let made = match worker.await {
@@ -131,18 +129,18 @@ impl Delivery {
                 Err(error) => return self.fail(Fault::Dealer, format!("bug: making keys: {error}")),
             };
             self.entry.made(made.making, made.at.saturating_duration_since(self.paired));
-            for (writer, chunk) in writers.iter().zip(made.chunks) {
+            for (writer, key) in writers.iter().zip(made.keys) {
                 // An error says that the party is gone, of which its writer tells.
-                let _ = writer.send(chunk);
+                let _ = writer.send(key);
             }
         }
     }
 
     /// Ships to one party, until it has stored everything or the batch is over. Whether it has.
-    async fn serve(&self, seat: Seat, chunks: mpsc::UnboundedReceiver<KeyChunk>) -> bool {
+    async fn serve(&self, seat: Seat, keys: mpsc::UnboundedReceiver<KeyPart>) -> bool {
         let Seat { party, mut sender, mut receiver } = seat;
         let shipped = tokio::select! {
-            shipped = self.ship(party, &mut sender, chunks) => shipped,
+            shipped = self.ship(party, &mut sender, keys) => shipped,
             received = receiver.recv(|_| None) => Err(Some(seat::departure(party, received))),
         };
         let stored = match shipped {
@@ -161,28 +159,28 @@ impl Delivery {
         stored.is_ok()
     }
 
-    /// Sends header, chunks and end. An error without words says that the batch is over for another reason.
+    /// Sends header, keys and end. An error without words says that the batch is over for another reason.
     async fn ship(
         &self,
-        party: PartyId,
+        party: Party,
         sender: &mut Sender<DealerMessage>,
-        mut chunks: mpsc::UnboundedReceiver<KeyChunk>,
+        mut keys: mpsc::UnboundedReceiver<KeyPart>,
     ) -> Result<(), Option<String>> {
         let batch = self.batch.id();
         let broken = |error| Some(format!("{party} is gone: {error}"));
         let header = DealerMessage::Header(self.batch.header(party));
         seat::send(sender, &header).await.map_err(broken)?;
         self.entry.sent(party, HEADER_BYTES);
-        for _ in 0..self.batch.chunks() {
-            let chunk = tokio::select! {
+        for _ in 0..self.batch.parts() {
+            let key = tokio::select! {
                 biased;
                 () = self.over.cancelled() => return Err(None),
                 // The queue ends early only when the batch is over.
-                chunk = chunks.recv() => chunk.ok_or(None)?,
+                key = keys.recv() => key.ok_or(None)?,
             };
             self.shipping.get_or_init(Instant::now);
-            let bytes = CHUNK_HEAD_BYTES + chunk.bytes.len() as u64;
-            seat::send(sender, &DealerMessage::Chunk(chunk)).await.map_err(broken)?;
+            let bytes = KEY_HEAD_BYTES + key.bytes.len() as u64;
+            seat::send(sender, &DealerMessage::Key(key)).await.map_err(broken)?;
             self.entry.sent(party, bytes);
         }
         seat::send(sender, &DealerMessage::End { batch }).await.map_err(broken)?;
@@ -193,7 +191,7 @@ impl Delivery {
     /// Waits until the party has stored everything.
     async fn stored(
         &self,
-        party: PartyId,
+        party: Party,
         receiver: &mut Receiver<DealerMessage>,
     ) -> Result<(), Option<String>> {
         let answer = tokio::select! {

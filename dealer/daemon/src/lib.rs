@@ -1,6 +1,6 @@
 //! The dealer's daemon: a shell of sockets, clocks and threads round the pure `suf-deal`.
 //!
-//! The two parties ask for a batch, each over its own connection. When both have asked for the same, chunks are made on
+//! The two parties ask for a batch, each over its own connection. When both have asked for the same, keys are made on
 //! worker threads and shipped as they become ready, in order, within a bound on memory that holds for all batches
 //! together. Once both parties have stored everything, or one of them is gone, the dealer forgets the batch.
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use suf_deal::{Desk, Order, Refusal, Standing};
-use suf_gate::Gate;
-use suf_wire::{BatchId, Fault, PartyId};
+use suf_gate::Program;
+use suf_wire::{BatchId, Fault, Party};
 use tokio::sync::oneshot;
 
 use crate::seat::{Failure, Seat};
@@ -27,7 +27,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Waiting {
-    party: PartyId,
+    party: Party,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -44,8 +44,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Partner {
     pub(crate) seat: Seat,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) elems: u64,
+    pub(crate) program: Arc<Program>,
     /// When the second request was here.
     pub(crate) paired: Instant,
 }
@@ -72,11 +71,11 @@ impl Lobby {
                 inner.waiting.insert(batch, Waiting { party: seat.party, answer });
                 Entered::First(seat, answered)
             }
-            Ok(Standing::Agreed { gate, elems }) => {
+            Ok(Standing::Agreed(program)) => {
                 let Some(first) = inner.waiting.remove(&batch) else {
                     return Entered::Refused(seat, lost("was not in the lobby"));
                 };
-                let partner = Partner { seat, gate, elems, paired: arrived };
+                let partner = Partner { seat, program, paired: arrived };
                 let sent = first.answer.send(Answer::Partner(Box::new(partner)));
                 let Err(Answer::Partner(partner)) = sent else { return Entered::Second };
                 Entered::Refused(partner.seat, lost("left without a word"))
@@ -113,9 +112,9 @@ fn lost(how: &str) -> Failure {
 }
 
 /// The refusal, as `party` is told of it.
-fn blame(refusal: &Refusal, party: PartyId) -> Failure {
+fn blame(refusal: &Refusal, party: Party) -> Failure {
     let fault = match refusal {
-        Refusal::Gate { party: at_fault, .. }
+        Refusal::Program { party: at_fault, .. }
         | Refusal::Digest { party: at_fault, .. }
         | Refusal::Twice { party: at_fault, .. } => {
             if *at_fault == party {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use suf_control::{failure, v1};
-use suf_wire::{KeyRequest, PartyId};
+use suf_gate::Program;
+use suf_wire::{BatchId, Party};
 
 use crate::seat::Failure;
 
@@ -46,14 +47,18 @@ pub(crate) struct Entry {
 }
 
 impl Book {
-    /// Opens an entry for a batch that one party has asked for.
-    pub(crate) fn open(&self, request: &KeyRequest) -> Arc<Entry> {
+    /// Opens an entry for a batch of `program` that one party has asked for.
+    pub(crate) fn open(&self, batch: BatchId, program: &Program) -> Arc<Entry> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let entry = Arc::new(Entry {
             view: Mutex::new(v1::Batch {
-                batch_id: request.batch.0.to_vec().into(),
-                gate_digest: request.digest.0.to_vec().into(),
-                elements: request.elems,
+                batch_id: batch.0.to_vec().into(),
+                gate_digest: program
+                    .only_gate()
+                    .map(|gate| gate.digest().to_vec().into())
+                    .unwrap_or_default(),
+                program_digest: program.digest().to_vec().into(),
+                elements: program.input_elems(),
                 state: v1::BatchState::Waiting.into(),
                 started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
                 ..v1::Batch::default()
@@ -120,20 +125,20 @@ impl Entry {
         fail(&mut self.lock(), failure, "waiting");
     }
 
-    /// A chunk is made: it took `making`, `since_request` after the second request.
+    /// The keys of a part are made: it took `making`, `since_request` after the second request.
     pub(crate) fn made(&self, making: Duration, since_request: Duration) {
         let mut view = self.lock();
         view.deal_ms += ms(making);
-        // Chunks are reported in order, but may be made out of order.
+        // Parts are reported in order, but may be made out of order.
         view.key_ms = view.key_ms.max(ms(since_request));
     }
 
     /// `bytes` of the container were sent to `party`.
-    pub(crate) fn sent(&self, party: PartyId, bytes: u64) {
+    pub(crate) fn sent(&self, party: Party, bytes: u64) {
         let mut view = self.lock();
         match party {
-            PartyId::P0 => view.bytes_p0 += bytes,
-            PartyId::P1 => view.bytes_p1 += bytes,
+            Party::P0 => view.bytes_p0 += bytes,
+            Party::P1 => view.bytes_p1 += bytes,
         }
     }
 
@@ -160,20 +165,21 @@ fn ms(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use suf_wire::{BatchId, Digest};
+    use suf_gate::{Protocol, catalog};
 
     use super::*;
 
-    fn request(id: u128) -> KeyRequest {
-        let (batch, digest) = (BatchId(id.to_be_bytes()), Digest([1; 32]));
-        KeyRequest { batch, digest, party: PartyId::P0, elems: 9, gate: Default::default() }
+    /// Nine elements of a gate.
+    fn program() -> Program {
+        let onehot = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot);
+        Program::of_gate(Arc::new(onehot.expect("built in")), 9).expect("of a size")
     }
 
     #[test]
     fn the_latest_thousand_are_remembered_newest_first() {
-        let book = Book::default();
-        for id in 0..1003 {
-            book.open(&request(id));
+        let (book, program) = (Book::default(), program());
+        for id in 0..1003_u128 {
+            book.open(BatchId(id.to_be_bytes()), &program);
         }
         let list = book.list(2000);
         assert_eq!(list.len(), REMEMBERED);
@@ -186,12 +192,12 @@ mod tests {
     fn sums_count_what_was_stored_and_all_that_was_sent() {
         let book = Book::default();
         for outcome in [Ok(Duration::from_millis(5)), Err(Failure::new(suf_wire::Fault::Peer, "gone"))] {
-            let entry = book.open(&request(1));
+            let entry = book.open(BatchId([1; 16]), &program());
             book.dealing(&entry);
             assert_eq!(book.totals().active_batches, 1);
             entry.made(Duration::from_millis(2), Duration::from_millis(4));
             entry.made(Duration::from_millis(2), Duration::from_millis(3));
-            entry.sent(PartyId::P1, 100);
+            entry.sent(Party::P1, 100);
             book.over(&entry, &outcome);
         }
         let expected = Totals { batches_dealt: 1, elements_dealt: 9, bytes_shipped: 200, active_batches: 0 };

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use suf_link::{Channel, LinkError, Receiver, Sender};
-use suf_wire::{BatchId, DealerMessage, Fault, PartyId};
+use suf_wire::{BatchId, DealerMessage, Fault, Party};
 
-/// How long one message may take to be taken over by the QUIC stack, or an answer to come. The largest, a chunk of 64 MiB,
+/// How long one message may take to be taken over by the QUIC stack, or an answer to come. The largest, a key of 64 MiB,
 /// takes 54 s at 10 Mbit/s. A party that is slower than that holds memory which other batches wait for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,13 +38,13 @@ pub(crate) fn stopping() -> Failure {
 /// A party that has asked for a batch, and the stream on which it waits.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    pub(crate) party: PartyId,
+    pub(crate) party: Party,
     pub(crate) sender: Sender<DealerMessage>,
     pub(crate) receiver: Receiver<DealerMessage>,
 }
 
 impl Seat {
-    pub(crate) fn new(party: PartyId, channel: Channel<DealerMessage>) -> Self {
+    pub(crate) fn new(party: Party, channel: Channel<DealerMessage>) -> Self {
         let (sender, receiver) = channel.split();
         Self { party, sender, receiver }
     }
@@ -77,7 +77,7 @@ pub(crate) async fn part(mut sender: Sender<DealerMessage>, message: DealerMessa
 }
 
 /// What it means that `party` sent this, or nothing, where nothing but its patience was due.
-pub(crate) fn departure(party: PartyId, received: Result<DealerMessage, LinkError>) -> String {
+pub(crate) fn departure(party: Party, received: Result<DealerMessage, LinkError>) -> String {
     match received {
         Ok(DealerMessage::Abort { reason, .. }) => format!("{party} gave the batch up: {reason}"),
         Ok(message) => format!("{party} sent {} out of turn", message.name()),

@@ -190,6 +190,25 @@ impl Program {
         self.nodes().filter(|(_, node)| node.is_output()).map(|(id, _)| id)
     }
 
+    /// Elements of all inputs.
+    #[must_use]
+    pub fn input_elems(&self) -> u64 {
+        self.inputs().map(|id| self.node(id).shape().elems()).sum()
+    }
+
+    /// The gate of a program that [`Program::of_gate`] makes; none for other programs.
+    #[must_use]
+    pub fn only_gate(&self) -> Option<&Arc<Gate>> {
+        match &self.nodes[..] {
+            [Node { op: Op::Input(_), shape, .. }, Node { op: Op::Gate(gate), .. }, output]
+                if shape.cols() == 1 && output.is_output() && output.inputs == [NodeId(1)] =>
+            {
+                Some(gate)
+            }
+            _ => None,
+        }
+    }
+
     /// All parts, node by node and tile by tile.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
         self.nodes().flat_map(|(id, node)| (0..node.tiles()).map(move |tile| Part::new(id, tile)))

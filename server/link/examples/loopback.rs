@@ -1,29 +1,35 @@
 //! Loopback figures of a link between two threads, and those of their lanes: bulk in Gbit/s, and round trips of 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element
-//! of a gate's exchanges: then six chunks (`x2`: two) of 65536 elements are also exchanged as the gate would, with nothing
+//! of a gate's exchanges: then six tiles (`x2`: two) of 65536 elements are also exchanged as the gate would, with nothing
 //! computed.
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use suf_link::{Channel, Connection, Endpoint, Identity, LinkError, LinkProfile, Pki};
-use suf_wire::{BatchId, Causal, DataFrame, DealerMessage, KeyChunk, PeerMessage, Role, Tag};
+use suf_link::{
+    Channel, Connection, Endpoint, Identity, LinkError, LinkProfile, Outbox, Owner, Pki, Room, Session,
+};
+use suf_wire::{
+    BatchId, Causal, DataFrame, DataHead, DealerMessage, KeyPart, NodeId, Part, PeerMessage, Role, Tag,
+};
+use tokio::sync::watch;
 
-/// One key chunk of a middling gate: 65536 elements of 64 bytes.
-const CHUNK_BYTES: usize = 4 << 20;
-const CHUNKS: u32 = 128;
-/// A chunk.
+/// The key of a tile of a middling gate: 65536 elements of 64 bytes.
+const KEY_BYTES: usize = 4 << 20;
+const KEYS: u32 = 128;
+/// A tile.
 const GATE_ELEMS: usize = 65_536;
-const GATES: usize = 101;
+const GATES: u16 = 101;
 
 /// What a gate exchanges.
 #[derive(Clone)]
 struct Exchanges {
     /// Of an element, in each exchange.
     bits: Vec<usize>,
-    chunks: u32,
+    tiles: u32,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,9 +41,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut rest = arguments.peekable();
     let shaped = rest.next_if_eq("shaped").is_some();
-    let chunks = rest.next_if(|word| word.starts_with('x')).map_or(Ok(6), |word| word[1..].parse())?;
+    let tiles = rest.next_if(|word| word.starts_with('x')).map_or(Ok(6), |word| word[1..].parse())?;
     let exchanges = rest.map(|bits| bits.parse()).collect::<Result<Vec<usize>, _>>()?;
-    let exchanges = Exchanges { bits: exchanges, chunks };
+    let exchanges = Exchanges { bits: exchanges, tiles };
 
     let folder = tempfile::TempDir::new()?;
     Pki::create(folder.path(), &BTreeMap::new())?;
@@ -80,7 +86,8 @@ async fn measure(connection: &Connection, exchanges: &Exchanges) -> Result<(), L
         let payload = Bytes::from(vec![0; bytes]);
         let mut times = Vec::with_capacity(rounds);
         for round in 0..rounds {
-            let frame = DataFrame::new(0, round as u32, bytes as u64 * 8, payload.clone());
+            let part = Part::new(NodeId(0), round as u32);
+            let frame = DataFrame::new(part, 0, bytes as u64 * 8, payload.clone());
             let begin = Instant::now();
             echo.sender.send_frame(frame, Causal::START).await?;
             echo.receiver.recv(|_| Some(bytes)).await?;
@@ -93,71 +100,124 @@ async fn measure(connection: &Connection, exchanges: &Exchanges) -> Result<(), L
     echo.sender.finish();
 
     let mut bulk: Channel<DealerMessage> = connection.open().await?;
-    let bytes = Bytes::from(vec![0; CHUNK_BYTES]);
+    let bytes = Bytes::from(vec![0; KEY_BYTES]);
     let begin = Instant::now();
-    for index in 0..CHUNKS {
-        let chunk = KeyChunk { index, tag: Tag([0; 16]), bytes: bytes.clone() };
-        bulk.sender.send(&DealerMessage::Chunk(chunk)).await?;
+    for index in 0..KEYS {
+        let key = KeyPart { part: Part::new(NodeId(1), index), tag: Tag([0; 16]), bytes: bytes.clone() };
+        bulk.sender.send(&DealerMessage::Key(key)).await?;
     }
     bulk.sender.send(&DealerMessage::End { batch: BatchId([0; 16]) }).await?;
     bulk.receiver.recv(|_| None).await?;
     println!("bulk: {:.2} Gbit/s", gigabits(begin.elapsed()));
 
-    let mut times = gates(connection, connection.open_each().await?, exchanges).await?;
+    let mut times = Gates::run(connection.open_session().await?, exchanges).await;
     times.sort();
-    println!(
-        "{} chunks, exchanges of {:?} bits: p50 {:?}, least {:?}",
-        exchanges.chunks,
-        exchanges.bits,
-        times[GATES / 2],
-        times[0]
-    );
+    if let [least, ..] = times[..] {
+        let (Exchanges { bits, tiles }, middle) = (exchanges, times[times.len() / 2]);
+        println!("{tiles} tiles, exchanges of {bits:?} bits: p50 {middle:?}, least {least:?}");
+    }
     Ok(())
 }
 
-/// Exchanges all chunks, each over its lane, as often as [`GATES`] says; each time's duration.
-async fn gates(
-    connection: &Connection,
-    channels: Vec<Channel<PeerMessage>>,
-    exchanges: &Exchanges,
-) -> Result<Vec<Duration>, LinkError> {
-    let mut times = Vec::with_capacity(GATES);
-    let lanes = channels.len();
-    let mut channels: Vec<_> = channels.into_iter().map(Some).collect();
-    for _ in 0..GATES {
-        let begin = Instant::now();
-        let mut at_work = Vec::with_capacity(lanes);
-        for (lane, (channel, thread)) in channels.iter_mut().zip(connection.threads()).enumerate() {
-            let mut channel = channel.take().expect("it came back");
-            let (thread, Exchanges { bits, chunks }) = (thread.clone(), exchanges.clone());
-            at_work.push(thread.clone().spawn(async move {
-                for (step, bits) in (0..).zip(bits) {
-                    let bytes = bits * GATE_ELEMS / 8;
-                    let payload = Bytes::from(vec![0; bytes]);
-                    for chunk in (lane as u32..chunks).step_by(lanes) {
-                        let frame = DataFrame::new(step, chunk, 8 * bytes as u64, payload.clone());
-                        thread.stay_awake();
-                        channel.sender.send_frame(frame, Causal::START).await?;
-                    }
-                    for _ in (lane as u32..chunks).step_by(lanes) {
-                        channel.receiver.recv(|_| Some(bytes)).await?;
-                        thread.stay_awake();
-                    }
-                }
-                Ok::<_, LinkError>(channel)
-            }));
+/// One gate after another, each a node. A tile's message is sent when that before it was received, as in a run.
+struct Gates {
+    outbox: Outbox,
+    payloads: Vec<Bytes>,
+    state: Mutex<State>,
+    /// Tiles that are done with the present gate.
+    done: watch::Sender<u32>,
+}
+
+struct State {
+    /// Messages of each tile, over all gates: sent and received.
+    tiles: Vec<(usize, usize)>,
+    /// As many as those are after the present gate.
+    limit: usize,
+}
+
+impl Gates {
+    /// Exchanges all tiles, as often as [`GATES`] says; each time's duration.
+    async fn run(session: Session, exchanges: &Exchanges) -> Vec<Duration> {
+        let Exchanges { bits, tiles } = exchanges;
+        let payloads = bits.iter().map(|bits| Bytes::from(vec![0; bits * GATE_ELEMS / 8])).collect();
+        let state = State { tiles: vec![(0, 0); *tiles as usize], limit: 0 };
+        let (outbox, done) = Default::default();
+        let gates = Arc::new(Self { outbox, payloads, state: Mutex::new(state), done });
+        if bits.is_empty() {
+            return Vec::new();
         }
-        for (channel, work) in channels.iter_mut().zip(at_work) {
-            *channel = Some(work.await.expect("no task panics")?);
+        let mut times = Vec::new();
+        let work = async {
+            for _ in 0..GATES {
+                let begin = Instant::now();
+                gates.begin(bits.len());
+                let waited = gates.done.subscribe().wait_for(|done| done == tiles).await.is_ok();
+                assert!(waited, "the sender lives");
+                times.push(begin.elapsed());
+            }
+            gates.outbox.when_sent({
+                let outbox = gates.outbox.clone();
+                move || outbox.close()
+            });
+        };
+        tokio::join!(session.serve(&gates.outbox, &gates), work);
+        times
+    }
+
+    fn begin(&self, steps: usize) {
+        let mut state = self.state.lock().expect("no holder panics");
+        state.limit += steps;
+        self.done.send_replace(0);
+        for tile in 0..state.tiles.len() {
+            self.advance(&mut state, tile);
         }
-        times.push(begin.elapsed());
     }
-    // Whoever is done first leaves when the other has everything.
-    for channel in channels.iter_mut().flatten() {
-        channel.sender.finish();
-        channel.sender.flushed().await;
+
+    fn advance(&self, state: &mut State, tile: usize) {
+        let limit = state.limit;
+        let (sent, received) = &mut state.tiles[tile];
+        if *sent < limit && *sent <= *received {
+            let (gate, step) = (*sent / self.payloads.len(), *sent % self.payloads.len());
+            let (part, payload) = (Part::new(NodeId(gate as u16), tile as u32), self.payloads[step].clone());
+            *sent += 1;
+            let frame = DataFrame::new(part, step as u8, 8 * payload.len() as u64, payload);
+            self.outbox.send(PeerMessage::Frame(frame), Causal::START);
+            self.advance(state, tile);
+        } else if *sent == limit && *received >= limit {
+            self.done.send_modify(|done| *done += 1);
+        }
     }
-    Ok(times)
+}
+
+impl Owner for Gates {
+    fn expected(&self, head: &DataHead) -> Option<usize> {
+        self.payloads.get(usize::from(head.step)).map(Bytes::len)
+    }
+
+    fn room(&self, _: &DataHead, _: usize) -> Option<Box<dyn Room>> {
+        None
+    }
+
+    fn sends(&self, _: &DataFrame) {}
+
+    fn receives(&self, message: PeerMessage) {
+        let frame = message.data().expect("frames alone are sent");
+        let tile = frame.part.tile as usize;
+        let mut state = self.state.lock().expect("no holder panics");
+        state.tiles[tile].1 += 1;
+        // One that came before its gate began here waits for that.
+        if state.tiles[tile].1 <= state.limit {
+            self.advance(&mut state, tile);
+        }
+    }
+
+    fn unreadable(&self, error: LinkError) {
+        assert!(matches!(error, LinkError::Ended { .. } | LinkError::Closed { .. }), "{error}");
+    }
+
+    fn unwritable(&self, error: LinkError) {
+        panic!("{error}");
+    }
 }
 
 async fn answer(listener: &Endpoint, exchanges: &Exchanges) -> Result<(), LinkError> {
@@ -167,13 +227,15 @@ async fn answer(listener: &Endpoint, exchanges: &Exchanges) -> Result<(), LinkEr
         echo.sender.send_frame(frame, Causal::START).await?;
     }
     let mut bulk: Channel<DealerMessage> = connection.accept().await?;
-    while let DealerMessage::Chunk(_) = bulk.receiver.recv(|_| Some(CHUNK_BYTES)).await? {}
+    while let DealerMessage::Key(_) = bulk.receiver.recv(|_| Some(KEY_BYTES)).await? {}
     bulk.sender.send(&DealerMessage::Stored { batch: BatchId([0; 16]) }).await?;
-    gates(&connection, connection.accept_each().await?, exchanges).await?;
+    if !exchanges.bits.is_empty() {
+        Gates::run(connection.accept_session().await?, exchanges).await;
+    }
     connection.closed().await;
     Ok(())
 }
 
 fn gigabits(elapsed: Duration) -> f64 {
-    f64::from(CHUNKS) * CHUNK_BYTES as f64 * 8.0 / 1e9 / elapsed.as_secs_f64()
+    f64::from(KEYS) * KEY_BYTES as f64 * 8.0 / 1e9 / elapsed.as_secs_f64()
 }

@@ -256,17 +256,18 @@ impl<M: Message> Receiver<M> {
     /// [`LinkError::Ended`] when the other side finished, [`LinkError::Message`] for bytes that are no message or not the
     /// one that is due, which also closes the connection; else how the connection ended.
     pub async fn recv(&mut self, expected: impl FnMut(&M::Head) -> Option<usize>) -> Result<M, LinkError> {
-        self.recv_into(expected, |_| None).await
+        self.recv_into(expected, |_, _| None).await
     }
 
-    /// As [`Receiver::recv`], a payload of so many bytes into memory that `lend` gives, if it gives some of that length.
+    /// As [`Receiver::recv`], a payload with this head and of so many bytes into memory that `lend` gives, if it gives some of that
+    /// length.
     ///
     /// # Errors
     /// As [`Receiver::recv`].
     pub async fn recv_into(
         &mut self,
         mut expected: impl FnMut(&M::Head) -> Option<usize>,
-        mut lend: impl FnMut(usize) -> Option<Box<dyn Room>>,
+        mut lend: impl FnMut(&M::Head, usize) -> Option<Box<dyn Room>>,
     ) -> Result<M, LinkError> {
         loop {
             self.fill().await?;
@@ -283,7 +284,7 @@ impl<M: Message> Receiver<M> {
         }
     }
 
-    fn refuse(&self, error: WireError) -> LinkError {
+    pub(crate) fn refuse(&self, error: WireError) -> LinkError {
         self.lanes.close(code::MESSAGE, error.to_string().as_bytes());
         self.lanes.remote().bad_message(error)
     }
@@ -325,7 +326,7 @@ impl<M: Message> Receiver<M> {
     fn advance(
         &mut self,
         expected: &mut impl FnMut(&M::Head) -> Option<usize>,
-        lend: &mut impl FnMut(usize) -> Option<Box<dyn Room>>,
+        lend: &mut impl FnMut(&M::Head, usize) -> Option<Box<dyn Room>>,
     ) -> Result<Option<M>, WireError> {
         let piece = std::mem::replace(&mut self.piece, Piece::Own(Vec::new()));
         let (next, message) = match &mut self.stage {
@@ -353,8 +354,10 @@ impl<M: Message> Receiver<M> {
         };
         self.stage = next;
         let length = self.stage.length::<M>();
-        let lent = match self.stage {
-            Stage::Payload { .. } => lend(length).filter(|room| (**room).as_ref().len() == length),
+        let lent = match &self.stage {
+            Stage::Payload { head: Some(head), .. } => {
+                lend(head, length).filter(|room| (**room).as_ref().len() == length)
+            }
             _ => None,
         };
         self.piece = match lent {

@@ -13,7 +13,7 @@ use crate::endpoint::canonical;
 use crate::error::{LinkError, code};
 use crate::identity::Identity;
 use crate::lanes::{Lane, Lanes};
-use crate::threads::LaneThread;
+use crate::session::Session;
 
 /// An established connection whose other side's role has been checked: one QUIC connection, or several, its lanes. Clones
 /// share it; it closes when the last of them and of its channels is dropped.
@@ -124,26 +124,22 @@ impl Connection {
         Ok(Channel::accepted(&self.lanes, self.lanes.accept().await?))
     }
 
-    /// Opens a channel on each lane: messages keep their order on one, and overtake each other between two. One meter counts them
-    /// all. Waits for nobody; the other side learns of them all with the first message on the first.
+    /// Opens a session. Waits for nobody; the other side learns of it with the first message.
     ///
     /// # Errors
     /// How the connection ended.
-    pub async fn open_each<M: Message>(&self) -> Result<Vec<Channel<M>>, LinkError> {
-        Ok(Channel::opened_each(&self.lanes, self.lanes.open().await?))
+    pub async fn open_session(&self) -> Result<Session, LinkError> {
+        let channels = Channel::opened_each(&self.lanes, self.lanes.open().await?);
+        Ok(Session::new(channels, self.lanes.threads()))
     }
 
-    /// The next channels that the other side opens on each lane. Dropped and called again, none is lost.
+    /// The next session that the other side opens. Dropped and called again, none is lost.
     ///
     /// # Errors
     /// How the connection ended.
-    pub async fn accept_each<M: Message>(&self) -> Result<Vec<Channel<M>>, LinkError> {
-        Ok(Channel::accepted_each(&self.lanes, self.lanes.accept().await?))
-    }
-
-    /// The thread of each lane: what is done there for its channel wakes nobody else.
-    pub fn threads(&self) -> &[LaneThread] {
-        self.lanes.threads()
+    pub async fn accept_session(&self) -> Result<Session, LinkError> {
+        let channels = Channel::accepted_each(&self.lanes, self.lanes.accept().await?);
+        Ok(Session::new(channels, self.lanes.threads()))
     }
 
     /// UDP bytes and datagrams of all lanes so far; take the difference of two with [`Traffic::since`].

@@ -2,17 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use suf_wire::{Causal, DataFrame};
+use suf_wire::{DataFrame, NodeId};
 
-/// Payload, frames and depth of one channel's data frames. Clones count together.
-///
-/// The opening of x_hat ([`DataFrame::OPEN`]) precedes the gate and is kept apart.
+/// Payload, frames and depth of one channel's data frames, node by node. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Meter {
-    counted: Arc<Mutex<Counted>>,
+    /// By node, as far as frames were counted.
+    nodes: Arc<Mutex<Vec<Counts>>>,
 }
 
-/// What a meter has counted.
+/// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Payload bits sent, without padding.
@@ -24,61 +23,57 @@ pub struct Counts {
     /// Frames received.
     pub frames_received: u64,
     /// The deepest frame sent or received: the causal rounds.
-    pub rounds: u8,
-}
-
-#[derive(Debug, Default)]
-struct Counted {
-    gate: Counts,
-    opening: Counts,
+    pub rounds: u16,
 }
 
 impl Meter {
-    /// The gate's exchanges.
-    pub fn gate(&self) -> Counts {
-        self.lock().gate
+    /// What was counted of each node that has sent or received, in the order of the nodes.
+    pub fn nodes(&self) -> Vec<(NodeId, Counts)> {
+        let nodes = self.lock();
+        let counted = (0..).map(NodeId).zip(nodes.iter().copied());
+        counted.filter(|(_, counts)| counts.frames_sent + counts.frames_received > 0).collect()
     }
 
-    /// The opening of x_hat.
-    pub fn opening(&self) -> Counts {
-        self.lock().opening
-    }
-
-    /// Begins again from nothing, for the next run on the same channel.
-    pub fn reset(&self) {
-        *self.lock() = Counted::default();
+    /// The sum over the nodes of `which`: the opening of inputs, for one, precedes what a program is measured by.
+    pub fn total(&self, which: impl Fn(NodeId) -> bool) -> Counts {
+        let nodes = self.nodes().into_iter().filter(|(node, _)| which(*node));
+        nodes.fold(Counts::default(), |sum, (_, counts)| Counts {
+            bits_sent: sum.bits_sent + counts.bits_sent,
+            bits_received: sum.bits_received + counts.bits_received,
+            frames_sent: sum.frames_sent + counts.frames_sent,
+            frames_received: sum.frames_received + counts.frames_received,
+            rounds: sum.rounds.max(counts.rounds),
+        })
     }
 
     pub(crate) fn sent(&self, frame: &DataFrame) {
-        let mut counted = self.lock();
-        let counts = counted.of(frame.step);
-        counts.bits_sent += frame.bits;
-        counts.frames_sent += 1;
-        counts.deepen(frame.depth);
+        self.count(frame, |counts| {
+            counts.bits_sent += frame.bits;
+            counts.frames_sent += 1;
+        });
     }
 
     pub(crate) fn received(&self, frame: &DataFrame) {
-        let mut counted = self.lock();
-        let counts = counted.of(frame.step);
-        counts.bits_received += frame.bits;
-        counts.frames_received += 1;
-        counts.deepen(frame.depth);
+        self.count(frame, |counts| {
+            counts.bits_received += frame.bits;
+            counts.frames_received += 1;
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counted> {
+    fn count(&self, frame: &DataFrame, add: impl FnOnce(&mut Counts)) {
+        let index = frame.part.node.index();
+        let mut nodes = self.lock();
+        if nodes.len() <= index {
+            // At most as long as a program: a frame of another node was not admitted.
+            nodes.resize(index + 1, Counts::default());
+        }
+        let counts = &mut nodes[index];
+        add(counts);
+        counts.rounds = counts.rounds.max(frame.depth.depth());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Counts>> {
         // Each update is a few additions that cannot panic half way.
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Counted {
-    fn of(&mut self, step: u8) -> &mut Counts {
-        if step == DataFrame::OPEN { &mut self.opening } else { &mut self.gate }
-    }
-}
-
-impl Counts {
-    fn deepen(&mut self, depth: Causal) {
-        self.rounds = self.rounds.max(depth.depth());
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -208,7 +208,7 @@ const HEADERS_BYTES: u16 = 48;
 /// UDP payload in packets of 1500 bytes, which every way carries. A connection begins with those; larger ones are tried, one
 /// in a round trip, and used once they have got through.
 const COMMON_UDP_PAYLOAD_BYTES: u16 = 1500 - HEADERS_BYTES;
-/// quinn's 1.25 MB stalls a stream at 1 Gbit/s and 10 ms; no message of a chunk is larger than a few of these.
+/// quinn's 1.25 MB stalls a stream at 1 Gbit/s and 10 ms; no message of a tile is larger than a few of these.
 const STREAM_RECEIVE_WINDOW_BYTES: u64 = 16 << 20;
 /// Several streams at once; bounds what an other side can make us hold.
 const RECEIVE_WINDOW_BYTES: u64 = 64 << 20;
@@ -218,7 +218,7 @@ const RECEIVE_WINDOW_BYTES: u64 = 64 << 20;
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// Lets the first 1 MB message leave in one round trip on links whose bandwidth-delay product is small.
 const LEAST_CONGESTION_WINDOW_BYTES: u64 = 2 << 20;
-/// Of one lane of many: the largest message of a chunk, which goes over one lane, leaves at once.
+/// Of one lane of many: the largest message of a tile, which goes over one lane, leaves at once.
 const LEAST_LANE_WINDOW_BYTES: u64 = 1 << 20;
 /// A handshake takes milliseconds of computing; a smaller estimate would send its packets twice.
 const LEAST_INITIAL_RTT: Duration = Duration::from_millis(10);
@@ -296,7 +296,7 @@ impl Settings {
             reason(
                 "receive window of a stream",
                 bytes(self.stream_receive_window_bytes),
-                "two round trips' bytes, or 16 MiB if that is more: no message of a chunk waits for credit",
+                "two round trips' bytes, or 16 MiB if that is more: no message of a tile waits for credit",
             ),
             reason(
                 "first round trip time",

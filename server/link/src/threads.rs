@@ -24,7 +24,7 @@ const PAUSES: usize = 12;
 
 /// Where the work of a lane is done. Clones are the same thread; one that was started for a lane ends with the last of them.
 #[derive(Debug, Clone)]
-pub struct LaneThread {
+pub(crate) struct LaneThread {
     runtime: Handle,
     /// Of a thread that is a lane's alone: nothing else runs there, so that it may look for work instead of sleeping.
     own: Option<Arc<Own>>,
@@ -65,18 +65,21 @@ impl LaneThread {
     }
 
     /// Has the thread carry `work` out.
-    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
         self.runtime.spawn(work)
     }
 
     /// Keeps the thread from sleeping for a while: a message was moved, and the next is near. Only a thread that is a lane's
     /// alone does so; there are such threads where there are processors for them.
-    pub fn stay_awake(&self) {
+    pub(crate) fn stay_awake(&self) {
         self.look_for(AFTER_MESSAGE);
     }
 
     /// The same for as long as it may take until the exchanges begin.
-    pub fn expect_exchanges(&self) {
+    pub(crate) fn expect_exchanges(&self) {
         self.look_for(BEFORE_FIRST);
     }
 

@@ -6,11 +6,11 @@ use suf_control::v1::{self, dealer_server::Dealer as _};
 use suf_cpu::CpuBackend;
 use suf_dealer::{Dealer, DealerService, Limits};
 use suf_gate::{
-    Backend, BackendError, BackendInfo, DealJob, EvalJob, Gate, KeyBytes, Protocol, SecretBytes, StagedKey,
-    catalog, gatefile::GateFile,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, KeyBytes, Program, Protocol, SecretBytes,
+    StagedPart, catalog, gatefile::GateFile, secret::SecretMemory,
 };
 use suf_link::{Channel, Connection, Endpoint, Identity, LinkProfile, Pki};
-use suf_wire::{BatchId, DealerMessage, Digest, Fault, Header, KeyChunk, KeyRequest, PartyId, Role};
+use suf_wire::{BatchId, DealerMessage, Digest, Fault, Header, KeyPart, KeyRequest, Part, Party, Role};
 
 /// A minute in which no test's other side stays silent.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,16 +31,18 @@ pub(crate) struct Caller {
 /// What a party received of a batch.
 pub(crate) struct Container {
     pub(crate) header: Header,
-    pub(crate) chunks: Vec<KeyChunk>,
+    pub(crate) keys: Vec<KeyPart>,
 }
 
 pub(crate) fn limits() -> Limits {
     Limits { max_elems: 1 << 20, memory_bytes: 128 << 20, threads: 2, wait_for_peer: PATIENCE, gates: None }
 }
 
-pub(crate) fn gate(protocol: Protocol) -> Gate {
+/// `elems` elements of a gate.
+pub(crate) fn program(protocol: Protocol, elems: u64) -> Arc<Program> {
     let file = GateFile::builtin("gelu").expect("gelu is built in");
-    catalog::gate(&file, protocol, None).expect("gelu has a default shape")
+    let gate = catalog::gate(&file, protocol, None).expect("gelu has a default shape");
+    Arc::new(Program::of_gate(Arc::new(gate), elems).expect("of a size"))
 }
 
 impl World {
@@ -92,17 +94,16 @@ impl World {
 }
 
 impl Caller {
-    /// Asks for `elems` elements of `gate` as `party`.
+    /// Asks for keys of `program` as `party`.
     pub(crate) async fn ask(
         &self,
-        party: PartyId,
+        party: Party,
         batch: BatchId,
-        gate: &Gate,
-        elems: u64,
+        program: &Program,
     ) -> Channel<DealerMessage> {
         let mut channel = self.connection.open().await.expect("a stream");
-        let digest = Digest(*gate.digest());
-        let request = KeyRequest { batch, digest, party, elems, gate: gate.encode().into() };
+        let digest = Digest(*program.digest());
+        let request = KeyRequest { batch, digest, party, program: program.encoded().to_vec().into() };
         channel.sender.send(&DealerMessage::Request(request)).await.expect("sent");
         channel
     }
@@ -114,7 +115,7 @@ impl Caller {
     }
 }
 
-/// The next message, where no chunk is due.
+/// The next message, where no key is due.
 pub(crate) async fn next(channel: &mut Channel<DealerMessage>) -> DealerMessage {
     let received = tokio::time::timeout(PATIENCE, channel.receiver.recv(|_| None)).await;
     received.expect("the dealer answers").expect("a message")
@@ -128,44 +129,58 @@ pub(crate) async fn refusal(channel: &mut Channel<DealerMessage>) -> (Fault, Str
     }
 }
 
-/// Chunk `index` of a batch of `gate`, or how the batch ended.
-pub(crate) async fn chunk(
+/// The key of `part` of a batch of `program`, or how the batch ended.
+pub(crate) async fn key(
     channel: &mut Channel<DealerMessage>,
-    party: PartyId,
-    gate: &Gate,
-    (elems, index): (u64, u32),
-) -> Result<KeyChunk, (Fault, String)> {
-    let side = [suf_gate::Party::P0, suf_gate::Party::P1][party.index()];
-    let due = gate.key_shape().chunk_bytes(side.role(index), suf_gate::layout::chunk_elems(elems, index));
-    let received = channel.receiver.recv(|head| (head.index == index).then_some(due));
+    party: Party,
+    program: &Program,
+    part: Part,
+) -> Result<KeyPart, (Fault, String)> {
+    let due = program.key_bytes_of(party, part);
+    let received = channel.receiver.recv(|head| (head.part == part).then_some(due));
     match tokio::time::timeout(PATIENCE, received).await.expect("the dealer ships").expect("a message") {
-        DealerMessage::Chunk(chunk) => Ok(chunk),
+        DealerMessage::Key(key) => Ok(key),
         DealerMessage::Abort { fault, reason, .. } => Err((fault, reason.to_string())),
-        other => panic!("{} instead of a chunk", other.name()),
+        other => panic!("{} instead of a key", other.name()),
     }
+}
+
+/// How a batch ends that is given up on the way.
+pub(crate) async fn abort(
+    channel: &mut Channel<DealerMessage>,
+    party: Party,
+    program: &Program,
+    parts: impl IntoIterator<Item = Part>,
+) -> (Fault, String) {
+    for part in parts {
+        if let Err(abort) = key(channel, party, program, part).await {
+            return abort;
+        }
+    }
+    panic!("{party} has all of its keys")
 }
 
 /// Receives a whole batch, checks it, and acknowledges it.
 pub(crate) async fn receive(
     mut channel: Channel<DealerMessage>,
-    party: PartyId,
+    party: Party,
     batch: BatchId,
-    gate: &Gate,
-    elems: u64,
+    program: &Program,
 ) -> Container {
     let DealerMessage::Header(header) = next(&mut channel).await else { panic!("the header comes first") };
-    assert_eq!((header.batch, header.digest.0, header.elems), (batch, *gate.digest(), elems));
-    let mut chunks = Vec::new();
-    for index in 0..header.chunks {
-        let chunk = chunk(&mut channel, party, gate, (elems, index)).await.expect("a chunk");
-        assert!(chunk.is_intact(batch, party), "{party}, chunk {index}");
-        chunks.push(chunk);
+    assert_eq!((header.batch, header.digest.0), (batch, *program.digest()));
+    let mut keys = Vec::new();
+    for part in program.keyed_parts() {
+        let key = key(&mut channel, party, program, part).await.expect("a key");
+        assert!(key.is_intact(batch, party), "{party}, {part}");
+        keys.push(key);
     }
+    assert_eq!(header.parts as usize, keys.len());
     assert_eq!(next(&mut channel).await, DealerMessage::End { batch });
     channel.sender.send(&DealerMessage::Stored { batch }).await.expect("sent");
     channel.sender.finish();
     channel.sender.flushed().await;
-    Container { header, chunks }
+    Container { header, keys }
 }
 
 /// A backend without a device.
@@ -180,12 +195,12 @@ impl Backend for Broken {
         Err(BackendError::Failed("it fell off the bus".into()))
     }
 
-    fn wire_mask(&self, _: &EvalJob, _: suf_gate::layout::FieldId) -> Result<Vec<u64>, BackendError> {
+    fn stage(&self, _: &EvalJob, _: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
         Err(BackendError::Failed("it fell off the bus".into()))
     }
 
-    fn stage(&self, _: &EvalJob, _: KeyBytes) -> Result<Box<dyn StagedKey>, BackendError> {
-        Err(BackendError::Failed("it fell off the bus".into()))
+    fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {
+        None
     }
 }
 

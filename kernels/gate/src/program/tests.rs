@@ -44,6 +44,8 @@ fn rounds_add_up_along_wires_and_a_gate_is_described_once() {
     assert_eq!(twice.rounds(), 2 * once.rounds());
     assert_eq!(twice.message_bits(), 2 * once.message_bits());
     assert_eq!(twice.gates().len(), 1);
+    assert_eq!((once.only_gate(), twice.only_gate()), (Some(&gate(Protocol::Onehot)), None));
+    assert_eq!((once.input_elems(), twice.input_elems()), (9, 9));
     // Equal nodes have different roles: each party ships half.
     let roles = [1, 2].map(|node| twice.side(Party::P0, Part::new(NodeId(node), 0)));
     assert_eq!(roles, [Side::Seeded, Side::Explicit]);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::common::{Pair, pair};
 use suf_link::{Channel, LinkError, LinkProfile};
 use suf_wire::{
-    BatchId, Causal, DataFrame, DealerMessage, Fault, KeyChunk, PartyId, PeerMessage, Reason, Role, RunId,
-    WireError,
+    BatchId, Causal, DataFrame, DealerMessage, Fault, KeyPart, NodeId, Part, Party, PeerMessage, Reason,
+    Role, RunId, WireError,
 };
 
 /// Loopback over one lane; `lanes.rs` has several.
@@ -28,9 +28,9 @@ pub(crate) async fn channels(pair: &Pair) -> (Channel<PeerMessage>, Channel<Peer
     (calling, called)
 }
 
-fn frame(step: u8, chunk: u32, bits: u64) -> DataFrame {
+fn frame(node: u16, step: u8, tile: u32, bits: u64) -> DataFrame {
     let bytes = vec![0x5a; bits.div_ceil(8) as usize];
-    DataFrame::new(step, chunk, bits, bytes.into())
+    DataFrame::new(Part::new(NodeId(node), tile), step, bits, bytes.into())
 }
 
 pub(crate) async fn receive(channel: &mut Channel<PeerMessage>, bytes: usize) -> DataFrame {
@@ -45,47 +45,49 @@ async fn the_meter_counts_bits_and_causal_depth() {
     let pair = pair(&loopback(), false).await;
     let (mut calling, mut called) = channels(&pair).await;
 
-    // The opening of x_hat, both ways, then three rounds over two chunks: 1 + 12 bits, 3 bits, 48 bits for 9 elements.
+    // An input's opening, both ways, then three rounds over two tiles: 1 + 12 bits, 3 bits, 48 bits for 9 elements.
     for channel in [&mut calling, &mut called] {
-        channel.sender.send_frame(frame(DataFrame::OPEN, 0, 432), Causal::START).await.expect("sends");
+        channel.sender.send_frame(frame(0, 0, 0, 432), Causal::START).await.expect("sends");
     }
     assert_eq!(receive(&mut calling, 54).await, receive(&mut called, 54).await);
     let mut after = [Causal::START; 2];
     for (step, bits) in [(0, 117), (1, 27), (2, 432)] {
         let before = after;
-        for (index, chunk) in [(0, 0), (1, 1)] {
+        for (index, tile) in [(0, 0), (1, 1)] {
             for channel in [&mut calling, &mut called] {
-                channel.sender.send_frame(frame(step, chunk, bits), before[index]).await.expect("sends");
+                channel.sender.send_frame(frame(3, step, tile, bits), before[index]).await.expect("sends");
             }
         }
         for index in 0..2 {
             let bytes = bits.div_ceil(8) as usize;
             let here = receive(&mut calling, bytes).await;
             assert_eq!(here, receive(&mut called, bytes).await);
-            assert_eq!((here.step, here.chunk, here.depth.depth()), (step, index as u32, step + 1));
+            let depth = u16::from(step) + 1;
+            assert_eq!((here.step, here.part.tile, here.depth.depth()), (step, index as u32, depth));
             after[index] = before[index].join(here.depth);
         }
     }
 
-    let (here, there) = (calling.meter().gate(), called.meter().gate());
-    assert_eq!(here, there);
-    assert_eq!((here.rounds, here.bits_sent, here.bits_received), (3, 2 * 576, 2 * 576));
-    assert_eq!((here.frames_sent, here.frames_received), (6, 6));
-    let opening = calling.meter().opening();
+    let nodes = calling.meter().nodes();
+    assert_eq!(nodes, called.meter().nodes());
+    let [(input, opening), (gate, exchanges)] = nodes[..] else { panic!("{nodes:?}") };
+    assert_eq!((input, gate), (NodeId(0), NodeId(3)), "nothing was counted of the nodes between");
     assert_eq!((opening.rounds, opening.bits_sent, opening.bits_received), (1, 432, 432));
+    assert_eq!((exchanges.rounds, exchanges.bits_sent, exchanges.bits_received), (3, 2 * 576, 2 * 576));
+    assert_eq!((exchanges.frames_sent, exchanges.frames_received), (6, 6));
+    assert_eq!(calling.meter().total(|node| node == gate), exchanges);
+    let all = calling.meter().total(|_| true);
+    assert_eq!((all.rounds, all.bits_sent, all.frames_received), (3, 2 * 576 + 432, 7));
 
     // The stack's own counters saw at least the payload.
-    assert!(pair.calling.udp_stats().bytes() > (2 * 2 * 576 + 2 * 432) / 8);
-    calling.meter().reset();
-    assert_eq!(calling.meter().gate(), Default::default());
-    assert_eq!(called.meter().gate(), there);
+    assert!(pair.calling.udp_stats().bytes() > 2 * all.bits_sent / 8);
 }
 
 #[tokio::test]
 async fn frames_are_sent_only_where_they_are_counted() {
     let pair = pair(&loopback(), false).await;
     let (mut calling, _called) = channels(&pair).await;
-    let uncounted = calling.sender.send(&PeerMessage::Frame(frame(0, 0, 8))).await;
+    let uncounted = calling.sender.send(&PeerMessage::Frame(frame(0, 0, 0, 8))).await;
     assert!(matches!(uncounted, Err(LinkError::Bug(_))), "{uncounted:?}");
 }
 
@@ -93,7 +95,7 @@ async fn frames_are_sent_only_where_they_are_counted() {
 async fn a_payload_of_another_length_ends_the_connection_and_names_the_peer() {
     let pair = pair(&loopback(), false).await;
     let (mut calling, mut called) = channels(&pair).await;
-    calling.sender.send_frame(frame(1, 2, 800), Causal::START).await.expect("sends");
+    calling.sender.send_frame(frame(0, 1, 2, 800), Causal::START).await.expect("sends");
     let error = called.receiver.recv(|head| (head.step == 1).then_some(99)).await.expect_err("99 is not 100");
     assert_eq!(error.fault(), Fault::Peer);
     let LinkError::Message { remote, source, .. } = error else { panic!("{error:?}") };
@@ -109,13 +111,13 @@ async fn receiving_may_be_interrupted_anywhere() {
     let (mut calling, called) = channels(&pair).await;
     let (_sender, mut receiver) = called.split();
     let sending = tokio::spawn(async move {
-        for chunk in 0..200 {
-            calling.sender.send_frame(frame(0, chunk, 40_000), Causal::START).await.expect("sends");
+        for tile in 0..200 {
+            calling.sender.send_frame(frame(0, 0, tile, 40_000), Causal::START).await.expect("sends");
             tokio::task::yield_now().await;
         }
         calling
     });
-    for chunk in 0..200 {
+    for tile in 0..200 {
         let message = loop {
             // Drops the receiving future at whatever point it has reached.
             tokio::select! {
@@ -124,34 +126,35 @@ async fn receiving_may_be_interrupted_anywhere() {
                 () = tokio::task::yield_now() => {}
             }
         };
-        assert!(matches!(&message, PeerMessage::Frame(frame) if frame.chunk == chunk), "{message:?}");
+        assert!(matches!(&message, PeerMessage::Frame(frame) if frame.part.tile == tile), "{message:?}");
     }
     sending.await.expect("the sender lives");
 }
 
 #[tokio::test]
 async fn a_hundred_megabytes_arrive_whole() {
-    const CHUNKS: u32 = 25;
+    const KEYS: u32 = 25;
     const BYTES: usize = 4 << 20;
     let pair = pair(&loopback(), false).await;
-    let (batch, party) = (BatchId([7; 16]), PartyId::P1);
+    let (batch, party) = (BatchId([7; 16]), Party::P1);
+    let part = |tile| Part::new(NodeId(1), tile);
     let mut sender = pair.calling.open::<DealerMessage>().await.expect("opens").sender;
     let sending = tokio::spawn(async move {
-        for index in 0..CHUNKS {
+        for index in 0..KEYS {
             let bytes: Vec<u8> =
                 (0..BYTES).map(|at| (at as u32 ^ index.wrapping_mul(0x9e37)) as u8).collect();
-            let chunk = KeyChunk::new(batch, party, index, bytes.into());
-            sender.send(&DealerMessage::Chunk(chunk)).await.expect("sends");
+            let key = KeyPart::new(batch, party, part(index), bytes.into());
+            sender.send(&DealerMessage::Key(key)).await.expect("sends");
         }
         sender.send(&DealerMessage::End { batch }).await.expect("sends");
         sender.finish();
         sender.flushed().await;
     });
     let mut receiver = pair.called.accept::<DealerMessage>().await.expect("accepts").receiver;
-    for index in 0..CHUNKS {
-        match receiver.recv(|head| (head.index == index).then_some(BYTES)).await.expect("a chunk") {
-            DealerMessage::Chunk(chunk) => assert!(chunk.is_intact(batch, party), "chunk {index}"),
-            other => panic!("{other:?} is no chunk"),
+    for index in 0..KEYS {
+        match receiver.recv(|head| (head.part == part(index)).then_some(BYTES)).await.expect("a key") {
+            DealerMessage::Key(key) => assert!(key.is_intact(batch, party), "key {index}"),
+            other => panic!("{other:?} is no key"),
         }
     }
     assert_eq!(receiver.recv(|_| None).await.expect("the end"), DealerMessage::End { batch });
@@ -169,8 +172,8 @@ async fn a_reader_that_does_not_read_holds_the_writer() {
     let room = settings.send_window_bytes + settings.stream_receive_window_bytes;
     let frames = room / (bits / 8) + 2;
     let flood = async {
-        for chunk in 0..frames {
-            calling.sender.send_frame(frame(0, chunk as u32, bits), Causal::START).await.expect("sends");
+        for tile in 0..frames {
+            calling.sender.send_frame(frame(0, 0, tile as u32, bits), Causal::START).await.expect("sends");
         }
     };
     let held = tokio::time::timeout(Duration::from_secs(1), flood).await;

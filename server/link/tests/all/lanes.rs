@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use suf_link::{Channel, Connection, LinkError, LinkProfile};
-use suf_wire::{Causal, DataFrame, PeerMessage, Role};
+use suf_wire::{Causal, DataFrame, NodeId, Part, PeerMessage, Role};
 
 use crate::channels::{channels, loopback, receive};
 use crate::common::{Pair, authority, endpoint, pair};
@@ -11,30 +11,29 @@ use crate::common::{Pair, authority, endpoint, pair};
 /// A stripe of each lane is this long, and a message begins anywhere in one.
 const STRIPE_BYTES: usize = 64 << 10;
 
-fn several() -> LinkProfile {
+pub(crate) fn several() -> LinkProfile {
     LinkProfile { lanes: 3, ..loopback() }
 }
 
-/// Frame `chunk` of `bytes` bytes, each of which says where it is.
-fn frame(chunk: u32, bytes: usize) -> DataFrame {
-    let payload: Vec<u8> =
-        (0..bytes).map(|at| (at as u32).wrapping_mul(chunk + 1).to_be_bytes()[2]).collect();
-    DataFrame::new(0, chunk, 8 * bytes as u64, payload.into())
+/// Frame `tile` of `bytes` bytes, each of which says where it is.
+pub(crate) fn frame(tile: u32, bytes: usize) -> DataFrame {
+    let payload: Vec<u8> = (0..bytes).map(|at| (at as u32).wrapping_mul(tile + 1).to_be_bytes()[2]).collect();
+    DataFrame::new(Part::new(NodeId(1), tile), 0, 8 * bytes as u64, payload.into())
 }
 
 /// Sends frames of all `sizes` from `sender` to `receiver` and checks that they arrive in order and whole.
 async fn carry(sender: &mut Channel<PeerMessage>, receiver: &mut Channel<PeerMessage>, sizes: &[usize]) {
-    let chunks = || (0..).zip(sizes);
+    let tiles = || (0..).zip(sizes);
     let sending = async {
-        for (chunk, bytes) in chunks() {
-            sender.sender.send_frame(frame(chunk, *bytes), Causal::START).await.expect("sends");
+        for (tile, bytes) in tiles() {
+            sender.sender.send_frame(frame(tile, *bytes), Causal::START).await.expect("sends");
         }
     };
     let receiving = async {
-        for (chunk, bytes) in chunks() {
-            let wanted = frame(chunk, *bytes);
+        for (tile, bytes) in tiles() {
+            let wanted = frame(tile, *bytes);
             let got = receive(receiver, *bytes).await;
-            assert_eq!((got.chunk, got.payload), (chunk, wanted.payload), "{bytes} bytes");
+            assert_eq!((got.part.tile, got.payload), (tile, wanted.payload), "{bytes} bytes");
         }
     };
     tokio::join!(sending, receiving);
@@ -85,13 +84,13 @@ async fn receiving_may_be_interrupted_anywhere() {
     let pair = pair(&several(), false).await;
     let (mut calling, mut called) = channels(&pair).await;
     let sending = tokio::spawn(async move {
-        for chunk in 0..100 {
-            calling.sender.send_frame(frame(chunk, 40_000), Causal::START).await.expect("sends");
+        for tile in 0..100 {
+            calling.sender.send_frame(frame(tile, 40_000), Causal::START).await.expect("sends");
             tokio::task::yield_now().await;
         }
         calling
     });
-    for chunk in 0..100 {
+    for tile in 0..100 {
         let message = loop {
             tokio::select! {
                 biased;
@@ -100,7 +99,7 @@ async fn receiving_may_be_interrupted_anywhere() {
             }
         };
         let PeerMessage::Frame(got) = message else { panic!("{message:?} is no frame") };
-        assert_eq!((got.chunk, got.payload), (chunk, frame(chunk, 40_000).payload));
+        assert_eq!((got.part.tile, got.payload), (tile, frame(tile, 40_000).payload));
     }
     sending.await.expect("the sender lives");
 }
@@ -141,40 +140,18 @@ async fn traffic_is_that_of_all_lanes() {
     assert!(moved.bytes_sent > 30 * STRIPE_BYTES as u64, "{moved:?}");
 }
 
-/// A channel on each lane: one meter for all, and the order of each lane is its own.
-#[tokio::test]
-async fn channels_on_each_lane_are_read_in_any_order() {
-    let pair = pair(&several(), false).await;
-    let mut near = pair.calling.open_each::<PeerMessage>().await.expect("opens");
-    for (lane, channel) in (0..).zip(&mut near) {
-        for bytes in [100_000, 1] {
-            channel.sender.send_frame(frame(lane, bytes), Causal::START).await.expect("sends");
-        }
-    }
-    let mut far = pair.called.accept_each::<PeerMessage>().await.expect("accepts");
-    assert_eq!((near.len(), far.len()), (3, 3));
-    for (lane, channel) in far.iter_mut().enumerate().rev() {
-        for bytes in [100_000, 1] {
-            assert_eq!(receive(channel, bytes).await.payload, frame(lane as u32, bytes).payload);
-        }
-    }
-    let bits = 8 * 3 * 100_001;
-    assert_eq!(near[1].meter().gate().bits_sent, bits);
-    assert_eq!(far[2].meter().gate().bits_received, bits);
-}
-
 /// A payload is received in memory that somebody lends, if it has the right length.
 #[tokio::test]
 async fn payloads_are_received_in_lent_memory() {
     let pair = pair(&several(), false).await;
     let (mut calling, mut called) = channels(&pair).await;
-    for (chunk, lent) in [(0, 100_000), (1, 99_999)] {
-        let sent = frame(chunk, 100_000);
+    for (tile, lent) in [(0, 100_000), (1, 99_999)] {
+        let sent = frame(tile, 100_000);
         calling.sender.send_frame(sent.clone(), Causal::START).await.expect("sends");
         let memory = vec![0xff_u8; lent];
         let start = memory.as_ptr() as usize;
         let mut memory = Some(memory);
-        let lend = |_| memory.take().map(|memory| Box::new(memory) as Box<dyn suf_link::Room>);
+        let lend = |_: &_, _| memory.take().map(|memory| Box::new(memory) as Box<dyn suf_link::Room>);
         let message = called.receiver.recv_into(|_| Some(100_000), lend).await.expect("a frame");
         let PeerMessage::Frame(got) = message else { panic!("{message:?} is no frame") };
         assert_eq!(got.payload, sent.payload);

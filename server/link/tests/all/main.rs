@@ -6,5 +6,6 @@ mod common;
 mod lanes;
 mod packets;
 mod requests;
+mod sessions;
 mod shaped;
 mod trust;

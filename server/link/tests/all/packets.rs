@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use suf_link::Connection;
-use suf_wire::{Causal, DataFrame, Role};
+use suf_wire::{Causal, DataFrame, NodeId, Part, Role};
 
 use crate::channels::{channels, loopback, receive};
 use crate::common::{ANY_PORT, Pair, authority, endpoint, pair};
@@ -44,14 +44,14 @@ async fn a_way_that_carries_common_packets_alone_is_used_with_those() {
 
 async fn send_megabytes(pair: &Pair) {
     let (mut calling, mut called) = channels(pair).await;
-    for chunk in 0..32 {
+    for tile in 0..32 {
         let bits = 8 << 20;
         let payload = Bytes::from(vec![0; bits / 8]);
-        let sent = DataFrame::new(0, chunk, bits as u64, payload);
+        let sent = DataFrame::new(Part::new(NodeId(1), tile), 0, bits as u64, payload);
         let (sent, received) =
             tokio::join!(calling.sender.send_frame(sent, Causal::START), receive(&mut called, bits / 8));
         sent.expect("sends");
-        assert_eq!(received.chunk, chunk);
+        assert_eq!(received.part.tile, tile);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use suf_link::{Channel, LinkError, LinkKind, LinkProfile};
-use suf_wire::{Causal, DataFrame, Fault, PeerMessage};
+use suf_wire::{Causal, DataFrame, Fault, NodeId, Part, PeerMessage};
 
 use crate::common::{Pair, pair};
 
@@ -26,7 +26,8 @@ fn profile() -> LinkProfile {
 async fn ping_pong(pair: &Pair, rounds: u32, bytes: usize) -> Duration {
     let mut here: Channel<PeerMessage> = pair.calling.open().await.expect("opens");
     let pattern = |round: u32| (0..bytes).map(|at| (at as u32 ^ round) as u8).collect::<Vec<_>>();
-    let frame = |round: u32| DataFrame::new(0, round, bytes as u64 * 8, pattern(round).into());
+    let frame =
+        |round: u32| DataFrame::new(Part::new(NodeId(1), round), 0, bytes as u64 * 8, pattern(round).into());
     let answering = async {
         let mut there: Channel<PeerMessage> = pair.called.accept().await.expect("accepts");
         for _ in 0..rounds {
