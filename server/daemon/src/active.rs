@@ -2,33 +2,32 @@
 //!
 //! Whoever has news (the peer's stream, a worker, the key fetch, the control API) calls [`ActiveRun::feed`], which takes
 //! the machine's lock, hands the event in, and carries out the actions. None of them waits: sending and measuring go
-//! through a queue to one task, which keeps their order.
+//! through the session's outbox, which keeps their order.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::{Duration, Instant},
 };
 
 use suf_control::v1;
 use suf_gate::{Backend, KeyBytes};
-use suf_link::{Channel, Connection, LaneThread, Traffic};
-use suf_party::{Action, Done, Event, Failure, Measured, Phase, Plan, Run, Summary, Work};
+use suf_link::{Connection, Outbox, Session, Task, Traffic};
+use suf_party::{Action, Done, Event, Failure, Phase, Plan, Run, Summary, WINDOW, Work};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{Causal, DataFrame, Fault, PeerMessage};
-use tokio::sync::mpsc;
+use suf_wire::{DataHead, Fault, Part, PeerMessage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    entry::{Entry, step_name},
-    hashing::Hashing,
+    entry::{Entry, Outputs, step_name},
+    figures::Sources,
     host::Host,
     keys::{self, Received},
-    lane::{Lane, Served},
+    messages::{Messages, Noted},
     ownership::Access,
     service::to_control,
     store::BatchStore,
-    timing::Timing,
+    timing::{Timing, ms},
     workers,
 };
 
@@ -43,9 +42,8 @@ pub struct ActiveRun {
     plan: Plan,
     inner: Mutex<Inner>,
     connection: OnceLock<Connection>,
-    /// What goes over the first lane, and over each further one, once there are some.
-    outbox: mpsc::UnboundedSender<Outgoing>,
-    further: OnceLock<Box<[mpsc::UnboundedSender<Outgoing>]>>,
+    noted: OnceLock<Arc<Noted>>,
+    outbox: Outbox,
     over: CancellationToken,
 }
 
@@ -54,7 +52,7 @@ struct Inner {
     timing: Timing,
     keys: Option<Arc<BatchStore>>,
     container: Received,
-    output: Vec<Vec<u64>>,
+    outputs: Outputs,
     /// Moved over the connection before the first exchange.
     traffic_before: Traffic,
     cancelled: bool,
@@ -62,28 +60,16 @@ struct Inner {
     seeds_passed: bool,
 }
 
-/// What the writer of a lane does, in order.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    Send(PeerMessage, Causal),
-    Compute(Work),
-    Measure,
-    Close,
-}
-
-/// The two ends of a run's queue and its place in the registry.
-pub(crate) struct Started {
-    pub(crate) active: Arc<ActiveRun>,
-    pub(crate) outgoing: mpsc::UnboundedReceiver<Outgoing>,
-}
-
 impl ActiveRun {
-    /// Puts `run` to work, unless `entry` has ended or is at work already. Its messages wait in the queue until
-    /// [`ActiveRun::serve`] has a stream for them.
-    pub(crate) fn start(host: &Arc<Host>, entry: &Arc<Entry>, run: Run) -> Option<Started> {
-        let (outbox, outgoing) = mpsc::unbounded_channel();
+    /// Puts `run` to work, unless `entry` has ended or is at work already. Its messages wait in the outbox until
+    /// [`ActiveRun::serve`] has a session for them.
+    pub(crate) fn start(host: &Arc<Host>, entry: &Arc<Entry>, run: Run) -> Option<Arc<Self>> {
         let plan = run.plan().clone();
-        let chunks = suf_gate::layout::chunk_count(plan.elems) as usize;
+        let outputs = plan.program.outputs().map(|id| {
+            let tiles = plan.program.node(id).tiles() as usize;
+            (id, vec![Vec::new(); tiles])
+        });
+        let outputs = outputs.collect();
         let active = Arc::new(Self {
             host: Arc::clone(host),
             entry: Arc::clone(entry),
@@ -93,14 +79,14 @@ impl ActiveRun {
                 timing: Timing::start(),
                 keys: None,
                 container: Received::default(),
-                output: vec![Vec::new(); chunks],
+                outputs,
                 traffic_before: Traffic::default(),
                 cancelled: false,
                 seeds_passed: false,
             }),
             connection: OnceLock::new(),
-            outbox,
-            further: OnceLock::new(),
+            noted: OnceLock::new(),
+            outbox: Outbox::default(),
             over: CancellationToken::new(),
         });
         // Held until its first actions are carried out: whoever finds it in the entry finds it begun.
@@ -111,7 +97,7 @@ impl ActiveRun {
         active.watch_deadline();
         active.carry_out(&mut inner, VecDeque::new());
         drop(inner);
-        Some(Started { active, outgoing })
+        Some(active)
     }
 
     /// Tells the run what happened.
@@ -135,50 +121,25 @@ impl ActiveRun {
         self.carry_out(&mut inner, VecDeque::from([Event::Failed(failure)]));
     }
 
-    /// Moves the run's messages over `channels`, one on each lane of `connection`, until it is over.
-    pub(crate) async fn serve(
-        self: &Arc<Self>,
-        connection: Connection,
-        channels: Vec<Channel<PeerMessage>>,
-        outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    ) {
-        let meter = channels[0].meter();
-        let shared = Arc::new(Served {
-            transcript: Hashing::start(self.host.runtime(), &self.plan),
-            meter,
-            opening: Mutex::default(),
-            to_measure: AtomicUsize::new(channels.len()),
-        });
-        let (further, queues): (Vec<_>, Vec<_>) =
-            channels.iter().skip(1).map(|_| mpsc::unbounded_channel()).unzip();
-        self.further.get_or_init(|| further.into());
-        let threads = connection.threads().to_vec();
+    /// Moves the run's messages in `session`, which is of `connection`, until it is over.
+    pub(crate) async fn serve(self: &Arc<Self>, connection: Connection, session: Session) {
+        let noted = self.noted.get_or_init(|| Noted::start(self, &session));
+        let messages = Messages::new(self, noted);
         self.connection.get_or_init(|| connection);
-        let lanes = channels.len();
-        let queues = [outgoing].into_iter().chain(queues);
-        let work = channels.into_iter().zip(queues).zip(threads).enumerate();
-        let work = work.map(|(number, ((channel, outgoing), thread))| {
-            let lane = Lane { run: Arc::clone(self), shared: Arc::clone(&shared), number, lanes, thread };
-            lane.thread.clone().spawn(lane.serve(channel, outgoing))
-        });
-        for lane in work.collect::<Vec<_>>() {
-            if lane.await.is_err() {
-                let bug = Failure::new(Fault::Bug, "the task that moves a lane's messages panicked");
-                self.feed(Event::Failed(bug));
-            }
-        }
+        session.serve(&self.outbox, &messages).await;
     }
 
     /// Every exchange is over: the counts and the hash are final.
-    pub(crate) async fn measured(self: &Arc<Self>, served: &Served) {
-        let counts = served.meter.gate();
-        let Some(transcript) = served.transcript.digest().await else { return };
-        self.feed(Event::Measured(Measured {
-            rounds: counts.rounds,
-            bits_sent: counts.bits_sent,
-            bits_received: counts.bits_received,
-            transcript,
-        }));
+    fn measure(self: &Arc<Self>) {
+        let Some(noted) = self.noted.get().cloned() else { return };
+        let this = Arc::clone(self);
+        self.outbox.when_sent(move || {
+            this.host.clone().runtime().spawn(async move {
+                if let Some(measured) = noted.measured().await {
+                    this.feed(Event::Measured(measured));
+                }
+            });
+        });
     }
 
     fn carry_out(self: &Arc<Self>, inner: &mut Inner, mut events: VecDeque<Event>) {
@@ -201,10 +162,9 @@ impl ActiveRun {
                     // The peer sends no exchange before it hears of this.
                     inner.traffic_before = connection.udp_stats();
                 }
-                self.send(message, after);
+                self.outbox.send(message, after);
             }
-            // The last lane to hear of it measures: then all have counted what they sent.
-            Action::Measure => self.queue_everywhere(|| Outgoing::Measure),
+            Action::Measure => self.measure(),
             Action::RequestKeys(request) => {
                 let this = Arc::clone(self);
                 self.host.runtime().spawn(async move {
@@ -215,36 +175,21 @@ impl ActiveRun {
                 let this = Arc::clone(self);
                 self.host.runtime().spawn_blocking(move || this.feed(this.burn()));
             }
-            Action::LoadKey(chunk) => return self.load_key(inner, chunk),
+            Action::LoadKey(part) => return self.load_key(inner, part),
             Action::Align => self.align(),
             Action::Compute(work) => {
-                inner.seeds_passed |= work.exchange_of().is_none();
+                inner.seeds_passed |= work.exchange_of(&self.plan.program).is_none();
                 self.compute(work);
             }
-            Action::Output { chunk, shares } => inner.output[chunk as usize] = shares,
+            Action::Output { part, shares } => {
+                let tiles = inner.outputs.get_mut(&part.node);
+                let tile = tiles.and_then(|tiles| tiles.get_mut(part.tile as usize));
+                *tile.expect("the program has it") = shares;
+            }
             Action::Enter(phase) => self.enter(inner, phase),
             Action::End(result) => self.end(inner, result),
         }
         None
-    }
-
-    fn send(&self, message: PeerMessage, after: Causal) {
-        let lane = message.lane(1 + self.further.get().map_or(0, |further| further.len()));
-        // The receiver is gone when the stream is; the run hears of that as an event of its own.
-        let _ = self.outbox(lane).send(Outgoing::Send(message, after));
-    }
-
-    /// The queue of lane `lane`; the first is there from the start.
-    fn outbox(&self, lane: usize) -> &mpsc::UnboundedSender<Outgoing> {
-        let further = self.further.get().map_or(&[][..], |further| further);
-        lane.checked_sub(1).map_or(&self.outbox, |lane| &further[lane])
-    }
-
-    fn queue_everywhere(&self, outgoing: impl Fn() -> Outgoing) {
-        for outbox in [&self.outbox].into_iter().chain(self.further.get().into_iter().flatten()) {
-            // As in `send`.
-            let _ = outbox.send(outgoing());
-        }
     }
 
     fn burn(&self) -> Event {
@@ -257,10 +202,10 @@ impl ActiveRun {
         }
     }
 
-    fn load_key(self: &Arc<Self>, inner: &Inner, chunk: u32) -> Option<Event> {
+    fn load_key(self: &Arc<Self>, inner: &Inner, part: Part) -> Option<Event> {
         let store = inner.keys.clone().expect("keys are loaded after they are stored");
-        let load = move |store: &BatchStore| match store.take(chunk) {
-            Ok(bytes) => Event::Key { chunk, key: KeyBytes::new(bytes) },
+        let load = move |store: &BatchStore| match store.take(part) {
+            Ok(bytes) => Event::Key { part, key: KeyBytes::new(bytes) },
             Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
         };
         if !store.is_spooled() {
@@ -271,27 +216,28 @@ impl ActiveRun {
         None
     }
 
-    /// Has `work` done by a thread that computes, or, where that is a matter of microseconds, by the one that moves the chunk's
+    /// Has `work` done by a thread that computes, or, where that is a matter of microseconds, by the one that moves the part's
     /// messages.
     fn compute(self: &Arc<Self>, work: Work) {
-        let further = self.further.get().map_or(&[][..], |further| further);
-        // Where there is but one lane, its thread has every chunk's messages to move, and computes nothing.
-        if let Some(chunk) = work.prompt_exchange_of().filter(|_| !further.is_empty()) {
-            // The receiver is gone when the stream is; the run hears of that as an event of its own.
-            let _ = self.outbox(DataFrame::lane(chunk, further.len() + 1)).send(Outgoing::Compute(work));
-            return;
-        }
+        let program = &self.plan.program;
+        let (more, prompt) = (work.exchange_of(program).is_some(), work.prompt_exchange_of(program));
         let this = Arc::clone(self);
-        let more = work.exchange_of().is_some();
-        self.host.workers().submit(move |backend| {
-            this.carry_work_out(work, backend);
-            more
-        });
+        let task: Task = Box::new(move || this.carry_work_out(work, this.host.backend()));
+        let left = match prompt {
+            Some(part) => self.outbox.work_beside(part, task).err(),
+            None => Some(task),
+        };
+        if let Some(task) = left {
+            self.host.workers().submit(move |_| {
+                task();
+                more
+            });
+        }
     }
 
     /// Does `work` on the calling thread, and tells the run.
-    pub(crate) fn carry_work_out(self: &Arc<Self>, work: Work, backend: &dyn Backend) {
-        let counted = work.exchange_of().is_some();
+    fn carry_work_out(self: &Arc<Self>, work: Work, backend: &dyn Backend) {
+        let counted = work.exchange_of(&self.plan.program).is_some();
         if counted {
             self.lock().timing.compute(true);
         }
@@ -333,10 +279,13 @@ impl ActiveRun {
             // The state of a run that is over comes with its result.
             Phase::Ended => return,
         };
-        if let (Phase::AwaitingPeer, Some(connection)) = (phase, self.connection.get()) {
-            // With few chunks the last lanes have nothing to do.
-            let chunks = inner.output.len();
-            connection.threads().iter().take(chunks).for_each(LaneThread::expect_exchanges);
+        if phase == Phase::AwaitingPeer {
+            let program = &self.plan.program;
+            let exchanging = program.parts().filter(|part| {
+                let node = program.node(part.node);
+                !node.is_input() && node.exchanges() > 0
+            });
+            self.outbox.expect(exchanging.take(WINDOW as usize));
         }
         if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
             // The peer is ready, hence has the opening of x_hat, and no exchange has been sent.
@@ -352,10 +301,10 @@ impl ActiveRun {
         let view = self.entry.shown(Access::Other);
         let last = match result {
             Ok(summary) => {
-                let output = std::mem::take(&mut inner.output);
-                self.host.registry().keep_output(&self.entry, output);
-                tracing::info!(run = %self.entry.hash(), gate = plan.gate.name(), protocol = %plan.gate.protocol(),
-                    elems = plan.elems, eval_ms = inner.timing.eval_ms(), "run done");
+                let outputs = std::mem::take(&mut inner.outputs);
+                self.host.registry().keep_outputs(&self.entry, outputs);
+                tracing::info!(run = %self.entry.hash(), gate = view.gate, protocol = view.protocol,
+                    elems = view.elements, eval_ms = inner.timing.eval_ms(), "run done");
                 let figures = Some(self.figures(inner, &summary));
                 v1::Run { state: v1::RunState::Done.into(), figures, ..view }
             }
@@ -367,58 +316,36 @@ impl ActiveRun {
             }
         };
         self.entry.finish(last);
-        self.queue_everywhere(|| Outgoing::Close);
+        self.outbox.close();
         self.over.cancel();
     }
 
     fn figures(&self, inner: &Inner, summary: &Summary) -> v1::Figures {
-        let plan = &self.plan;
-        let backend = self.host.backend_info();
-        let eval_ms = inner.timing.eval_ms();
-        let split = inner.timing.split();
-        let clocks = backend.clocks;
         // The peer has finished: it has every frame of this party, and this party every one of the peer.
         let (traffic, rtt_ms, lanes) = self.connection.get().map_or_else(Default::default, |connection| {
             let traffic = connection.udp_stats().since(inner.traffic_before);
-            (traffic, crate::timing::ms(connection.rtt()), connection.lanes())
+            (traffic, ms(connection.rtt()), connection.lanes())
         });
-        let declared = plan.gate.declared();
-        v1::Figures {
-            key_bytes: summary.key_bytes,
-            // Masks of the wire are expanded from the seed, which is counted as key.
-            mask_bytes: 0,
-            container_bytes: inner.container.bytes,
-            key_ms: 0.0,
-            ship_ms: inner.container.ship_ms,
-            open_ms: inner.timing.open_ms(),
-            eval_ms,
-            comp_ms: split.comp_ms(),
-            comm_ms: split.link_ms,
-            kernel_ms: split.kernel_ms,
-            copy_ms: split.copy_ms,
-            wait_ms: split.wait_ms,
-            bits_sent: summary.measured.bits_sent,
-            bits_received: summary.measured.bits_received,
-            wire_bytes_sent: traffic.bytes_sent,
-            wire_bytes_received: traffic.bytes_received,
-            rounds: summary.measured.rounds.into(),
-            declared_rounds: declared.rounds.into(),
-            declared_bits: plan.gate.batch_message_bits(plan.elems),
-            link: Some(v1::Link { rtt_ms, lanes, ..self.host.link_description() }),
-            backend: backend.name.into(),
-            hardware: backend.device,
-            processor_mhz: clocks.map_or(0, |clocks| clocks.processor_mhz),
-            memory_mhz: clocks.map_or(0, |clocks| clocks.memory_mhz),
-            version: env!("CARGO_PKG_VERSION").into(),
-            transcript: summary.measured.transcript.to_vec().into(),
-        }
+        let sources = Sources {
+            plan: &self.plan,
+            summary,
+            timing: &inner.timing,
+            container: inner.container,
+            traffic,
+            link: v1::Link { rtt_ms, lanes, ..self.host.link_description() },
+            backend: self.host.backend_info(),
+        };
+        sources.figures()
     }
 
     /// Where the key fetch puts a batch.
-    pub(crate) fn keep_keys(&self, store: Arc<BatchStore>, container: Received) {
-        let mut inner = self.lock();
-        inner.keys = Some(store);
-        inner.container = container;
+    pub(crate) fn keep_keys(&self, store: &Arc<BatchStore>) {
+        self.lock().keys = Some(Arc::clone(store));
+    }
+
+    /// The whole batch is here.
+    pub(crate) fn received_keys(&self, container: Received) {
+        self.lock().container = container;
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -434,8 +361,8 @@ impl ActiveRun {
     }
 
     /// Bytes of the frame that the peer may send now; none if none may come.
-    pub(crate) fn expected_frame(&self, step: u8, chunk: u32) -> Option<usize> {
-        self.lock().run.expected_frame(step, chunk).ok()
+    pub(crate) fn expected_frame(&self, head: &DataHead) -> Option<usize> {
+        self.lock().run.expected_frame(head.part, head.step).ok()
     }
 
     /// Whether anything is still due from the peer.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use suf_control::failure::Failure;
-use suf_wire::{Fault, PartyId};
+use suf_wire::{Fault, Party};
 use tonic::Code;
 
 use crate::ownership::Owner;
@@ -76,7 +76,7 @@ pub(crate) enum Refusal {
     )]
     Full {
         /// The party.
-        me: PartyId,
+        me: Party,
         /// What the bytes are for.
         what: &'static str,
         /// The key of the configuration.
@@ -98,7 +98,7 @@ pub(crate) enum Refusal {
     )]
     Disk {
         /// The party.
-        me: PartyId,
+        me: Party,
         /// Bytes.
         asked: u64,
         /// Bytes that neither are used nor belong to other runs.
@@ -108,7 +108,7 @@ pub(crate) enum Refusal {
     #[error("the space for keys in {me}'s state_dir is not known: {error}; see that the folder is there")]
     Unknown {
         /// The party.
-        me: PartyId,
+        me: Party,
         /// What the system says.
         error: String,
     },
@@ -122,7 +122,7 @@ impl Budget {
     /// Bytes for `client`, if both bounds have room for them.
     pub(crate) fn reserve(
         self: &Arc<Self>,
-        me: PartyId,
+        me: Party,
         client: Owner,
         bytes: u64,
     ) -> Result<Reservation, Refusal> {
@@ -231,9 +231,9 @@ pub(crate) mod tests {
         let endless = bounds(u64::MAX, u64::MAX);
         let words = Words { what: "bytes", key: "k", client_key: "c" };
         let budget = Budget::new(words, endless);
-        let all = budget.reserve(PartyId::P0, client("one"), u64::MAX).expect("all there is");
+        let all = budget.reserve(Party::P0, client("one"), u64::MAX).expect("all there is");
         for bytes in [1, u64::MAX] {
-            let refused = budget.reserve(PartyId::P0, client("another"), bytes).expect_err("nothing is left");
+            let refused = budget.reserve(Party::P0, client("another"), bytes).expect_err("nothing is left");
             assert!(matches!(refused, Refusal::Full { free: 0, .. }), "{refused}");
         }
         drop(all);
@@ -249,7 +249,7 @@ pub(crate) mod tests {
                 let budget = &budget;
                 scope.spawn(move || {
                     for bytes in (0..2000).map(|round| round % 300) {
-                        let held = budget.reserve(PartyId::P0, client(&format!("{}", thread / 2)), bytes);
+                        let held = budget.reserve(Party::P0, client(&format!("{}", thread / 2)), bytes);
                         let used = budget.used();
                         assert!(used.all <= 1000 && used.clients.values().all(|own| *own <= 400));
                         drop(used);

@@ -11,6 +11,6 @@ pub(crate) fn sent(plan: &Plan, frame: &DataFrame) {
         return;
     }
     let hash = blake3::hash(&frame.payload).to_hex();
-    tracing::trace!(run = %plan.run.public_hash(), batch = %plan.batch, step = frame.step, chunk = frame.chunk,
-        bytes = frame.payload.len(), hash = hash.as_str(), "sent");
+    tracing::trace!(run = %plan.run.public_hash(), batch = %plan.batch, node = frame.part.node.0,
+        tile = frame.part.tile, step = frame.step, bytes = frame.payload.len(), hash = hash.as_str(), "sent");
 }

@@ -14,7 +14,7 @@ use suf_process::{
     config::{self, Configuration},
     memory::{MemoryLimit, Percent, budget_bytes},
 };
-use suf_wire::PartyId;
+use suf_wire::Party;
 
 use crate::budget::{Bounds, Limits};
 
@@ -152,8 +152,8 @@ const SHARE_PART: Percent = Percent(40);
 impl Config {
     /// Which party this is.
     #[must_use]
-    pub fn party(&self) -> PartyId {
-        if self.party == 0 { PartyId::P0 } else { PartyId::P1 }
+    pub fn party(&self) -> Party {
+        if self.party == 0 { Party::P0 } else { Party::P1 }
     }
 
     /// The protocols it takes part in.
@@ -337,7 +337,7 @@ pub(crate) mod tests {
         let config = Config::parse(GOOD, Path::new("/etc/suf/party.toml")).expect("good");
         assert_eq!(config.state_dir, Path::new("/etc/suf/state"));
         assert_eq!(config.identity.key, Path::new("/keys/party0.key"));
-        assert_eq!(config.party(), PartyId::P0);
+        assert_eq!(config.party(), Party::P0);
     }
 
     #[test]

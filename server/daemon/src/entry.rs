@@ -1,17 +1,15 @@
-//! One run that a client has registered: its state, its output share, and whether its client is there.
+//! One run that a client has registered: its state, its output shares, and whether its client is there.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use suf_control::{failure::Failure, shares, v1};
 use suf_party::{Plan, Registration};
-use suf_wire::{PartyId, RunHash};
+use suf_wire::{NodeId, Party, RunHash};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +17,10 @@ use crate::{
     active::ActiveRun,
     budget::Reservation,
     ledger::unix_ms,
+    need::Need,
     ownership::{Access, Owner},
-    room::{KeyRoom, Room, output_bytes},
+    room::{KeyRoom, Room},
+    tensor::Tensor,
 };
 
 /// One run.
@@ -35,21 +35,25 @@ pub struct Entry {
     stage: Mutex<Stage>,
     /// What it holds: given up part by part, as its keys and shares are.
     room: Mutex<Held>,
-    output: Mutex<Vec<Vec<u64>>>,
-    input_taken: AtomicBool,
+    outputs: Mutex<Outputs>,
+    /// Inputs that somebody feeds or has fed.
+    inputs_taken: Mutex<HashSet<NodeId>>,
     calls: watch::Sender<Calls>,
     /// Changes with each part of the input.
     fed: watch::Sender<()>,
-    /// The output share is gone, or there will be none.
+    /// The output shares are gone, or there will be none.
     released: CancellationToken,
 }
+
+/// Output shares, tile by tile.
+pub(crate) type Outputs = BTreeMap<NodeId, Vec<Vec<u64>>>;
 
 /// What a run holds of this party's budgets.
 #[derive(Debug)]
 struct Held {
     /// Until the keys have a place, which holds it from then on.
     keys: Option<KeyRoom>,
-    /// Until the run is over and its output share is gone.
+    /// Until the run is over and its output shares are gone.
     shares: Option<Reservation>,
 }
 
@@ -77,12 +81,15 @@ impl Entry {
     pub(crate) fn new(registration: Registration, owner: Owner, room: Room) -> Self {
         let Room { shares, keys } = room;
         let hash = registration.run.public_hash();
+        let program = &registration.program;
+        let gate = program.only_gate();
         let view = v1::Run {
             run_hash: hash.0.to_vec().into(),
-            gate: registration.gate.name().into(),
-            protocol: registration.gate.protocol().name().into(),
-            gate_digest: registration.gate.digest().to_vec().into(),
-            elements: registration.elems,
+            gate: gate.map(|gate| gate.name().to_owned()).unwrap_or_default(),
+            protocol: gate.map(|gate| gate.protocol().name().to_owned()).unwrap_or_default(),
+            gate_digest: gate.map(|gate| gate.digest().to_vec().into()).unwrap_or_default(),
+            program_digest: program.digest().to_vec().into(),
+            elements: program.input_elems(),
             state: v1::RunState::Proposed.into(),
             started_unix_ms: unix_ms(),
             ..v1::Run::default()
@@ -95,8 +102,8 @@ impl Entry {
             view: watch::Sender::new(view),
             stage: Mutex::new(Stage::Registered),
             room: Mutex::new(Held { keys: Some(keys), shares: Some(shares) }),
-            output: Mutex::default(),
-            input_taken: AtomicBool::new(false),
+            outputs: Mutex::default(),
+            inputs_taken: Mutex::default(),
             calls: watch::Sender::default(),
             fed: watch::Sender::default(),
             released: CancellationToken::new(),
@@ -123,7 +130,7 @@ impl Entry {
 
     /// Which party serves it.
     #[must_use]
-    pub fn me(&self) -> PartyId {
+    pub fn me(&self) -> Party {
         self.registration.me
     }
 
@@ -222,13 +229,14 @@ impl Entry {
         None
     }
 
-    /// The end of every run. Nothing is at work for it any more; what is left is its output share, if it ended well.
+    /// The end of every run. Nothing is at work for it any more; what is left are its output shares, if it ended well.
     pub(crate) fn finish(&self, last: v1::Run) {
         *self.stage() = Stage::Ended;
         let mut held = self.held();
         held.keys = None;
         if self.has_output() {
-            held.shares.iter_mut().for_each(|shares| shares.shrink_to(output_bytes(self.registration.elems)));
+            let Need { outputs, .. } = Need::of(&self.registration.program, self.me());
+            held.shares.iter_mut().for_each(|shares| shares.shrink_to(outputs));
         } else {
             held.shares = None;
         }
@@ -236,30 +244,32 @@ impl Entry {
         self.view.send_replace(last);
     }
 
-    /// Keeps the output share, chunk by chunk, for the client to fetch.
-    pub(crate) fn keep_output(&self, output: Vec<Vec<u64>>) {
-        *self.output() = output;
+    /// Keeps the output shares for the client to fetch.
+    pub(crate) fn keep_outputs(&self, outputs: Outputs) {
+        *self.outputs() = outputs;
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        !self.output().is_empty()
+        !self.outputs().is_empty()
     }
 
-    /// One chunk of the output share, packed; none if the share was dropped.
-    pub(crate) fn output_chunk(&self, chunk: usize) -> Option<Bytes> {
-        self.output().get(chunk).map(|shares| shares::pack(shares))
+    /// One tile of an output share, packed; none if the share was dropped.
+    pub(crate) fn output_tile(&self, output: &Tensor, tile: u32) -> Option<Bytes> {
+        let outputs = self.outputs();
+        let shares = outputs.get(&output.node)?.get(tile as usize)?;
+        Some(shares::pack(output.ring.bits(), shares))
     }
 
-    /// Drops the output share; the allocator wipes what is freed.
-    pub(crate) fn drop_output(&self) {
-        *self.output() = Vec::new();
+    /// Drops the output shares; the allocator wipes what is freed.
+    pub(crate) fn drop_outputs(&self) {
+        *self.outputs() = Outputs::new();
         if self.has_ended() {
             self.held().shares = None;
         }
         self.released.cancel();
     }
 
-    /// Returns when the output share was dropped.
+    /// Returns when the output shares were dropped.
     pub(crate) async fn released(&self) {
         self.released.cancelled().await;
     }
@@ -295,9 +305,9 @@ impl Entry {
         }
     }
 
-    /// Whether this caller is the first to feed the run.
-    pub(crate) fn claim_input(&self) -> bool {
-        !self.input_taken.swap(true, Ordering::Relaxed)
+    /// Whether this caller is the first to feed this input of the run.
+    pub(crate) fn claim_input(&self, input: NodeId) -> bool {
+        self.inputs_taken.lock().expect("no holder panics").insert(input)
     }
 
     /// A call of the client begins.
@@ -326,8 +336,8 @@ impl Entry {
         self.room.lock().expect("no holder panics")
     }
 
-    fn output(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
-        self.output.lock().expect("no holder panics")
+    fn outputs(&self) -> MutexGuard<'_, Outputs> {
+        self.outputs.lock().expect("no holder panics")
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use suf_party::Plan;
-use suf_wire::{DataFrame, PartyId, Transcript};
+use suf_wire::{DataFrame, Party, Transcript};
 use tokio::{runtime::Handle, sync::oneshot};
 
 /// Payload bytes that are handed to the thread at a time: waking it takes the caller longer than keeping a frame, and what is
@@ -24,13 +24,13 @@ pub(crate) struct Hashing {
 /// Frames that the thread does not have yet.
 #[derive(Debug, Default)]
 struct Kept {
-    frames: Vec<(PartyId, DataFrame)>,
+    frames: Vec<(Party, DataFrame)>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 enum Item {
-    Frames(Vec<(PartyId, DataFrame)>),
+    Frames(Vec<(Party, DataFrame)>),
     Digest(oneshot::Sender<[u8; 32]>),
 }
 
@@ -56,13 +56,12 @@ impl Hashing {
         Self { thread, kept: Mutex::default() }
     }
 
-    /// Adds the next frame that `from` sent. Its payload is shared, not copied.
-    pub(crate) fn absorb(&self, from: PartyId, frame: &DataFrame) {
+    /// Adds the next frame that `from` sent, to be hashed `soon` or when it is in nobody's way. Its payload is shared, not copied.
+    pub(crate) fn absorb(&self, from: Party, frame: &DataFrame, soon: bool) {
         let mut kept = self.kept();
         kept.bytes += frame.payload.len();
         kept.frames.push((from, frame.clone()));
-        // Nobody's exchange waits while the inputs are opened: these are hashed at once.
-        if frame.step == DataFrame::OPEN || kept.bytes > HANDED_BYTES {
+        if soon || kept.bytes > HANDED_BYTES {
             self.hand_over(&mut kept);
         }
     }
@@ -89,19 +88,19 @@ impl Hashing {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use suf_wire::{Digest, RunId};
+    use suf_wire::{Digest, NodeId, Part, RunId};
 
     use super::*;
 
     #[test]
     fn the_hash_is_the_transcripts() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let frame = |chunk| DataFrame::new(0, chunk, 8, Bytes::from_static(&[7]));
+        let frame = |tile| DataFrame::new(Part::new(NodeId(1), tile), 0, 8, Bytes::from_static(&[7]));
         let mut plain = Transcript::new(RunId([1; 16]), Digest([2; 32]));
         let hashing = Hashing::of(runtime.handle(), plain.clone());
-        for (from, chunk) in [(PartyId::P0, 0), (PartyId::P1, 0), (PartyId::P0, 1)] {
-            plain.absorb(from, &frame(chunk));
-            hashing.absorb(from, &frame(chunk));
+        for (from, tile, soon) in [(Party::P0, 0, true), (Party::P1, 0, false), (Party::P0, 1, false)] {
+            plain.absorb(from, &frame(tile));
+            hashing.absorb(from, &frame(tile), soon);
         }
         assert_eq!(runtime.block_on(hashing.digest()), Some(plain.digest()));
     }

@@ -6,8 +6,8 @@ use suf_control::{failure::Failure, v1};
 use suf_gate::{Backend, BackendInfo};
 use suf_link::{Identity, LinkKind, LinkProfile};
 use suf_party::{Ledger, Policy, Registration};
-use suf_process::GateDecoder;
-use suf_wire::PartyId;
+use suf_process::ProgramDecoder;
+use suf_wire::Party;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     keys::DealerLink,
     lease,
     ledger::RedbLog,
+    need::Need,
     ownership::Owner,
     peer::{self, PeerLink},
     registry::Registry,
@@ -30,7 +31,7 @@ pub struct Host {
     pub(crate) parts: Parts,
     pub(crate) registry: Registry,
     pub(crate) peer: PeerLink,
-    gates: GateDecoder,
+    programs: ProgramDecoder,
 }
 
 /// What a party is made of.
@@ -55,7 +56,7 @@ pub(crate) struct Parts {
 impl Host {
     pub(crate) fn new(parts: Parts) -> Self {
         let peer = PeerLink::new(&parts.profile);
-        Self { parts, registry: Registry::default(), peer, gates: GateDecoder::default() }
+        Self { parts, registry: Registry::default(), peer, programs: ProgramDecoder::default() }
     }
 
     /// Registers a run of the client `owner`. Party 0 proposes it to party 1, which waits for that.
@@ -67,11 +68,13 @@ impl Host {
         registration: Registration,
         owner: Owner,
     ) -> Result<Arc<Entry>, Failure> {
-        let room = self.parts.budgets.admit(owner, &registration.gate, registration.elems)?;
+        let need = Need::of(&registration.program, registration.me);
+        let room = self.parts.budgets.admit(owner, &need)?;
         let entry = self.registry.register(registration, owner, room)?;
-        tracing::info!(run = %entry.hash(), elems = entry.registration().elems, "run registered");
+        let elems = entry.registration().program.input_elems();
+        tracing::info!(run = %entry.hash(), elems, "run registered");
         lease::keep(self, &entry);
-        if entry.me() == PartyId::P0 {
+        if entry.me() == Party::P0 {
             peer::propose(self, &entry);
         }
         Ok(entry)
@@ -96,10 +99,10 @@ impl Host {
         &self.parts.policy
     }
 
-    /// What decodes the gates that callers and the other party describe.
+    /// What decodes the programs that callers describe.
     #[must_use]
-    pub fn gates(&self) -> &GateDecoder {
-        &self.gates
+    pub fn programs(&self) -> &ProgramDecoder {
+        &self.programs
     }
 
     /// All runs.

@@ -1,23 +1,29 @@
-//! Fetching a batch from the dealer: asked for, checked chunk by chunk, stored, acknowledged.
+//! Fetching a batch from the dealer: asked for, checked part by part, stored, acknowledged. Each segment is announced to the
+//! run when its keys are stored, while later ones are on their way.
 
 use std::{
+    ops::Range,
     pin::Pin,
     sync::{Arc, PoisonError},
     time::Instant,
 };
 
 use suf_control::v1;
-use suf_gate::{Seed, layout};
 use suf_link::{Connection, Endpoint, LinkError, Receiver, Room, Sender};
 use suf_party::{Event, Failure, Plan};
 use suf_process::{KeyMemory, hardening::scrub_stack};
-use suf_wire::{CommonParts, DealerMessage, Fault, Header, KeyChunk, KeyChunkHead, KeyRequest, Role};
+use suf_wire::{
+    CommonParts, DealerMessage, Fault, Header, KeyPart, KeyPartHead, KeyRequest, PREFIX_BYTES, Part, Role,
+};
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{active::ActiveRun, arrivals::LEAST_MEASURED_BYTES, host::Host, store::BatchStore, timing::ms};
 
-/// Bytes of a chunk's message before the key: length, kind, index, tag.
-const CHUNK_OVERHEAD: u64 = (suf_wire::PREFIX_BYTES + 20) as u64;
+/// Bytes of a key's message before the key.
+const KEY_OVERHEAD: u64 = (PREFIX_BYTES + KeyPartHead::BYTES) as u64;
+
+/// Bytes of the header's message.
+const HEADER_BYTES: u64 = (PREFIX_BYTES + Header::BYTES) as u64;
 
 /// The link to the dealer, with an endpoint of its own: bulk keys never queue before evaluation messages.
 #[derive(Debug)]
@@ -34,7 +40,7 @@ pub(crate) struct DealerLink {
 pub(crate) struct Received {
     /// Bytes of the container: keys, seed, headers.
     pub(crate) bytes: u64,
-    /// From the header to the last chunk stored and checked.
+    /// From the header to the last key stored and checked.
     pub(crate) ship_ms: f64,
 }
 
@@ -110,7 +116,7 @@ pub(crate) async fn scrubbed(work: impl Future<Output = ()> + Send) {
     .await;
 }
 
-async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> Result<Event, Failure> {
+async fn receive(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest) -> Result<Event, Failure> {
     let plan = active.plan();
     let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
     let header = match answer {
@@ -118,25 +124,56 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
         other => return Err(refusal(&other)),
     };
     let begun = Instant::now();
-    let total = plan.gate.batch_key_bytes(plan.party(), plan.elems);
     let over = || Failure::new(Fault::Caller, "the run is over");
     let room = active.entry().take_key_room().ok_or_else(over)?;
     let store = host.store().batch(plan.batch, room);
     let store = Arc::new(store.map_err(|error| Failure::new(Fault::Device, error.to_string()))?);
+    active.keep_keys(&store);
+    let stored = |segment, common| {
+        let seed = header.seed.clone();
+        Event::KeysStored { segment, seed, common, on_disk: store.is_spooled() }
+    };
 
-    let shape = plan.gate.key_shape();
-    let due = |chunk| shape.chunk_bytes(plan.party().role(chunk), layout::chunk_elems(plan.elems, chunk));
-    let mut common = CommonParts::new(plan.batch, plan.digest(), plan.elems);
+    let last = plan.program.segments() - 1;
+    for segment in 0..last {
+        let common = receive_segment(plan, segment, &store, &mut receiver).await?;
+        active.feed(stored(segment, common));
+    }
+    let common = receive_segment(plan, last, &store, &mut receiver).await?;
+    match receiver.recv(|_| None).await.map_err(from_dealer)? {
+        DealerMessage::End { batch } if batch == plan.batch => {}
+        other => return Err(refusal(&other)),
+    }
+    let keys = plan.program.key_bytes(plan.me);
+    let bytes = keys + u64::from(header.parts) * KEY_OVERHEAD + HEADER_BYTES;
+    let received = Received { bytes, ship_ms: ms(begun.elapsed()) };
+    host.dealer().measure(received);
+    active.received_keys(received);
+    sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
+    sender.finish();
+    Ok(stored(last, common))
+}
+
+/// Receives, checks and stores the keys of one segment; the hash of what both parties' have in common.
+async fn receive_segment(
+    plan: &Plan,
+    segment: u16,
+    store: &Arc<BatchStore>,
+    receiver: &mut Receiver<DealerMessage>,
+) -> Result<[u8; 32], Failure> {
+    let mut common = CommonParts::new(plan.batch, plan.digest(), segment);
     let mut pending: Option<JoinHandle<Result<CommonParts, Failure>>> = None;
-    for index in 0..header.chunks {
-        let expected = |head: &KeyChunkHead| (head.index == index).then(|| due(index));
-        let message = receiver.recv_into(expected, room_for_key).await.map_err(from_dealer)?;
-        let DealerMessage::Chunk(chunk) = message else { return Err(refusal(&message)) };
+    for part in plan.program.segment_parts(segment) {
+        let due = plan.program.key_bytes_of(plan.me, part);
+        let expected = |head: &KeyPartHead| (head.part == part).then_some(due);
+        let message =
+            receiver.recv_into(expected, |_, bytes| room_for_key(bytes)).await.map_err(from_dealer)?;
+        let DealerMessage::Key(key) = message else { return Err(refusal(&message)) };
         let before = settle(pending.take()).await?.unwrap_or_else(|| common.clone());
-        // One chunk is checked, hashed and stored while the next is on its way.
-        let (store, plan) = (Arc::clone(&store), plan.clone());
+        // One key is checked, hashed and stored while the next is on its way.
+        let (store, plan) = (Arc::clone(store), plan.clone());
         pending = Some(tokio::task::spawn_blocking(move || {
-            let kept = keep(&store, &plan, chunk, before);
+            let kept = keep(&store, &plan, key, before);
             scrub_stack();
             kept
         }));
@@ -144,23 +181,10 @@ async fn receive(host: &Arc<Host>, active: &ActiveRun, request: KeyRequest) -> R
     if let Some(all) = settle(pending).await? {
         common = all;
     }
-    match receiver.recv(|_| None).await.map_err(from_dealer)? {
-        DealerMessage::End { batch } if batch == plan.batch => {}
-        other => return Err(refusal(&other)),
-    }
-    let received = Received {
-        bytes: total + u64::from(header.chunks) * CHUNK_OVERHEAD + HEADER_BYTES,
-        ship_ms: ms(begun.elapsed()),
-    };
-    host.dealer().measure(received);
-    let on_disk = store.is_spooled();
-    active.keep_keys(store, received);
-    sender.send(&DealerMessage::Stored { batch: plan.batch }).await.map_err(from_dealer)?;
-    sender.finish();
-    Ok(Event::KeysStored { seed: Seed::new(*header.seed.expose()), common: common.digest(), on_disk })
+    Ok(common.digest())
 }
 
-/// Memory for a key's chunk, which is returned to the system after its run; none where the system has no more: what comes
+/// Memory for a key, which is returned to the system after its run; none where the system has no more: what comes
 /// then is the allocator's to answer.
 fn room_for_key(bytes: usize) -> Option<Box<dyn Room>> {
     KeyMemory::zeroed(bytes).ok().map(|memory| Box::new(memory) as Box<dyn Room>)
@@ -191,43 +215,41 @@ async fn ask(
     }
 }
 
-/// The header's message: length, kind, batch, digest, elements, chunks, seed.
-const HEADER_BYTES: u64 = suf_wire::PREFIX_BYTES as u64 + 92;
-
 fn checked(header: Header, plan: &Plan) -> Result<Header, Failure> {
-    let asked = (plan.batch, plan.digest(), plan.elems);
-    if (header.batch, header.digest, header.elems) != asked {
+    let digest = plan.digest();
+    let parts = plan.program.nodes().filter(|(_, node)| node.is_keyed()).map(|(_, node)| node.tiles()).sum();
+    if (header.batch, header.digest, header.parts) != (plan.batch, digest, parts) {
         let reason = format!(
-            "it deals {} elements of gate {} as batch {}, but {} of {} as {} were asked for",
-            header.elems,
-            header.digest,
-            header.batch,
-            plan.elems,
-            plan.digest(),
-            plan.batch
+            "it deals {} keys of program {} as batch {}, but {parts} of {digest} as {} were asked for",
+            header.parts, header.digest, header.batch, plan.batch
         );
         return Err(Failure::new(Fault::Dealer, reason));
     }
     Ok(header)
 }
 
-/// Checks, hashes and stores one chunk; `common` is the hash of those before it.
+/// Checks, hashes and stores one key; `common` is the hash of those before it.
 fn keep(
     store: &BatchStore,
     plan: &Plan,
-    chunk: KeyChunk,
+    key: KeyPart,
     mut common: CommonParts,
 ) -> Result<CommonParts, Failure> {
-    if !chunk.is_intact(plan.batch, plan.me) {
-        let reason = format!("the integrity tag of key chunk {} does not fit", chunk.index);
+    let KeyPart { part, .. } = key;
+    if !key.is_intact(plan.batch, plan.me) {
+        let reason = format!("the integrity tag of the key of {part} does not fit");
         return Err(Failure::new(Fault::Dealer, reason));
     }
-    let (role, elems) = (plan.party().role(chunk.index), layout::chunk_elems(plan.elems, chunk.index));
-    let ranges = plan.gate.key_shape().common_ranges(role, elems);
-    common.absorb(chunk.index, ranges.map(|range| &chunk.bytes[range]));
-    let stored = store.put(chunk.index, chunk.bytes);
+    common.absorb(part, common_fields(plan, part).map(|range| &key.bytes[range]));
+    let stored = store.put(part, key.bytes);
     stored.map_err(|error| Failure::new(Fault::Device, error.to_string()))?;
     Ok(common)
+}
+
+/// Where the fields that both parties hold in equal bytes stand in a key.
+fn common_fields(plan: &Plan, part: Part) -> impl Iterator<Item = Range<usize>> + use<'_> {
+    let shape = plan.program.node(part.node).op().def().key_shape();
+    shape.common_ranges(plan.program.side(plan.me, part), plan.program.elems(part))
 }
 
 async fn settle<T>(pending: Option<JoinHandle<Result<T, Failure>>>) -> Result<Option<T>, Failure> {

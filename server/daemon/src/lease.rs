@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use suf_control::{failure::Failure, v1};
 use suf_party::Event;
-use suf_wire::{Fault, PartyId};
+use suf_wire::{Fault, Party};
 
 use crate::{entry::Entry, host::Host};
 
@@ -37,7 +37,7 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
                 () = entry.released() => {}
                 () = tokio::time::sleep(seconds(config.output_keep_s)) => {
                     tracing::info!(run = %entry.hash(), "output share dropped: nobody acknowledged it");
-                    entry.drop_output();
+                    entry.drop_outputs();
                 }
             }
         }
@@ -48,7 +48,7 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
 async fn unproposed(host: &Host, entry: &Entry) -> Failure {
     let wait_s = host.config().register_wait_s;
     tokio::time::sleep(seconds(wait_s)).await;
-    if entry.me() == PartyId::P0 || !entry.is_registered() {
+    if entry.me() == Party::P0 || !entry.is_registered() {
         return std::future::pending().await;
     }
     let proposer = entry.me().other();

@@ -6,18 +6,12 @@ use std::{
 };
 
 use suf_control::v1;
-use suf_link::{Channel, Connection, Endpoint, LinkError, LinkProfile};
+use suf_link::{Connection, Endpoint, LinkError, LinkProfile, Session};
 use suf_party::{Event, Failure, Plan, Run};
-use suf_wire::{BatchId, Fault, PartyId, PeerMessage, Propose, Role};
+use suf_wire::{BatchId, Fault, Party, PeerMessage, Propose, Role};
 use tokio::sync::watch;
 
-use crate::{
-    active::{ActiveRun, Started},
-    arrivals::Arrivals,
-    entry::Entry,
-    host::Host,
-    service::to_control,
-};
+use crate::{active::ActiveRun, arrivals::Arrivals, entry::Entry, host::Host, service::to_control};
 
 /// What this program calls itself in greetings.
 const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
@@ -62,7 +56,7 @@ impl PeerLink {
     }
 
     /// The connection, waiting for it a little.
-    async fn soon(&self, peer: PartyId) -> Result<Connection, Failure> {
+    async fn soon(&self, peer: Party) -> Result<Connection, Failure> {
         let mut watching = self.present.subscribe();
         let there =
             watching.wait_for(|slot| slot.as_ref().is_some_and(|connection| connection.ended().is_none()));
@@ -121,11 +115,11 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
     tracing::info!(peer = %connection.role(), %remote, lanes, "peer connected");
     host.peer().replace(connection.clone());
     loop {
-        match connection.accept_each::<PeerMessage>().await {
-            Ok(channels) => {
+        match connection.accept_session().await {
+            Ok(session) => {
                 let (host, connection) = (Arc::clone(host), connection.clone());
                 tokio::spawn(async move {
-                    if let Err(failure) = answer(&host, connection, channels).await {
+                    if let Err(failure) = answer(&host, connection, session).await {
                         tracing::warn!(%failure, "a proposal came to nothing");
                     }
                 });
@@ -141,13 +135,11 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
 /// Proposes the run of `entry` to the other party and moves its messages.
 pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>) {
     let (me, plan) = (entry.me(), entry.registration().with_batch(BatchId(entropy())));
-    let Some(Started { active, outgoing }) = ActiveRun::start(host, entry, Run::propose(plan)) else {
-        return;
-    };
+    let Some(active) = ActiveRun::start(host, entry, Run::propose(plan)) else { return };
     let host = Arc::clone(host);
     host.clone().evaluation().spawn(async move {
         match open(&host, me).await {
-            Ok((connection, channels)) => active.serve(connection, channels, outgoing).await,
+            Ok((connection, session)) => active.serve(connection, session).await,
             Err(failure) => active.feed(Event::Failed(failure)),
         }
     });
@@ -160,19 +152,19 @@ fn entropy() -> [u8; 16] {
     bytes
 }
 
-/// Channels over the first of which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
+/// A session in which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
 /// already: then the next one is waited for, once. Nothing was proposed yet.
-async fn open(host: &Host, me: PartyId) -> Result<(Connection, Vec<Channel<PeerMessage>>), Failure> {
+async fn open(host: &Host, me: Party) -> Result<(Connection, Session), Failure> {
     let mut first = true;
     loop {
         let connection = host.peer().soon(me.other()).await?;
         let opened = async {
-            let mut channels = connection.open_each::<PeerMessage>().await?;
-            channels[0].greet(me.role(), SOFTWARE).await?;
-            Ok::<_, LinkError>(channels)
+            let mut session = connection.open_session().await?;
+            session.greet(me.role(), SOFTWARE).await?;
+            Ok::<_, LinkError>(session)
         };
         match opened.await {
-            Ok(channels) => return Ok((connection, channels)),
+            Ok(session) => return Ok((connection, session)),
             Err(error) if first && connection.ended().is_some() => {
                 tracing::info!(%error, "the peer's connection was dead; trying the next");
                 first = false;
@@ -183,16 +175,11 @@ async fn open(host: &Host, me: PartyId) -> Result<(Connection, Vec<Channel<PeerM
 }
 
 /// Answers a proposal of the other party, and takes part if a client of this party asked for the same run.
-async fn answer(
-    host: &Arc<Host>,
-    connection: Connection,
-    mut channels: Vec<Channel<PeerMessage>>,
-) -> Result<(), Failure> {
+async fn answer(host: &Arc<Host>, connection: Connection, mut session: Session) -> Result<(), Failure> {
     let me = host.config().party();
-    let channel = &mut channels[0];
     let first = async {
-        channel.greet(me.role(), SOFTWARE).await?;
-        channel.receiver.recv(|_| None).await
+        session.greet(me.role(), SOFTWARE).await?;
+        session.recv().await
     };
     let first = tokio::time::timeout(host.peer().patience, first).await;
     let first = first.map_err(|_| Failure::new(Fault::Peer, "it opened a channel and proposed nothing"))?;
@@ -207,7 +194,7 @@ async fn answer(
     };
     let agreed = tokio::select! {
         agreed = agree(host, &propose) => agreed,
-        next = channel.receiver.recv(|_| None) => {
+        next = session.recv() => {
             let said = next.map_or_else(|error| error.to_string(), |message| message.name().to_owned());
             let reason = format!("it withdrew its proposal of run {}: {said}", propose.run.public_hash());
             return Err(Failure::new(Fault::Peer, reason));
@@ -219,16 +206,15 @@ async fn answer(
         ActiveRun::start(host, &entry, Run::accept(plan)).ok_or_else(over)
     });
     match started {
-        Ok(Started { active, outgoing }) => {
-            active.serve(connection, channels, outgoing).await;
+        Ok(active) => {
+            active.serve(connection, session).await;
             Ok(())
         }
         Err(failure) => {
             let (fault, reason) = (failure.fault, failure.wire_reason());
             let refusal = PeerMessage::Refuse { run: propose.run, fault, reason };
-            channel.sender.send(&refusal).await.map_err(from_peer)?;
-            channel.sender.finish();
-            channel.sender.flushed().await;
+            session.send(&refusal).await.map_err(from_peer)?;
+            session.end().await;
             Err(failure)
         }
     }
@@ -238,7 +224,7 @@ async fn answer(
 /// client's own request, and waits for it. A run that differs from the proposal ends: the client cannot have both.
 async fn agree(host: &Host, propose: &Propose) -> Result<(Arc<Entry>, Plan), Failure> {
     let me = host.config().party();
-    if me == PartyId::P0 {
+    if me == Party::P0 {
         return Err(Failure::new(Fault::Peer, "party 0 proposes runs, and party 1 answers"));
     }
     let wait_s = host.config().register_wait_s;

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use crate::{
-    entry::Entry,
+    entry::{Entry, Outputs},
+    need::output_elems,
     ownership::{Access, Owner, RunName, Viewer, unknown},
     room::Room,
 };
@@ -114,14 +115,14 @@ impl Registry {
     }
 
     /// Keeps the output of a run that ended well, and drops the oldest of its client's that are too much.
-    pub(crate) fn keep_output(&self, entry: &Entry, output: Vec<Vec<u64>>) {
-        entry.keep_output(output);
-        let mut kept = entry.registration().elems;
+    pub(crate) fn keep_outputs(&self, entry: &Entry, outputs: Outputs) {
+        entry.keep_outputs(outputs);
+        let mut kept = output_elems(&entry.registration().program);
         let others = self.list().into_iter().filter(|other| other.owner() == entry.owner());
         for other in others.filter(|other| other.hash() != entry.hash() && other.has_output()) {
-            kept += other.registration().elems;
+            kept += output_elems(&other.registration().program);
             if kept > OUTPUT_ELEMS_KEPT {
-                other.drop_output();
+                other.drop_outputs();
             }
         }
     }
@@ -136,7 +137,7 @@ impl Inner {
         while self.order.len() > REMEMBERED {
             let Some(at) = self.order.iter().position(|hash| self.runs[hash].has_ended()) else { return };
             if let Some(entry) = self.order.remove(at).and_then(|hash| self.runs.remove(&hash)) {
-                entry.drop_output();
+                entry.drop_outputs();
             }
         }
     }
@@ -146,8 +147,8 @@ impl Inner {
 mod tests {
     use std::time::Duration;
 
-    use suf_gate::{Protocol, catalog, gatefile::GateFile};
-    use suf_wire::PartyId;
+    use suf_gate::{Program, Protocol, catalog, gatefile::GateFile};
+    use suf_wire::{NodeId, Party};
 
     use super::*;
     use crate::room::tests::no_room;
@@ -155,7 +156,8 @@ mod tests {
     fn registration(id: u128, elems: u64) -> Registration {
         let file = GateFile::builtin("gelu").expect("built in");
         let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
-        Registration { run: RunId(id.to_le_bytes()), gate, elems, deadline_ms: 1, me: PartyId::P1 }
+        let program = Arc::new(Program::of_gate(gate, elems).expect("of a size"));
+        Registration { run: RunId(id.to_le_bytes()), program, deadline_ms: 1, me: Party::P1 }
     }
 
     fn end(entry: &Entry, state: v1::RunState) {
@@ -212,7 +214,7 @@ mod tests {
         let (greedy, modest) = (Owner::of(b"greedy"), Owner::of(b"modest"));
         let done = |id, elems, owner| {
             let entry = registry.register(registration(id, elems), owner, no_room()).expect("room");
-            registry.keep_output(&entry, vec![vec![1]]);
+            registry.keep_outputs(&entry, Outputs::from([(NodeId(2), vec![vec![1]])]));
             end(&entry, v1::RunState::Done);
             entry
         };

@@ -10,35 +10,13 @@ use std::{
     },
 };
 
-use suf_gate::{Gate, Party, Role, layout};
-use suf_party::WINDOW;
-use suf_wire::PartyId;
+use suf_wire::Party;
 
 use crate::{
     budget::{Budget, Limits, Refusal, Reservation, Words},
+    need::Need,
     ownership::Owner,
-    store::SEAL_BYTES,
 };
-
-/// Bytes for each element while a run is at work: 8 of its share, which the run replaces step by step by x_hat, y_hat and the
-/// output share; and 6 in each direction of the input's opening, which may all wait for a slow link.
-const RUNNING_BYTES_PER_ELEMENT: u64 = 20;
-
-/// Bytes for each element of the chunks in flight: what a backend keeps of an evaluation, and its messages in both directions.
-const IN_FLIGHT_BYTES_PER_ELEMENT: u64 = 96;
-
-/// Chunks of a spooled batch whose keys are in memory: those in flight, and some that are being wiped.
-const LOADED_CHUNKS: u32 = WINDOW + 4;
-
-/// Bytes for each element of an output share that waits to be fetched.
-const OUTPUT_BYTES_PER_ELEMENT: u64 = 8;
-
-/// Bytes of the key of a full chunk, at the party that gets more.
-fn largest_chunk_bytes(gate: &Gate) -> u64 {
-    let bytes =
-        [Role::Seeded, Role::Explicit].map(|role| gate.key_shape().chunk_bytes(role, layout::CHUNK_ELEMS));
-    bytes[0].max(bytes[1]) as u64
-}
 
 /// The disk that the spool is on.
 #[derive(Debug)]
@@ -101,7 +79,7 @@ pub(crate) struct Room {
 /// The budgets of a party.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    me: PartyId,
+    me: Party,
     shares: Arc<Budget>,
     keys: Arc<Budget>,
     spool: Arc<Budget>,
@@ -110,7 +88,7 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     /// Of party `me`, whose spool is on the disk of `folder`.
-    pub(crate) fn new(me: PartyId, limits: Limits, folder: &Path) -> Self {
+    pub(crate) fn new(me: Party, limits: Limits, folder: &Path) -> Self {
         let shares =
             Words { what: "the shares", key: "share_memory_mb", client_key: "client_share_memory_mb" };
         let keys = Words { what: "the keys", key: "key_memory_mb", client_key: "client_key_memory_mb" };
@@ -124,27 +102,18 @@ impl Budgets {
         }
     }
 
-    /// Room for a run of `client` with `elems` elements of `gate`: for its shares in memory, and for its keys in memory or, where
-    /// they do not fit, on disk.
+    /// Room for a run of `client` that needs `need`: for its shares in memory, and for its keys in memory or, where they do not
+    /// fit, on disk.
     ///
     /// # Errors
     /// Which budget has too little left, and what is asked of it.
-    pub(crate) fn admit(&self, client: Owner, gate: &Gate, elems: u64) -> Result<Room, Refusal> {
-        let party = match self.me {
-            PartyId::P0 => Party::P0,
-            PartyId::P1 => Party::P1,
-        };
-        let chunks = layout::chunk_count(elems);
-        let bytes = gate.batch_key_bytes(party, elems);
-        let keys = self.key_room(client, bytes, u64::from(chunks) * SEAL_BYTES)?;
-        let in_flight = elems.min(u64::from(WINDOW) * layout::CHUNK_ELEMS as u64);
+    pub(crate) fn admit(&self, client: Owner, need: &Need) -> Result<Room, Refusal> {
+        let keys = self.key_room(client, need.keys, need.seals)?;
         let loaded = match keys {
             KeyRoom::Memory(_) => 0,
-            KeyRoom::Spool(_) => u64::from(chunks.min(LOADED_CHUNKS)) * largest_chunk_bytes(gate),
+            KeyRoom::Spool(_) => need.loaded,
         };
-        let shares = elems.saturating_mul(RUNNING_BYTES_PER_ELEMENT);
-        let shares = shares.saturating_add(in_flight * IN_FLIGHT_BYTES_PER_ELEMENT).saturating_add(loaded);
-        let shares = self.shares.reserve(self.me, client, shares)?;
+        let shares = self.shares.reserve(self.me, client, need.shares + loaded)?;
         Ok(Room { shares, keys })
     }
 
@@ -176,15 +145,10 @@ impl Budgets {
     }
 }
 
-/// Bytes that the output share of `elems` elements takes until it is fetched.
-pub(crate) fn output_bytes(elems: u64) -> u64 {
-    elems.saturating_mul(OUTPUT_BYTES_PER_ELEMENT)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use suf_control::failure::Failure;
-    use suf_gate::{Protocol, catalog, gatefile::GateFile};
+    use suf_gate::{Program, Protocol, catalog, gatefile::GateFile};
     use suf_wire::Fault;
     use tonic::Code;
 
@@ -196,14 +160,16 @@ pub(crate) mod tests {
 
     const MOST: u64 = 100_000_000;
 
-    fn gate(protocol: Protocol) -> Gate {
+    /// What `elems` elements of `onehot` need.
+    fn need(elems: u64) -> Need {
         let file = GateFile::builtin("gelu").expect("built in");
-        catalog::gate(&file, protocol, None).expect("in the file")
+        let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
+        Need::of(&Program::of_gate(Arc::new(gate), elems).expect("of a size"), Party::P0)
     }
 
     fn budgets(shares: Bounds, keys: Bounds, spool: Bounds) -> (tempfile::TempDir, Budgets) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let budgets = Budgets::new(PartyId::P0, Limits { shares, keys, spool }, folder.path());
+        let budgets = Budgets::new(Party::P0, Limits { shares, keys, spool }, folder.path());
         (folder, budgets)
     }
 
@@ -216,14 +182,14 @@ pub(crate) mod tests {
     pub(crate) fn with_key_memory(bytes: u64, folder: &Path) -> Budgets {
         let roomy = bounds(1 << 30, 1 << 30);
         let limits = Limits { shares: roomy, keys: bounds(bytes, bytes), spool: roomy };
-        Budgets::new(PartyId::P0, limits, folder)
+        Budgets::new(Party::P0, limits, folder)
     }
 
     /// What a run holds that needs nothing.
     pub(crate) fn no_room() -> Room {
         let words = Words { what: "bytes", key: "k", client_key: "c" };
         let nothing =
-            || Budget::new(words, bounds(0, 0)).reserve(PartyId::P0, client("one"), 0).expect("no bytes");
+            || Budget::new(words, bounds(0, 0)).reserve(Party::P0, client("one"), 0).expect("no bytes");
         Room { shares: nothing(), keys: KeyRoom::Memory(nothing()) }
     }
 
@@ -236,13 +202,12 @@ pub(crate) mod tests {
     fn a_run_holds_what_it_needs_and_gives_all_of_it_back() {
         let roomy = bounds(1 << 30, 1 << 30);
         let (_folder, budgets) = budgets(roomy, roomy, roomy);
-        let gate = gate(Protocol::Onehot);
-        let keys = gate.batch_key_bytes(Party::P0, 1000);
-        let room = budgets.admit(client("one"), &gate, 1000).expect("room");
-        assert_eq!(in_use(&budgets), [116_000, keys, 0]);
+        let need = need(1000);
+        let room = budgets.admit(client("one"), &need).expect("room");
+        assert_eq!(in_use(&budgets), [116_000, need.keys, 0]);
         let Room { mut shares, keys } = room;
         drop(keys);
-        shares.shrink_to(output_bytes(1000));
+        shares.shrink_to(need.outputs);
         assert_eq!(in_use(&budgets), [8000, 0, 0]);
         drop(shares);
         assert_eq!(in_use(&budgets), [0, 0, 0]);
@@ -253,8 +218,8 @@ pub(crate) mod tests {
     fn one_clients_bytes_leave_room_for_another() {
         let roomy = bounds(1 << 30, 1 << 30);
         let (_folder, budgets) = budgets(bounds(300_000, 120_000), roomy, roomy);
-        let gate = gate(Protocol::Onehot);
-        let admit = |name| budgets.admit(client(name), &gate, 1000);
+        let need = need(1000);
+        let admit = |name| budgets.admit(client(name), &need);
         let held = admit("one").expect("room");
         let refused = admit("one").expect_err("no room for a second").to_string();
         assert!(
@@ -264,8 +229,7 @@ pub(crate) mod tests {
         let _other = admit("another").expect("room for another");
         let refused = admit("a third").expect_err("no room for a third").to_string();
         assert!(refused.contains("raise share_memory_mb"), "{refused}");
-        let keys = gate.batch_key_bytes(Party::P0, 1000);
-        assert_eq!(in_use(&budgets), [232_000, 2 * keys, 0], "a refused run holds nothing");
+        assert_eq!(in_use(&budgets), [232_000, 2 * need.keys, 0], "a refused run holds nothing");
         drop(held);
         admit("one").expect("room again");
     }
@@ -273,15 +237,14 @@ pub(crate) mod tests {
     #[test]
     fn keys_that_do_not_fit_in_memory_go_to_the_spool_and_then_nowhere() {
         let roomy = bounds(1 << 30, 1 << 30);
-        let gate = gate(Protocol::Onehot);
-        let keys = gate.batch_key_bytes(Party::P0, 70_000);
-        let sealed = keys + 2 * SEAL_BYTES;
+        let need = need(70_000);
+        let (keys, sealed) = (need.keys, need.keys + need.seals);
         let (_folder, budgets) = budgets(roomy, bounds(2 * keys, keys), bounds(sealed, sealed));
-        let admit = |name| budgets.admit(client(name), &gate, 70_000);
+        let admit = |name| budgets.admit(client(name), &need);
         let first = admit("one").expect("room");
         assert!(matches!(first.keys, KeyRoom::Memory(_)));
         let second = admit("one").expect("room");
-        assert_eq!(second.shares.bytes() - first.shares.bytes(), 2 * largest_chunk_bytes(&gate));
+        assert_eq!(second.shares.bytes() - first.shares.bytes(), need.loaded);
         let KeyRoom::Spool(spool) = &second.keys else { panic!("no more memory for this client") };
         spool.wrote(sealed);
         assert!(matches!(admit("another").expect("room").keys, KeyRoom::Memory(_)));
@@ -313,10 +276,10 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // What the disk has free is another question.
         let limits = Limits { keys: limits.spool, ..limits };
-        let budgets = Budgets::new(PartyId::P0, limits, folder.path());
-        let gate = gate(Protocol::Onehot);
+        let budgets = Budgets::new(Party::P0, limits, folder.path());
+        let need = need(MOST);
         let admitted: Vec<_> = (0..16)
-            .map(|number| budgets.admit(client(&format!("client {number}")), &gate, MOST))
+            .map(|number| budgets.admit(client(&format!("client {number}")), &need))
             .map_while(Result::ok)
             .collect();
         assert!((1..=4).contains(&admitted.len()), "{} admitted", admitted.len());

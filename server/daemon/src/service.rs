@@ -2,10 +2,12 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
-use suf_gate::{Gate, Party as GateParty, layout};
+use suf_gate::Program;
 use suf_party::{Event, Registration};
-use suf_wire::{Fault, RunId};
+use suf_process::Description;
+use suf_wire::{Fault, Part, Party, RunId};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream, wrappers::WatchStream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -15,6 +17,7 @@ use crate::{
     entry::{Call, Entry, is_end},
     host::Host,
     ownership::{Access, Owner, Viewer, run_id},
+    tensor::Tensor,
 };
 
 /// Messages of a stream that wait for a slow client.
@@ -54,10 +57,21 @@ impl PartyService {
         self.find(Viewer::of(caller(request)?), request.get_ref())
     }
 
-    /// The gate that a request describes.
-    async fn gate(&self, gate: Option<v1::Gate>) -> Result<Arc<Gate>, Failure> {
-        let gate = gate.ok_or_else(|| Failure::caller("the request names no gate"))?;
-        let decoded = self.host.gates().decode(&gate.description).await;
+    /// The program that a request describes: of `elements` elements of a gate, or whole.
+    async fn program(
+        &self,
+        gate: Option<v1::Gate>,
+        elements: u64,
+        program: Bytes,
+    ) -> Result<Arc<Program>, Failure> {
+        let description = match (gate, program.is_empty()) {
+            (Some(_), true) if elements == 0 => return Err(Failure::caller("the tensor is empty")),
+            (Some(gate), true) => Description::Gate { gate: gate.description, elems: elements },
+            (None, false) => Description::Program(program),
+            (None, true) => return Err(Failure::caller("the request names neither gate nor program")),
+            (Some(_), false) => return Err(Failure::caller("the request names both a gate and a program")),
+        };
+        let decoded = self.host.programs().decode(&description).await;
         decoded.map_err(|error| Failure::caller(error.to_string()))
     }
 }
@@ -85,14 +99,14 @@ impl v1::party_server::Party for PartyService {
         let owner = Owner::of(&caller(&request)?.peer.certificate);
         let request = request.into_inner();
         let run = run_id(&request.run_id)?;
-        let gate = self.gate(request.gate).await?;
+        let program = self.program(request.gate, request.elements, request.program).await?;
         let limit_ms = self.host.config().max_run_s * 1000;
         let deadline_ms = match request.deadline_ms {
             0 => limit_ms,
             asked => asked.min(limit_ms),
         };
         let me = self.host.config().party();
-        let registration = Registration { run, gate, elems: request.elements, deadline_ms, me };
+        let registration = Registration { run, program, deadline_ms, me };
         self.host.policy().check(&registration).map_err(to_control)?;
         let entry = self.host.register(registration, owner)?;
         Ok(Response::new(entry.shown(Access::Owner)))
@@ -115,6 +129,7 @@ impl v1::party_server::Party for PartyService {
         let runs = self.host.registry().list().into_iter();
         let runs = runs.filter(|entry| !active_only || !entry.has_ended());
         let shown = runs.filter_map(|entry| viewer.access(entry.owner()).map(|access| entry.shown(access)));
+        let shown = shown.map(without_nodes);
         Ok(Response::new(v1::ListRunsReply { runs: shown.take(limit as usize).collect() }))
     }
 
@@ -133,7 +148,7 @@ impl v1::party_server::Party for PartyService {
         let found = self.named(&request)?;
         found.entry.cancel("it was cancelled over the control API");
         if found.access == Access::Owner {
-            found.entry.drop_output();
+            found.entry.drop_outputs();
         }
         Ok(Response::new(found.shown()))
     }
@@ -150,9 +165,9 @@ impl v1::party_server::Party for PartyService {
         };
         let reference = v1::RunRef { run_id: header.run_id, ..v1::RunRef::default() };
         let found = self.find(viewer, &reference)?.owned()?;
-        let elems = found.entry.registration().elems;
-        if header.elements != elems {
-            let reason = format!("{} elements announced, the run has {elems}", header.elements);
+        let input = Tensor::input(&found.entry.registration().program, header.node)?;
+        if header.elements != input.elems() {
+            let reason = format!("{} elements announced, the run has {}", header.elements, input.elems());
             return Err(Failure::caller(reason).into());
         }
         if found.entry.is_registered() {
@@ -160,13 +175,13 @@ impl v1::party_server::Party for PartyService {
                 "the parties have not agreed on the run yet; WatchRun tells when it is ready for input";
             return Err(Failure::caller(reason).with_code(Code::FailedPrecondition).into());
         }
-        if !found.entry.claim_input() {
+        if !found.entry.claim_input(input.node) {
             return Err(Failure::caller("the run has its input already").into());
         }
         // Half an input is of no use to the run, and its shares cannot be sent again.
         let mut feeding =
             Feeding { entry: &found.entry, stopped: Some("its client ended the call".to_owned()) };
-        let taken = take_input(&found.entry, &mut parts).await;
+        let taken = take_input(&found.entry, &input, &mut parts).await;
         feeding.stopped = taken.as_ref().err().map(|failure| failure.reason.clone());
         Ok(Response::new(v1::SubmitInputReply { elements: taken? }))
     }
@@ -175,9 +190,12 @@ impl v1::party_server::Party for PartyService {
 
     async fn fetch_output(
         &self,
-        request: Request<v1::RunRef>,
+        request: Request<v1::OutputRef>,
     ) -> Result<Response<Self::FetchOutputStream>, Status> {
-        let found = self.named(&request)?.owned()?;
+        let viewer = Viewer::of(caller(&request)?);
+        let v1::OutputRef { run, node } = request.into_inner();
+        let found = self.find(viewer, &run.unwrap_or_default())?.owned()?;
+        let output = Tensor::output(&found.entry.registration().program, node)?;
         if let Some(failure) = found.entry.ended().await.failure {
             return Err(Failure::new(failure.fault(), failure.reason).into());
         }
@@ -187,17 +205,19 @@ impl v1::party_server::Party for PartyService {
         let (sender, receiver) = mpsc::channel(STREAM_DEPTH);
         tokio::spawn(async move {
             use v1::output_part::Part;
-            let registration = found.entry.registration();
-            let header =
-                v1::TensorHeader { run_id: registration.run.0.to_vec().into(), elements: registration.elems };
+            let header = v1::TensorHeader {
+                run_id: found.entry.registration().run.0.to_vec().into(),
+                elements: output.elems(),
+                node: output.node.0.into(),
+            };
             let mut part = Ok(Part::Header(header));
-            for chunk in 0..=layout::chunk_count(registration.elems) as usize {
+            for tile in 0..=output.shape.tiles() {
                 let last = part.is_err();
                 let part_or_end = part.map(|part| v1::OutputPart { part: Some(part) });
                 if sender.send(part_or_end.map_err(Status::from)).await.is_err() || last {
                     return;
                 }
-                part = found.entry.output_chunk(chunk).map(Part::Shares).ok_or_else(output_gone);
+                part = found.entry.output_tile(&output, tile).map(Part::Shares).ok_or_else(output_gone);
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -209,7 +229,7 @@ impl v1::party_server::Party for PartyService {
             let reason = "the run has not ended, so there is no output to acknowledge";
             return Err(Failure::caller(reason).with_code(Code::FailedPrecondition).into());
         }
-        found.entry.drop_output();
+        found.entry.drop_outputs();
         Ok(Response::new(found.shown()))
     }
 
@@ -217,27 +237,24 @@ impl v1::party_server::Party for PartyService {
         &self,
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeReply>, Status> {
-        let v1::DescribeRequest { gate, elements } = request.into_inner();
-        let gate = self.gate(gate).await?;
+        let v1::DescribeRequest { gate, elements, program } = request.into_inner();
+        let program = self.program(gate, elements, program).await?;
+        let gate_digest = program.only_gate().map(|gate| gate.digest().to_vec().into());
         let mut reply = v1::DescribeReply {
-            gate_digest: gate.digest().to_vec().into(),
-            declared_rounds: gate.declared().rounds.into(),
+            gate_digest: gate_digest.unwrap_or_default(),
+            program_digest: program.digest().to_vec().into(),
+            declared_rounds: program.rounds().into(),
             ..v1::DescribeReply::default()
         };
-        let registration = Registration {
-            run: RunId([0; 16]),
-            gate,
-            elems: elements,
-            deadline_ms: 1,
-            me: self.host.config().party(),
-        };
+        let me = self.host.config().party();
+        let registration =
+            Registration { run: RunId([0; 16]), program: Arc::clone(&program), deadline_ms: 1, me };
         match self.host.policy().check(&registration) {
             Ok(()) => {
-                let key_bytes = |party| registration.gate.batch_key_bytes(party, elements);
                 reply.accepted = true;
-                reply.key_bytes_p0 = key_bytes(GateParty::P0);
-                reply.key_bytes_p1 = key_bytes(GateParty::P1);
-                reply.declared_bits = registration.gate.batch_message_bits(elements);
+                reply.key_bytes_p0 = program.key_bytes(Party::P0);
+                reply.key_bytes_p1 = program.key_bytes(Party::P1);
+                reply.declared_bits = program.message_bits();
             }
             Err(failure) => reply.reason = failure.reason,
         }
@@ -323,33 +340,45 @@ fn output_gone() -> Failure {
     Failure::caller(reason).with_code(Code::NotFound)
 }
 
-/// Feeds the run chunk by chunk, however the client cut its messages.
-async fn take_input(entry: &Entry, parts: &mut Streaming<v1::InputPart>) -> Result<u64, Failure> {
-    use v1::input_part::Part;
-    let elems = entry.registration().elems;
+/// Feeds an input of the run tile by tile, however the client cut its messages.
+async fn take_input(
+    entry: &Entry,
+    input: &Tensor,
+    parts: &mut Streaming<v1::InputPart>,
+) -> Result<u64, Failure> {
+    use v1::input_part::Part as Message;
+    let (elems, bits) = (input.elems(), input.ring.bits());
     let mut taken = 0;
-    let mut chunk = 0;
+    let mut tile = 0;
     let mut gathered = Vec::with_capacity(ELEMENTS_PER_MESSAGE);
     while let Some(part) = parts.message().await? {
-        let Some(Part::Shares(message)) = part.part else {
+        let Some(Message::Shares(message)) = part.part else {
             return Err(Failure::caller("a header stands first and once"));
         };
         let before = gathered.len() as u64;
-        shares::unpack_into(&message, elems - taken + before, &mut gathered)?;
+        shares::unpack_into(bits, &message, elems - taken + before, &mut gathered)?;
         taken += gathered.len() as u64 - before;
-        while chunk < layout::chunk_count(elems) && gathered.len() >= layout::chunk_elems(elems, chunk) {
-            let rest = gathered.split_off(layout::chunk_elems(elems, chunk));
+        while tile < input.shape.tiles() && gathered.len() >= input.shape.tile_elems(tile) {
+            let rest = gathered.split_off(input.shape.tile_elems(tile));
             let shares = std::mem::replace(&mut gathered, rest);
             let active = entry.active().ok_or_else(|| Failure::caller("the run is over"))?;
-            active.feed(Event::Input { chunk, shares });
+            active.feed(Event::Input { part: Part::new(input.node, tile), shares });
             entry.was_fed();
-            chunk += 1;
+            tile += 1;
         }
     }
     if taken < elems {
         return Err(Failure::caller(format!("the input ended after {taken} of {elems} elements")));
     }
     Ok(taken)
+}
+
+/// A run in a list: a thousand of them with all nodes would be more than a message holds.
+fn without_nodes(mut run: v1::Run) -> v1::Run {
+    if let Some(figures) = &mut run.figures {
+        figures.nodes = Vec::new();
+    }
+    run
 }
 
 /// A run's failure, as the control API says it.

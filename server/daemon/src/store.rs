@@ -1,7 +1,7 @@
 //! Keys between their arrival and their only use: in memory or in spool files, where the run's reservation says.
 //!
-//! A spool file is sealed, chunk by chunk, with AES-256-GCM under a key that exists in this process's memory alone: the
-//! tag is the chunk's integrity, and after a crash what is left on the disk is noise. The files are removed when their
+//! A spool file is sealed, part by part, with AES-256-GCM under a key that exists in this process's memory alone: the
+//! tag is the key's integrity, and after a crash what is left on the disk is noise. The files are removed when their
 //! batch ends, and at the next start.
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
 use suf_process::KeyMemory;
-use suf_wire::BatchId;
+use suf_wire::{BatchId, Part};
 
 use crate::{
     budget::Reservation,
@@ -27,7 +27,7 @@ use crate::{
 /// Folder of the spool files in the state directory.
 pub const SPOOL: &str = "spool";
 
-/// Bytes of the seal of a chunk in a spool file: the tag of AES-256-GCM.
+/// Bytes of the seal of a part's key in a spool file: the tag of AES-256-GCM.
 pub(crate) const SEAL_BYTES: u64 = 16;
 
 /// Where batches are kept.
@@ -36,7 +36,7 @@ pub struct KeyStore {
     spool: PathBuf,
 }
 
-/// One batch's chunks.
+/// One batch's keys.
 #[derive(Debug)]
 pub struct BatchStore {
     batch: BatchId,
@@ -47,8 +47,8 @@ pub struct BatchStore {
 #[derive(Debug)]
 enum Place {
     Memory(
-        Mutex<HashMap<u32, Bytes>>,
-        #[expect(dead_code, reason = "held until the chunks are gone")] Reservation,
+        Mutex<HashMap<Part, Bytes>>,
+        #[expect(dead_code, reason = "held until the keys are gone")] Reservation,
     ),
     Spool(Spool, SpoolRoom),
 }
@@ -66,17 +66,17 @@ pub enum StoreError {
         /// What the system says.
         error: io::Error,
     },
-    /// A chunk read back is not what was written.
-    #[error("chunk {chunk} of the key spool {path} was changed on disk")]
+    /// A key read back is not what was written.
+    #[error("the key of {part} in the key spool {path} was changed on disk")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The chunk.
-        chunk: u32,
+        /// Whose key.
+        part: Part,
     },
-    /// A chunk was fetched before, or never came.
-    #[error("chunk {0} is not in the store: it is fetched once")]
-    Absent(u32),
+    /// A key was fetched before, or never came.
+    #[error("the key of {0} is not in the store: it is fetched once")]
+    Absent(Part),
 }
 
 impl KeyStore {
@@ -120,33 +120,33 @@ impl KeyStore {
 }
 
 impl BatchStore {
-    /// Keeps a chunk.
+    /// Keeps the key of `part`.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn put(&self, chunk: u32, bytes: Bytes) -> Result<(), StoreError> {
+    pub fn put(&self, part: Part, bytes: Bytes) -> Result<(), StoreError> {
         match &self.place {
-            Place::Memory(chunks, _) => {
-                chunks.lock().expect("no holder panics").insert(chunk, bytes);
+            Place::Memory(keys, _) => {
+                keys.lock().expect("no holder panics").insert(part, bytes);
                 Ok(())
             }
             Place::Spool(spool, room) => {
                 room.wrote(bytes.len() as u64 + SEAL_BYTES);
-                spool.put(self.batch, chunk, &bytes)
+                spool.put(self.batch, part, &bytes)
             }
         }
     }
 
-    /// Gives a chunk out, once.
+    /// Gives the key of `part` out, once.
     ///
     /// # Errors
     /// When it is not there, was given out before, or was damaged.
-    pub fn take(&self, chunk: u32) -> Result<Bytes, StoreError> {
+    pub fn take(&self, part: Part) -> Result<Bytes, StoreError> {
         match &self.place {
-            Place::Memory(chunks, _) => {
-                chunks.lock().expect("no holder panics").remove(&chunk).ok_or(StoreError::Absent(chunk))
+            Place::Memory(keys, _) => {
+                keys.lock().expect("no holder panics").remove(&part).ok_or(StoreError::Absent(part))
             }
-            Place::Spool(spool, _) => spool.take(self.batch, chunk),
+            Place::Spool(spool, _) => spool.take(self.batch, part),
         }
     }
 
@@ -167,7 +167,7 @@ struct Spool {
 #[derive(Default)]
 struct Index {
     end: u64,
-    chunks: HashMap<u32, (u64, usize)>,
+    keys: HashMap<Part, (u64, usize)>,
 }
 
 impl Spool {
@@ -183,34 +183,34 @@ impl Spool {
         Ok(Self { path, file, key: LessSafeKey::new(key), index: Mutex::default() })
     }
 
-    fn put(&self, batch: BatchId, chunk: u32, bytes: &[u8]) -> Result<(), StoreError> {
+    fn put(&self, batch: BatchId, part: Part, bytes: &[u8]) -> Result<(), StoreError> {
         let failed = |what| move |error| StoreError::Io { path: self.path.clone(), what, error };
         let mut sealed = KeyMemory::zeroed(bytes.len()).map_err(failed("written"))?;
         sealed.as_mut().copy_from_slice(bytes);
         let tag = self
             .key
-            .seal_in_place_separate_tag(nonce(chunk), Aad::from(batch.0), sealed.as_mut())
-            .expect("a chunk is far below the cipher's limit");
+            .seal_in_place_separate_tag(nonce(part), Aad::from(batch.0), sealed.as_mut())
+            .expect("a key is far below the cipher's limit");
         let mut index = self.index.lock().expect("no holder panics");
         let start = index.end;
         let after = start + bytes.len() as u64;
         self.file.write_all_at(sealed.as_ref(), start).map_err(failed("written"))?;
         self.file.write_all_at(tag.as_ref(), after).map_err(failed("written"))?;
         index.end = after + SEAL_BYTES;
-        index.chunks.insert(chunk, (start, bytes.len()));
+        index.keys.insert(part, (start, bytes.len()));
         Ok(())
     }
 
-    fn take(&self, batch: BatchId, chunk: u32) -> Result<Bytes, StoreError> {
-        let place = self.index.lock().expect("no holder panics").chunks.remove(&chunk);
-        let (start, len) = place.ok_or(StoreError::Absent(chunk))?;
+    fn take(&self, batch: BatchId, part: Part) -> Result<Bytes, StoreError> {
+        let place = self.index.lock().expect("no holder panics").keys.remove(&part);
+        let (start, len) = place.ok_or(StoreError::Absent(part))?;
         let failed = |error| StoreError::Io { path: self.path.clone(), what: "read", error };
         let mut sealed = KeyMemory::zeroed(len + SEAL_BYTES as usize).map_err(failed)?;
         self.file.read_exact_at(sealed.as_mut(), start).map_err(failed)?;
         let opened = self
             .key
-            .open_in_place(nonce(chunk), Aad::from(batch.0), sealed.as_mut())
-            .map_err(|_| StoreError::Damaged { path: self.path.clone(), chunk })?
+            .open_in_place(nonce(part), Aad::from(batch.0), sealed.as_mut())
+            .map_err(|_| StoreError::Damaged { path: self.path.clone(), part })?
             .len();
         let mut bytes = Bytes::from_owner(sealed);
         bytes.truncate(opened);
@@ -233,18 +233,25 @@ impl std::fmt::Debug for Spool {
 }
 
 /// Unique under the spool's key, which serves one batch.
-fn nonce(chunk: u32) -> Nonce {
+fn nonce(part: Part) -> Nonce {
     let mut bytes = [0; NONCE_LEN];
-    bytes[..4].copy_from_slice(&chunk.to_le_bytes());
+    bytes[..4].copy_from_slice(&part.tile.to_le_bytes());
+    bytes[4..6].copy_from_slice(&part.node.0.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use suf_wire::NodeId;
+
     use super::*;
     use crate::room::{self, Budgets};
 
     const BATCH: BatchId = BatchId([7; 16]);
+
+    fn part(node: u16, tile: u32) -> Part {
+        Part::new(NodeId(node), tile)
+    }
 
     /// A store, and what its batches reserve: keys in memory up to `limit` bytes.
     fn store(limit: u64) -> (tempfile::TempDir, KeyStore, Budgets) {
@@ -255,17 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn both_places_give_each_chunk_back_once() {
+    fn both_places_give_each_key_back_once() {
         for (limit, spooled) in [(100, false), (5, true)] {
             let (_dir, store, budgets) = store(limit);
             let room = room::tests::key_room(&budgets, 6);
             let batch = store.batch(BATCH, room).expect("a place");
             assert_eq!(batch.is_spooled(), spooled);
-            batch.put(0, Bytes::from_static(b"one")).expect("kept");
-            batch.put(1, Bytes::from_static(b"two")).expect("kept");
-            assert_eq!(batch.take(1).expect("there"), &b"two"[..]);
-            assert_eq!(batch.take(0).expect("there"), &b"one"[..]);
-            assert!(matches!(batch.take(0), Err(StoreError::Absent(0))));
+            let keys = [(part(1, 0), b"one"), (part(1, 1), b"two"), (part(2, 0), b"six")];
+            for (part, key) in keys {
+                batch.put(part, Bytes::from_static(key)).expect("kept");
+            }
+            for (part, key) in keys.into_iter().rev() {
+                assert_eq!(batch.take(part).expect("there"), &key[..]);
+                assert!(matches!(batch.take(part), Err(StoreError::Absent(absent)) if absent == part));
+            }
         }
     }
 
@@ -285,13 +295,15 @@ mod tests {
     fn the_spool_holds_no_plain_key_and_notices_damage() {
         let (dir, store, budgets) = store(0);
         let batch = store.batch(BATCH, room::tests::key_room(&budgets, 64)).expect("a place");
-        batch.put(0, Bytes::from(vec![0x5a; 64])).expect("kept");
+        batch.put(part(1, 0), Bytes::from(vec![0x5a; 64])).expect("kept");
         let path = dir.path().join(SPOOL).join(BATCH.to_string());
         let mut bytes = fs::read(&path).expect("the spool file");
         assert!(!bytes.windows(8).any(|window| window == [0x5a; 8]));
         bytes[10] ^= 1;
         fs::write(&path, &bytes).expect("damaged");
-        assert!(matches!(batch.take(0), Err(StoreError::Damaged { chunk: 0, .. })));
+        let damaged = part(1, 0);
+        let read = batch.take(damaged);
+        assert!(matches!(read, Err(StoreError::Damaged { part, .. }) if part == damaged));
         drop(batch);
         assert!(!path.exists());
     }

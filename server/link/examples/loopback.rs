@@ -201,7 +201,7 @@ impl Owner for Gates {
     fn sends(&self, _: &DataFrame) {}
 
     fn receives(&self, message: PeerMessage) {
-        let frame = message.data().expect("frames alone are sent");
+        let PeerMessage::Frame(frame) = message else { panic!("frames alone are sent") };
         let tile = frame.part.tile as usize;
         let mut state = self.state.lock().expect("no holder panics");
         state.tiles[tile].1 += 1;

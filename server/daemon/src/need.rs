@@ -1,0 +1,173 @@
+//! What a run of a program needs of its party's memory and disk, in bytes.
+
+use suf_gate::{Node, NodeId, Part, Party, Program, TILE_ELEMS};
+use suf_party::WINDOW;
+
+use crate::store::SEAL_BYTES;
+
+/// Bytes of an element of a wire at a party: a share, or the public masked value that takes its place.
+const BYTES_PER_ELEMENT: u64 = 8;
+
+/// Bytes for each element of the parts in flight: what a backend keeps of an evaluation, and its messages in both directions.
+const IN_FLIGHT_BYTES_PER_ELEMENT: u64 = 96;
+
+/// Parts of a spooled batch whose keys are in memory: those in flight, and some that are being wiped.
+const LOADED_PARTS: u64 = WINDOW as u64 + 4;
+
+/// Bytes that a run needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Of keys.
+    pub(crate) keys: u64,
+    /// Of the seals that keys have in the spool.
+    pub(crate) seals: u64,
+    /// Of keys in memory while the others are in the spool.
+    pub(crate) loaded: u64,
+    /// Of shares, and of what is computed from them.
+    pub(crate) shares: u64,
+    /// Of output shares that wait to be fetched.
+    pub(crate) outputs: u64,
+}
+
+impl Need {
+    /// What `program` needs at `party`.
+    pub(crate) fn of(program: &Program, party: Party) -> Self {
+        let parts: u64 = program
+            .nodes()
+            .filter(|(_, node)| node.is_keyed())
+            .map(|(_, node)| u64::from(node.tiles()))
+            .sum();
+        // The first tile of a node is its largest, and the party that gets more of it may be this one in another tile.
+        let of_tile = |id| Party::BOTH.map(|party| program.key_bytes_of(party, Part::new(id, 0)));
+        let largest_key = program.nodes().flat_map(|(id, _)| of_tile(id)).max().unwrap_or(0) as u64;
+        let in_flight = exchanging_elems(program).min(u64::from(WINDOW) * TILE_ELEMS as u64);
+        Self {
+            keys: program.key_bytes(party),
+            seals: parts * SEAL_BYTES,
+            loaded: parts.min(LOADED_PARTS) * largest_key,
+            shares: most_held(program) * BYTES_PER_ELEMENT
+                + opening_bytes(program)
+                + in_flight * IN_FLIGHT_BYTES_PER_ELEMENT,
+            outputs: output_elems(program) * BYTES_PER_ELEMENT,
+        }
+    }
+}
+
+/// Elements of all outputs.
+pub(crate) fn output_elems(program: &Program) -> u64 {
+    program.outputs().map(|id| program.node(id).shape().elems()).sum()
+}
+
+/// Elements of all nodes whose parts count for the window.
+fn exchanging_elems(program: &Program) -> u64 {
+    let counts = |node: &Node| !node.is_input() && (node.exchanges() > 0 || node.is_keyed());
+    program.nodes().filter(|(_, node)| counts(node)).map(|(_, node)| node.shape().elems()).sum()
+}
+
+/// Bytes of the openings of all inputs, in both directions, which may all wait for a slow link. An input that is not opened
+/// is not told apart.
+fn opening_bytes(program: &Program) -> u64 {
+    let bytes = |node: &Node| {
+        let ring = node.ring().map_or(0, |ring| u64::from(ring.bits()));
+        2 * ring.div_ceil(8) * node.shape().elems()
+    };
+    program.inputs().map(|id| bytes(program.node(id))).sum()
+}
+
+/// Most elements of wires that are held at once. All inputs are there from the start, a wire goes with the last node that takes
+/// it, tile by tile, and what an output takes stays until the end.
+fn most_held(program: &Program) -> u64 {
+    let count = program.nodes().count();
+    let mut last_taker: Vec<Option<usize>> = vec![None; count];
+    for (id, node) in program.nodes() {
+        // An output runs after all other nodes.
+        let at = if node.is_output() { count - 1 } else { id.index() };
+        for input in node.inputs() {
+            let last = &mut last_taker[input.index()];
+            *last = (*last).max(Some(at));
+        }
+    }
+    // By node: elements that are held from there on, and no longer.
+    let (mut begins, mut ends) = (vec![0; count + 1], vec![0; count + 1]);
+    for ((id, node), last) in program.nodes().zip(&last_taker) {
+        if let Some(last) = last {
+            begins[if node.is_input() { 0 } else { id.index() + 1 }] += node.shape().elems();
+            ends[last + 1] += node.shape().elems();
+        }
+    }
+    let mut held = 0;
+    let sums = begins.into_iter().zip(ends).map(|(begins, ends)| {
+        held = held + begins - ends;
+        held
+    });
+    sums.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use suf_gate::{
+        Form, Protocol, TensorShape, catalog,
+        ops::{Input, Op, Output},
+        ring::{FRAC, WIRE},
+    };
+
+    use super::*;
+
+    fn gate() -> Op {
+        let gate = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot);
+        Op::Gate(Arc::new(gate.expect("built in")))
+    }
+
+    fn input(elems: u64) -> (Op, Vec<NodeId>) {
+        let shape = TensorShape::flat(elems).expect("of a size");
+        (Op::Input(Input::new(shape, WIRE, FRAC, Form::Masked)), vec![])
+    }
+
+    #[test]
+    fn a_gate_holds_one_tensor_at_a_time() {
+        let program = Program::new([
+            input(1000),
+            (gate(), vec![NodeId(0)]),
+            (gate(), vec![NodeId(1)]),
+            (Op::Output(Output), vec![NodeId(2)]),
+        ]);
+        let program = program.expect("a program");
+        assert_eq!(most_held(&program), 1000);
+        let need = Need::of(&program, Party::P0);
+        assert_eq!(need.shares, 8 * 1000 + 12 * 1000 + 96 * 2000);
+        assert_eq!((need.outputs, need.seals), (8000, 2 * SEAL_BYTES));
+        assert_eq!(need.keys, program.key_bytes(Party::P0));
+    }
+
+    #[test]
+    fn what_is_taken_twice_or_given_out_is_held_longer() {
+        let program = Program::new([
+            input(1000),
+            input(10),
+            (gate(), vec![NodeId(0)]),
+            (gate(), vec![NodeId(0)]),
+            (Op::Output(Output), vec![NodeId(2)]),
+            (gate(), vec![NodeId(1)]),
+            (Op::Output(Output), vec![NodeId(3)]),
+            (Op::Output(Output), vec![NodeId(5)]),
+        ]);
+        let program = program.expect("a program");
+        // At the second gate: both inputs, and what the first made. The wires that are given out stay.
+        assert_eq!(most_held(&program), 2010);
+        assert_eq!(output_elems(&program), 2010);
+        assert_eq!(opening_bytes(&program), 12 * 1010);
+    }
+
+    #[test]
+    fn no_more_than_a_window_is_in_flight_or_loaded() {
+        let elems = 100_000_000;
+        let Op::Gate(gate) = gate() else { unreachable!("it is one") };
+        let program = Program::of_gate(Arc::clone(&gate), elems).expect("the largest");
+        let need = Need::of(&program, Party::P1);
+        assert_eq!(need.shares, 20 * elems + 96 * u64::from(WINDOW) * TILE_ELEMS as u64);
+        let largest = Party::BOTH.map(|party| program.key_bytes_of(party, Part::new(NodeId(1), 0)));
+        assert_eq!(need.loaded, 36 * largest[0].max(largest[1]) as u64);
+    }
+}
