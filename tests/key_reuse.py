@@ -4,7 +4,7 @@
 The log is written with RUST_LOG=info,suf_server::captured=trace. This shares no code with the program. Breaches:
   - a batch burnt twice;
   - a frame sent before its batch was burnt, or by another run than the one that burnt it;
-  - the same step of the same chunk of a batch sent twice;
+  - the same step of the same tile of the same node of a batch sent twice;
   - a payload of 16 bytes or more sent twice: the same masks on the same values, since a fresh mask makes it fresh.
 Exit status 0 without a breach, 1 with one, 2 if a log has nothing to check.
 """
@@ -38,9 +38,9 @@ def check(path):
                 continue
             if burnt.get(batch) != run:
                 breaches.append(f"{where}: run {run} sent a frame without having burnt it")
-            step = (batch, fields["step"], fields["chunk"])
+            step = (batch, fields["node"], fields["tile"], fields["step"])
             if step in steps:
-                breaches.append(f"{where}: step {step[1]} of chunk {step[2]} was sent before")
+                breaches.append(f"{where}: step {step[3]} of tile {step[2]} of node {step[1]} was sent before")
             steps.add(step)
             if int(fields["bytes"]) >= 16:
                 if fields["hash"] in payloads:

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use suf_cli::client::{connect, describe, os_random, reference};
 use suf_control::{
-    client, shares,
+    client,
+    limits::ELEMENTS_PER_MESSAGE,
+    shares,
     v1::{
-        InfoRequest, InputPart, ListRunsRequest, Run, RunRef, RunState, StartRunRequest, TensorHeader,
-        input_part, output_part, party_client::PartyClient,
+        InfoRequest, InputPart, ListRunsRequest, OutputRef, Run, RunRef, RunState, StartRunRequest,
+        TensorHeader, input_part, output_part, party_client::PartyClient,
     },
 };
-use suf_gate::Gate;
+use suf_gate::{Gate, NodeId, Program, Ring, ring::WIRE};
 use suf_link::Identity;
-use suf_wire::{PartyId, Role, RunHash, RunId};
+use suf_wire::{Party, Role, RunHash, RunId};
 use tonic::{Status, transport::Channel};
 
 use crate::processes::Hosts;
@@ -29,16 +31,16 @@ impl Caller {
     /// When a party cannot be reached.
     pub async fn connect(hosts: &Hosts, name: &str) -> Self {
         let identity = Identity::load_from(&hosts.folder().join("pki"), name).expect("a certificate");
-        let connect = async |party: PartyId| {
+        let connect = async |party: Party| {
             let url = hosts.control_url(party.role().name());
             client::party(connect(&url, &identity, party.role()).await.expect("the party answers"))
         };
-        Self { parties: [connect(PartyId::P0).await, connect(PartyId::P1).await] }
+        Self { parties: [connect(Party::P0).await, connect(Party::P1).await] }
     }
 
     /// Calls to one party.
     #[must_use]
-    pub fn party(&self, party: PartyId) -> PartyClient<Channel> {
+    pub fn party(&self, party: Party) -> PartyClient<Channel> {
         self.parties[party.index()].clone()
     }
 
@@ -48,7 +50,7 @@ impl Caller {
     /// When a party refuses it.
     pub async fn start(&self, gate: &Gate, elements: u64) -> RunId {
         let run = RunId(os_random().expect("entropy"));
-        for party in PartyId::BOTH {
+        for party in Party::BOTH {
             let started = self.start_at(party, run, gate, elements).await.expect("the party takes it");
             assert_eq!(started.run_id[..], run.0);
         }
@@ -61,7 +63,7 @@ impl Caller {
     /// The party's.
     pub async fn start_at(
         &self,
-        party: PartyId,
+        party: Party,
         run: RunId,
         gate: &Gate,
         elements: u64,
@@ -75,11 +77,28 @@ impl Caller {
         Ok(self.party(party).start_run(request).await?.into_inner())
     }
 
+    /// Starts a run of a whole program at both parties: its id.
+    ///
+    /// # Panics
+    /// When a party refuses it.
+    pub async fn start_program(&self, program: &Program) -> RunId {
+        let run = RunId(os_random().expect("entropy"));
+        for party in Party::BOTH {
+            let request = StartRunRequest {
+                program: program.encoded().to_vec().into(),
+                run_id: run.0.to_vec().into(),
+                ..StartRunRequest::default()
+            };
+            self.party(party).start_run(request).await.expect("the party takes it");
+        }
+        run
+    }
+
     /// Follows a run at a party until it is in one of `states`, or over.
     ///
     /// # Panics
     /// When the party does not tell.
-    pub async fn follow(&self, party: PartyId, run: RunRef, states: &[RunState]) -> Run {
+    pub async fn follow(&self, party: Party, run: RunRef, states: &[RunState]) -> Run {
         let watching = self.party(party).watch_run(run).await.expect("the party tells");
         let mut watching = watching.into_inner();
         let mut last = None;
@@ -92,28 +111,60 @@ impl Caller {
         last.expect("a state")
     }
 
-    /// Hands one party its share.
+    /// Hands one party its share of the only input, a gate's.
     ///
     /// # Errors
     /// The party's.
-    pub async fn submit(&self, party: PartyId, run: RunId, share: &[u64]) -> Result<u64, Status> {
-        let header = TensorHeader { run_id: run.0.to_vec().into(), elements: share.len() as u64 };
-        let parts = [input_part::Part::Header(header), input_part::Part::Shares(shares::pack(share))];
-        let parts = parts.map(|part| InputPart { part: Some(part) });
+    pub async fn submit(&self, party: Party, run: RunId, share: &[u64]) -> Result<u64, Status> {
+        self.submit_to(party, run, (NodeId(0), WIRE), share).await
+    }
+
+    /// Hands one party its share of an input, whose node and ring are given.
+    ///
+    /// # Errors
+    /// The party's.
+    pub async fn submit_to(
+        &self,
+        party: Party,
+        run: RunId,
+        (node, ring): (NodeId, Ring),
+        share: &[u64],
+    ) -> Result<u64, Status> {
+        let header =
+            TensorHeader { run_id: run.0.to_vec().into(), elements: share.len() as u64, node: node.0.into() };
+        let messages = share.chunks(ELEMENTS_PER_MESSAGE).map(|share| shares::pack(ring.bits(), share));
+        let parts: Vec<_> = std::iter::once(input_part::Part::Header(header))
+            .chain(messages.map(input_part::Part::Shares))
+            .map(|part| InputPart { part: Some(part) })
+            .collect();
         let reply = self.party(party).submit_input(tokio_stream::iter(parts)).await?;
         Ok(reply.into_inner().elements)
     }
 
-    /// Fetches one party's share of the output.
+    /// Fetches one party's share of the only output, a gate's.
     ///
     /// # Errors
     /// The party's.
-    pub async fn fetch(&self, party: PartyId, run: RunRef) -> Result<Vec<u64>, Status> {
-        let mut parts = self.party(party).fetch_output(run).await?.into_inner();
+    pub async fn fetch(&self, party: Party, run: RunRef) -> Result<Vec<u64>, Status> {
+        self.fetch_from(party, run, (NodeId(0), WIRE)).await
+    }
+
+    /// Fetches one party's share of an output, whose node and ring are given.
+    ///
+    /// # Errors
+    /// The party's.
+    pub async fn fetch_from(
+        &self,
+        party: Party,
+        run: RunRef,
+        (node, ring): (NodeId, Ring),
+    ) -> Result<Vec<u64>, Status> {
+        let output = OutputRef { run: Some(run), node: node.0.into() };
+        let mut parts = self.party(party).fetch_output(output).await?.into_inner();
         let mut share = Vec::new();
         while let Some(part) = parts.message().await? {
             if let Some(output_part::Part::Shares(bytes)) = part.part {
-                shares::unpack_into(&bytes, u64::MAX, &mut share).expect("shares");
+                shares::unpack_into(ring.bits(), &bytes, u64::MAX, &mut share).expect("shares");
             }
         }
         Ok(share)
@@ -123,7 +174,7 @@ impl Caller {
     ///
     /// # Panics
     /// When the party does not tell.
-    pub async fn list(&self, party: PartyId, active_only: bool) -> Vec<Run> {
+    pub async fn list(&self, party: Party, active_only: bool) -> Vec<Run> {
         let listed = self.party(party).list_runs(ListRunsRequest { limit: 1000, active_only }).await;
         listed.expect("the party lists runs").into_inner().runs
     }

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use suf_cli::client::os_random;
 use suf_cpu::CpuBackend;
 use suf_deal::{Batch, Entropy};
-use suf_gate::{Gate, Party, Seed};
+use suf_gate::{Part, Party, Program, Seed};
 use suf_link::{Channel, Endpoint, Identity, LinkProfile};
-use suf_wire::{BatchId, DealerMessage, KeyChunk, KeyRequest, PartyId, Role};
+use suf_wire::{BatchId, DealerMessage, KeyPart, KeyRequest, Role};
 use tokio::{runtime::Runtime, sync::oneshot};
 
 /// A dealer at work until it is dropped.
@@ -27,12 +27,12 @@ pub struct TestDealer {
 pub struct Dealt {
     /// The batch.
     pub batch: BatchId,
-    /// The gate.
-    pub gate: Arc<Gate>,
+    /// The program.
+    pub program: Arc<Program>,
     /// Seeds of party 0 and party 1.
     pub seeds: [[u8; 32]; 2],
-    /// Key chunks of party 0 and party 1.
-    pub keys: [Vec<Bytes>; 2],
+    /// Keys of party 0 and party 1, of each part that has some.
+    pub keys: [Vec<(Part, Bytes)>; 2],
 }
 
 /// Who asked first for a batch waits here for the second.
@@ -61,7 +61,7 @@ impl TestDealer {
             while let Some(incoming) = endpoint.incoming().await {
                 let (waiting, book) = (Arc::clone(&waiting), Arc::clone(&book));
                 tokio::spawn(async move {
-                    let established = incoming.establish(&PartyId::BOTH.map(PartyId::role)).await;
+                    let established = incoming.establish(&Party::BOTH.map(Party::role)).await;
                     let Some(connection) = established.expect("a party") else { return };
                     while let Ok(channel) = connection.accept::<DealerMessage>().await {
                         tokio::spawn(serve(channel, Arc::clone(&waiting), Arc::clone(&book), unequal));
@@ -104,13 +104,13 @@ async fn serve(
     let (sender, second) = oneshot::channel();
     waiting.lock().expect("no holder panics").insert(request.batch, sender);
     let Ok(other) = second.await else { return };
-    let channels = if request.party == PartyId::P0 { [channel, other] } else { [other, channel] };
+    let channels = if request.party == Party::P0 { [channel, other] } else { [other, channel] };
     let (dealt, batch) = deal(&request, unequal);
-    let messages = PartyId::BOTH.map(|party| {
-        let chunk = |(index, bytes): (usize, &Bytes)| {
-            DealerMessage::Chunk(KeyChunk::new(request.batch, party, index as u32, bytes.clone()))
+    let messages = Party::BOTH.map(|party| {
+        let key = |(part, bytes): &(Part, Bytes)| {
+            DealerMessage::Key(KeyPart::new(request.batch, party, *part, bytes.clone()))
         };
-        let keys = dealt.keys[party.index()].iter().enumerate().map(chunk);
+        let keys = dealt.keys[party.index()].iter().map(key);
         let begin = DealerMessage::Header(batch.header(party));
         let end = DealerMessage::End { batch: request.batch };
         std::iter::once(begin).chain(keys).chain([end]).collect::<Vec<_>>()
@@ -122,26 +122,26 @@ async fn serve(
 }
 
 fn deal(request: &KeyRequest, unequal: bool) -> (Dealt, Batch) {
-    let gate = Arc::new(Gate::decode(&request.gate).expect("a gate"));
+    let program = Arc::new(Program::decode(&request.program).expect("a program"));
     let seed = || os_random::<32>().expect("the operating system gives entropy");
     let seeds = [seed(), seed()];
     let entropy = Entropy { parties: seeds.map(Seed::new), dealer: Seed::new(seed()) };
-    let batch = Batch::new(request.batch, Arc::clone(&gate), request.elems, entropy);
+    let batch = Batch::new(request.batch, Arc::clone(&program), entropy);
     let mut keys = [Vec::new(), Vec::new()];
-    for index in 0..batch.chunks() {
+    for part in program.keyed_parts() {
         let [first, mut second] =
-            batch.chunk(index, &CpuBackend::new()).expect("the CPU does not fail").map(|chunk| chunk.bytes);
-        let elems = suf_gate::layout::chunk_elems(request.elems, index);
-        let public = gate.key_shape().common_ranges(Party::P1.role(index), elems).next();
+            batch.deal(part, &CpuBackend::new()).expect("the CPU does not fail").map(|key| key.bytes);
+        let shape = program.node(part.node).op().def().key_shape();
+        let public = shape.common_ranges(program.side(Party::P1, part), program.elems(part)).next();
         if let Some(range) = public.filter(|_| unequal) {
             let mut bytes = second.to_vec();
             bytes[range.start] ^= 1;
             second = bytes.into();
         }
-        keys[0].push(first);
-        keys[1].push(second);
+        keys[0].push((part, first));
+        keys[1].push((part, second));
     }
-    (Dealt { batch: request.batch, gate, seeds, keys }, batch)
+    (Dealt { batch: request.batch, program, seeds, keys }, batch)
 }
 
 async fn ship(mut channel: Channel<DealerMessage>, messages: Vec<DealerMessage>) {

@@ -40,7 +40,7 @@ polynomial = [-67108864, 16384]
 pieces = 1
 "#;
 
-/// Elements: more than a chunk, so that the sides change roles.
+/// Elements: more than a tile, so that the sides change roles.
 const ELEMS: usize = 70_000;
 
 /// The measured root mean square may be off the predicted one by this share: eight standard deviations at this size, for the

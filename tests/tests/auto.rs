@@ -8,7 +8,7 @@ use suf_tests::{npy, processes::Hosts};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
-/// Four chunks and a bit: 1.4 MB of an input's opening follow its first chunk, enough for a rate to be measured.
+/// Four tiles and a bit: 1.4 MB of an input's opening follow its first tile, enough for a rate to be measured.
 const MANY: usize = 300_000;
 
 #[test]

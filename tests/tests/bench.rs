@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
-/// Not a multiple of 8, so that planes end inside a byte, but of 4, so that the sum of both directions is whole bytes; larger than a chunk, so that roles alternate.
+/// Not a multiple of 8, so that planes end inside a byte, but of 4, so that the sum of both directions is whole bytes; larger than a tile, so that roles alternate.
 const ELEMS: u64 = 70_004;
 
 /// What a record has at least.

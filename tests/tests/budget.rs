@@ -8,7 +8,7 @@ use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect},
 };
-use suf_wire::{PartyId, RunId};
+use suf_wire::{Party, RunId};
 use tonic::Code;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -29,7 +29,7 @@ fn the_dealer_stays_within_its_memory_whatever_it_deals() {
         "dealer" => format!("memory_mb = {MEMORY_MB}\nbackend = \"cpu\"\n{config}"),
         _ => config,
     });
-    // Not a multiple of the chunk, so that the last one has a size of its own.
+    // Not a multiple of the tile, so that the last one has a size of its own.
     npy::write_i64(&hosts.folder().join("x.npy"), &[4096; 500_000]);
     for protocol in ["sigma", "suf", "onehot", "dpf", "suf-lut", "sigma"] {
         let output = hosts.eval(&["--protocol", protocol], "x.npy").output().expect("suf starts");
@@ -94,7 +94,7 @@ async fn clients_that_announce_the_largest_size_are_refused_before_anything_is_d
             hosts.issue("client", &name);
             let client = Caller::connect(&hosts, &name).await;
             let run = RunId([number as u8; 16]);
-            match client.start_at(PartyId::P0, run, &gate, MOST_ELEMS).await {
+            match client.start_at(Party::P0, run, &gate, MOST_ELEMS).await {
                 Ok(_) => {}
                 Err(status) => {
                     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
@@ -108,7 +108,7 @@ async fn clients_that_announce_the_largest_size_are_refused_before_anything_is_d
         assert!(refused >= least_refused, "only {refused} of {CLIENTS} were refused with {budget:?}");
         assert_eq!(batches_dealt(&hosts).await, 0, "something was dealt");
         if refused == CLIENTS {
-            for party in PartyId::BOTH {
+            for party in Party::BOTH {
                 assert_eq!(in_use(&info(&clients[0], party).await), [0; 3], "{party} holds something");
             }
             expect(&hosts.onehot("few.npy"), 0, &[], "a run that fits");
@@ -120,7 +120,7 @@ async fn clients_that_announce_the_largest_size_are_refused_before_anything_is_d
 #[tokio::test]
 async fn clients_that_leave_hold_no_bytes_afterwards_and_the_next_is_served_at_once() {
     const CLIENTS: usize = 32;
-    // One chunk, which is one message.
+    // One tile, which is one message.
     const ELEMS: u64 = 65_536;
     let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| match name {
         "dealer" => config,
@@ -137,22 +137,22 @@ async fn clients_that_leave_hold_no_bytes_afterwards_and_the_next_is_served_at_o
         for number in 0..CLIENTS {
             let client = Caller::connect(&hosts, names[number % names.len()]).await;
             let run = client.start(&gate, ELEMS).await;
-            let ready = client.follow(PartyId::P0, by_id(run), &[RunState::ReadyForInput]).await;
+            let ready = client.follow(Party::P0, by_id(run), &[RunState::ReadyForInput]).await;
             assert_eq!(ready.state(), RunState::ReadyForInput, "{ready:?}");
             match number % 3 {
                 0 => {}
                 1 => {
-                    client.party(PartyId::P0).cancel_run(by_id(run)).await.expect("its own run");
+                    client.party(Party::P0).cancel_run(by_id(run)).await.expect("its own run");
                 }
                 _ => {
                     // One party has its half, the other never gets it.
                     let share = vec![4096; ELEMS as usize];
-                    client.submit(PartyId::P0, run, &share).await.expect("its own run");
+                    client.submit(Party::P0, run, &share).await.expect("its own run");
                 }
             }
         }
         expect(&hosts.onehot("few.npy"), 0, &[], "the next client");
-        for party in PartyId::BOTH {
+        for party in Party::BOTH {
             while in_use(&info(&watcher, party).await) != [0; 3] {
                 tokio::task::yield_now().await;
             }
@@ -177,11 +177,11 @@ async fn a_run_whose_input_does_not_come_ends_in_time_and_gives_its_keys_back() 
     let client = Caller::connect(&hosts, "client").await;
     let run = client.start(&gelu(), 9).await;
     // It watches, so that its lease does not end.
-    let end = client.follow(PartyId::P0, by_id(run), &[]).await;
+    let end = client.follow(Party::P0, by_id(run), &[]).await;
     assert_eq!(end.state(), RunState::Failed, "{end:?}");
     let reason = end.failure.expect("why").reason;
     assert!(reason.contains("input_wait_s"), "{reason}");
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         client.follow(party, by_id(run), &[]).await;
         while in_use(&info(&client, party).await) != [0; 3] {
             tokio::task::yield_now().await;
@@ -189,7 +189,7 @@ async fn a_run_whose_input_does_not_come_ends_in_time_and_gives_its_keys_back() 
     }
 }
 
-async fn info(caller: &Caller, party: PartyId) -> PartyInfo {
+async fn info(caller: &Caller, party: Party) -> PartyInfo {
     caller.party(party).info(InfoRequest {}).await.expect("the party tells").into_inner()
 }
 

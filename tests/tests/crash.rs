@@ -17,7 +17,7 @@ use suf_tests::{
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
-/// Elements of a run: more than one chunk, so that a kill can fall between chunks.
+/// Elements of a run: more than one tile, so that a kill can fall between tiles.
 const ELEMS: usize = 150_000;
 
 /// Kills in an ordinary test run; `SUF_CRASHES=500` for a long one.

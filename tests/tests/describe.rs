@@ -9,7 +9,7 @@ use std::{
 
 use suf_cli::client::connect;
 use suf_control::{client, v1};
-use suf_gate::{Gate, Protocol, catalog, gate::MAX_ELEMS, gatefile::GateFile, layout::Party};
+use suf_gate::{Gate, Party, Protocol, TILE_ELEMS, catalog, gatefile::GateFile, limits::MAX_ELEMS};
 use suf_link::Identity;
 use suf_tests::{
     npy,
@@ -40,7 +40,7 @@ const QUESTIONS: usize = 21;
 const END: Duration = Duration::from_secs(5);
 
 /// Elements of the run that is under way.
-const ELEMS: usize = 8 * suf_gate::CHUNK_ELEMS;
+const ELEMS: usize = 8 * TILE_ELEMS;
 
 fn gelu() -> Gate {
     let file = GateFile::builtin("gelu").expect("built in");
@@ -49,7 +49,7 @@ fn gelu() -> Gate {
 
 fn request(elements: u64) -> v1::DescribeRequest {
     let gate = v1::Gate { description: gelu().encode().into(), ..v1::Gate::default() };
-    v1::DescribeRequest { gate: Some(gate), elements }
+    v1::DescribeRequest { gate: Some(gate), elements, ..v1::DescribeRequest::default() }
 }
 
 fn identity(hosts: &Hosts, name: &str) -> Identity {

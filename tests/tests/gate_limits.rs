@@ -1,31 +1,31 @@
-//! A gate that can be made can be dealt, sent and evaluated in full chunks: what its messages cannot carry is refused first.
+//! A gate that can be made can be dealt, sent and evaluated in full tiles: what its messages cannot carry is refused first.
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_gate::{
-    CHUNK_ELEMS, Gate, GateError, Role, Shape, catalog,
-    gate::{MAX_ELEMS, MAX_ENCODED, MAX_EXCHANGE_BITS, MAX_EXCHANGE_SEGMENTS, MAX_KEY_BYTES},
+    Gate, GateError, Shape, Side, TILE_ELEMS, catalog,
+    limits::{MAX_EXCHANGE_BITS, MAX_EXCHANGE_SEGMENTS, MAX_KEY_BYTES},
     spec::{Formula, Helper, Parts, Pieces, Spec, Table, Term, Value},
     suf::Suf,
 };
 use suf_tests::{inputs, world::World};
 use suf_wire::{
-    BatchId, Causal, DataFrame, DealerMessage, KeyChunk, Message, PartyId, PeerMessage, Segments, Tag, limits,
+    BatchId, Causal, DataFrame, DealerMessage, KeyPart, Message, NodeId, Part, Party, PeerMessage, Segments,
+    Tag, limits,
 };
+
+const PART: Part = Part::new(NodeId(1), 0);
 
 #[test]
 fn the_limits_of_gates_are_those_of_the_messages() {
-    assert_eq!(CHUNK_ELEMS, limits::CHUNK_ELEMS as usize);
-    assert_eq!(MAX_ELEMS, limits::MAX_ELEMS);
-    assert_eq!(MAX_ENCODED, limits::MAX_GATE_BYTES);
     assert_eq!(MAX_EXCHANGE_SEGMENTS, limits::MAX_SEGMENTS);
-    assert_eq!(MAX_EXCHANGE_BITS as usize * CHUNK_ELEMS, 8 * limits::MAX_DATA_BYTES);
-    assert_eq!(MAX_KEY_BYTES as usize * CHUNK_ELEMS, limits::MAX_KEY_CHUNK_BYTES);
+    assert_eq!(MAX_EXCHANGE_BITS as usize * TILE_ELEMS, 8 * limits::MAX_DATA_BYTES);
+    assert_eq!(MAX_KEY_BYTES as usize * TILE_ELEMS, limits::MAX_KEY_PART_BYTES);
 }
 
 #[test]
-fn every_gate_that_is_made_fits_its_messages_in_a_full_chunk() {
-    let zeros = Bytes::from(vec![0; limits::MAX_KEY_CHUNK_BYTES]);
+fn every_gate_that_is_made_fits_its_messages_in_a_full_tile() {
+    let zeros = Bytes::from(vec![0; limits::MAX_KEY_PART_BYTES]);
     let mut rng = StdRng::seed_from_u64(1);
     let (mut made, mut refused) = (0, 0);
     for gate in catalog::builtin() {
@@ -50,7 +50,7 @@ fn every_gate_that_is_made_fits_its_messages_in_a_full_chunk() {
 
 /// The widest message that a specification can have, four coefficients and an entry, and the one of the most values.
 #[test]
-fn gates_at_the_limits_of_a_message_run_in_full_chunks() {
+fn gates_at_the_limits_of_a_message_run_in_full_tiles() {
     let cubic = Parts {
         pieces: Some(Pieces {
             cuts: (-40..40).map(|cut| cut * 64).collect(),
@@ -87,7 +87,7 @@ fn pieces_are_looked_up_where_their_cuts_are_too_many_for_a_message() {
             polynomials: (0..=cuts).map(|i| vec![i]).collect(),
         };
         let parts = Parts { pieces: Some(pieces), terms: vec![always(Value::Pieces(1))], ..plain() };
-        fits(&gate(parts).expect("one way or the other"), &Bytes::from(vec![0; limits::MAX_KEY_CHUNK_BYTES]));
+        fits(&gate(parts).expect("one way or the other"), &Bytes::from(vec![0; limits::MAX_KEY_PART_BYTES]));
     }
 }
 
@@ -113,29 +113,29 @@ fn gate(parts: Parts) -> Result<Gate, GateError> {
     Gate::new("random", Shape::Suf(Suf::new(spec)?))
 }
 
-/// Encodes every message of a full chunk, as the daemons do.
+/// Encodes every message of a full tile, as the daemons do.
 fn fits(gate: &Gate, zeros: &Bytes) {
     for (step, segments) in gate.exchanges().iter().enumerate() {
         let widths: Vec<u8> = segments.iter().map(|segment| segment.bits).collect();
-        let payload = Segments::new(&widths, CHUNK_ELEMS as u32).expect("widths and number of segments");
-        assert_eq!(payload.bytes(), gate.message_bytes(step, CHUNK_ELEMS));
+        let payload = Segments::new(&widths, TILE_ELEMS as u32).expect("widths and number of segments");
+        assert_eq!(payload.bytes(), gate.message_bytes(step, TILE_ELEMS));
         let frame = DataFrame {
             depth: Causal::START.next().expect("the first"),
-            ..DataFrame::new(step as u8, 0, payload.bits(), zeros.slice(..payload.bytes()))
+            ..DataFrame::new(PART, step as u8, payload.bits(), zeros.slice(..payload.bytes()))
         };
         PeerMessage::Frame(frame).encode().unwrap_or_else(|error| panic!("exchange {step}: {error}"));
     }
-    for role in [Role::Seeded, Role::Explicit] {
-        let bytes = zeros.slice(..gate.key_shape().chunk_bytes(role, CHUNK_ELEMS));
-        let tag = Tag::of(BatchId([0; 16]), PartyId::P0, 0, &[]);
-        let chunk = DealerMessage::Chunk(KeyChunk { index: 0, tag, bytes });
-        chunk.encode().unwrap_or_else(|error| panic!("a key: {error}"));
+    for side in [Side::Seeded, Side::Explicit] {
+        let bytes = zeros.slice(..gate.key_shape().tile_bytes(side, TILE_ELEMS));
+        let tag = Tag::of(BatchId([0; 16]), Party::P0, PART, &[]);
+        let key = DealerMessage::Key(KeyPart { part: PART, tag, bytes });
+        key.encode().unwrap_or_else(|error| panic!("a key: {error}"));
     }
 }
 
-/// Deals and evaluates a full chunk, every message in its encoding.
+/// Deals and evaluates a full tile, every message in its encoding.
 fn runs(gate: &Gate) {
-    let x = inputs::awkward(gate, CHUNK_ELEMS, 5);
+    let x = inputs::awkward(gate, TILE_ELEMS, 5);
     let mut world = World::new(5);
     let batch = world.fresh_batch();
     let outcome = world.run(gate.clone(), batch, inputs::share(&x, 5));

@@ -7,7 +7,7 @@ mod host;
 use std::{fs, path::Path, process::Command};
 
 use host::HostGpu;
-use suf_gate::CHUNK_ELEMS;
+use suf_gate::TILE_ELEMS;
 use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect},
@@ -22,7 +22,7 @@ const FAILED: i32 = 1;
 const UNUSABLE: [(&str, &str, &str); 2] =
     [("PLAYED_GPUS", "0", "0 are there"), ("PLAYED_VERSION", "12040", "12.8 is the oldest that is used")];
 
-/// Enough for some elements, and not for a chunk of `onehot`'s keys.
+/// Enough for some elements, and not for a tile of `onehot`'s keys.
 const FEW_BYTES: &str = "4000000";
 
 fn played() -> Option<HostGpu> {
@@ -56,10 +56,10 @@ fn a_gpu_that_cannot_be_used_is_an_error_or_leaves_the_cpu() {
 fn a_run_that_does_not_fit_fails_and_the_next_one_works() {
     let Some(host) = played() else { return };
     let mut hosts = start(&host, "cuda", ("PLAYED_BYTES", FEW_BYTES));
-    npy::write_i64(&hosts.folder().join("many.npy"), &vec![4096; CHUNK_ELEMS]);
+    npy::write_i64(&hosts.folder().join("many.npy"), &vec![4096; TILE_ELEMS]);
     for _ in 0..2 {
         expect(&hosts.onehot("few.npy"), DONE, &[], "few elements fit");
-        expect(&hosts.onehot("many.npy"), FAILED, &["out of memory"], "a chunk does not");
+        expect(&hosts.onehot("many.npy"), FAILED, &["out of memory"], "a tile does not");
     }
     expect(&hosts.onehot("few.npy"), DONE, &[], "few elements fit");
     for name in NAMES {

@@ -26,10 +26,10 @@ const SHIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/gpu/lost_driver.c");
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
 
-/// Elements of a run: three chunks.
+/// Elements of a run: three tiles.
 const ELEMS: usize = 150_000;
 
-/// Of the parties' connection: exchanges are then made on their chunk's lane.
+/// Of the parties' connection: exchanges are then made on their tile's lane.
 const LANES: usize = 4;
 
 /// The test, and the variable that says that the host plays the GPU.
@@ -41,8 +41,8 @@ const LAUNCH_FAILED: u32 = 719;
 const ECC_UNCORRECTABLE: u32 = 214;
 const DEVICE_UNAVAILABLE: u32 = 46;
 
-/// Kernels after which a card is lost: a party starts one for each chunk to take its key and one to mask its input before the
-/// first exchange, six in all; a dealer two or more for each chunk.
+/// Kernels after which a card is lost: a party starts one for each tile to take its key and one to mask its input before the
+/// first exchange, six in all; a dealer two or more for each tile.
 const INTO_EVALUATION: u32 = 8;
 const INTO_DEALING: u32 = 2;
 

@@ -15,7 +15,7 @@ use suf_tests::{
     processes::{Hosts, expect},
     users::files,
 };
-use suf_wire::{PartyId, RunHash};
+use suf_wire::{Party, RunHash};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
@@ -48,7 +48,7 @@ async fn an_interrupted_client_ends_its_run_at_both_parties() {
                 "{signal:?}: {}",
                 said.1
             );
-            for party in PartyId::BOTH {
+            for party in Party::BOTH {
                 assert_eq!(observer.list(party, true).await, [], "{signal:?}: a run is left at {party}");
             }
         }
@@ -80,13 +80,13 @@ async fn clients_that_are_gone_leave_no_run_and_the_next_is_served_at_once() {
             // It disconnects between its calls, and says nothing.
             let client = Caller::connect(&hosts, "client").await;
             let run = client.start(&gelu(), MANY as u64).await;
-            client.follow(PartyId::P1, by_id(run), &[RunState::ReadyForInput]).await;
+            client.follow(Party::P1, by_id(run), &[RunState::ReadyForInput]).await;
         } else {
             end(begin(&hosts, number, number % 2 == 0), ways[number % ways.len()]);
         }
     }
     expect(&hosts.onehot("few.npy"), DONE, &[], "the next client, at once");
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         let mut deserted = 0;
         for run in observer.list(party, false).await {
             let hash = RunHash(run.run_hash[..].try_into().expect("16 bytes"));

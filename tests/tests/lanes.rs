@@ -1,4 +1,4 @@
-//! Real daemons whose connections have several lanes: more chunks than lanes, frames that overtake each other, and the cost
+//! Real daemons whose connections have several lanes: more tiles than lanes, frames that overtake each other, and the cost
 //! measured over all of them.
 
 use std::{cell::OnceCell, path::Path, time::Duration};
@@ -13,9 +13,9 @@ use suf_tests::{
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
-/// Lanes; and elements of a run: two lanes have two chunks, the last of which is short.
+/// Lanes; and elements of a run: two lanes have two tiles, the last of which is short.
 const LANES: usize = 3;
-const ELEMS: usize = 4 * suf_gate::CHUNK_ELEMS + 1001;
+const ELEMS: usize = 4 * suf_gate::TILE_ELEMS + 1001;
 
 /// How often a party is asked whether it knows a run that the other was just told to start: its first lane takes 120 ms.
 const POLLS: usize = 1000;

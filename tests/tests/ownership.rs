@@ -1,18 +1,18 @@
 //! A run belongs to the certificate that started it. Each party decides that by itself: knowing a run's id, seeing it in a
 //! listing or a log, being an operator or the other party gives nobody else its tensors.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use suf_control::v1::{Run, RunRef, RunState};
-use suf_gate::Gate;
-use suf_link::{Channel, Connection, Endpoint, Identity, LinkProfile};
+use suf_gate::{Gate, Program};
+use suf_link::{Connection, Endpoint, Identity, LinkProfile, Session};
 use suf_party::{Plan, Registration};
 use suf_tests::{
     caller::{Caller, by_hash, by_id, gelu},
     npy,
     processes::{Hosts, NAMES, expect},
 };
-use suf_wire::{BatchId, Fault, PartyId, PeerMessage, Role, RunId};
+use suf_wire::{BatchId, Digest, Fault, Party, PeerMessage, Role, RunId};
 use tonic::{Code, Status};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -29,7 +29,7 @@ async fn a_run_is_touched_by_the_client_that_started_it_and_by_nobody_else() {
     let owner = Caller::connect(&hosts, "client").await;
     let gate = gelu();
     let run = owner.start(&gate, ELEMS).await;
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         let ready = owner.follow(party, by_id(run), &[RunState::ReadyForInput]).await;
         assert_eq!(ready.state(), RunState::ReadyForInput);
         assert_eq!(ready.run_hash[..], run.public_hash().0);
@@ -39,17 +39,17 @@ async fn a_run_is_touched_by_the_client_that_started_it_and_by_nobody_else() {
         intruders.push((name, role, Caller::connect(&hosts, name).await));
     }
     for (name, role, intruder) in &intruders {
-        for party in PartyId::BOTH {
+        for party in Party::BOTH {
             is_kept_out(name, role, intruder, party, run, &gate).await;
         }
     }
 
     let shares = [vec![ONE; ELEMS as usize], vec![0; ELEMS as usize]];
-    for (party, share) in PartyId::BOTH.into_iter().zip(&shares) {
+    for (party, share) in Party::BOTH.into_iter().zip(&shares) {
         assert_eq!(owner.submit(party, run, share).await.expect("its own run"), ELEMS);
     }
     let mut output = Vec::new();
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         let first = owner.fetch(party, by_id(run)).await.expect("its own run");
         let again = owner.fetch(party, by_hash(run.public_hash())).await.expect("not acknowledged yet");
         assert_eq!(first, again);
@@ -59,11 +59,11 @@ async fn a_run_is_touched_by_the_client_that_started_it_and_by_nobody_else() {
         assert!(gate.reference(ONE as i64).contains(&gate.output(*a, *b)));
     }
     for (name, role, intruder) in &intruders {
-        for party in PartyId::BOTH {
+        for party in Party::BOTH {
             is_kept_out(name, role, intruder, party, run, &gate).await;
         }
     }
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         owner.fetch(party, by_id(run)).await.expect("intruders have changed nothing");
         for _ in 0..2 {
             owner.party(party).acknowledge_output(by_id(run)).await.expect("its own run");
@@ -82,7 +82,7 @@ async fn a_run_is_touched_by_the_client_that_started_it_and_by_nobody_else() {
 }
 
 /// An intruder with a certificate of `role` knows the id and the hash of a run, and tries everything at one party.
-async fn is_kept_out(name: &str, role: &str, intruder: &Caller, party: PartyId, run: RunId, gate: &Gate) {
+async fn is_kept_out(name: &str, role: &str, intruder: &Caller, party: Party, run: RunId, gate: &Gate) {
     let what = format!("{name} at {party}");
     let (id, hash) = (by_id(run), by_hash(run.public_hash()));
     let never = by_id(RunId([9; 16]));
@@ -138,7 +138,7 @@ async fn an_operator_ends_any_run_of_its_host_by_its_hash() {
     let hosts = start(|_, config| config);
     let (owner, operator) =
         (Caller::connect(&hosts, "client").await, Caller::connect(&hosts, "operator").await);
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         let run = owner.start(&gelu(), ELEMS).await;
         owner.follow(party, by_id(run), &[RunState::ReadyForInput]).await;
         let hash = run.public_hash();
@@ -164,7 +164,7 @@ async fn clients_list_and_cancel_runs_of_their_own() {
     let hosts = start(|_, config| config);
     let owner = Caller::connect(&hosts, "client").await;
     let run = owner.start(&gelu(), ELEMS).await;
-    owner.follow(PartyId::P1, by_id(run), &[RunState::ReadyForInput]).await;
+    owner.follow(Party::P1, by_id(run), &[RunState::ReadyForInput]).await;
     for (name, seen) in [("client", true), ("other", false)] {
         let listed = output_of(hosts.command(&["runs"]).args(hosts.with_certificate(name, "party1")));
         assert_eq!(listed.contains(&run.reveal()), seen, "{name}");
@@ -176,7 +176,7 @@ async fn clients_list_and_cancel_runs_of_their_own() {
     };
     expect(&cancel("other"), 1, &["no such run"], "somebody else cancels");
     expect(&cancel("client"), 0, &[], "the client cancels");
-    assert_eq!(owner.follow(PartyId::P1, by_id(run), &[]).await.state(), RunState::Cancelled);
+    assert_eq!(owner.follow(Party::P1, by_id(run), &[]).await.state(), RunState::Cancelled);
 }
 
 #[tokio::test]
@@ -187,12 +187,12 @@ async fn a_run_that_only_one_party_knows_is_refused_and_says_why() {
     let owner = Caller::connect(&hosts, "client").await;
     // The parties are connected: a run works.
     let run = owner.start(&gelu(), ELEMS).await;
-    owner.follow(PartyId::P0, by_id(run), &[RunState::ReadyForInput]).await;
-    owner.party(PartyId::P0).cancel_run(by_id(run)).await.expect("its own run");
+    owner.follow(Party::P0, by_id(run), &[RunState::ReadyForInput]).await;
+    owner.party(Party::P0).cancel_run(by_id(run)).await.expect("its own run");
 
     for (party, words) in [
-        (PartyId::P0, "no client has registered the run at party1"),
-        (PartyId::P1, "party0 has not proposed the run"),
+        (Party::P0, "no client has registered the run at party1"),
+        (Party::P1, "party0 has not proposed the run"),
     ] {
         let run = RunId([party.index() as u8; 16]);
         owner.start_at(party, run, &gelu(), ELEMS).await.expect("registered");
@@ -201,14 +201,19 @@ async fn a_run_that_only_one_party_knows_is_refused_and_says_why() {
         assert!(reason(&ended).contains(words), "{ended:?}");
     }
     let run = RunId([7; 16]);
-    owner.start_at(PartyId::P1, run, &gelu(), ELEMS + 1).await.expect("registered");
-    owner.start_at(PartyId::P0, run, &gelu(), ELEMS).await.expect("registered");
-    for party in PartyId::BOTH {
+    owner.start_at(Party::P1, run, &gelu(), ELEMS + 1).await.expect("registered");
+    owner.start_at(Party::P0, run, &gelu(), ELEMS).await.expect("registered");
+    for party in Party::BOTH {
         let ended = owner.follow(party, by_id(run), &[]).await;
-        let (words, reason) = (["party0 proposes 9 elements", "for 10 elements"], reason(&ended));
+        let [nine, ten] = [ELEMS, ELEMS + 1].map(|elems| {
+            let program = Program::of_gate(gelu(), elems).expect("of a size");
+            Digest(*program.digest()).to_string()
+        });
+        let words = [format!("party0 proposes program {nine}"), format!("for program {ten}")];
+        let reason = reason(&ended);
         assert!(words.iter().all(|words| reason.contains(words)), "{party}: {reason}");
     }
-    let empty = owner.party(PartyId::P0).start_run(suf_control::v1::StartRunRequest::default()).await;
+    let empty = owner.party(Party::P0).start_run(suf_control::v1::StartRunRequest::default()).await;
     let empty = empty.expect_err("no id");
     assert!(empty.message().contains("16 bytes"), "{empty}");
 }
@@ -239,8 +244,8 @@ async fn a_corrupt_party_cannot_start_a_run_that_no_client_has_registered() {
     let owner = Caller::connect(&hosts, "client").await;
     let gate = gelu();
     let plan = |run: RunId, elems: u64| {
-        let registration =
-            Registration { run, gate: gate.clone(), elems, deadline_ms: 3_600_000, me: PartyId::P0 };
+        let program = Arc::new(Program::of_gate(gate.clone(), elems).expect("of a size"));
+        let registration = Registration { run, program, deadline_ms: 3_600_000, me: Party::P0 };
         registration.with_batch(BatchId(run.0))
     };
 
@@ -248,31 +253,30 @@ async fn a_corrupt_party_cannot_start_a_run_that_no_client_has_registered() {
     refused(&answer, Fault::Caller, "no client has registered the run at party1");
 
     let run = RunId([2; 16]);
-    owner.start_at(PartyId::P1, run, &gate, ELEMS).await.expect("registered");
+    owner.start_at(Party::P1, run, &gate, ELEMS).await.expect("registered");
     let (_channel, answer) = propose(&party1, &plan(run, ELEMS + 1)).await;
     refused(&answer, Fault::Peer, "party0 proposes 10 elements");
-    let ended = owner.follow(PartyId::P1, by_id(run), &[]).await;
+    let ended = owner.follow(Party::P1, by_id(run), &[]).await;
     assert!(ended.state() == RunState::Failed && reason(&ended).contains("party0 proposes"), "{ended:?}");
 
     // Agreed on once, and then not again; a proposer's deadline does not lengthen party 1's own.
     let run = RunId([3; 16]);
-    owner.start_at(PartyId::P1, run, &gate, ELEMS).await.expect("registered");
+    owner.start_at(Party::P1, run, &gate, ELEMS).await.expect("registered");
     let (_agreed, answer) = propose(&party1, &plan(run, ELEMS)).await;
     assert!(matches!(&answer, PeerMessage::Accept(accept) if accept.run == run), "{answer:?}");
     let (_again, answer) = propose(&party1, &plan(run, ELEMS)).await;
     refused(&answer, Fault::Caller, "at work already");
-    let ended = owner.follow(PartyId::P1, by_id(run), &[]).await;
+    let ended = owner.follow(Party::P1, by_id(run), &[]).await;
     assert!(reason(&ended).contains("deadline of 2000 ms"), "{ended:?}");
 }
 
 /// Party 1's answer to a proposal.
-async fn propose(party1: &Connection, plan: &Plan) -> (Vec<Channel<PeerMessage>>, PeerMessage) {
-    let mut channels = party1.open_each::<PeerMessage>().await.expect("party 1 takes a channel");
-    let first = &mut channels[0];
-    first.greet(Role::Party0, "the tests").await.expect("it greets");
-    first.sender.send(&PeerMessage::Propose(plan.propose())).await.expect("it hears");
-    let answer = first.receiver.recv(|_| None).await.expect("it answers");
-    (channels, answer)
+async fn propose(party1: &Connection, plan: &Plan) -> (Session, PeerMessage) {
+    let mut session = party1.open_session().await.expect("party 1 takes a session");
+    session.greet(Role::Party0, "the tests").await.expect("it greets");
+    session.send(&PeerMessage::Propose(plan.propose())).await.expect("it hears");
+    let answer = session.recv().await.expect("it answers");
+    (session, answer)
 }
 
 fn refused(answer: &PeerMessage, who: Fault, words: &str) {
@@ -286,11 +290,11 @@ async fn an_output_that_is_never_acknowledged_is_dropped_in_time() {
         start(|name, config| if name == "dealer" { config } else { format!("output_keep_s = 1\n{config}") });
     let owner = Caller::connect(&hosts, "client").await;
     let run = owner.start(&gelu(), ELEMS).await;
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         owner.follow(party, by_id(run), &[RunState::ReadyForInput]).await;
         owner.submit(party, run, &[ONE; ELEMS as usize]).await.expect("its own run");
     }
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         owner.follow(party, by_id(run), &[]).await;
         while !hosts.log(party.role().name()).contains("output share dropped") {
             std::thread::yield_now();

@@ -10,17 +10,18 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
+use suf_control::shares;
 use suf_cpu::CpuBackend;
-use suf_gate::{Backend, EvalJob, Party, Seed, layout};
+use suf_gate::{Backend, EvalJob, HostValue, NodeId, Part, Party, SecretBytes, Seed, ring::WIRE};
 use suf_tests::{
     dealer::{Dealt, TestDealer},
     npy,
     processes::Hosts,
     users::{NOBODY, files, hand_over, own_uid},
 };
-use suf_wire::PartyId;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
@@ -61,7 +62,7 @@ fn nothing_of_a_batch_is_left_in_memory_or_on_disk_after_its_run() {
         return;
     }
     let mut left = Vec::new();
-    for party in PartyId::BOTH {
+    for party in Party::BOTH {
         let needles = Needles::of(&dealt, party);
         let name = party.role().name();
         if memory_too {
@@ -134,6 +135,19 @@ fn daemons_cannot_be_dumped_nor_read_and_lock_their_memory() {
     }
 }
 
+/// This party's share of the mask of the input's first tile: what opens there if the client's share is zero.
+fn input_mask(dealt: &Dealt, party: Party) -> Vec<u64> {
+    let (program, seed) = (Arc::clone(&dealt.program), Seed::new(dealt.seeds[party.index()]));
+    let part = Part::new(NodeId(0), 0);
+    let zeros = HostValue::shared(vec![0; program.elems(part)]);
+    let job = EvalJob { program, batch: dealt.batch.0, part, party, seed };
+    let staged = CpuBackend::new().stage(&job, SecretBytes::default().into()).expect("it has no key");
+    let message = staged.begin(vec![zeros]).and_then(|mut opening| opening.step(0, &[]));
+    let mut mask = Vec::new();
+    shares::unpack_into(WIRE.bits(), &message.expect("it opens"), u64::MAX, &mut mask).expect("elements");
+    mask
+}
+
 /// Pieces of secrets, by their first 8 bytes.
 #[derive(Default)]
 struct Needles {
@@ -144,30 +158,23 @@ struct Needles {
 
 impl Needles {
     /// What `party` got in `dealt`, and its masks.
-    fn of(dealt: &[Dealt], party: PartyId) -> Self {
+    fn of(dealt: &[Dealt], party: Party) -> Self {
         let mut needles = Self { starts: vec![false; 1 << 16], ..Self::default() };
         for batch in dealt {
-            let what = format!("{} {}", batch.gate.protocol(), batch.gate.name());
+            let gate = batch.program.only_gate().expect("the tests run gates");
+            let what = format!("{} {}", gate.protocol(), gate.name());
             let seed = batch.seeds[party.index()];
             needles.add(&seed[..NEEDLE], format!("the seed ({what})"));
             needles.add(&seed[NEEDLE..], format!("the seed's end ({what})"));
-            for (index, key) in batch.keys[party.index()].iter().enumerate() {
+            for (part, key) in &batch.keys[party.index()] {
                 for at in (0..key.len().saturating_sub(NEEDLE)).step_by(KEY_STRIDE) {
-                    needles.add(&key[at..at + NEEDLE], format!("key chunk {index} ({what})"));
+                    needles.add(&key[at..at + NEEDLE], format!("the key of {part} ({what})"));
                 }
             }
-            if batch.gate.takes_shares() {
+            if gate.takes_shares() {
                 continue;
             }
-            let job = EvalJob {
-                gate: batch.gate.clone(),
-                batch: batch.batch.0,
-                chunk: 0,
-                elems: layout::CHUNK_ELEMS,
-                party: [Party::P0, Party::P1][party.index()],
-                seed: Seed::new(seed),
-            };
-            let mask = CpuBackend::new().wire_mask(&job, layout::R_IN).expect("the CPU does not fail");
+            let mask = input_mask(batch, party);
             for pair in mask.chunks_exact(2).step_by(64) {
                 let bytes = [pair[0].to_le_bytes(), pair[1].to_le_bytes()].concat();
                 needles.add(&bytes, format!("the input mask ({what})"));
@@ -189,7 +196,7 @@ impl Needles {
     /// Names of what occurs in the keys and seeds themselves.
     fn in_keys(&self, dealt: &[Dealt]) -> Vec<String> {
         let all = dealt.iter().flat_map(|batch| {
-            let keys = batch.keys.iter().flatten().map(|key| self.within(key));
+            let keys = batch.keys.iter().flatten().map(|(_, key)| self.within(key));
             keys.chain(batch.seeds.iter().map(|seed| self.within(seed)))
         });
         all.flatten().collect()

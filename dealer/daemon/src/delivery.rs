@@ -9,7 +9,7 @@ use std::{
 };
 
 use suf_deal::Batch;
-use suf_gate::{BackendError, Part, Party};
+use suf_gate::{BackendError, Party};
 use suf_link::{Receiver, Sender};
 use suf_process::hardening::scrub_stack;
 use suf_wire::{BatchId, DealerMessage, Fault, Header, KeyPart, KeyPartHead, PREFIX_BYTES};

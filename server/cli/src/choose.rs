@@ -2,7 +2,7 @@
 //! between the parties.
 
 use suf_control::v1::Link;
-use suf_gate::{Gate, Protocol, layout::Party};
+use suf_gate::{Gate, Party, Protocol};
 
 /// Rate taken for a link that does not know its own, in bits per second: a common data-centre port.
 const ASSUMED_RATE_BPS: f64 = 10e9;

@@ -1,5 +1,5 @@
 //! A run as a client: the tensor is split into two random shares, each party is sent its own, and the output shares
-//! are added. Everything streams in chunks of 2^16 elements.
+//! are added. Everything streams in tiles of 2^16 elements.
 
 use std::{
     future::{Future, poll_fn},
@@ -17,16 +17,13 @@ use suf_control::{
     failure::Failure,
     shares,
     v1::{
-        self, Fault, Figures, InputPart, RunRef, RunState, StartRunRequest, TensorHeader, input_part,
-        output_part, party_client::PartyClient,
+        self, Fault, Figures, InputPart, OutputRef, RunRef, RunState, StartRunRequest, TensorHeader,
+        input_part, output_part, party_client::PartyClient,
     },
 };
-use suf_gate::{
-    CHUNK_ELEMS, Gate,
-    layout::{chunk_count, chunk_elems},
-};
+use suf_gate::{Gate, TILE_ELEMS, ring::WIRE};
 use suf_link::Identity;
-use suf_wire::{BatchId, PartyId, Role, RunId};
+use suf_wire::{BatchId, Party, Role, RunId};
 use tokio::time::timeout;
 use tonic::{Code, Streaming, transport::Channel};
 use zeroize::Zeroizing;
@@ -37,8 +34,11 @@ use crate::{error::Error, runtime::Interrupt, tensor::Tensor};
 /// user who has interrupted the command waits for.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(900);
 
+/// Bits of one share: those of the wires that gates take and make.
+const SHARE_BITS: u8 = WIRE.bits();
+
 /// Bytes of one share on the control API.
-const SHARE_BYTES: usize = suf_control::limits::BYTES_PER_SHARE;
+const SHARE_BYTES: usize = shares::bytes_per_share(SHARE_BITS);
 
 /// The files that say who we are.
 #[derive(Debug, Clone)]
@@ -90,10 +90,10 @@ pub struct Outcome {
     pub figures: [Figures; 2],
 }
 
-/// Takes the outputs in order: the chunk's index and its values.
+/// Takes the outputs in order: the tile's index and its values.
 pub trait Sink {
-    /// Takes the next chunk.
-    fn take(&mut self, chunk: u32, values: &[i64]);
+    /// Takes the next tile.
+    fn take(&mut self, tile: u32, values: &[i64]);
     /// The run's state at party 0 has changed.
     fn state(&mut self, state: RunState);
 }
@@ -121,11 +121,11 @@ impl Parties {
 
     /// Calls to one party.
     #[must_use]
-    pub fn party(&self, party: PartyId) -> PartyClient<Channel> {
+    pub fn party(&self, party: Party) -> PartyClient<Channel> {
         self.clients[party.index()].clone()
     }
 
-    /// Starts a run of `gate` on `tensor`, feeds it, and hands the outputs to `sink`, chunk by chunk. `deadline` ends the run
+    /// Starts a run of `gate` on `tensor`, feeds it, and hands the outputs to `sink`, tile by tile. `deadline` ends the run
     /// at the parties; none leaves that to their own limit. The parties keep their output shares until
     /// [`Self::acknowledge`].
     ///
@@ -156,7 +156,7 @@ impl Parties {
             let started = self.party(party).start_run(request.clone()).await;
             started.map(tonic::Response::into_inner).map_err(|status| Error::call(place(party), status))
         };
-        let (first, _) = tokio::try_join!(start(PartyId::P0), start(PartyId::P1))?;
+        let (first, _) = tokio::try_join!(start(Party::P0), start(Party::P1))?;
         Ok(first)
     }
 
@@ -172,7 +172,7 @@ impl Parties {
         tensor: &Arc<Tensor>,
         sink: &mut impl Sink,
     ) -> Result<Outcome, Error> {
-        let found = self.party(PartyId::P0).get_run(reference(run)).await;
+        let found = self.party(Party::P0).get_run(reference(run)).await;
         let found = found.map_err(|status| Error::call("party 0", status))?.into_inner();
         if found.gate_digest[..] != gate.digest()[..] || found.elements != tensor.elements() {
             return Err(Error::usage(format!(
@@ -196,7 +196,7 @@ impl Parties {
             // A party that did not hear of it drops the share after its `output_keep_s`.
             drop(told);
         };
-        tokio::join!(acknowledge(PartyId::P0), acknowledge(PartyId::P1));
+        tokio::join!(acknowledge(Party::P0), acknowledge(Party::P1));
     }
 
     /// Carries out `work` on `run`. If it fails, panics or is interrupted, the run is ended at both parties.
@@ -237,18 +237,18 @@ impl Parties {
     ) -> Result<Outcome, Error> {
         // Held until the end: a party gives up a run whose client has no call open.
         let (first, second) = tokio::try_join!(
-            self.wait_for_keys(PartyId::P0, run, |state| sink.state(state)),
-            self.wait_for_keys(PartyId::P1, run, |_| ())
+            self.wait_for_keys(Party::P0, run, |state| sink.state(state)),
+            self.wait_for_keys(Party::P1, run, |_| ())
         )?;
         if !(first.done && second.done) {
             let seed = Zeroizing::new(os_random::<32>()?);
             tokio::try_join!(
-                self.submit(PartyId::P0, run, tensor, &seed),
-                self.submit(PartyId::P1, run, tensor, &seed)
+                self.submit(Party::P0, run, tensor, &seed),
+                self.submit(Party::P1, run, tensor, &seed)
             )?;
         }
-        self.fetch(gate, run, tensor.elements(), sink).await?;
-        let (first, second) = tokio::try_join!(self.done(PartyId::P0, run), self.done(PartyId::P1, run))?;
+        self.fetch(gate, run, tensor, sink).await?;
+        let (first, second) = tokio::try_join!(self.done(Party::P0, run), self.done(Party::P1, run))?;
         let batch = BatchId(first.batch_id[..].try_into().map_err(|_| malformed("its batch id"))?);
         let figures = |run: v1::Run| run.figures.ok_or_else(|| malformed("a finished run without figures"));
         Ok(Outcome { run, batch, figures: [figures(first)?, figures(second)?] })
@@ -257,7 +257,7 @@ impl Parties {
     /// Follows the run at `party` until it awaits input, or has its output already.
     async fn wait_for_keys(
         &self,
-        party: PartyId,
+        party: Party,
         run: RunId,
         mut state: impl FnMut(RunState),
     ) -> Result<Watched, Error> {
@@ -279,7 +279,7 @@ impl Parties {
     /// Sends `party` its share of the tensor.
     async fn submit(
         &self,
-        party: PartyId,
+        party: Party,
         run: RunId,
         tensor: &Arc<Tensor>,
         seed: &Zeroizing<[u8; 32]>,
@@ -289,17 +289,19 @@ impl Parties {
             part: Some(input_part::Part::Header(TensorHeader {
                 run_id: Bytes::copy_from_slice(&run.0),
                 elements,
+                node: 0,
             })),
         };
         let (tensor, seed) = (tensor.clone(), seed.clone());
-        let chunks = (0..chunk_count(elements)).map(move |chunk| {
+        let shape = tensor.shape();
+        let tiles = (0..shape.tiles()).map(move |tile| {
             let shares = match party {
-                PartyId::P0 => random_share(&seed, chunk, chunk_elems(tensor.elements(), chunk)).into(),
-                PartyId::P1 => remaining_share(&seed, chunk, &tensor.chunk(chunk)),
+                Party::P0 => random_share(&seed, tile, shape.tile_elems(tile)).into(),
+                Party::P1 => remaining_share(&seed, tile, &tensor.tile(tile)),
             };
             InputPart { part: Some(input_part::Part::Shares(shares)) }
         });
-        let stream = tokio_stream::iter(std::iter::once(header).chain(chunks));
+        let stream = tokio_stream::iter(std::iter::once(header).chain(tiles));
         let reply = self.party(party).submit_input(stream).await;
         let taken = reply.map_err(|status| Error::call(place(party), status))?.into_inner().elements;
         if taken == elements {
@@ -310,23 +312,30 @@ impl Parties {
     }
 
     /// Adds the output shares of both parties as they arrive.
-    async fn fetch(&self, gate: &Gate, run: RunId, elements: u64, sink: &mut impl Sink) -> Result<(), Error> {
+    async fn fetch(
+        &self,
+        gate: &Gate,
+        run: RunId,
+        tensor: &Tensor,
+        sink: &mut impl Sink,
+    ) -> Result<(), Error> {
+        let (elements, shape) = (tensor.elements(), tensor.shape());
         let (mut first, mut second) = tokio::try_join!(
-            OutputShares::open(self.party(PartyId::P0), PartyId::P0, run, elements),
-            OutputShares::open(self.party(PartyId::P1), PartyId::P1, run, elements)
+            OutputShares::open(self.party(Party::P0), Party::P0, run, elements),
+            OutputShares::open(self.party(Party::P1), Party::P1, run, elements)
         )?;
-        for chunk in 0..chunk_count(elements) {
-            let elems = chunk_elems(elements, chunk);
+        for tile in 0..shape.tiles() {
+            let elems = shape.tile_elems(tile);
             let (mine, theirs) = tokio::try_join!(first.next(elems), second.next(elems))?;
             let values: Vec<_> = mine.iter().zip(&theirs).map(|(a, b)| gate.output(*a, *b)).collect();
-            sink.take(chunk, &values);
+            sink.take(tile, &values);
         }
         tokio::try_join!(first.end(), second.end())?;
         Ok(())
     }
 
     /// The run at `party`, which must have ended well.
-    async fn done(&self, party: PartyId, run: RunId) -> Result<v1::Run, Error> {
+    async fn done(&self, party: Party, run: RunId) -> Result<v1::Run, Error> {
         let failed = |status| Error::call(place(party), status);
         let run = self.party(party).get_run(reference(run)).await.map_err(failed)?.into_inner();
         match run.state() {
@@ -342,7 +351,7 @@ impl Parties {
             let found = timeout(ANSWER_TIMEOUT, self.party(party).get_run(reference(run))).await;
             found.ok().and_then(Result::ok).map(tonic::Response::into_inner)
         };
-        let (first, second) = tokio::join!(look(PartyId::P0), look(PartyId::P1));
+        let (first, second) = tokio::join!(look(Party::P0), look(Party::P1));
         let found = [first, second];
         let mut reached = found.iter().flatten().peekable();
         let done = reached.peek().is_some() && reached.all(|run| run.state() == RunState::Done);
@@ -350,7 +359,7 @@ impl Parties {
             // A party that does not hear of it ends the run after its lease.
             let _best_effort = self.cancel(run).await;
         }
-        let failed = PartyId::BOTH.into_iter().zip(&found).find_map(|(party, run)| {
+        let failed = Party::BOTH.into_iter().zip(&found).find_map(|(party, run)| {
             let run = run.as_ref().filter(|run| run.state() == RunState::Failed)?;
             Some(ended_badly(place(party), run))
         });
@@ -365,13 +374,13 @@ impl Parties {
             let run = answer.map_err(late)?.map_err(Failure::from)?.into_inner();
             Ok(run.state())
         };
-        tokio::join!(cancel(PartyId::P0), cancel(PartyId::P1)).into()
+        tokio::join!(cancel(Party::P0), cancel(Party::P1)).into()
     }
 }
 
 /// What was done about a run whose work was interrupted.
 fn interrupted(ended: [Result<RunState, Failure>; 2]) -> Error {
-    let each = PartyId::BOTH.into_iter().zip(&ended).map(|(party, ended)| {
+    let each = Party::BOTH.into_iter().zip(&ended).map(|(party, ended)| {
         let done = match ended {
             Ok(RunState::Cancelled) => "cancelled".to_owned(),
             Ok(RunState::Done) => "it had ended, and its output is dropped".to_owned(),
@@ -408,6 +417,7 @@ pub fn start_request(gate: &Gate, elements: u64, run: RunId, deadline: Option<Du
         run_id: Bytes::copy_from_slice(&run.0),
         deadline_ms: deadline.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)),
         echo_metrics: false,
+        program: Bytes::new(),
     }
 }
 
@@ -451,16 +461,16 @@ pub fn ended_badly(place: &str, run: &v1::Run) -> Error {
 
 /// The name of a party at the start of a message.
 #[must_use]
-pub fn place(party: PartyId) -> &'static str {
+pub fn place(party: Party) -> &'static str {
     match party {
-        PartyId::P0 => "party 0",
-        PartyId::P1 => "party 1",
+        Party::P0 => "party 0",
+        Party::P1 => "party 1",
     }
 }
 
 /// Output shares of one party, as they arrive.
 struct OutputShares {
-    party: PartyId,
+    party: Party,
     parts: Streaming<v1::OutputPart>,
     elements: u64,
     /// Shares that have arrived and were not taken yet.
@@ -471,11 +481,12 @@ struct OutputShares {
 impl OutputShares {
     async fn open(
         mut client: PartyClient<Channel>,
-        party: PartyId,
+        party: Party,
         run: RunId,
         elements: u64,
     ) -> Result<Self, Error> {
-        let parts = client.fetch_output(reference(run)).await;
+        let output = OutputRef { run: Some(reference(run)), node: 0 };
+        let parts = client.fetch_output(output).await;
         let mut parts = parts.map_err(|status| Error::call(place(party), status))?.into_inner();
         let first = parts.message().await.map_err(|status| Error::call(place(party), status))?;
         match first.and_then(|part| part.part) {
@@ -498,7 +509,7 @@ impl OutputShares {
                 return Err(malformed("an output with two headers"));
             };
             let left = self.elements - self.taken;
-            shares::unpack_into(&bytes, left, &mut self.ready)
+            shares::unpack_into(SHARE_BITS, &bytes, left, &mut self.ready)
                 .map_err(|failure| malformed(&failure.reason))?;
         }
         self.taken += elems as u64;
@@ -522,19 +533,19 @@ fn malformed(what: &str) -> Error {
     Error::here(Fault::Bug, format!("a party answered with {what}; are both of the same version as `suf`?"))
 }
 
-/// Party 0's share of chunk `chunk`: bytes of a stream under a fresh seed (BLAKE3 in its extendable-output mode).
-fn random_share(seed: &[u8; 32], chunk: u32, elems: usize) -> Vec<u8> {
+/// Party 0's share of tile `tile`: bytes of a stream under a fresh seed (BLAKE3 in its extendable-output mode).
+fn random_share(seed: &[u8; 32], tile: u32, elems: usize) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new_keyed(seed);
-    hasher.update(&chunk.to_le_bytes());
+    hasher.update(&tile.to_le_bytes());
     let mut bytes = vec![0; elems * SHARE_BYTES];
     hasher.finalize_xof().fill(&mut bytes);
     bytes
 }
 
 /// Party 1's share: what party 0's lacks to the values.
-fn remaining_share(seed: &[u8; 32], chunk: u32, values: &[i64]) -> Bytes {
-    debug_assert!(values.len() <= CHUNK_ELEMS);
-    let random = Zeroizing::new(random_share(seed, chunk, values.len()));
+fn remaining_share(seed: &[u8; 32], tile: u32, values: &[i64]) -> Bytes {
+    debug_assert!(values.len() <= TILE_ELEMS);
+    let random = Zeroizing::new(random_share(seed, tile, values.len()));
     let rest: Vec<u64> = random
         .as_chunks::<SHARE_BYTES>()
         .0
@@ -546,18 +557,16 @@ fn remaining_share(seed: &[u8; 32], chunk: u32, values: &[i64]) -> Bytes {
             (*value as u64).wrapping_sub(u64::from_le_bytes(wide))
         })
         .collect();
-    shares::pack(&rest)
+    shares::pack(SHARE_BITS, &rest)
 }
 
 #[cfg(test)]
 mod tests {
-    use suf_gate::ring::WIRE;
-
     use super::*;
 
     fn unpacked(bytes: &[u8]) -> Vec<u64> {
         let mut out = Vec::new();
-        shares::unpack_into(bytes, u64::MAX, &mut out).unwrap();
+        shares::unpack_into(SHARE_BITS, bytes, u64::MAX, &mut out).unwrap();
         out
     }
 
@@ -570,14 +579,14 @@ mod tests {
         for ((a, b), value) in first.iter().zip(&second).zip(&values) {
             assert_eq!(WIRE.decode(a.wrapping_add(*b)), *value);
         }
-        assert_ne!(first, unpacked(&random_share(&seed, 4, values.len())), "each chunk has its own stream");
+        assert_ne!(first, unpacked(&random_share(&seed, 4, values.len())), "each tile has its own stream");
         assert_ne!(first, unpacked(&random_share(&[8; 32], 3, values.len())));
     }
 
     #[test]
     fn shares_are_uniform() {
-        let ones: u32 = random_share(&[1; 32], 0, CHUNK_ELEMS).iter().map(|byte| byte.count_ones()).sum();
-        let bits = (CHUNK_ELEMS * SHARE_BYTES * 8) as f64;
+        let ones: u32 = random_share(&[1; 32], 0, TILE_ELEMS).iter().map(|byte| byte.count_ones()).sum();
+        let bits = (TILE_ELEMS * SHARE_BYTES * 8) as f64;
         // Six standard deviations of a fair coin.
         assert!((f64::from(ones) - bits / 2.0).abs() < 3.0 * bits.sqrt());
     }

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use suf_control::{client as control, v1::Fault};
 use suf_lab::{Host, Lab, Network};
 use suf_link::{Identity, Pki};
-use suf_wire::{PartyId, Role};
+use suf_wire::{Party, Role};
 use tempfile::TempDir;
 use toml::{Table, Value};
 
@@ -133,9 +133,9 @@ impl Cluster {
         let dealer = start(Host::Dealer, &dealer_config(setup))?;
         let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
         let listen = setup.placement.address(Host::Party0, Network::Peer).to_string();
-        let first = start(Host::Party0, &party_config(setup, PartyId::P0, &keys, &listen))?;
+        let first = start(Host::Party0, &party_config(setup, Party::P0, &keys, &listen))?;
         let peer = first.ready.peer.clone().ok_or_else(|| first.not_ready("no peer address"))?;
-        let second = start(Host::Party1, &party_config(setup, PartyId::P1, &keys, &peer))?;
+        let second = start(Host::Party1, &party_config(setup, Party::P1, &keys, &peer))?;
         Ok(Self { parties: [first, second], dealer, client, operator, _folder: folder })
     }
 
@@ -370,9 +370,9 @@ fn dealer_config(setup: &Setup) -> String {
     config(setup, Host::Dealer, own)
 }
 
-fn party_config(setup: &Setup, party: PartyId, keys: &str, peer: &str) -> String {
-    let host = if party == PartyId::P0 { Host::Party0 } else { Host::Party1 };
-    let (number, verb) = if party == PartyId::P0 { (0, "listen") } else { (1, "connect") };
+fn party_config(setup: &Setup, party: Party, keys: &str, peer: &str) -> String {
+    let host = if party == Party::P0 { Host::Party0 } else { Host::Party1 };
+    let (number, verb) = if party == Party::P0 { (0, "listen") } else { (1, "connect") };
     let control = setup.placement.address(host, Network::Control);
     let own = [
         ("party", Value::Integer(number)),
@@ -429,7 +429,7 @@ mod tests {
         let dealer: toml::Table = dealer_config(&setup).parse().unwrap();
         assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));
         let party: toml::Table =
-            party_config(&setup, PartyId::P1, "127.0.0.1:1", "127.0.0.1:2").parse().unwrap();
+            party_config(&setup, Party::P1, "127.0.0.1:1", "127.0.0.1:2").parse().unwrap();
         assert_eq!(party["peer"]["connect"].as_str(), Some("127.0.0.1:2"));
         assert_eq!(party["party"].as_integer(), Some(1));
         // What Rust, TOML and the shell escape each in their own way.

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use suf_control::v1::{Batch, Fault, Figures};
-use suf_gate::{Gate, layout::Party};
+use suf_control::v1::{Batch, Fault, Figures, NodeFigures};
+use suf_gate::{Gate, Party};
 
 use crate::{
     client::Outcome,
@@ -69,11 +69,11 @@ pub struct Record {
     pub open_ms: f64,
     /// Masked input and keys loaded to the masked output, at the slower party.
     pub eval_ms: f64,
-    /// Part of `eval_ms` in which the party worked on a chunk: `kernel_ms`, `copy_ms` and `wait_ms` together.
+    /// Part of `eval_ms` in which the party worked on a tile: `kernel_ms`, `copy_ms` and `wait_ms` together.
     pub comp_ms: f64,
     /// The rest of `eval_ms`: messages were on the link, or the other party computed.
     pub comm_ms: f64,
-    /// Part of `comp_ms` in which a kernel ran, of any chunk; all of it on a CPU.
+    /// Part of `comp_ms` in which a kernel ran, of any tile; all of it on a CPU.
     pub kernel_ms: f64,
     /// Part of `comp_ms` in which bytes moved between messages and the card, and no kernel ran.
     pub copy_ms: f64,
@@ -93,6 +93,9 @@ pub struct Record {
     pub declared_rounds: u32,
     /// Bits per direction for the tensor as declared beside the gate.
     pub declared_bits: u64,
+    /// What each node of the program sent at party 0; empty in records of before programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeRecord>,
     /// Largest error against the real function.
     pub max_err: f64,
     /// Root mean square error.
@@ -146,6 +149,21 @@ pub struct Record {
     pub unix_s: u64,
 }
 
+/// What the link measured of one node with exchanges, at party 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Which node of the program.
+    pub node: u32,
+    /// What it does.
+    pub name: String,
+    /// Causal depth of its deepest message; the opening of an input has 1 and counts for no other node.
+    pub rounds: u32,
+    /// Payload bits sent.
+    pub bits_sent: u64,
+    /// Payload bits received.
+    pub bits_received: u64,
+}
+
 /// One repeat of a row.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -168,6 +186,13 @@ pub struct Row<'a> {
     pub gate: &'a Gate,
     /// The inputs.
     pub tensor: &'a Tensor,
+}
+
+impl NodeRecord {
+    fn of(figures: &NodeFigures) -> Self {
+        let NodeFigures { node, ref name, rounds, bits_sent, bits_received } = *figures;
+        Self { node, name: name.clone(), rounds, bits_sent, bits_received }
+    }
 }
 
 impl Sample {
@@ -268,6 +293,7 @@ impl Record {
             eval_rounds: first.rounds,
             declared_rounds: first.declared_rounds,
             declared_bits: first.declared_bits,
+            nodes: first.nodes.iter().map(NodeRecord::of).collect(),
             max_err: accuracy.max_err(),
             rms_err: accuracy.rms_err(),
             mean_err: accuracy.mean_err(),
@@ -409,8 +435,13 @@ pub(crate) mod tests {
             rounds: 3,
             declared_rounds: 3,
             link: Some(Link { kind: "loopback".into(), rtt_ms: 0.1, lanes: 1, ..Link::default() }),
+            nodes: vec![node(0, "input", 1, 48_000), node(1, "gelu onehot", 3, 69_000)],
             ..Figures::default()
         }
+    }
+
+    fn node(node: u32, name: &str, rounds: u32, bits: u64) -> NodeFigures {
+        NodeFigures { node, name: name.into(), rounds, bits_sent: bits, bits_received: bits }
     }
 
     fn sample(gate: &Gate, eval_ms: f64) -> Sample {
@@ -434,6 +465,8 @@ pub(crate) mod tests {
         assert!((record.rounds_ms() - 0.15).abs() < 1e-12);
         assert_eq!(record.rounds_ms() + record.bytes_ms(), record.comm_ms);
         assert_eq!(record.party_peak_bytes, 3 << 20);
+        let nodes: Vec<_> = record.nodes.iter().map(|node| (&node.name[..], node.bits_sent)).collect();
+        assert_eq!(nodes, [("input", 48_000), ("gelu onehot", 69_000)]);
     }
 
     #[test]
@@ -447,9 +480,11 @@ pub(crate) mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
         assert_eq!(read(&path).unwrap(), records[..1]);
-        // Records of before say nothing of since when the peaks are.
+        // Records of before say nothing of since when the peaks are, nor of nodes.
         let mut old = serde_json::to_value(&records[0]).unwrap();
-        old.as_object_mut().unwrap().remove("peaks_since");
+        for key in ["peaks_since", "nodes"] {
+            old.as_object_mut().unwrap().remove(key).unwrap();
+        }
         std::fs::write(&path, format!("{old}\n")).unwrap();
         assert_eq!(read(&path).unwrap()[0].peaks_since, "start");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use comfy_table::{CellAlignment, Table, presets};
-use suf_gate::CHUNK_ELEMS;
+use suf_gate::TILE_ELEMS;
 
 use crate::{
     gates,
@@ -101,7 +101,7 @@ pub(crate) fn is_split(record: &Record) -> bool {
 }
 
 /// What the columns of [`splits`] mean.
-pub(crate) const SPLIT_NOTE: &str = "The evaluation's time, in milliseconds. Kernels: one ran, of any chunk. Copies: bytes \
+pub(crate) const SPLIT_NOTE: &str = "The evaluation's time, in milliseconds. Kernels: one ran, of any tile. Copies: bytes \
     moved between messages and the card, and no kernel ran. Waiting: the party waited for its card, or handed work to it. \
     On the link: messages were on their way, or the other party computed. Kernels and copies are timed by the card's clock.";
 
@@ -227,11 +227,11 @@ pub(crate) fn costs_note(records: &[KernelRecord]) -> String {
     let hardware: BTreeSet<_> = records.iter().map(|record| record.hardware.as_str()).collect();
     let aes: BTreeSet<_> = records.iter().map(|record| format!("{:.2}", record.aes_ns)).collect();
     format!(
-        "One core of {}, nanoseconds per element, medians of {} chunks of {} elements; limit: the calls of AES at {} ns \
+        "One core of {}, nanoseconds per element, medians of {} tiles of {} elements; limit: the calls of AES at {} ns \
          each, as measured in a long stream.",
         hardware.into_iter().collect::<Vec<_>>().join(", "),
         records.iter().map(|record| record.samples).max().unwrap_or(0),
-        CHUNK_ELEMS,
+        TILE_ELEMS,
         aes.into_iter().collect::<Vec<_>>().join(", ")
     )
 }

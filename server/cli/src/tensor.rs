@@ -1,9 +1,9 @@
-//! Input tensors in fixed point: encoded from a file, or made up for a benchmark. Encoded chunk by chunk, so that a file's
+//! Input tensors in fixed point: encoded from a file, or made up for a benchmark. Encoded tile by tile, so that a file's
 //! values are in memory once, as they stand there, and a benchmark's not at all.
 
 use std::{io::Write, sync::Arc};
 
-use suf_gate::{CHUNK_ELEMS, Gate, layout::chunk_elems, ring::FRAC};
+use suf_gate::{Gate, TILE_ELEMS, TensorShape, ring::FRAC};
 
 use crate::{
     error::Error,
@@ -20,7 +20,7 @@ const BOUNDARY_EVERY: usize = 64;
 /// Standard deviation of synthetic values, as that of real transformer activations within a factor of 2.
 const DEVIATION: f64 = 2.0;
 
-/// A tensor of fixed-point values, by chunk.
+/// A tensor of fixed-point values, by tile.
 #[derive(Debug)]
 pub enum Tensor {
     /// In memory, in the order of their file; all values count towards the error figures.
@@ -49,8 +49,8 @@ impl Tensor {
     pub fn encode(array: &Arc<Array>, gate: &Gate, source: String) -> Result<Self, Error> {
         let (min, max) = gate.domain();
         let elements = array.form().len();
-        for first in (0..elements).step_by(CHUNK_ELEMS) {
-            let units = units(array, first..elements.min(first + CHUNK_ELEMS));
+        for first in (0..elements).step_by(TILE_ELEMS) {
+            let units = units(array, first..elements.min(first + TILE_ELEMS));
             // NaN fails both comparisons.
             if let Some(at) = units.iter().position(|x| !(*x >= min as f64 && *x <= max as f64)) {
                 return Err(refused(array, first + at, gate));
@@ -76,13 +76,22 @@ impl Tensor {
         }
     }
 
-    /// The values of chunk `chunk`.
+    /// Its shape as an input of a program: one column.
+    ///
+    /// # Panics
+    /// Without elements or with more than a run may have; files and command lines with such tensors are refused.
     #[must_use]
-    pub fn chunk(&self, chunk: u32) -> Vec<i64> {
-        let elems = chunk_elems(self.elements(), chunk);
+    pub fn shape(&self) -> TensorShape {
+        TensorShape::flat(self.elements()).expect("a tensor has 1 to 10^8 elements")
+    }
+
+    /// The values of tile `tile`.
+    #[must_use]
+    pub fn tile(&self, tile: u32) -> Vec<i64> {
+        let elems = self.shape().tile_elems(tile);
         match self {
-            Self::Held { values, .. } => repeated(values, chunk as usize * CHUNK_ELEMS, elems),
-            Self::Synthetic { domain, .. } => synthetic(chunk, elems, *domain),
+            Self::Held { values, .. } => repeated(values, tile as usize * TILE_ELEMS, elems),
+            Self::Synthetic { domain, .. } => synthetic(tile, elems, *domain),
         }
     }
 
@@ -152,8 +161,8 @@ pub fn output_form(input: &Form, units: &[i64]) -> (Form, Option<String>) {
 /// Those of `out`.
 pub fn write_output(out: impl Write, format: Format, form: &Form, units: &[i64]) -> std::io::Result<()> {
     npy::write_to(out, format, form, |out| {
-        let mut piece = Vec::with_capacity(CHUNK_ELEMS * form.dtype.width());
-        units.chunks(CHUNK_ELEMS).try_for_each(|units| {
+        let mut piece = Vec::with_capacity(TILE_ELEMS * form.dtype.width());
+        units.chunks(TILE_ELEMS).try_for_each(|units| {
             piece.clear();
             form.dtype.encode(units, FRAC, &mut piece);
             out.write_all(&piece)
@@ -174,9 +183,9 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
-    /// Compares chunk `chunk` of the outputs `y` with what `gate` allows for the inputs.
-    pub fn add(&mut self, gate: &Gate, file: &Definition, tensor: &Tensor, chunk: u32, y: &[i64]) {
-        for (index, (x, y)) in tensor.chunk(chunk).into_iter().zip(y).enumerate() {
+    /// Compares tile `tile` of the outputs `y` with what `gate` allows for the inputs.
+    pub fn add(&mut self, gate: &Gate, file: &Definition, tensor: &Tensor, tile: u32, y: &[i64]) {
+        for (index, (x, y)) in tensor.tile(tile).into_iter().zip(y).enumerate() {
             if !gate.reference(x).contains(y) {
                 self.wrong += 1;
                 self.first_wrong.get_or_insert((x, *y));
@@ -282,8 +291,8 @@ const fn is_boundary(index: usize) -> bool {
     index % BOUNDARY_EVERY == BOUNDARY_EVERY - 1
 }
 
-fn synthetic(chunk: u32, elems: usize, domain: (i64, i64)) -> Vec<i64> {
-    let mut random = Random::new(chunk);
+fn synthetic(tile: u32, elems: usize, domain: (i64, i64)) -> Vec<i64> {
+    let mut random = Random::new(tile);
     let edges = boundary_values(domain);
     (0..elems)
         .map(|index| {
@@ -317,9 +326,9 @@ struct Random {
 }
 
 impl Random {
-    fn new(chunk: u32) -> Self {
+    fn new(tile: u32) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("suf bench inputs v1");
-        hasher.update(&chunk.to_le_bytes());
+        hasher.update(&tile.to_le_bytes());
         Self { stream: hasher.finalize_xof(), spare: None }
     }
 
@@ -385,11 +394,11 @@ mod tests {
         let (_, gate) = gelu();
         let input = floats(&[2, 2], Dtype::F64, &[0.5, -1.0 / 4096.0, 1.4 / 4096.0, -8191.0]);
         let tensor = Tensor::encode(&input, &gate, "test".into()).unwrap();
-        assert_eq!(tensor.chunk(0), [2048, -1, 1, -8191 * 4096]);
-        let (form, line) = output_form(input.form(), &tensor.chunk(0));
+        assert_eq!(tensor.tile(0), [2048, -1, 1, -8191 * 4096]);
+        let (form, line) = output_form(input.form(), &tensor.tile(0));
         assert_eq!((&form, line), (input.form(), None));
         let mut file = Vec::new();
-        write_output(&mut file, Format::Npy, &form, &tensor.chunk(0)).unwrap();
+        write_output(&mut file, Format::Npy, &form, &tensor.tile(0)).unwrap();
         let output = npy::read_from(&file, npy::Reading::default()).unwrap();
         assert_eq!(output.reals(0..4), [0.5, -1.0 / 4096.0, 1.0 / 4096.0, -8191.0]);
     }
@@ -450,9 +459,9 @@ mod tests {
     fn synthetic_values_are_reproducible_within_the_domain_and_normal() {
         let (_, gate) = gelu();
         let tensor = Tensor::Synthetic { elements: 70_000, domain: gate.domain() };
-        let (first, second) = (tensor.chunk(0), tensor.chunk(1));
+        let (first, second) = (tensor.tile(0), tensor.tile(1));
         assert_eq!((first.len(), second.len()), (65_536, 70_000 - 65_536));
-        assert_eq!(tensor.chunk(0), first);
+        assert_eq!(tensor.tile(0), first);
         assert_ne!(first[..second.len()], second[..]);
         let (min, max) = gate.domain();
         assert!(first.iter().all(|x| (min..=max).contains(x)));
@@ -473,10 +482,10 @@ mod tests {
             elements: values.len() as u64,
             source: String::new(),
         };
-        assert_eq!(held(&[1, 2, 3]).resized(7).chunk(0), [1, 2, 3, 1, 2, 3, 1]);
-        assert_eq!(held(&[1, 2, 3]).resized(2).chunk(0), [1, 2]);
+        assert_eq!(held(&[1, 2, 3]).resized(7).tile(0), [1, 2, 3, 1, 2, 3, 1]);
+        assert_eq!(held(&[1, 2, 3]).resized(2).tile(0), [1, 2]);
         // 65536 is one more than a multiple of 3.
-        assert_eq!(held(&[1, 2, 3]).resized(65_540).chunk(1), [2, 3, 1, 2]);
+        assert_eq!(held(&[1, 2, 3]).resized(65_540).tile(1), [2, 3, 1, 2]);
     }
 
     #[test]
@@ -484,7 +493,7 @@ mod tests {
         let (file, gate) = gelu();
         let values = integers_of(Dtype::I64, &[-5000, 64, 100_000]);
         let tensor = Tensor::encode(&values, &gate, String::new()).unwrap();
-        let right: Vec<_> = tensor.chunk(0).iter().map(|x| gate.reference(*x)[0]).collect();
+        let right: Vec<_> = tensor.tile(0).iter().map(|x| gate.reference(*x)[0]).collect();
         let mut accuracy = Accuracy::default();
         accuracy.add(&gate, &file, &tensor, 0, &right);
         assert_eq!(accuracy.wrong(), 0);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use suf_control::v1::{Fault, InfoRequest, Link};
 use suf_lab::{Counters, Host, Lab, LabError, Network};
-use suf_wire::PartyId;
+use suf_wire::Party;
 
 use crate::{client::Parties, error::Error};
 
@@ -40,12 +40,12 @@ impl Witness {
     /// # Errors
     /// When a party or `tc` does not answer, or the parties are not connected.
     pub async fn read(lab: &Lab, parties: &Parties) -> Result<Self, Error> {
-        let reading = async |party: PartyId| {
+        let reading = async |party: Party| {
             let link = connected(parties, party).await?;
             let sent = lab.counters(host(party), Network::Peer).map_err(|error| Error::lab(&error))?;
             Ok::<_, Error>(Reading { sent, link })
         };
-        Ok(Self([reading(PartyId::P0).await?, reading(PartyId::P1).await?]))
+        Ok(Self([reading(Party::P0).await?, reading(Party::P1).await?]))
     }
 
     /// Compares what was counted since `earlier`: a line for each direction.
@@ -53,10 +53,10 @@ impl Witness {
     /// # Errors
     /// When they differ by more than 1 %; that is a defect of this software's counting.
     pub fn agree(&self, earlier: &Self) -> Result<[String; 2], Error> {
-        Ok([self.direction(earlier, PartyId::P0)?, self.direction(earlier, PartyId::P1)?])
+        Ok([self.direction(earlier, Party::P0)?, self.direction(earlier, Party::P1)?])
     }
 
-    fn direction(&self, earlier: &Self, from: PartyId) -> Result<String, Error> {
+    fn direction(&self, earlier: &Self, from: Party) -> Result<String, Error> {
         let (sender, receiver) = (from.index(), from.other().index());
         let sent = self.0[sender].sent.since(earlier.0[sender].sent);
         // What arrived: what the link lost the sender has counted, and `tc` has not.
@@ -91,7 +91,7 @@ impl Error {
 }
 
 /// The link of `party` to the other, once it is up.
-async fn connected(parties: &Parties, party: PartyId) -> Result<Link, Error> {
+async fn connected(parties: &Parties, party: Party) -> Result<Link, Error> {
     let started = Instant::now();
     while started.elapsed() < CONNECT_TIMEOUT {
         let info = parties.party(party).info(InfoRequest {}).await;
@@ -104,10 +104,10 @@ async fn connected(parties: &Parties, party: PartyId) -> Result<Link, Error> {
     Err(Error::here(Fault::Peer, format!("the parties are not connected after {CONNECT_TIMEOUT:?}")))
 }
 
-fn host(party: PartyId) -> Host {
+fn host(party: Party) -> Host {
     match party {
-        PartyId::P0 => Host::Party0,
-        PartyId::P1 => Host::Party1,
+        Party::P0 => Host::Party0,
+        Party::P1 => Host::Party1,
     }
 }
 

@@ -158,7 +158,9 @@ impl ActiveRun {
     fn act(self: &Arc<Self>, inner: &mut Inner, action: Action) -> Option<Event> {
         match action {
             Action::Send(message, after) => {
-                if let (PeerMessage::Ready { .. }, Some(connection)) = (&message, self.connection.get()) {
+                if let (PeerMessage::Ready { segment: 0, .. }, Some(connection)) =
+                    (&message, self.connection.get())
+                {
                     // The peer sends no exchange before it hears of this.
                     inner.traffic_before = connection.udp_stats();
                 }
@@ -296,7 +298,6 @@ impl ActiveRun {
     }
 
     fn end(&self, inner: &mut Inner, result: Result<Summary, Failure>) {
-        let plan = &self.plan;
         inner.keys = None;
         let view = self.entry.shown(Access::Other);
         let last = match result {

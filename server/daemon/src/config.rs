@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use suf_gate::{Protocol, catalog::AllowedGates, gate::MAX_ELEMS};
+use suf_gate::{Protocol, catalog::AllowedGates, limits::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,

@@ -1,6 +1,6 @@
 //! What a run of a program needs of its party's memory and disk, in bytes.
 
-use suf_gate::{Node, NodeId, Part, Party, Program, TILE_ELEMS};
+use suf_gate::{Node, Part, Party, Program, TILE_ELEMS};
 use suf_party::WINDOW;
 
 use crate::store::SEAL_BYTES;
@@ -108,7 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     use suf_gate::{
-        Form, Protocol, TensorShape, catalog,
+        Form, NodeId, Protocol, TensorShape, catalog,
         ops::{Input, Op, Output},
         ring::{FRAC, WIRE},
     };

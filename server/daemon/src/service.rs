@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
-use suf_gate::Program;
+use suf_gate::{Program, limits::MAX_ELEMS};
 use suf_party::{Event, Registration};
 use suf_process::Description;
 use suf_wire::{Fault, Part, Party, RunId};
@@ -57,6 +57,20 @@ impl PartyService {
         self.find(Viewer::of(caller(request)?), request.get_ref())
     }
 
+    /// Why no tensor has so many elements; none if one has.
+    fn beyond(&self, elements: u64) -> Option<Failure> {
+        let config = self.host.config();
+        match elements {
+            0 => Some(Failure::caller("the tensor is empty")),
+            1..=MAX_ELEMS => None,
+            more => {
+                let reason =
+                    format!("{more} elements, but {} takes at most {}", config.party(), config.max_elems);
+                Some(Failure::new(v1::Fault::Config, reason))
+            }
+        }
+    }
+
     /// The program that a request describes: of `elements` elements of a gate, or whole.
     async fn program(
         &self,
@@ -65,7 +79,6 @@ impl PartyService {
         program: Bytes,
     ) -> Result<Arc<Program>, Failure> {
         let description = match (gate, program.is_empty()) {
-            (Some(_), true) if elements == 0 => return Err(Failure::caller("the tensor is empty")),
             (Some(gate), true) => Description::Gate { gate: gate.description, elems: elements },
             (None, false) => Description::Program(program),
             (None, true) => return Err(Failure::caller("the request names neither gate nor program")),
@@ -99,6 +112,9 @@ impl v1::party_server::Party for PartyService {
         let owner = Owner::of(&caller(&request)?.peer.certificate);
         let request = request.into_inner();
         let run = run_id(&request.run_id)?;
+        if let (Some(_), Some(failure)) = (&request.gate, self.beyond(request.elements)) {
+            return Err(failure.into());
+        }
         let program = self.program(request.gate, request.elements, request.program).await?;
         let limit_ms = self.host.config().max_run_s * 1000;
         let deadline_ms = match request.deadline_ms {
@@ -238,14 +254,21 @@ impl v1::party_server::Party for PartyService {
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeReply>, Status> {
         let v1::DescribeRequest { gate, elements, program } = request.into_inner();
+        // A question about a gate on any number of elements has an answer, though there is no such program.
+        let beyond = gate.as_ref().and_then(|_| self.beyond(elements));
+        let elements = if beyond.is_some() { 1 } else { elements };
         let program = self.program(gate, elements, program).await?;
         let gate_digest = program.only_gate().map(|gate| gate.digest().to_vec().into());
         let mut reply = v1::DescribeReply {
             gate_digest: gate_digest.unwrap_or_default(),
-            program_digest: program.digest().to_vec().into(),
             declared_rounds: program.rounds().into(),
             ..v1::DescribeReply::default()
         };
+        if let Some(failure) = beyond {
+            reply.reason = failure.reason;
+            return Ok(Response::new(reply));
+        }
+        reply.program_digest = program.digest().to_vec().into();
         let me = self.host.config().party();
         let registration =
             Registration { run: RunId([0; 16]), program: Arc::clone(&program), deadline_ms: 1, me };

@@ -86,14 +86,17 @@ pub fn config(bytes: &[u8]) {
 pub fn control(bytes: &[u8]) {
     payload::<v1::StartRunRequest>(bytes);
     payload::<v1::RunRef>(bytes);
+    payload::<v1::OutputRef>(bytes);
     payload::<v1::ListRunsRequest>(bytes);
     payload::<v1::DescribeRequest>(bytes);
     payload::<v1::InputPart>(bytes);
     payload::<v1::OutputPart>(bytes);
     payload::<v1::ListBatchesRequest>(bytes);
-    let mut elements = Vec::new();
-    if shares::unpack_into(bytes, 1 << 20, &mut elements).is_ok() {
-        assert_eq!(&shares::pack(&elements)[..], bytes);
+    for ring_bits in [1, 36, 48, 64] {
+        let mut elements = Vec::new();
+        if shares::unpack_into(ring_bits, bytes, 1 << 20, &mut elements).is_ok() {
+            assert_eq!(&shares::pack(ring_bits, &elements)[..], bytes);
+        }
     }
 }
 

@@ -228,11 +228,11 @@ fn rows(args: &Args, input: Option<&npy::Form>) -> Result<Vec<Size>, Error> {
         .map(|name| {
             let model = models.find(&name)?;
             let elements = args.seq.saturating_mul(model.width);
-            if elements > suf_gate::gate::MAX_ELEMS {
+            if elements > suf_gate::limits::MAX_ELEMS {
                 return Err(Error::usage(format!(
                     "{name} at --seq {} has {elements} elements; a batch holds at most {}",
                     args.seq,
-                    suf_gate::gate::MAX_ELEMS
+                    suf_gate::limits::MAX_ELEMS
                 )));
             }
             Ok((name, model.gate.clone(), args.seq, model.layers, elements))
@@ -391,8 +391,8 @@ struct Judge<'a> {
 }
 
 impl Sink for Judge<'_> {
-    fn take(&mut self, chunk: u32, values: &[i64]) {
-        self.accuracy.add(&self.job.gate, &self.job.file, &self.job.tensor, chunk, values);
+    fn take(&mut self, tile: u32, values: &[i64]) {
+        self.accuracy.add(&self.job.gate, &self.job.file, &self.job.tensor, tile, values);
     }
 
     fn state(&mut self, _: RunState) {}

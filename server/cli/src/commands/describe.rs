@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use suf_gate::{
-    Gate, Protocol, activation::Activation, gatefile::GateFile, layout::Party, ring::FRAC, spec::SpecFile,
+    Gate, Party, Protocol, activation::Activation, gatefile::GateFile, ring::FRAC, spec::SpecFile,
 };
 use suf_link::LinkProfile;
 

@@ -8,7 +8,7 @@ use suf_control::{
     v1::{Fault, InfoRequest, RunState},
 };
 use suf_gate::{Gate, Protocol};
-use suf_wire::{PartyId, RunId};
+use suf_wire::{Party, RunId};
 
 use super::{
     progress::Progress,
@@ -184,7 +184,7 @@ async fn evaluate(
     }
     let (gate, tensor) = candidates.swap_remove(0);
     let tensor = Arc::new(tensor);
-    let progress = Progress::new(u64::from(suf_gate::layout::chunk_count(tensor.elements())));
+    let progress = Progress::new(u64::from(tensor.shape().tiles()));
     if let (Some(why), false) = (&why, args.json) {
         progress.line(&format!("{}: {why}", gate.protocol()));
     }
@@ -228,7 +228,7 @@ async fn evaluate(
 /// The links as party 0 measures them. Parties that were started just now may still be connecting.
 async fn measured(parties: &Parties) -> Result<Measured, Error> {
     for _ in 0..PEER_QUERIES {
-        let info = parties.party(PartyId::P0).info(InfoRequest {}).await;
+        let info = parties.party(Party::P0).info(InfoRequest {}).await;
         let info = info.map_err(|status| Error::call("party 0", status))?.into_inner();
         if info.peer.is_some() {
             return Ok(Measured::of(info.peer.as_ref(), info.dealer.as_ref()));
@@ -320,8 +320,8 @@ struct Collect<'a> {
 }
 
 impl Sink for Collect<'_> {
-    fn take(&mut self, chunk: u32, values: &[i64]) {
-        self.accuracy.add(self.gate, self.file, self.tensor, chunk, values);
+    fn take(&mut self, tile: u32, values: &[i64]) {
+        self.accuracy.add(self.gate, self.file, self.tensor, tile, values);
         self.output.extend_from_slice(values);
         self.progress.step();
     }

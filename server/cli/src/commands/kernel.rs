@@ -21,11 +21,11 @@ const SEQ: u64 = 128;
 /// What computing costs on one core of this machine: nanoseconds per element, with nothing sent.
 ///
 /// For each gate and protocol: the dealer's time for both parties' keys, and the evaluation by either side (the seeded side
-/// expands its shares, the explicit side is sent them; a party is each on every other chunk), in all and step by step. Beside
+/// expands its shares, the explicit side is sent them; a party is each on every other tile), in all and step by step. Beside
 /// them the calls of AES that the definition asks for, and how many times their time at this processor's measured rate the
 /// whole takes: nothing built on AES can go below 1.
 ///
-/// Times are medians over chunks of 65536 elements, of what the measuring thread spent on its processor: other programs
+/// Times are medians over tiles of 65536 elements, of what the measuring thread spent on its processor: other programs
 /// disturb them little.
 ///
 /// Also the published second table (compare_activation): SUF as a kernel with one mask and one key for a whole tensor.
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Protocols: sigma, suf-lut, suf, onehot, dpf [default: all that evaluate the gate].
     #[arg(long, value_delimiter = ',')]
     protocols: Vec<Protocol>,
-    /// Chunks measured for each figure.
+    /// Tiles measured for each figure.
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     samples: u16,
     /// Folder for the results.

@@ -8,7 +8,7 @@ use suf_control::{
     v1::{RunRef, party_client::PartyClient},
 };
 use suf_link::Identity;
-use suf_wire::{PartyId, RunHash, RunId};
+use suf_wire::{Party, RunHash, RunId};
 use tonic::transport::Channel;
 
 use crate::{
@@ -124,19 +124,19 @@ impl PartyArgs {
     ///
     /// # Errors
     /// When no party is named, or both are by their options.
-    pub(crate) fn one(&self) -> Result<(PartyId, String), Error> {
+    pub(crate) fn one(&self) -> Result<(Party, String), Error> {
         self.one_in(&environment)
     }
 
-    fn one_in(&self, environment: &Environment<'_>) -> Result<(PartyId, String), Error> {
+    fn one_in(&self, environment: &Environment<'_>) -> Result<(Party, String), Error> {
         match (&self.party0, &self.party1) {
             (Some(_), Some(_)) => Err(Error::usage("name one party: --party0 URL or --party1 URL, not both")),
-            (Some(address), None) => Ok((PartyId::P0, url(address))),
-            (None, Some(address)) => Ok((PartyId::P1, url(address))),
+            (Some(address), None) => Ok((Party::P0, url(address))),
+            (None, Some(address)) => Ok((Party::P1, url(address))),
             (None, None) => {
                 let named =
                     |party, name| variable_text(name, environment).map(|address| (party, url(&address)));
-                let found = named(PartyId::P0, PARTY0).or_else(|| named(PartyId::P1, PARTY1));
+                let found = named(Party::P0, PARTY0).or_else(|| named(Party::P1, PARTY1));
                 found.ok_or_else(|| Error::usage("name a party: --party0 URL or --party1 URL"))
             }
         }
@@ -145,7 +145,7 @@ impl PartyArgs {
 
 impl OneParty {
     /// Which party is called.
-    pub(crate) fn party(&self) -> Result<PartyId, Error> {
+    pub(crate) fn party(&self) -> Result<Party, Error> {
         Ok(self.parties.one()?.0)
     }
 
@@ -196,7 +196,7 @@ pub(crate) fn deadline() -> RangedI64ValueParser<u32> {
 
 /// Parses a number of elements on the command line.
 pub(crate) fn elements() -> RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=suf_gate::gate::MAX_ELEMS)
+    clap::value_parser!(u64).range(1..=suf_gate::limits::MAX_ELEMS)
 }
 
 /// Parses a run's id on the command line.
@@ -244,11 +244,11 @@ mod tests {
 
                     let one = match (option0, option1) {
                         (true, true) => None,
-                        (true, false) => first.map(|url| (PartyId::P0, url)),
-                        (false, true) => second.map(|url| (PartyId::P1, url)),
-                        (false, false) => first
-                            .map(|url| (PartyId::P0, url))
-                            .or_else(|| second.map(|url| (PartyId::P1, url))),
+                        (true, false) => first.map(|url| (Party::P0, url)),
+                        (false, true) => second.map(|url| (Party::P1, url)),
+                        (false, false) => {
+                            first.map(|url| (Party::P0, url)).or_else(|| second.map(|url| (Party::P1, url)))
+                        }
                     };
                     assert_eq!(args.one_in(&environment).ok(), one, "{what}");
                 }

@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use suf_control::v1::{self, RunState};
 use suf_gate::Protocol;
-use suf_wire::{PartyId, RunId};
+use suf_wire::{Party, RunId};
 use tonic::Streaming;
 
 use super::remote::{BothParties, OneParty, RunName, deadline, elements, run_name};
@@ -171,8 +171,8 @@ async fn keep(parties: &Parties, run: RunId, json: bool) -> Result<(), Error> {
         let states = parties.party(party).watch_run(client::reference(run)).await;
         states.map(tonic::Response::into_inner).map_err(|status| Error::call(client::place(party), status))
     };
-    let (states, _kept) = tokio::try_join!(watch(PartyId::P0), watch(PartyId::P1))?;
-    print_states(client::place(PartyId::P0), states, json).await
+    let (states, _kept) = tokio::try_join!(watch(Party::P0), watch(Party::P1))?;
+    print_states(client::place(Party::P0), states, json).await
 }
 
 async fn print_states(place: &str, mut states: Streaming<v1::Run>, json: bool) -> Result<(), Error> {
@@ -212,13 +212,30 @@ fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<Reader, Error>
         )
     });
     out::line(format_args!(
-        "{} {} {} {}: {}{figures}",
+        "{} {} {}: {}{figures}",
         name(run),
-        run.protocol,
-        run.gate,
+        what(run),
         run.elements,
         state_name(run.state())
     ))
+}
+
+/// What it evaluates: a gate by protocol and name, another program by its digest.
+fn what(run: &v1::Run) -> String {
+    if run.gate.is_empty() {
+        return format!("program {}", hex::encode(&run.program_digest));
+    }
+    format!("{} {}", run.protocol, run.gate)
+}
+
+fn node_value(node: &v1::NodeFigures) -> Value {
+    json!({
+        "node": node.node,
+        "name": node.name,
+        "rounds": node.rounds,
+        "bits_sent": node.bits_sent,
+        "bits_received": node.bits_received,
+    })
 }
 
 fn run_json(run: &v1::Run) -> Value {
@@ -250,6 +267,7 @@ fn run_json(run: &v1::Run) -> Value {
             "processor_mhz": figures.processor_mhz,
             "memory_mhz": figures.memory_mhz,
             "version": figures.version,
+            "nodes": figures.nodes.iter().map(node_value).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -259,6 +277,7 @@ fn run_json(run: &v1::Run) -> Value {
         "gate": run.gate,
         "protocol": run.protocol,
         "gate_digest": hex::encode(&run.gate_digest),
+        "program_digest": hex::encode(&run.program_digest),
         "elements": run.elements,
         "state": state_name(run.state()),
         "started_unix_ms": run.started_unix_ms,

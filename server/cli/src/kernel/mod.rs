@@ -8,14 +8,14 @@ use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use suf_cpu::costs::{self, Calls, Times};
-use suf_gate::{Backend, CHUNK_ELEMS, Gate};
+use suf_gate::{Backend, Gate, TILE_ELEMS};
 
 use crate::{error::Error, jsonl, out, provenance, records::shape_name};
 
 /// Name of the file of records.
 pub const FILE: &str = "kernel.jsonl";
 
-/// What one gate costs on one core. Times are nanoseconds per element: medians over full chunks of the time that the
+/// What one gate costs on one core. Times are nanoseconds per element: medians over full tiles of the time that the
 /// measuring thread spent on a processor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelRecord {
@@ -84,7 +84,7 @@ pub struct Step {
 }
 
 impl KernelRecord {
-    /// Measures `gate` over `samples` full chunks; `aes_ns` is the processor's rate, of [`costs::nanoseconds_per_call`].
+    /// Measures `gate` over `samples` full tiles; `aes_ns` is the processor's rate, of [`costs::nanoseconds_per_call`].
     ///
     /// # Errors
     /// When the backend fails.
@@ -116,7 +116,7 @@ impl KernelRecord {
             gate: gate.name().to_owned(),
             shape: shape_name(gate),
             key_bytes_per_elem: gate.declared().mean_key_bytes(),
-            elems: CHUNK_ELEMS,
+            elems: TILE_ELEMS,
             samples,
             deal_ns: costs.deal.median(),
             eval_ns_seeded: costs.seeded.eval.median(),

@@ -9,8 +9,11 @@
 use std::array;
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use suf_gate::{prg::TREE_KEY, ring::WIRE};
+use suf_gate::ring::WIRE;
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Key of the fixed-key AES that extends the comparison trees' nodes.
+const TREE_KEY: [u8; 16] = *b"suf/v1/tree-key!";
 
 /// Helper bits of the published gates.
 pub(crate) const HELPERS: usize = 2;

@@ -7,7 +7,7 @@ use std::{hint::black_box, path::Path};
 use serde::Serialize;
 use serde_json::json;
 use suf_cpu::costs::cpu_seconds;
-use suf_gate::{Gate, Protocol, Shape, layout::Party, ring::WIRE};
+use suf_gate::{Gate, Party, Protocol, Shape, ring::WIRE};
 
 use super::{
     KernelRecord,

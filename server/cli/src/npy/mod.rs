@@ -14,7 +14,7 @@ use std::{
     ops::Range,
 };
 
-use suf_gate::gate::MAX_ELEMS;
+use suf_gate::limits::MAX_ELEMS;
 
 pub use self::{
     archive::{Format, write_to},

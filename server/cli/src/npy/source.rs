@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use suf_gate::gate::MAX_ELEMS;
+use suf_gate::limits::MAX_ELEMS;
 
 use super::{Array, Length, MAGIC, NpyError, Reading, archive, damaged, read_npy};
 
