@@ -257,6 +257,45 @@ mod tests {
         assert!(matches!(Ledger::new(log).burn(batch), Err(LedgerError::Burnt(_))));
     }
 
+    /// The file says how it is written.
+    const OF_BEFORE: &str = include_str!("ledger/version-201a622.txt");
+
+    /// Puts the files of [`OF_BEFORE`] where a party has them.
+    fn restore(state_dir: &Path) {
+        let spool = state_dir.join(SPOOL);
+        std::fs::create_dir_all(&spool).expect("made");
+        let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+        for line in OF_BEFORE.lines().filter(|line| !line.starts_with('#')) {
+            let words: Vec<_> = line.split(' ').collect();
+            if let ["file", name, length] = words[..] {
+                let folder = if name == FILE { state_dir } else { &spool };
+                files.push((folder.join(name), vec![0; length.parse().expect("a length")]));
+                continue;
+            }
+            let (_, bytes) = files.last_mut().expect("a file comes first");
+            let at = usize::from_str_radix(words[0], 16).expect("a place");
+            let digits = words[1].as_bytes().as_chunks::<2>().0.iter();
+            let byte = |digits| u8::from_str_radix(std::str::from_utf8(digits).expect("ASCII"), 16);
+            let piece: Vec<u8> = digits.map(|digits| byte(digits).expect("a byte")).collect();
+            let times = words.get(2).map_or(1, |times| times.parse().expect("a number"));
+            let piece = piece.repeat(times);
+            bytes[at..at + piece.len()].copy_from_slice(&piece);
+        }
+        files.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).expect("written"));
+    }
+
+    #[test]
+    fn a_ledger_of_before_programs_opens_with_its_batches_burnt() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        restore(dir.path());
+        assert_eq!(RedbLog::examine(dir.path()).expect("readable"), Some(3));
+        let ledger = Ledger::new(RedbLog::open(dir.path()).expect("opens"));
+        for batch in 1..=3 {
+            assert!(matches!(ledger.burn(BatchId([batch; 16])), Err(LedgerError::Burnt(_))), "{batch}");
+        }
+        ledger.burn(BatchId([4; 16])).expect("fresh");
+    }
+
     #[test]
     fn a_ledger_older_than_its_spool_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary folder");
