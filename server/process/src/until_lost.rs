@@ -132,7 +132,7 @@ impl PartEval for Watched<Box<dyn PartEval>> {
 
 #[cfg(test)]
 mod tests {
-    use suf_cpu::CpuBackend;
+    use suf_cpu::{CpuBackend, KeyMemory};
     use suf_gate::{
         HostValue, NodeId, Part, Party, Program, Protocol, Seed, TwoParties, catalog, gatefile::GateFile,
     };
@@ -166,7 +166,7 @@ mod tests {
         }
 
         fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
-            Some(Box::new(SecretBytes::new(vec![0; bytes])))
+            Some(Box::new(KeyMemory::zeroed(bytes).expect("memory")))
         }
     }
 
