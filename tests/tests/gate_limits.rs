@@ -1,9 +1,11 @@
 //! A gate that can be made can be dealt, sent and evaluated in full tiles: what its messages cannot carry is refused first.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_gate::{
-    Gate, GateError, Shape, Side, TILE_ELEMS, catalog,
+    Gate, GateError, Program, Shape, Side, TILE_ELEMS, catalog,
     limits::{MAX_EXCHANGE_BITS, MAX_EXCHANGE_SEGMENTS, MAX_KEY_BYTES},
     spec::{Formula, Helper, Parts, Pieces, Spec, Table, Term, Value},
     suf::Suf,
@@ -138,11 +140,13 @@ fn runs(gate: &Gate) {
     let x = inputs::awkward(gate, TILE_ELEMS, 5);
     let mut world = World::new(5);
     let batch = world.fresh_batch();
-    let outcome = world.run(gate.clone(), batch, inputs::share(&x, 5));
+    let program = Arc::new(Program::of_gate(Arc::new(gate.clone()), TILE_ELEMS as u64).expect("of a size"));
+    let outcome = world.run(&program, batch, &[inputs::share(&x, 5)]);
     for end in &outcome.ends {
         assert!(end.is_ok(), "{end:?}");
     }
-    let y = outcome.outputs[0].iter().zip(&outcome.outputs[1]).map(|(a, b)| gate.output(*a, *b));
+    let [[first, second]] = &outcome.outputs[..] else { panic!("one output") };
+    let y = first.iter().zip(second).map(|(a, b)| gate.output(*a, *b));
     for (x, y) in x.iter().zip(y) {
         assert!(gate.reference(*x).contains(&y), "x = {x} gives {y}");
     }
