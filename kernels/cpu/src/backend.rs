@@ -5,7 +5,7 @@ use std::sync::Arc;
 use suf_gate::{
     Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, PartEval, SecretBytes, Shape,
     StagedPart, Value,
-    ops::{self, Op},
+    ops::{self, Entry, GateOp, Op},
     secret::SecretMemory,
 };
 
@@ -13,6 +13,7 @@ use crate::{
     dpf::{self, DpfEval},
     eval::{Evaluation, GateEval},
     key::{KeyWriter, PartKey},
+    linear,
     onehot::{self, OnehotEval},
     sigma::{self, SigmaEval},
     simd::{Level, model},
@@ -42,6 +43,11 @@ impl CpuBackend {
         assert!(level.supported(), "a forced level must be one that the machine has");
         Self { level }
     }
+
+    /// Its instructions.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
 }
 
 impl Default for CpuBackend {
@@ -61,8 +67,18 @@ impl Backend for CpuBackend {
         }
         let mut key = KeyWriter::new(job, self.level)?;
         match job.node().op() {
-            Op::Gate(gate) => deal_gate(gate, &mut key),
-            Op::Input(_) | Op::Output(_) => {}
+            Op::Gate(op) => deal_gate(op.gate(), &mut key),
+            Op::Open(open) if open.form() == Form::Masked => {
+                let masks = key.wire_masks(job.node().inputs()[0]);
+                return Ok(ops::open::deal(job, &masks, &|id, len| key.seeded_stream(id, len)));
+            }
+            Op::Open(_)
+            | Op::Input(_)
+            | Op::Output(_)
+            | Op::Linear(_)
+            | Op::Add(_)
+            | Op::Shift(_)
+            | Op::Drop(_) => {}
         }
         Ok(key.finish())
     }
@@ -76,6 +92,13 @@ impl Backend for CpuBackend {
             }
             Op::Output(_) => ops::output::stage(job.clone(), key.input_mask()),
             Op::Gate(_) => Box::new(StagedGate(key)),
+            Op::Open(_) => {
+                let mask = key.output_mask();
+                ops::open::stage(job.clone(), key.bytes(), &|id, len| key.stream(id, len), mask)
+            }
+            Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
+                ops::host::stage(job.clone(), linear::multiply(self.level))
+            }
         })
     }
 
@@ -98,15 +121,28 @@ struct StagedGate(PartKey);
 
 impl StagedPart for StagedGate {
     fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
-        let Self(key) = *self;
-        let input = key.job().only_input(inputs)?;
-        let eval: Box<dyn GateEval> = match key.job().gate().shape() {
-            Shape::Sigma(gate) => Box::new(SigmaEval::new(gate, input)),
-            Shape::Suf(gate) => Box::new(SufEval::new(gate, input)),
-            Shape::Dpf(gate) => Box::new(DpfEval::new(gate, input)),
-            Shape::Onehot(gate) => Box::new(OnehotEval::new(gate, input)),
-            Shape::SufLut(gate) => Box::new(SufLutEval::new(gate, input)),
-        };
+        let Self(mut key) = *self;
+        let mut input = key.job().only_input(inputs)?;
+        let entry = key.job().node().op().as_gate().map_or(Entry::WHOLE, GateOp::entry);
+        if entry != Entry::WHOLE {
+            let enter = |x_hat: &mut u64| {
+                let (entered, q) = entry.enter(*x_hat);
+                *x_hat = entered;
+                q == 0
+            };
+            key.set_wraps(input.iter_mut().map(enter).collect());
+        }
+        let eval = gate_eval(key.job().gate(), input);
         Ok(Box::new(Evaluation::new(key, eval)))
+    }
+}
+
+fn gate_eval(gate: &Gate, input: Vec<u64>) -> Box<dyn GateEval> {
+    match gate.shape() {
+        Shape::Sigma(gate) => Box::new(SigmaEval::new(gate, input)),
+        Shape::Suf(gate) => Box::new(SufEval::new(gate, input)),
+        Shape::Dpf(gate) => Box::new(DpfEval::new(gate, input)),
+        Shape::Onehot(gate) => Box::new(OnehotEval::new(gate, input)),
+        Shape::SufLut(gate) => Box::new(SufLutEval::new(gate, input)),
     }
 }

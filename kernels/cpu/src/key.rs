@@ -3,15 +3,18 @@
 use std::{array, ops::Range};
 
 use suf_gate::{
-    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, NodeId, Party, SecretBytes, Side, Source, Width,
+    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Mask, NodeId, Party, Program, SecretBytes, Seed,
+    Side, Source, Width,
     layout::FieldId,
     lookup::ELEMENT_BYTES,
+    ops::{self, Entry, GateOp},
     prg::{Domain, MASK},
     ring::WIRE,
 };
 use zeroize::Zeroizing;
 
 use crate::{
+    linear,
     memory::KeyMemory,
     pack, planes,
     prg::Stream,
@@ -23,6 +26,7 @@ use crate::{
         },
     },
     tree::{DealtTrees, RightBits, Tree, TreeShape},
+    wrap::Wraps,
 };
 
 /// Elements that are worked on together: their share of every field stays in the first-level cache, and their planes
@@ -45,13 +49,14 @@ pub(crate) struct PartKey {
     job: EvalJob,
     level: Level,
     bytes: KeyBytes,
+    wraps: Vec<bool>,
 }
 
 impl PartKey {
     /// Takes the key that the dealer sent for `job`.
     pub(crate) fn new(job: EvalJob, level: Level, bytes: KeyBytes) -> Result<Self, BackendError> {
         job.check_key(bytes.len())?;
-        Ok(Self { job, level, bytes })
+        Ok(Self { job, level, bytes, wraps: Vec::new() })
     }
 
     /// What is evaluated.
@@ -81,19 +86,48 @@ impl PartKey {
         }
     }
 
+    /// The key as it was delivered.
+    pub(crate) fn bytes(&self) -> &KeyBytes {
+        &self.bytes
+    }
+
+    /// The first bytes of this party's stream of field `id`.
+    pub(crate) fn stream(&self, id: FieldId, len: usize) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(vec![0; len]);
+        Stream::new(self.level, &self.job.domain().stream(&self.job.seed, id)).fill(0, &mut bytes);
+        bytes
+    }
+
     /// The trees of `shape`.
     pub(crate) fn tree(&self, shape: TreeShape) -> Tree {
         Tree::new(self.level, shape, &self.job.domain().fixed_keys())
     }
 
-    /// This party's share of the mask of the wire that the node takes.
+    /// This party's share of the mask of the wire that the node takes, in that wire's ring.
     pub(crate) fn input_mask(&self) -> Vec<u64> {
-        wire_mask(&self.job, self.level, self.job.node().inputs()[0])
+        self.mask(self.job.node().inputs()[0])
     }
 
     /// This party's share of the mask of the wire that the node makes.
     pub(crate) fn output_mask(&self) -> Vec<u64> {
-        wire_mask(&self.job, self.level, self.job.part.node)
+        self.mask(self.job.part.node)
+    }
+
+    fn mask(&self, wire: NodeId) -> Vec<u64> {
+        let fresh =
+            |wire| expand_mask(&self.job.program, self.job.mask_domain(wire), self.level, &self.job.seed);
+        ops::host::mask(&self.job.program, wire, &linear::multiply(self.level), &fresh)
+    }
+
+    /// Keeps for each element whether a wrap of its extended wire may have to be added.
+    pub(crate) fn set_wraps(&mut self, wraps: Vec<bool>) {
+        self.wraps = wraps;
+    }
+
+    /// The field of the wrap's shares, and for each element whether they count; none if the wire is not extended.
+    pub(crate) fn wraps(&self) -> Option<Wraps<'_>> {
+        let op = self.job.node().op().as_gate()?;
+        Some(Wraps { field: self.field(op.wrap()?), kept: op.entry().kept(), counts: &self.wraps })
     }
 }
 
@@ -193,18 +227,49 @@ impl FieldBytes<'_> {
     }
 }
 
-/// A party's share of the mask of the tile of `wire` that belongs to `job`'s part.
-pub(crate) fn wire_mask(job: &EvalJob, level: Level, wire: NodeId) -> Vec<u64> {
-    let ring = job.program.node(wire).ring().expect("the wire has a mask, hence it is there");
-    let width = usize::from(ring.bits()).div_ceil(8);
-    let mut bytes = Zeroizing::new(vec![0; job.elems() * width]);
-    Stream::new(level, &job.mask_domain(wire).stream(&job.seed, MASK)).fill(0, &mut bytes);
-    let mut elements = vec![0; job.elems()];
+/// One party's stream of the fresh mask of the wire's tile that `domain` names.
+fn expand_mask(program: &Program, domain: Domain<'_>, level: Level, seed: &Seed) -> Vec<u64> {
+    let ring = program.node(domain.part.node).ring().expect("the wire has a mask, hence it is there");
+    let (width, elems) = (usize::from(ring.bits()).div_ceil(8), program.elems(domain.part));
+    let mut bytes = Zeroizing::new(vec![0; elems * width]);
+    Stream::new(level, &domain.stream(seed, MASK)).fill(0, &mut bytes);
+    let mut elements = vec![0; elems];
     pack::unpack(8 * width as u32, &bytes, &mut elements);
     if !ring.bits().is_multiple_of(8) {
         elements.iter_mut().for_each(|element| *element = ring.reduce(*element));
     }
     elements
+}
+
+/// The mask of the tile of `wire` that belongs to `job`'s part, in the wire's ring.
+pub(crate) fn wire_masks(job: &DealJob<'_>, level: Level, wire: NodeId) -> Zeroizing<Vec<u64>> {
+    let program = job.program;
+    let fresh = |wire: NodeId| {
+        let ring = program.node(wire).ring().expect("the wire is there");
+        let of = |seed| expand_mask(program, job.mask_domain(wire), level, seed);
+        let [mut sums, others] = job.party_seeds.each_ref().map(|seed| Zeroizing::new(of(seed)));
+        sums.iter_mut().zip(others.iter()).for_each(|(sum, other)| *sum = ring.add(*sum, *other));
+        std::mem::take(&mut *sums)
+    };
+    Zeroizing::new(ops::host::mask(program, wire, &linear::multiply(level), &fresh))
+}
+
+/// The mask of a gate's wire at the dealer, in the gate's ring: strip by strip, or whole.
+pub(crate) enum Masks {
+    /// Fresh, and of the gate's ring.
+    Streams(Box<OwnSums>),
+    /// Derived, or of another ring.
+    Whole(Zeroizing<Vec<u64>>),
+}
+
+impl Masks {
+    /// Those of the elements `range`.
+    pub(crate) fn elements(&mut self, range: Range<usize>, sums: &mut [u64]) {
+        match self {
+            Self::Streams(streams) => streams.elements(range, sums),
+            Self::Whole(masks) => sums.copy_from_slice(&masks[range]),
+        }
+    }
 }
 
 /// An uncorrelated field at the dealer: both parties' streams.
@@ -269,6 +334,8 @@ pub(crate) struct KeyWriter<'j> {
     elems: usize,
     level: Level,
     keys: [KeyMemory; 2],
+    /// The highest bits of the mask of an extended wire.
+    tops: Zeroizing<Vec<u16>>,
     /// How much of each key has been written.
     written: [usize; 2],
 }
@@ -282,7 +349,7 @@ impl<'j> KeyWriter<'j> {
             KeyMemory::zeroed(bytes).map_err(failed)
         };
         let (keys, elems) = ([memory(Party::P0)?, memory(Party::P1)?], job.elems());
-        Ok(Self { job, elems, level, keys, written: [0; 2] })
+        Ok(Self { job, elems, level, keys, tops: Zeroizing::default(), written: [0; 2] })
     }
 
     /// The finished keys.
@@ -331,36 +398,68 @@ impl<'j> KeyWriter<'j> {
         sum
     }
 
-    /// The mask of the wire that the node takes.
-    pub(crate) fn input_masks(&self) -> Zeroizing<Vec<u64>> {
-        self.all(self.input_sums())
+    /// The field of the wraps, if the gate's wire is extended.
+    pub(crate) fn wrap(&self) -> Option<FieldId> {
+        self.job.node().op().as_gate()?.wrap()
     }
 
-    /// The mask of the wire that the node makes.
+    /// The highest bits of the mask of the extended wire, once the mask was asked for.
+    pub(crate) fn take_tops(&mut self) -> Zeroizing<Vec<u16>> {
+        std::mem::take(&mut self.tops)
+    }
+
+    /// The mask of the gate's input, in the gate's ring.
+    pub(crate) fn input_masks(&mut self) -> Zeroizing<Vec<u64>> {
+        let masks = self.input_sums();
+        self.all(masks)
+    }
+
+    /// The mask of the wire that the gate makes.
     pub(crate) fn output_masks(&self) -> Zeroizing<Vec<u64>> {
         self.all(self.output_sums())
     }
 
-    fn all(&self, mut masks: OwnSums) -> Zeroizing<Vec<u64>> {
-        let mut sums = Zeroizing::new(vec![0; self.elems]);
-        for range in strips(self.elems) {
-            masks.elements(range.clone(), &mut sums[range]);
+    fn all(&self, masks: Masks) -> Zeroizing<Vec<u64>> {
+        match masks {
+            Masks::Whole(masks) => masks,
+            Masks::Streams(mut streams) => {
+                let mut sums = Zeroizing::new(vec![0; self.elems]);
+                for range in strips(self.elems) {
+                    streams.elements(range.clone(), &mut sums[range]);
+                }
+                sums
+            }
         }
-        sums
     }
 
-    /// The mask of the wire that the node takes, strip by strip.
-    pub(crate) fn input_sums(&self) -> OwnSums {
-        self.mask_sums(self.job.node().inputs()[0])
+    /// The mask of the gate's input, in the gate's ring, strip by strip.
+    pub(crate) fn input_sums(&mut self) -> Masks {
+        let wire = self.job.node().inputs()[0];
+        let entry = self.job.node().op().as_gate().map_or(Entry::WHOLE, GateOp::entry);
+        let is_fresh = self.job.program.node(wire).wire().is_some_and(|wire| wire.mask == Mask::Fresh);
+        if is_fresh && entry == Entry::WHOLE {
+            return self.mask_sums(wire);
+        }
+        let mut masks = self.wire_masks(wire);
+        if entry.is_extended() {
+            self.tops = Zeroizing::new(masks.iter().map(|r| entry.top(*r) as u16).collect());
+        }
+        masks.iter_mut().for_each(|r| *r = entry.mask(*r));
+        Masks::Whole(masks)
     }
 
-    /// The mask of the wire that the node makes, strip by strip.
-    pub(crate) fn output_sums(&self) -> OwnSums {
+    /// The mask of the wire that the gate makes, strip by strip.
+    pub(crate) fn output_sums(&self) -> Masks {
         self.mask_sums(self.job.part.node)
     }
 
-    fn mask_sums(&self, wire: NodeId) -> OwnSums {
-        self.sums(&self.job.mask_domain(wire), MASK, PACKED)
+    fn mask_sums(&self, wire: NodeId) -> Masks {
+        Masks::Streams(Box::new(self.sums(&self.job.mask_domain(wire), MASK, PACKED)))
+    }
+
+    /// The mask of `wire`, in the wire's ring.
+    pub(crate) fn wire_masks(&self, wire: NodeId) -> Zeroizing<Vec<u64>> {
+        wire_masks(self.job, self.level, wire)
     }
 
     /// The trees of `shape`.
@@ -382,6 +481,13 @@ impl<'j> KeyWriter<'j> {
             width,
             strips: Zeroizing::new(vec![0; 2 * STRIP * width]),
         }
+    }
+
+    /// The first `len` bytes of the seeded side's stream of field `id`.
+    pub(crate) fn seeded_stream(&self, id: FieldId, len: usize) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(vec![0; len]);
+        self.stream(self.seeded(), id).fill(0, &mut bytes);
+        bytes
     }
 
     /// The first `len` bytes of the dealer's stream of field `id`.

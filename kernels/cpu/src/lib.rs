@@ -8,7 +8,9 @@ mod dpf;
 mod eval;
 mod key;
 mod line;
+mod linear;
 mod lookup;
+mod masks;
 mod memory;
 mod onehot;
 pub mod pack;
@@ -20,6 +22,7 @@ mod suf;
 mod suf_lut;
 pub mod tree;
 mod tree_lookup;
+mod wrap;
 
 pub use backend::CpuBackend;
 pub use memory::KeyMemory;

@@ -102,6 +102,25 @@ impl DealtLine {
         });
     }
 
+    /// Shares, in the last field, what an extended wire's wraps add: kappa\[h\] msb(r) modulo 2^16 for an opened pos h of 0 and of 1.
+    /// Nothing if the wire is not extended.
+    pub(crate) fn deal_wraps(&self, key: &mut KeyWriter<'_>, choice_masks: &[u16]) {
+        let Some(id) = key.wrap() else { return };
+        let tops = key.take_tops();
+        let kappa = |pos: u64| self.left[0].wrapping_add(pos.wrapping_mul(self.step[0]));
+        key.shared(id, |range, shares| {
+            for (i, shares) in range.zip(shares.as_chunks_mut::<4>().0) {
+                let (rho, top) = (u64::from(choice_masks[i] >> 1 & 1), u64::from(tops[i]));
+                let [a, b, c, d] = shares;
+                for (h, [low, high]) in [(0, [a, b]), (1, [c, d])] {
+                    let value = kappa(rho ^ h).wrapping_mul(top) as u16;
+                    let rest = value.wrapping_sub(u16::from_le_bytes([*low, *high]));
+                    [*low, *high] = rest.to_le_bytes();
+                }
+            }
+        });
+    }
+
     /// Turns one side's shares of a strip's ring elements into the other's.
     pub(crate) fn subtract(
         &self,
@@ -216,6 +235,11 @@ impl OutputLine {
         Self { opens_w, slopes, entry_bits: curve.mask_bits() }
     }
 
+    /// The number of C for an opened pos of 0 in a row.
+    fn first_constant(&self) -> usize {
+        if self.opens_w { 3 } else { 2 }
+    }
+
     /// The message: this party's shares of y_hat, made from its shares of the ring elements in the field `id`. They also
     /// take the place of the wire.
     pub(crate) fn message(&self, key: &PartKey, id: FieldId, opened: Opened<'_>) -> Vec<u8> {
@@ -225,8 +249,10 @@ impl OutputLine {
         let mut scratch = Zeroizing::new(Vec::new());
         let mut output = OutputTile::new(self, key.level());
         let mut message = vec![0; elems * PACKED];
+        let mut wraps = key.wraps().map(|wraps| wraps.into_rows(width, self.first_constant()));
         for range in strips(elems) {
             let rows = field.read(range.start * width..range.end * width, &mut scratch);
+            let rows = wraps.as_mut().map_or(rows, |wraps| wraps.added(rows, range.clone()));
             let place = range.start * PACKED..range.end * PACKED;
             let opened = Opened {
                 wire: &mut opened.wire[range.clone()],

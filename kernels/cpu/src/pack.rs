@@ -3,10 +3,12 @@
 //! Eight elements fill `w` whole bytes, so that every offset inside such a group is a constant once `w` is one: each
 //! routine is compiled for every width. Also in this module: the XOR of byte strings, which is how bit planes open.
 
+use suf_gate::{Ring, packing};
+
 #[cfg(target_arch = "x86_64")]
 use crate::simd::wide::pack as wide;
 
-/// The widest packed value: an element of the wire's ring.
+/// The widest value that has a fast way: an element of a gate's ring.
 pub const MAX_WIDTH: u32 = 48;
 
 /// Elements of a group that fills whole bytes at any width.
@@ -39,29 +41,50 @@ macro_rules! by_width {
 /// Packs the low `width` bits of each value; higher bits are ignored.
 ///
 /// # Panics
-/// If `width` is not in 1..=48 or `packed` has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or `packed` has not [`packed_bytes`] bytes.
 pub fn pack(width: u32, values: &[u64], packed: &mut [u8]) {
     assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
-    by_width!(width, pack_wide(values, packed));
+    match full(width) {
+        Some(ring) => packed.copy_from_slice(&packing::pack(ring, values)),
+        None => by_width!(width, pack_wide(values, packed)),
+    }
 }
 
 /// Unpacks `values.len()` values.
 ///
 /// # Panics
-/// If `width` is not in 1..=48 or `packed` has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or `packed` has not [`packed_bytes`] bytes.
 pub fn unpack(width: u32, packed: &[u8], values: &mut [u64]) {
     assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
-    by_width!(width, unpack_one(packed, values));
+    match full(width) {
+        Some(ring) => {
+            values.fill(0);
+            packing::add_packed(ring, packed, values);
+        }
+        None => by_width!(width, unpack_one(packed, values)),
+    }
+}
+
+/// The ring of a width for which there is no fast way: wires of whole models have such rings, gates have not.
+fn full(width: u32) -> Option<Ring> {
+    (width > MAX_WIDTH).then(|| Ring::new(width as u8))
 }
 
 /// Opens additive shares: unpacks both segments and adds them mod 2^`width`.
 ///
 /// # Panics
-/// If `width` is not in 1..=48 or a segment has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or a segment has not [`packed_bytes`] bytes.
 pub fn unpack_sum(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u64]) {
     let bytes = packed_bytes(width, values.len());
     assert!(mine.len() == bytes && theirs.len() == bytes, "length of a segment");
-    by_width!(width, unpack_two(mine, theirs, values));
+    match full(width) {
+        Some(ring) => {
+            values.fill(0);
+            packing::add_packed(ring, mine, values);
+            packing::add_packed(ring, theirs, values);
+        }
+        None => by_width!(width, unpack_two(mine, theirs, values)),
+    }
 }
 
 /// As [`unpack_sum`] for a `width` of at most 16.
@@ -95,10 +118,13 @@ fn unpack_words_portable(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u
 /// Opens additive shares of which this party has kept its own unpacked: adds the segment's to them mod 2^`width`.
 ///
 /// # Panics
-/// If `width` is not in 1..=48 or `packed` has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or `packed` has not [`packed_bytes`] bytes.
 pub fn add_unpacked(width: u32, packed: &[u8], values: &mut [u64]) {
     assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
-    by_width!(width, unpack_onto(packed, values));
+    match full(width) {
+        Some(ring) => packing::add_packed(ring, packed, values),
+        None => by_width!(width, unpack_onto(packed, values)),
+    }
 }
 
 /// XORs `other` into `data`.

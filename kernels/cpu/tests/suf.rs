@@ -111,7 +111,7 @@ fn keys_have_the_declared_length() {
         let elems = 4096;
         for seeded in Seeded::BOTH {
             let run = Batch::new(&gate, 7).run(seeded, elems);
-            let keys = run.deal(&suf_cpu::CpuBackend::new());
+            let keys = run.parties.deal(&suf_cpu::CpuBackend::new(), run.part(0)).expect("a key");
             let declared = gate.declared();
             for (party, key) in [suf_gate::Party::P0, suf_gate::Party::P1].into_iter().zip(keys) {
                 let bits = match run.parties.program().side(party, run.part(0)) {

@@ -6,7 +6,7 @@ use suf_gate::{
     Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, NodeId, SecretBytes,
     StagedPart,
     layout::FieldId,
-    ops::{Op, input, output},
+    ops::{Op, Weights, host, input, output},
     prg::MASK,
     secret::SecretMemory,
 };
@@ -150,6 +150,10 @@ impl Backend for CudaBackend {
             Op::Output(_) => {
                 let mask = self.shared.mask(job, node.inputs()[0])?;
                 Ok(output::stage(job.clone(), mask))
+            }
+            Op::Open(_) => Err(BackendError::Misuse("no opening on the GPU yet")),
+            Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
+                Ok(host::stage(job.clone(), Arc::new(Weights::multiply)))
             }
         }
     }

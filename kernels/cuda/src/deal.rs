@@ -35,7 +35,7 @@ impl Dealing {
         let (Op::Gate(gate), [wire]) = (node.op(), node.inputs()) else {
             return Err(BackendError::Misuse("keys are dealt for gates alone"));
         };
-        let kernels = shared.kernels(gate)?;
+        let kernels = shared.kernels(gate.gate())?;
         let (shape, elems, domain) = (job.key_shape(), job.elems(), job.domain());
         let mut layout = Layout::from(TABLE_BYTES);
         let mut addresses = Job::new(job.program, job.part, domain.fixed_keys());

@@ -89,10 +89,10 @@ impl Twice {
         let input = || (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]);
         let nodes = [
             input(),
-            (Op::Gate(Arc::clone(&gate)), vec![NodeId(0)]),
+            (Op::gate(Arc::clone(&gate)), vec![NodeId(0)]),
             (Op::Output(Output), vec![Self::GATE]),
             input(),
-            (Op::Gate(Arc::clone(&gate)), vec![NodeId(3)]),
+            (Op::gate(Arc::clone(&gate)), vec![NodeId(3)]),
             (Op::Output(Output), vec![Self::AGAIN]),
         ];
         let program = Program::new(nodes).expect("a program");

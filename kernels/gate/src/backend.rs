@@ -169,7 +169,7 @@ impl EvalJob {
     /// If the node is no gate.
     #[must_use]
     pub fn gate(&self) -> &Gate {
-        self.node().op().as_gate().expect("asked of gates alone")
+        self.node().op().as_gate().expect("asked of gates alone").gate()
     }
 
     /// Elements of the part.
@@ -216,18 +216,31 @@ impl EvalJob {
         Ok(())
     }
 
-    /// The one input of a part that takes one, of the part's size.
+    /// The inputs of the part on the host: the same tile of each wire that the node takes, or the client's shares.
     ///
     /// # Errors
-    /// [`BackendError::Misuse`] for another number of inputs or of elements, and what the input's device says.
-    pub fn only_input(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<u64>, BackendError> {
-        let Ok([input]) = <[_; 1]>::try_from(inputs) else {
+    /// [`BackendError::Misuse`] for another number of inputs or of elements, and what the inputs' device says.
+    pub fn inputs(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<Vec<u64>>, BackendError> {
+        let taken = self.node().inputs().iter().map(|wire| Part { node: *wire, ..self.part });
+        let due: Vec<Part> = if self.node().is_input() { vec![self.part] } else { taken.collect() };
+        if inputs.len() != due.len() {
             return Err(BackendError::Misuse("another number of inputs than the node's"));
-        };
-        if input.elems() != self.elems() {
+        }
+        if inputs.iter().zip(due).any(|(input, due)| input.elems() != self.program.elems(due)) {
             return Err(BackendError::Misuse("an input of another length than the part's"));
         }
-        input.words()
+        inputs.into_iter().map(Value::words).collect()
+    }
+
+    /// The one input of a part that takes one, as [`EvalJob::inputs`].
+    ///
+    /// # Errors
+    /// As [`EvalJob::inputs`].
+    pub fn only_input(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<u64>, BackendError> {
+        match <[_; 1]>::try_from(self.inputs(inputs)?) {
+            Ok([input]) => Ok(input),
+            Err(_) => Err(BackendError::Misuse("another number of inputs than one")),
+        }
     }
 }
 

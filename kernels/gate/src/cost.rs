@@ -14,6 +14,9 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Of what each party does by itself.
+    pub const NONE: Self = Self { rounds: 0, bits: 0, seeded_key_bits: 0, explicit_key_bits: 0 };
+
     /// Key bytes per element, mean of both parties.
     #[must_use]
     pub fn mean_key_bytes(&self) -> f64 {

@@ -263,6 +263,26 @@ impl Gate {
         }
     }
 
+    /// The wires that are right for input `x`: as [`Gate::reference`], before the client's last step.
+    #[must_use]
+    pub fn wire_reference(&self, x: i64) -> [i64; 2] {
+        match &self.shape {
+            Shape::Suf(gate) => gate.spec().reference(x),
+            _ => self.reference(x),
+        }
+    }
+
+    /// The bits that are rounded away, by a coin that both parties' view of the input decides; none of an exact gate.
+    #[must_use]
+    pub fn grid(&self) -> Option<u8> {
+        match &self.shape {
+            Shape::Sigma(_) | Shape::SufLut(_) => None,
+            Shape::Suf(gate) => Some(gate.compiled().grid()),
+            Shape::Onehot(gate) => Some(gate.curve().shift),
+            Shape::Dpf(gate) => Some(gate.curve().shift),
+        }
+    }
+
     /// The output whose shares, mod 2^48, are `mine` and `theirs`: what a client does with what both parties return. A
     /// specification's output shift is taken here, where no mask is left.
     #[must_use]

@@ -4,13 +4,17 @@
 mod cost;
 mod encoding;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     Form, Gate, GateError, NodeId, Part, Party, Ring, Side, TensorShape, Wire,
     limits::{MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
-    ops::{Input, Op, Output},
+    ops::{Entry, Input, Op, Output, Weights},
     ring::{FRAC, WIRE},
+    wire::Tiles,
 };
 
 /// Bytes of both parties' keys that a segment has at least, unless it is the last one: a third of a layer of BERT-base at 128
@@ -34,8 +38,10 @@ pub struct Node {
     op: Op,
     inputs: Vec<NodeId>,
     wire: Option<Wire>,
-    /// Of the tiles: the wire's, or, where the node makes none, that of the wire that it takes.
+    /// The wire's, or, where the node makes none, that of the wire that it takes.
     shape: TensorShape,
+    /// Rows of a full tile.
+    tile_rows: u32,
     /// Number of nodes before this one that have keys.
     keyed_before: u32,
 }
@@ -56,12 +62,37 @@ pub enum ProgramError {
     /// A gate in it.
     #[error(transparent)]
     Gate(#[from] GateError),
+    /// Weights that are not here.
+    #[error("no weights with the digest {0} are here")]
+    Weights(String),
     /// More than a limit, or too little.
     #[error("a program {0}")]
     Limit(String),
     /// A canonical encoding that is not one.
     #[error("program encoding: {0}")]
     Encoding(&'static str),
+}
+
+/// Weights by their digests: what a party or the dealer has loaded.
+#[derive(Clone, Debug, Default)]
+pub struct WeightStore(HashMap<[u8; 32], Arc<Weights>>);
+
+impl WeightStore {
+    /// Adds weights. Equal ones are kept once.
+    pub fn add(&mut self, weights: Arc<Weights>) {
+        self.0.insert(*weights.digest(), weights);
+    }
+
+    /// The weights with this digest.
+    #[must_use]
+    pub fn get(&self, digest: &[u8; 32]) -> Option<&Arc<Weights>> {
+        self.0.get(digest)
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Weights>> {
+        self.0.values()
+    }
 }
 
 impl Program {
@@ -89,6 +120,7 @@ impl Program {
         if made.outputs().next().is_none() {
             return Err(ProgramError::Limit("has an output".into()));
         }
+        made.align_tiles();
         made.segments = made.cut_into_segments();
         made.encoded = made.encode_nodes();
         if made.encoded.len() > MAX_PROGRAM_BYTES {
@@ -112,7 +144,7 @@ impl Program {
         let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
         Self::new([
             (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]),
-            (Op::Gate(gate), vec![NodeId(0)]),
+            (Op::gate(gate), vec![NodeId(0)]),
             (Op::Output(Output), vec![NodeId(1)]),
         ])
     }
@@ -131,7 +163,8 @@ impl Program {
         let wire = op.def().wire(&wires).map_err(refused)?;
         let shape = wire.or_else(|| wires.first().copied()).map(|wire| wire.shape);
         let shape = shape.ok_or_else(|| refused("it neither takes nor makes a wire".into()))?;
-        if let Op::Gate(gate) = &op
+        let gate = op.as_gate().map(|op| op.gate());
+        if let Some(gate) = gate
             && !self.gates.contains(gate)
         {
             if self.gates.len() == MAX_GATES {
@@ -139,7 +172,19 @@ impl Program {
             }
             self.gates.push(Arc::clone(gate));
         }
-        Ok(Node { op, inputs, wire, shape, keyed_before })
+        Ok(Node { op, inputs, wire, shape, tile_rows: shape.rows_per_tile(), keyed_before })
+    }
+
+    /// Nodes of equally many rows are cut alike, by the widest of them: so a tile is made of the same tile of each wire taken.
+    fn align_tiles(&mut self) {
+        let mut tile_rows = BTreeMap::new();
+        for node in &self.nodes {
+            let least = tile_rows.entry(node.shape.rows()).or_insert(node.tile_rows);
+            *least = node.tile_rows.min(*least);
+        }
+        for node in &mut self.nodes {
+            node.tile_rows = tile_rows[&node.shape.rows()];
+        }
     }
 
     /// BLAKE3 of the canonical encoding.
@@ -200,10 +245,13 @@ impl Program {
     #[must_use]
     pub fn only_gate(&self) -> Option<&Arc<Gate>> {
         match &self.nodes[..] {
-            [Node { op: Op::Input(_), shape, .. }, Node { op: Op::Gate(gate), .. }, output]
-                if shape.cols() == 1 && output.is_output() && output.inputs == [NodeId(1)] =>
+            [Node { op: Op::Input(_), shape, .. }, Node { op: Op::Gate(op), .. }, output]
+                if op.entry() == Entry::WHOLE
+                    && shape.cols() == 1
+                    && output.is_output()
+                    && output.inputs == [NodeId(1)] =>
             {
-                Some(gate)
+                Some(op.gate())
             }
             _ => None,
         }
@@ -260,7 +308,7 @@ impl Program {
     /// Elements of a part; 0 for one that there is not.
     #[must_use]
     pub fn elems(&self, part: Part) -> usize {
-        self.get(part.node).map_or(0, |node| node.shape.tile_elems(part.tile))
+        self.get(part.node).map_or(0, |node| node.cut().elems(part.tile))
     }
 
     /// The side of `party` in a part's keys: see [`Side::of`].
@@ -289,16 +337,22 @@ impl Node {
         self.wire.as_ref()
     }
 
-    /// The shape whose tiles it works on.
+    /// The shape of what it makes, or of what it takes if it makes nothing.
     #[must_use]
     pub fn shape(&self) -> TensorShape {
         self.shape
     }
 
+    /// The tiles that it works on.
+    #[must_use]
+    pub fn cut(&self) -> Tiles {
+        self.shape.tiles_of(self.tile_rows)
+    }
+
     /// Number of tiles.
     #[must_use]
     pub fn tiles(&self) -> u32 {
-        self.shape.tiles()
+        self.cut().count()
     }
 
     /// Whether the dealer makes keys for it.

@@ -51,30 +51,44 @@ impl TensorShape {
         self.rows as u64 * self.cols as u64
     }
 
-    /// Rows of a full tile: as many whole ones as [`TILE_ELEMS`] elements hold.
+    /// Rows of a full tile by themselves: as many whole ones as [`TILE_ELEMS`] elements hold.
     #[must_use]
     pub const fn rows_per_tile(self) -> u32 {
         TILE_ELEMS as u32 / self.cols
     }
 
-    /// Number of tiles.
+    /// The tiles of the tensor if a full one has `rows` rows, 1 at least.
     #[must_use]
-    pub const fn tiles(self) -> u32 {
-        self.rows.div_ceil(self.rows_per_tile())
+    pub const fn tiles_of(self, rows: u32) -> Tiles {
+        Tiles { shape: self, rows }
+    }
+}
+
+/// A tensor cut into tiles of whole rows, the last one shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiles {
+    shape: TensorShape,
+    rows: u32,
+}
+
+impl Tiles {
+    /// How many there are.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.shape.rows.div_ceil(self.rows)
     }
 
     /// Rows of tile `tile`; an empty range for a tile that there is not.
     #[must_use]
-    pub fn tile_rows(self, tile: u32) -> Range<u32> {
-        let per_tile = self.rows_per_tile();
-        let start = tile.saturating_mul(per_tile).min(self.rows);
-        start..start.saturating_add(per_tile).min(self.rows)
+    pub fn rows(self, tile: u32) -> Range<u32> {
+        let start = tile.saturating_mul(self.rows).min(self.shape.rows);
+        start..start.saturating_add(self.rows).min(self.shape.rows)
     }
 
     /// Elements of tile `tile`; 0 for a tile that there is not.
     #[must_use]
-    pub fn tile_elems(self, tile: u32) -> usize {
-        self.tile_rows(tile).len() * self.cols as usize
+    pub fn elems(self, tile: u32) -> usize {
+        self.rows(tile).len() * self.shape.cols as usize
     }
 }
 
@@ -93,6 +107,37 @@ pub enum Form {
     Shared,
 }
 
+/// Where the mask of a wire comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// Uniform: each party expands its share from its seed.
+    Fresh,
+    /// A linear function of fresh masks: each party has its share too.
+    Derived,
+    /// A function of masks from which bits were dropped: the dealer alone knows it.
+    Dropped,
+}
+
+impl Mask {
+    /// That of a linear function of a wire with this mask.
+    #[must_use]
+    pub const fn derived(self) -> Self {
+        match self {
+            Self::Fresh | Self::Derived => Self::Derived,
+            Self::Dropped => Self::Dropped,
+        }
+    }
+
+    /// That of a sum of wires with this mask and `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Dropped, _) | (_, Self::Dropped) => Self::Dropped,
+            _ => Self::Derived,
+        }
+    }
+}
+
 /// A tensor of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wire {
@@ -104,6 +149,22 @@ pub struct Wire {
     pub frac: u8,
     /// How the parties hold it.
     pub form: Form,
+    /// Where its mask comes from.
+    pub mask: Mask,
+}
+
+impl Wire {
+    /// A masked wire under a fresh mask.
+    #[must_use]
+    pub const fn fresh(shape: TensorShape, ring: Ring, frac: u8) -> Self {
+        Self { shape, ring, frac, form: Form::Masked, mask: Mask::Fresh }
+    }
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a wire {} of {} bits, {} of them fractional", self.shape, self.ring.bits(), self.frac)
+    }
 }
 
 #[cfg(test)]
@@ -116,13 +177,16 @@ mod tests {
             [(1, 1), (65535, 1), (65536, 1), (65537, 1), (100_000_000, 1), (128, 1536), (3, 65536)]
         {
             let shape = TensorShape::new(rows, cols).expect("a shape");
-            let tiles = (0..shape.tiles()).map(|tile| shape.tile_elems(tile));
-            assert!(tiles.clone().all(|elems| elems <= TILE_ELEMS && elems % cols as usize == 0));
-            assert_eq!(tiles.map(|elems| elems as u64).sum::<u64>(), shape.elems(), "{shape}");
-            assert_eq!(shape.tile_elems(shape.tiles()), 0, "{shape}");
-            assert_eq!(shape.tile_elems(u32::MAX), 0, "{shape}");
+            for per_tile in [1, shape.rows_per_tile().div_ceil(2), shape.rows_per_tile()] {
+                let tiles = shape.tiles_of(per_tile);
+                let elems = (0..tiles.count()).map(|tile| tiles.elems(tile));
+                assert!(elems.clone().all(|elems| elems <= TILE_ELEMS && elems % cols as usize == 0));
+                assert_eq!(elems.map(|elems| elems as u64).sum::<u64>(), shape.elems(), "{shape}");
+                assert_eq!((tiles.elems(tiles.count()), tiles.elems(u32::MAX)), (0, 0), "{shape}");
+            }
         }
-        assert_eq!(TensorShape::new(128, 1536).map(TensorShape::tiles), Some(4));
+        let shape = TensorShape::new(128, 1536).expect("a shape");
+        assert_eq!(shape.tiles_of(shape.rows_per_tile()).count(), 4);
     }
 
     #[test]

@@ -37,5 +37,7 @@ pub(crate) fn deal(gate: &Dpf, key: &mut KeyWriter<'_>) {
         by_p0: &hot,
         choice_masks: &choice_masks,
     };
-    DealtLine::new(curve, false).deal(key, RING, &secrets);
+    let line = DealtLine::new(curve, false);
+    line.deal(key, RING, &secrets);
+    line.deal_wraps(key, &choice_masks);
 }

@@ -38,6 +38,7 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
 
     let mut strip = Zeroizing::new(Strip::default());
     let mut columns = Columns::default();
+    let mut choice_masks = Zeroizing::new(Vec::with_capacity(if key.wrap().is_some() { elems } else { 0 }));
     for range in strips(elems) {
         let n = range.len();
         let Strip { r_in: wire, r_out: out, values, entries, by_p0, held, rows, choices } = &mut *strip;
@@ -82,6 +83,9 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
             None => choices.iter_mut().zip(&rows[..n]).for_each(|(choice, p)| *choice = p << 1),
         }
 
+        if key.wrap().is_some() {
+            choice_masks.extend_from_slice(&choices[..n]);
+        }
         let secrets = Secrets {
             r_in: &wire[..n],
             r_out: &out[..n],
@@ -91,6 +95,7 @@ pub(crate) fn deal(gate: &Onehot, key: &mut KeyWriter<'_>) {
         };
         line.subtract(level, secrets, &mut columns, key.seeded_strip(&ring, range));
     }
+    line.deal_wraps(key, &choice_masks);
 }
 
 /// A field of truth tables, and the masks of their outputs, a word for each element.

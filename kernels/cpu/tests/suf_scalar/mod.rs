@@ -164,7 +164,7 @@ fn agrees(gate: &Gate, salt: u8, x: i64) {
     let keys = scalar::deal(spec, &prg, masks[0], masks[1], &mut script);
     assert!(script.0.is_empty(), "all numbers are used");
 
-    let found = run.deal(&CpuBackend::new());
+    let found = run.parties.deal(&CpuBackend::new(), run.part(0)).expect("a key");
     for (party, (expected, found)) in [Party::P0, Party::P1].into_iter().zip(keys.iter().zip(&found)) {
         for (part, _) in spec.parts() {
             let id = spec.field(*part).expect("its own part");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use suf_cpu::{CpuBackend, simd::Level};
 use suf_gate::{
-    Backend, Form, Gate, KeyBytes, NodeId, Part, Party, Program, Seed, TensorShape, TwoParties,
+    Form, Gate, NodeId, Part, Party, Program, Seed, TILE_ELEMS, TensorShape, TwoParties,
     ops::{Input, Op, Output},
     prg::MASK,
     ring::{FRAC, WIRE},
@@ -40,7 +40,7 @@ impl Batch {
 
     /// The gate on `elems` elements.
     pub(crate) fn run(&self, seeded: Seeded, elems: usize) -> Run {
-        let gate = |from| (Op::Gate(Arc::clone(&self.gate)), vec![NodeId(from)]);
+        let gate = |from| (Op::gate(Arc::clone(&self.gate)), vec![NodeId(from)]);
         let form = if self.gate.takes_shares() { Form::Shared } else { Form::Masked };
         let input = |elems| {
             let shape = TensorShape::flat(elems).expect("some elements");
@@ -62,10 +62,6 @@ impl Batch {
 impl Run {
     pub(crate) fn part(&self, tile: u32) -> Part {
         Part::new(self.gate, tile)
-    }
-
-    pub(crate) fn deal(&self, backend: &dyn Backend) -> [KeyBytes; 2] {
-        self.parties.deal(backend, self.part(0)).expect("the processor deals")
     }
 
     /// The mask of tile `tile` of the wire that the gate takes, or makes: both parties' streams, added.
@@ -121,7 +117,13 @@ pub(crate) fn run_at(batch: &Batch, levels: [Level; 3], seeded: Seeded, inputs: 
     assert_eq!(y_0, y_1, "both parties open the same output");
     let output = program.outputs().next().expect("an output");
     let [mine, theirs] = transcript.value(program, output);
-    let outputs = mine.iter().zip(&theirs).map(|(mine, theirs)| batch.gate.output(*mine, *theirs)).collect();
+    let outputs: Vec<_> =
+        mine.iter().zip(&theirs).map(|(mine, theirs)| batch.gate.output(*mine, *theirs)).collect();
+    let unmasked = y_0.iter().zip(run.mask(true, 0)).map(|(y, r)| batch.gate.output(*y, WIRE.sub(0, r)));
+    assert!(
+        unmasked.eq(outputs.iter().copied().take(TILE_ELEMS)),
+        "the output node takes the wire's mask off"
+    );
     Transcript { messages, outputs }
 }
 

@@ -26,7 +26,7 @@ impl Input {
             Form::Masked => vec![vec![Segment::new("x_hat", ring.bits())]],
             Form::Shared => Vec::new(),
         };
-        Self { wire: Wire { shape, ring, frac, form }, exchanges }
+        Self { wire: Wire { form, ..Wire::fresh(shape, ring, frac) }, exchanges }
     }
 
     /// What it makes.
@@ -54,11 +54,10 @@ impl OpDef for Input {
     }
 
     fn declared(&self) -> Cost {
-        let (rounds, bits) = match self.wire.form {
-            Form::Masked => (1, self.wire.ring.bits().into()),
-            Form::Shared => (0, 0),
-        };
-        Cost { rounds, bits, seeded_key_bits: 0, explicit_key_bits: 0 }
+        match self.wire.form {
+            Form::Masked => Cost { rounds: 1, bits: self.wire.ring.bits().into(), ..Cost::NONE },
+            Form::Shared => Cost::NONE,
+        }
     }
 }
 

@@ -1,13 +1,21 @@
 //! What the nodes of a program do. [`Op`] is the only list of operations; each says what it is in an [`OpDef`], beside
 //! its own code.
 
-mod gate;
+pub mod gate;
+pub mod host;
 pub mod input;
+pub mod linear;
+mod local;
+pub mod open;
 pub mod output;
 
 use std::sync::Arc;
 
+pub use gate::{Entry, GateOp};
 pub use input::Input;
+pub use linear::{Linear, Weights};
+pub use local::{Add, DropBits, Shift};
+pub use open::Open;
 pub use output::Output;
 
 use crate::{Cost, Gate, KeyShape, Segment, Wire};
@@ -20,7 +28,17 @@ pub enum Op {
     /// Gives each party its share of a wire, for the client.
     Output(Output),
     /// A gate on each element.
-    Gate(Arc<Gate>),
+    Gate(GateOp),
+    /// Opens a wire under a fresh mask.
+    Open(Open),
+    /// A product with public weights.
+    Linear(Linear),
+    /// The sum of two wires.
+    Add(Add),
+    /// A wire times a power of two.
+    Shift(Shift),
+    /// A wire without its lowest bits.
+    Drop(DropBits),
 }
 
 /// What an operation is. All of it is public, and the same for both parties and the dealer.
@@ -45,22 +63,33 @@ pub trait OpDef {
 }
 
 impl Op {
+    /// A gate on the wire of a gate alone.
+    #[must_use]
+    pub fn gate(gate: Arc<Gate>) -> Self {
+        Self::Gate(GateOp::new(gate))
+    }
+
     /// What it is.
     #[must_use]
     pub fn def(&self) -> &dyn OpDef {
         match self {
             Self::Input(op) => op,
             Self::Output(op) => op,
-            Self::Gate(op) => &**op,
+            Self::Gate(op) => op,
+            Self::Open(op) => op,
+            Self::Linear(op) => op,
+            Self::Add(op) => op,
+            Self::Shift(op) => op,
+            Self::Drop(op) => op,
         }
     }
 
     /// The gate that it is, if it is one.
     #[must_use]
-    pub fn as_gate(&self) -> Option<&Arc<Gate>> {
+    pub fn as_gate(&self) -> Option<&GateOp> {
         match self {
             Self::Gate(gate) => Some(gate),
-            Self::Input(_) | Self::Output(_) => None,
+            _ => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{OpDef, only};
 use crate::{
     BackendError, Cost, EvalJob, Form, HostValue, KeyShape, PartEval, Party, Ring, Segment, Span, StagedPart,
-    Value, Wire, layout::NO_KEY,
+    Value, Wire, layout::NO_KEY, wire::Mask,
 };
 
 /// A wire that the client receives.
@@ -21,10 +21,14 @@ impl OpDef for Output {
     }
 
     fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
-        match only(inputs)?.form {
-            Form::Masked => Ok(None),
-            Form::Shared => Err("the wire is shared, and an output is masked".into()),
+        let wire = only(inputs)?;
+        if wire.form == Form::Shared {
+            return Err("the wire is shared, and an output is masked".into());
         }
+        if wire.mask == Mask::Dropped {
+            return Err("the parties hold no shares of the wire's mask: put `open` before it".into());
+        }
+        Ok(None)
     }
 
     fn key_shape(&self) -> &KeyShape {
@@ -36,7 +40,7 @@ impl OpDef for Output {
     }
 
     fn declared(&self) -> Cost {
-        Cost { rounds: 0, bits: 0, seeded_key_bits: 0, explicit_key_bits: 0 }
+        Cost::NONE
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Node, Program, ProgramError};
+use super::{Node, Program, ProgramError, WeightStore};
 use crate::{
     Form, Gate, NodeId, Ring, TensorShape,
     limits::{MAX_GATE_BYTES, MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
-    ops::{Input, Op, Output},
+    ops::{Add, DropBits, Entry, GateOp, Input, Linear, Op, Open, Output, Shift},
 };
 
 const MAGIC: &[u8; 4] = b"sufp";
@@ -15,16 +15,21 @@ const VERSION: u8 = 1;
 const INPUT: u8 = 1;
 const OUTPUT: u8 = 2;
 const GATE: u8 = 3;
+const OPEN: u8 = 4;
+const LINEAR: u8 = 5;
+const ADD: u8 = 6;
+const SHIFT: u8 = 7;
+const DROP: u8 = 8;
 
 /// Most wires that a node takes.
 const MAX_INPUTS: usize = 16;
 
 impl Program {
-    /// Reads a canonical encoding.
+    /// Reads a canonical encoding, whose weights are among `weights`.
     ///
     /// # Errors
-    /// When a byte is out of place, a node does not fit, or the encoding is not the canonical one.
-    pub fn decode(bytes: &[u8]) -> Result<Self, ProgramError> {
+    /// When a byte is out of place, a node does not fit, weights are not there, or the encoding is not the canonical one.
+    pub fn decode(bytes: &[u8], weights: &WeightStore) -> Result<Self, ProgramError> {
         let damaged = |what| Err(ProgramError::Encoding(what));
         if bytes.len() > MAX_PROGRAM_BYTES {
             return damaged("longer than a program may be");
@@ -52,7 +57,7 @@ impl Program {
         if count > MAX_NODES {
             return damaged("too many nodes");
         }
-        let nodes = (0..count).map(|_| cursor.node(&gates)).collect::<Result<Vec<_>, _>>()?;
+        let nodes = (0..count).map(|_| cursor.node(&gates, weights)).collect::<Result<Vec<_>, _>>()?;
         let made = Self::new(nodes)?;
         // Bytes at the end as well: they are not in what is encoded anew.
         if made.encoded != bytes {
@@ -76,16 +81,31 @@ impl Program {
                 Op::Input(_) => INPUT,
                 Op::Output(_) => OUTPUT,
                 Op::Gate(_) => GATE,
+                Op::Open(_) => OPEN,
+                Op::Linear(_) => LINEAR,
+                Op::Add(_) => ADD,
+                Op::Shift(_) => SHIFT,
+                Op::Drop(_) => DROP,
             };
             out.extend([code, inputs.len() as u8]);
             inputs.iter().for_each(|input| put_u16(&mut out, input.index()));
             match op {
                 Op::Input(input) => put_input(&mut out, input),
-                Op::Output(Output) => {}
-                Op::Gate(gate) => {
-                    let index = self.gates.iter().position(|known| known == gate);
+                Op::Output(Output) | Op::Add(Add) => {}
+                Op::Gate(op) => {
+                    let index = self.gates.iter().position(|known| known == op.gate());
                     put_u16(&mut out, index.expect("every gate is in the list"));
+                    let Entry { ring, drop } = op.entry();
+                    out.extend([ring.bits(), drop]);
                 }
+                Op::Open(op) => {
+                    out.extend([form_code(op.form()), op.from().bits(), op.dropped(), op.to().bits()]);
+                }
+                Op::Linear(op) => {
+                    out.extend(op.weights().digest());
+                    out.push(op.frac());
+                }
+                Op::Shift(Shift(bits)) | Op::Drop(DropBits(bits)) => out.push(*bits),
             }
         }
         out
@@ -101,11 +121,30 @@ fn put_input(out: &mut Vec<u8>, input: &Input) {
     let wire = input.made();
     out.extend(wire.shape.rows().to_le_bytes());
     out.extend(wire.shape.cols().to_le_bytes());
-    let form = match wire.form {
+    out.extend([wire.ring.bits(), wire.frac, form_code(wire.form)]);
+}
+
+fn form_code(form: Form) -> u8 {
+    match form {
         Form::Masked => 0,
         Form::Shared => 1,
-    };
-    out.extend([wire.ring.bits(), wire.frac, form]);
+    }
+}
+
+fn form_of(code: u8) -> Result<Form, ProgramError> {
+    match code {
+        0 => Ok(Form::Masked),
+        1 => Ok(Form::Shared),
+        _ => Err(ProgramError::Encoding("unknown form of a wire")),
+    }
+}
+
+fn ring_of(bits: u8) -> Result<Ring, ProgramError> {
+    if (1..=64).contains(&bits) {
+        Ok(Ring::new(bits))
+    } else {
+        Err(ProgramError::Encoding("a ring has 1 to 64 bits"))
+    }
 }
 
 /// Reads a byte string from the front.
@@ -132,7 +171,11 @@ impl<'a> Cursor<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn node(&mut self, gates: &[Arc<Gate>]) -> Result<(Op, Vec<NodeId>), ProgramError> {
+    fn node(
+        &mut self,
+        gates: &[Arc<Gate>],
+        weights: &WeightStore,
+    ) -> Result<(Op, Vec<NodeId>), ProgramError> {
         let [code, count] = self.array()?;
         if usize::from(count) > MAX_INPUTS {
             return Err(ProgramError::Encoding("a node takes too many wires"));
@@ -143,7 +186,23 @@ impl<'a> Cursor<'a> {
             OUTPUT => Op::Output(Output),
             GATE => {
                 let gate = gates.get(usize::from(self.u16()?));
-                Op::Gate(Arc::clone(gate.ok_or(ProgramError::Encoding("a gate that there is not"))?))
+                let gate = gate.ok_or(ProgramError::Encoding("a gate that there is not"))?;
+                let [bits, drop] = self.array()?;
+                let entry = Entry { ring: ring_of(bits)?, drop };
+                Op::Gate(GateOp::entering(Arc::clone(gate), entry)?)
+            }
+            OPEN => Op::Open(self.open()?),
+            LINEAR => {
+                let digest = self.array()?;
+                let [frac] = self.array()?;
+                let here = weights.get(&digest);
+                let missing = || ProgramError::Weights(blake3::Hash::from_bytes(digest).to_hex().to_string());
+                Op::Linear(Linear::new(Arc::clone(here.ok_or_else(missing)?), frac))
+            }
+            ADD => Op::Add(Add),
+            SHIFT | DROP => {
+                let [bits] = self.array()?;
+                if code == SHIFT { Op::Shift(Shift(bits)) } else { Op::Drop(DropBits(bits)) }
             }
             _ => return Err(ProgramError::Encoding("unknown operation")),
         };
@@ -155,14 +214,20 @@ impl<'a> Cursor<'a> {
         let [bits, frac, form] = self.array()?;
         let shape = TensorShape::new(rows, cols)
             .ok_or(ProgramError::Encoding("a tensor is empty or larger than a tensor may be"))?;
-        if !(1..=64).contains(&bits) || frac >= bits {
-            return Err(ProgramError::Encoding("a ring has 1 to 64 bits, of which fewer are fractional"));
+        if frac >= bits {
+            return Err(ProgramError::Encoding("fewer bits than the ring's are fractional"));
         }
-        let form = match form {
-            0 => Form::Masked,
-            1 => Form::Shared,
-            _ => return Err(ProgramError::Encoding("unknown form of a wire")),
-        };
-        Ok(Input::new(shape, Ring::new(bits), frac, form))
+        Ok(Input::new(shape, ring_of(bits)?, frac, form_of(form)?))
+    }
+
+    fn open(&mut self) -> Result<Open, ProgramError> {
+        let [form, from, drop, to] = self.array()?;
+        let (from, to) = (ring_of(from)?, ring_of(to)?);
+        match form_of(form)? {
+            Form::Shared if drop == 0 && to == from => Ok(Open::shared(from)),
+            Form::Shared => Err(ProgramError::Encoding("a shared wire is opened as it is")),
+            Form::Masked => Open::masked(from, drop, to)
+                .map_err(|_| ProgramError::Encoding("no bit is left of an opened wire")),
+        }
     }
 }

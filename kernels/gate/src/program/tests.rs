@@ -15,8 +15,8 @@ fn twice(protocol: Protocol, elems: u64) -> Program {
     let shape = TensorShape::flat(elems).expect("few elements");
     Program::new([
         (Op::Input(Input::new(shape, WIRE, FRAC, Form::Masked)), vec![]),
-        (Op::Gate(Arc::clone(&gate)), vec![NodeId(0)]),
-        (Op::Gate(gate), vec![NodeId(1)]),
+        (Op::gate(Arc::clone(&gate)), vec![NodeId(0)]),
+        (Op::gate(gate), vec![NodeId(1)]),
         (Op::Output(Output), vec![NodeId(2)]),
     ])
     .expect("a program")
@@ -61,7 +61,10 @@ fn encodings_round_trip_and_digests_differ() {
         twice(Protocol::Dpf, 9),
     ];
     for program in &programs {
-        assert_eq!(&Program::decode(program.encoded()).expect("its own encoding"), program);
+        assert_eq!(
+            &Program::decode(program.encoded(), &WeightStore::default()).expect("its own encoding"),
+            program
+        );
         assert_eq!(programs.iter().filter(|other| other.digest() == program.digest()).count(), 1);
     }
 }
@@ -71,13 +74,13 @@ fn whatever_is_cut_lengthened_or_out_of_place_is_refused() {
     let program = twice(Protocol::Onehot, 9);
     let bytes = program.encoded();
     for end in 0..bytes.len() {
-        assert!(Program::decode(&bytes[..end]).is_err(), "{end} bytes");
+        assert!(Program::decode(&bytes[..end], &WeightStore::default()).is_err(), "{end} bytes");
     }
-    assert!(Program::decode(&[bytes, &[0]].concat()).is_err());
+    assert!(Program::decode(&[bytes, &[0]].concat(), &WeightStore::default()).is_err());
     for at in 0..bytes.len() {
         let mut changed = bytes.to_vec();
         changed[at] ^= 0xFF;
-        if let Ok(other) = Program::decode(&changed) {
+        if let Ok(other) = Program::decode(&changed, &WeightStore::default()) {
             assert_ne!(other.digest(), program.digest(), "byte {at} means nothing");
         }
     }
@@ -91,7 +94,10 @@ fn gates_out_of_order_or_twice_are_not_canonical() {
     let bytes = program.encoded();
     let tail = &bytes[5 + 2 + 4 + encoded.len()..];
     let twice = [&bytes[..5], &[2, 0], &length, &encoded, &length, &encoded, tail].concat();
-    assert_eq!(Program::decode(&twice), Err(ProgramError::Encoding("not canonical")));
+    assert_eq!(
+        Program::decode(&twice, &WeightStore::default()),
+        Err(ProgramError::Encoding("not canonical"))
+    );
 }
 
 #[test]
@@ -99,8 +105,8 @@ fn nodes_that_do_not_fit_are_refused_by_number() {
     let shape = TensorShape::flat(9).expect("few elements");
     let input = |ring, frac, form| (Op::Input(Input::new(shape, ring, frac, form)), vec![]);
     let node = |op, inputs: &[u16]| (op, inputs.iter().copied().map(NodeId).collect());
-    let onehot = Op::Gate(gate(Protocol::Onehot));
-    let lut = Op::Gate(gate(Protocol::SufLut));
+    let onehot = Op::gate(gate(Protocol::Onehot));
+    let lut = Op::gate(gate(Protocol::SufLut));
     let masked = || input(WIRE, FRAC, Form::Masked);
     let refused = [
         (vec![masked(), node(onehot.clone(), &[1])], "node 1 before it makes no wire"),

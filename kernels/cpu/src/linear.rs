@@ -1,0 +1,70 @@
+//! Products with public weights ([`suf_gate::ops::linear`]), modulo 2^64. Weights are public, and no branch or index depends on
+//! the other factor.
+
+use std::sync::Arc;
+
+use suf_gate::ops::{Weights, host::Multiply};
+
+use crate::simd::{Kernel, Level, Simd};
+
+/// Columns that are worked on together: their sums stay in the first-level cache, and their weights in the second.
+const COLUMNS: usize = 256;
+
+/// Products at `level`.
+pub(crate) fn multiply(level: Level) -> Multiply {
+    Arc::new(move |weights: &Weights, tile: &[u64]| {
+        let rows = tile.len() / weights.rows() as usize;
+        let mut out = vec![0; rows * weights.cols() as usize];
+        level.dispatch(Product { weights, tile, out: &mut out });
+        out
+    })
+}
+
+struct Product<'a> {
+    weights: &'a Weights,
+    tile: &'a [u64],
+    out: &'a mut [u64],
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { weights, tile, out } = self;
+        let (inputs, outputs) = (weights.rows() as usize, weights.cols() as usize);
+        for first in (0..outputs).step_by(COLUMNS) {
+            let count = COLUMNS.min(outputs - first);
+            for (x, y) in tile.chunks_exact(inputs).zip(out.chunks_exact_mut(outputs)) {
+                let y = &mut y[first..first + count];
+                for (x, row) in x.iter().zip(weights.values().chunks_exact(outputs)) {
+                    for (y, weight) in y.iter_mut().zip(&row[first..first + count]) {
+                        *y = y.wrapping_add(x.wrapping_mul(i64::from(*weight).cast_unsigned()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_the_definitions_at_every_level() {
+        let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for (rows, cols) in [(1, 1), (3, 5), (17, 255), (9, 257), (2, 600)] {
+            let values = (0..rows * cols).map(|i| (number(i) >> 33) as i32 - (1 << 30)).collect();
+            let weights = Weights::new(rows as u32, cols as u32, values, Vec::new()).expect("they fit");
+            let tile: Vec<u64> = (0..4 * rows).map(number).collect();
+            for level in Level::ALL.into_iter().filter(|level| level.supported()) {
+                assert_eq!(
+                    multiply(level)(&weights, &tile),
+                    weights.multiply(&tile),
+                    "{rows} x {cols}, {level}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Whether a run of a program was right, node by node and exactly. Only who knows the dealer's masks can say so: tests and
+//! benchmarks, which made them.
+//!
+//! Each wire is decoded, X = x_hat - r. Each node's integer function is applied to the decoded inputs and to the rounding coins,
+//! which follow from x_hat and X (`docs/protocols.md#rounding`), without the protocol's formulas. The result must be equal.
+
+use crate::{
+    Form, Node, NodeId, Part, Program, Ring, Wire,
+    ops::{Entry, GateOp, Linear, Op},
+};
+
+/// What was found of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCheck {
+    /// The node.
+    pub node: NodeId,
+    /// Elements that differ from the reference.
+    pub wrong: u64,
+    /// Elements for which the node promises nothing, because an input is outside its domain.
+    pub out_of_range: u64,
+}
+
+/// A run as the checker sees it.
+pub trait Observed {
+    /// What a part made at each party: both know a masked wire, and each has its shares of a shared wire or of an output.
+    fn made(&self, part: Part) -> [&[u64]; 2];
+
+    /// The mask of a masked wire's tile.
+    fn mask(&self, part: Part) -> Vec<u64>;
+}
+
+/// Checks all nodes of `program`.
+#[must_use]
+pub fn check(program: &Program, run: &dyn Observed) -> Vec<NodeCheck> {
+    let nodes = program.nodes().map(|(id, node)| {
+        let mut found = NodeCheck { node: id, wrong: 0, out_of_range: 0 };
+        for tile in 0..node.tiles() {
+            check_part(program, node, Part::new(id, tile), run, &mut found);
+        }
+        found
+    });
+    nodes.collect()
+}
+
+/// A tile of a wire in the clear.
+struct Clear {
+    wire: Wire,
+    /// What both parties see; nothing of a shared wire.
+    x_hat: Vec<u64>,
+    x: Vec<i64>,
+}
+
+fn decode(program: &Program, part: Part, run: &dyn Observed) -> Option<Clear> {
+    let wire = *program.node(part.node).wire()?;
+    let [mine, theirs] = run.made(part);
+    let ring = wire.ring;
+    let (x_hat, x) = match wire.form {
+        Form::Shared => (Vec::new(), sums(ring, mine, theirs)),
+        Form::Masked => {
+            let mask = run.mask(part);
+            let x = mine.iter().zip(&mask).map(|(x_hat, r)| ring.decode(ring.sub(*x_hat, *r)));
+            (mine.to_vec(), x.collect())
+        }
+    };
+    Some(Clear { wire, x_hat, x })
+}
+
+fn sums(ring: Ring, mine: &[u64], theirs: &[u64]) -> Vec<i64> {
+    mine.iter().zip(theirs).map(|(mine, theirs)| ring.decode(ring.add(*mine, *theirs))).collect()
+}
+
+fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, found: &mut NodeCheck) {
+    let taken: Vec<Clear> = node
+        .inputs()
+        .iter()
+        .filter_map(|input| decode(program, Part { node: *input, ..part }, run))
+        .collect();
+    let [mine, theirs] = run.made(part);
+    let made = match node.wire() {
+        Some(wire) => {
+            if wire.form == Form::Masked && mine != theirs {
+                found.wrong += mine.iter().zip(theirs).filter(|(mine, theirs)| mine != theirs).count() as u64;
+                return;
+            }
+            decode(program, part, run).map(|clear| clear.x).unwrap_or_default()
+        }
+        None => taken.first().map(|taken| sums(taken.wire.ring, mine, theirs)).unwrap_or_default(),
+    };
+    let mut expect = |expected: &mut dyn Iterator<Item = Option<i64>>| {
+        for (made, expected) in made.iter().zip(expected) {
+            match expected {
+                Some(expected) => found.wrong += u64::from(*made != expected),
+                None => found.out_of_range += 1,
+            }
+        }
+    };
+    let ring = node.ring();
+    let reduced = move |x: i64| ring.map(|ring| ring.decode(ring.encode(x)));
+    match (node.op(), &taken[..]) {
+        // What the client gave is compared by whoever gave it.
+        (Op::Input(_), _) => {}
+        (Op::Output(_), [x]) => expect(&mut x.x.iter().copied().map(Some)),
+        (Op::Gate(op), [x]) => expect(&mut x.elements().map(|(x_hat, x)| gate(op, x_hat, x))),
+        (Op::Open(op), [x]) => {
+            let ring = x.wire.ring;
+            expect(&mut x.elements().map(|(x_hat, x)| {
+                if x.unsigned_abs() >= 1 << (ring.bits() - 2) && op.form() == Form::Masked {
+                    return None;
+                }
+                reduced(rounded(x_hat, x, op.dropped()))
+            }));
+        }
+        (Op::Linear(op), [x]) => expect(&mut product(op, &x.x).into_iter().map(reduced)),
+        (Op::Add(_), [a, b]) => {
+            expect(&mut a.x.iter().zip(&b.x).map(|(a, b)| reduced(a.wrapping_add(*b))));
+        }
+        (Op::Shift(op), [x]) => expect(&mut x.x.iter().map(|x| reduced(x << op.0))),
+        (Op::Drop(op), [x]) => {
+            expect(&mut x.elements().map(|(x_hat, x)| reduced(rounded(x_hat, x, op.0))));
+        }
+        _ => found.wrong += made.len() as u64,
+    }
+}
+
+impl Clear {
+    /// Each element as both see it, and in the clear.
+    fn elements(&self) -> impl Iterator<Item = (u64, i64)> {
+        let x_hat = self.x_hat.iter().copied().chain(std::iter::repeat(0));
+        x_hat.zip(self.x.iter().copied())
+    }
+}
+
+/// x / 2^d, rounded up where the masked low bits are less than those of x.
+fn rounded(x_hat: u64, x: i64, d: u8) -> i64 {
+    let low = (1u64 << d) - 1;
+    (x >> d) + i64::from(x_hat & low < x.cast_unsigned() & low)
+}
+
+/// The gate's output; none if the input is outside its domain, or too large for an extended wire.
+fn gate(op: &GateOp, x_hat: u64, x: i64) -> Option<i64> {
+    let (gate, entry) = (op.gate(), op.entry());
+    let Entry { ring, drop } = entry;
+    if entry.is_extended() && x.unsigned_abs() >= 1 << (ring.bits() - 2) {
+        return None;
+    }
+    let x = rounded(x_hat, x, drop);
+    let (low, high) = gate.domain();
+    if !(low..=high).contains(&x) {
+        return None;
+    }
+    let [down, up] = gate.wire_reference(x);
+    if down == up {
+        return Some(down);
+    }
+    let grid = gate.grid()?;
+    let (entered, _) = entry.enter(x_hat);
+    Some(if rounded(entered, x, grid) > x >> grid { up } else { down })
+}
+
+/// X W + b over the integers modulo 2^64.
+fn product(op: &Linear, x: &[i64]) -> Vec<i64> {
+    let weights = op.weights();
+    let (rows, cols) = (weights.rows() as usize, weights.cols() as usize);
+    let column = |row: &[i64], col: usize| {
+        let bias = weights.bias().get(col).copied().unwrap_or(0);
+        let terms =
+            row.iter().enumerate().map(|(i, x)| x.wrapping_mul(weights.values()[i * cols + col].into()));
+        terms.fold(bias, i64::wrapping_add)
+    };
+    x.chunks_exact(rows).flat_map(|row| (0..cols).map(move |col| column(row, col))).collect()
+}
