@@ -1,14 +1,20 @@
 //! The dealer's configuration file. Every key is documented where it stands, in `config/dealer.toml`.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Deserialize;
-use suf_gate::limits::MAX_ELEMS;
+use suf_gate::{WeightStore, limits::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,
     config::{self, Configuration},
     memory::{MemoryLimit, Percent, budget_bytes},
+    weights,
 };
 use suf_wire::limits::MAX_KEY_PART_BYTES;
 
@@ -52,6 +58,9 @@ pub struct Config {
     pub max_elems: u64,
     /// Gates that it makes keys for; all where the file does not say.
     gates: Option<Vec<String>>,
+    /// Files of quantised weights that programs may name: the same as at the parties.
+    #[serde(default)]
+    weights: Vec<PathBuf>,
 }
 
 /// Least memory for keys, in MiB: both parties' keys of the largest part that the protocol allows.
@@ -72,14 +81,25 @@ impl Config {
     ///
     /// # Errors
     /// When an entry of `gates` is neither a digest nor a name; [`Config::load`] has checked that.
-    pub fn limits(&self, limit: Option<&MemoryLimit>) -> Result<Limits, String> {
+    pub fn limits(&self, limit: Option<&MemoryLimit>, weights: &Arc<WeightStore>) -> Result<Limits, String> {
         Ok(Limits {
             max_elems: self.max_elems,
             memory_bytes: budget_bytes("memory_mb", self.memory_mb, MEMORY_PART, limit),
             threads: config::threads(self.threads),
             wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
             gates: config::allowed_gates(self.gates.as_deref())?,
+            weights: Arc::clone(weights),
         })
+    }
+}
+
+impl Config {
+    /// The weights that programs may name.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds something else.
+    pub fn weights(&self) -> Result<Arc<WeightStore>, String> {
+        weights::load(&self.weights)
     }
 }
 
@@ -90,6 +110,7 @@ impl Configuration for Config {
         config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
         config::allowed_gates(self.gates.as_deref())?;
+        self.weights.iter_mut().for_each(|file| *file = folder.join(&*file));
         self.identity.resolve(folder);
         self.link = config::link_in(folder, &self.link);
         Ok(())
@@ -124,7 +145,7 @@ mod tests {
         assert_eq!(config.identity.ca, Path::new("/etc/suf/ca.pem"));
         assert_eq!(config.identity.key, Path::new("/keys/dealer.key"));
         assert_eq!(config.link, "loopback");
-        assert!(config.limits(None).expect("good").threads >= 1);
+        assert!(config.limits(None, &Arc::default()).expect("good").threads >= 1);
         let text = format!("link = \"links/ours.toml\"\n{GOOD}");
         let config = Config::parse(&text, Path::new("/etc/suf/dealer.toml")).expect("good");
         assert_eq!(config.link, "/etc/suf/links/ours.toml");
@@ -145,6 +166,6 @@ mod tests {
     fn the_file_that_ships_is_good() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dealer.toml"));
         let config = Config::load(path).expect("config/dealer.toml is good");
-        assert_eq!(config.limits(None).expect("good").max_elems, MAX_ELEMS);
+        assert_eq!(config.limits(None, &Arc::default()).expect("good").max_elems, MAX_ELEMS);
     }
 }

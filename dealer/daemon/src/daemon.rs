@@ -7,7 +7,7 @@ use suf_gate::Backend;
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_process::{
     Args, Configuration, KeyMemory, Start, bind_control, examine::Examination, hardening, identity,
-    memory::MemoryLimit, say_ready, signals,
+    memory::MemoryLimit, say_ready, signals, weights,
 };
 use suf_wire::Role;
 use tokio::runtime;
@@ -35,7 +35,9 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
     let profile = found.link(&config.link);
     found.udp("listen", config.listen);
     found.tcp("control", config.control);
-    let limits = config.limits(MemoryLimit::of_this_process().as_ref())?;
+    let weights = found.take("weights", config.weights(), |weights| weights::described(weights));
+    let weights = weights.unwrap_or_default();
+    let limits = config.limits(MemoryLimit::of_this_process().as_ref(), &weights)?;
     found.good("memory_mb", format_args!("keys take up to {} MiB", limits.memory_bytes >> 20));
     let backend = found.backend(config.backend, 0);
     found.end(args, "the dealer", &[])?;

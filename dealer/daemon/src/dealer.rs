@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use suf_deal::{Batch, Entropy, Order};
-use suf_gate::{Backend, Program, Seed, catalog::AllowedGates};
+use suf_gate::{Backend, Program, Seed, WeightStore, catalog::AllowedGates};
 use suf_link::{Channel, Connection, Endpoint, Incoming};
 use suf_process::{Description, ProgramDecoder};
 use suf_wire::{BatchId, DealerMessage, Digest, Fault, Part, Party};
@@ -36,6 +36,8 @@ pub struct Limits {
     pub wait_for_peer: Duration,
     /// Gates that it makes keys for; none stands for all.
     pub gates: Option<Arc<AllowedGates>>,
+    /// Weights that programs may name.
+    pub weights: Arc<WeightStore>,
 }
 
 /// A dealer.
@@ -59,9 +61,9 @@ impl Dealer {
         Arc::new(Self {
             budget: Budget::new(limits.memory_bytes),
             cores: Arc::new(Semaphore::new(limits.threads.max(1))),
+            programs: ProgramDecoder::new(Arc::clone(&limits.weights)),
             limits,
             backend,
-            programs: ProgramDecoder::default(),
             lobby: Lobby::default(),
             book: Book::default(),
             callers: Callers::default(),

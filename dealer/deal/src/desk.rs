@@ -162,7 +162,10 @@ mod tests {
     }
 
     fn read(request: KeyRequest) -> Result<Order, Refusal> {
-        Order::new(&request, Program::decode(&request.program).map(Arc::new))
+        Order::new(
+            &request,
+            Program::decode(&request.program, &suf_gate::WeightStore::default()).map(Arc::new),
+        )
     }
 
     fn order(party: Party, elems: u64) -> Order {

@@ -293,10 +293,10 @@ impl Parties {
             })),
         };
         let (tensor, seed) = (tensor.clone(), seed.clone());
-        let shape = tensor.shape();
-        let tiles = (0..shape.tiles()).map(move |tile| {
+        let tiles = tensor.tiles();
+        let tiles = (0..tiles.count()).map(move |tile| {
             let shares = match party {
-                Party::P0 => random_share(&seed, tile, shape.tile_elems(tile)).into(),
+                Party::P0 => random_share(&seed, tile, tiles.elems(tile)).into(),
                 Party::P1 => remaining_share(&seed, tile, &tensor.tile(tile)),
             };
             InputPart { part: Some(input_part::Part::Shares(shares)) }
@@ -319,13 +319,13 @@ impl Parties {
         tensor: &Tensor,
         sink: &mut impl Sink,
     ) -> Result<(), Error> {
-        let (elements, shape) = (tensor.elements(), tensor.shape());
+        let (elements, tiles) = (tensor.elements(), tensor.tiles());
         let (mut first, mut second) = tokio::try_join!(
             OutputShares::open(self.party(Party::P0), Party::P0, run, elements),
             OutputShares::open(self.party(Party::P1), Party::P1, run, elements)
         )?;
-        for tile in 0..shape.tiles() {
-            let elems = shape.tile_elems(tile);
+        for tile in 0..tiles.count() {
+            let elems = tiles.elems(tile);
             let (mine, theirs) = tokio::try_join!(first.next(elems), second.next(elems))?;
             let values: Vec<_> = mine.iter().zip(&theirs).map(|(a, b)| gate.output(*a, *b)).collect();
             sink.take(tile, &values);

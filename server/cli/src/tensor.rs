@@ -3,7 +3,7 @@
 
 use std::{io::Write, sync::Arc};
 
-use suf_gate::{Gate, TILE_ELEMS, TensorShape, ring::FRAC};
+use suf_gate::{Gate, TILE_ELEMS, TensorShape, Tiles, ring::FRAC};
 
 use crate::{
     error::Error,
@@ -85,10 +85,17 @@ impl Tensor {
         TensorShape::flat(self.elements()).expect("a tensor has 1 to 10^8 elements")
     }
 
+    /// Its tiles.
+    #[must_use]
+    pub fn tiles(&self) -> Tiles {
+        let shape = self.shape();
+        shape.tiles_of(shape.rows_per_tile())
+    }
+
     /// The values of tile `tile`.
     #[must_use]
     pub fn tile(&self, tile: u32) -> Vec<i64> {
-        let elems = self.shape().tile_elems(tile);
+        let elems = self.tiles().elems(tile);
         match self {
             Self::Held { values, .. } => repeated(values, tile as usize * TILE_ELEMS, elems),
             Self::Synthetic { domain, .. } => synthetic(tile, elems, *domain),

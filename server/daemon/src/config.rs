@@ -7,12 +7,13 @@ use std::{
 };
 
 use serde::Deserialize;
-use suf_gate::{Protocol, catalog::AllowedGates, limits::MAX_ELEMS};
+use suf_gate::{Protocol, WeightStore, catalog::AllowedGates, limits::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
     BackendChoice,
     config::{self, Configuration},
     memory::{MemoryLimit, Percent, budget_bytes},
+    weights,
 };
 use suf_wire::Party;
 
@@ -86,6 +87,9 @@ pub struct Config {
     protocols: Vec<String>,
     /// Gates it takes part in; all where the file does not say.
     gates: Option<Vec<String>>,
+    /// Files of quantised weights that programs may name: the same as at the other party and at the dealer.
+    #[serde(default)]
+    weights: Vec<PathBuf>,
 }
 
 /// Who waits for whom.
@@ -175,6 +179,14 @@ impl Config {
         config::allowed_gates(self.gates.as_deref())
     }
 
+    /// The weights that programs may name.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds something else.
+    pub fn weights(&self) -> Result<Arc<WeightStore>, String> {
+        weights::load(&self.weights)
+    }
+
     /// What runs may hold, on a host with this limit of memory. A budget that is cut down is logged as a warning.
     #[must_use]
     pub fn limits(&self, limit: Option<&MemoryLimit>) -> Limits {
@@ -231,6 +243,7 @@ impl Configuration for Config {
         self.protocols()?;
         self.gates()?;
         self.identity.resolve(folder);
+        self.weights.iter_mut().for_each(|file| *file = folder.join(&*file));
         self.state_dir = folder.join(&self.state_dir);
         self.link = config::link_in(folder, &self.link);
         Ok(())

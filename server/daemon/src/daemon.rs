@@ -3,12 +3,12 @@
 use std::{process::ExitCode, sync::Arc, thread};
 
 use suf_control::server::Control;
-use suf_gate::Backend;
+use suf_gate::{Backend, WeightStore};
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_party::{Ledger, Policy};
 use suf_process::{
     Args, Configuration, Start, bind_control, examine::Examination, hardening, identity, memory::MemoryLimit,
-    say_ready, signals,
+    say_ready, signals, weights,
 };
 use tokio::{runtime, sync::oneshot};
 
@@ -36,6 +36,7 @@ struct Needs {
     identity: Identity,
     profile: LinkProfile,
     backend: Arc<dyn Backend>,
+    weights: Arc<WeightStore>,
     limits: Limits,
 }
 
@@ -65,17 +66,19 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
         let (all, client) = (bounds.all >> 20, bounds.client >> 20);
         found.good(key, format_args!("{what} up to {all} MiB, {client} of each client"));
     }
+    let weights = found.take("weights", config.weights(), |weights| weights::described(weights));
     let backend = found.backend(config.backend, party.index());
     found.end(args, &party.to_string(), &names)?;
-    let (Some(identity), Some(profile), Some(backend)) = (identity, profile, backend) else {
+    let (Some(identity), Some(profile), Some(weights), Some(backend)) = (identity, profile, weights, backend)
+    else {
         unreachable!("what is not there is wrong, and ends the start");
     };
-    Ok(Needs { identity, profile, backend, limits })
+    Ok(Needs { identity, profile, backend, weights, limits })
 }
 
 fn start(args: &Args) -> Start<()> {
     let config = Config::load(&args.config)?;
-    let Needs { identity, profile, backend, limits } = examine(args, &config)?;
+    let Needs { identity, profile, backend, weights, limits } = examine(args, &config)?;
     if args.check {
         return Ok(());
     }
@@ -120,6 +123,7 @@ fn start(args: &Args) -> Start<()> {
             backend,
             workers,
             dealer,
+            weights,
             runtime: runtime::Handle::current(),
             evaluation: evaluation_handle.clone(),
             identity,

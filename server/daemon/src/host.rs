@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use suf_control::{failure::Failure, v1};
-use suf_gate::{Backend, BackendInfo};
+use suf_gate::{Backend, BackendInfo, WeightStore};
 use suf_link::{Identity, LinkKind, LinkProfile};
 use suf_party::{Ledger, Policy, Registration};
 use suf_process::ProgramDecoder;
@@ -47,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) workers: Workers,
     pub(crate) dealer: DealerLink,
+    /// The weights that programs may name.
+    pub(crate) weights: Arc<WeightStore>,
     /// Control API, keys, disk.
     pub(crate) runtime: Handle,
     /// The peer link, on threads of its own.
@@ -56,7 +58,8 @@ pub(crate) struct Parts {
 impl Host {
     pub(crate) fn new(parts: Parts) -> Self {
         let peer = PeerLink::new(&parts.profile);
-        Self { parts, registry: Registry::default(), peer, programs: ProgramDecoder::default() }
+        let programs = ProgramDecoder::new(Arc::clone(&parts.weights));
+        Self { parts, registry: Registry::default(), peer, programs }
     }
 
     /// Registers a run of the client `owner`. Party 0 proposes it to party 1, which waits for that.

@@ -117,7 +117,7 @@ mod tests {
 
     fn gate() -> Op {
         let gate = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot);
-        Op::Gate(Arc::new(gate.expect("built in")))
+        Op::gate(Arc::new(gate.expect("built in")))
     }
 
     fn input(elems: u64) -> (Op, Vec<NodeId>) {
@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn no_more_than_a_window_is_in_flight_or_loaded() {
         let elems = 100_000_000;
-        let Op::Gate(gate) = gate() else { unreachable!("it is one") };
+        let Op::Gate(op) = gate() else { unreachable!("it is one") };
+        let gate = op.gate();
         let program = Program::of_gate(Arc::clone(&gate), elems).expect("the largest");
         let need = Need::of(&program, Party::P1);
         assert_eq!(need.shares, 20 * elems + 96 * u64::from(WINDOW) * TILE_ELEMS as u64);

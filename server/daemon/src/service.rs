@@ -227,7 +227,7 @@ impl v1::party_server::Party for PartyService {
                 node: output.node.0.into(),
             };
             let mut part = Ok(Part::Header(header));
-            for tile in 0..=output.shape.tiles() {
+            for tile in 0..=output.tiles.count() {
                 let last = part.is_err();
                 let part_or_end = part.map(|part| v1::OutputPart { part: Some(part) });
                 if sender.send(part_or_end.map_err(Status::from)).await.is_err() || last {
@@ -381,8 +381,8 @@ async fn take_input(
         let before = gathered.len() as u64;
         shares::unpack_into(bits, &message, elems - taken + before, &mut gathered)?;
         taken += gathered.len() as u64 - before;
-        while tile < input.shape.tiles() && gathered.len() >= input.shape.tile_elems(tile) {
-            let rest = gathered.split_off(input.shape.tile_elems(tile));
+        while tile < input.tiles.count() && gathered.len() >= input.tiles.elems(tile) {
+            let rest = gathered.split_off(input.tiles.elems(tile));
             let shares = std::mem::replace(&mut gathered, rest);
             let active = entry.active().ok_or_else(|| Failure::caller("the run is over"))?;
             active.feed(Event::Input { part: Part::new(input.node, tile), shares });

@@ -1,15 +1,17 @@
 //! The tensors that a client gives and receives: inputs and outputs of its run's program, by their nodes.
 
 use suf_control::failure::Failure;
-use suf_gate::{NodeId, Program, Ring, TensorShape};
+use suf_gate::{NodeId, Program, Ring, Tiles};
 
 /// An input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tensor {
     /// Its node.
     pub(crate) node: NodeId,
-    /// Its shape: it is moved tile by tile.
-    pub(crate) shape: TensorShape,
+    /// Its tiles: it is moved one after another.
+    pub(crate) tiles: Tiles,
+    /// Number of elements.
+    elems: u64,
     /// The ring of its shares.
     pub(crate) ring: Ring,
 }
@@ -22,7 +24,7 @@ impl Tensor {
     pub(crate) fn input(program: &Program, node: u32) -> Result<Self, Failure> {
         let node = choose("input", node, program.inputs())?;
         let ring = program.node(node).ring().expect("an input makes a wire");
-        Ok(Self { node, shape: program.node(node).shape(), ring })
+        Ok(Self::of(program, node, ring))
     }
 
     /// The output of `program` that a client calls `node`; 0: the only one.
@@ -33,12 +35,17 @@ impl Tensor {
         let node = choose("output", node, program.outputs())?;
         let taken = program.node(node).inputs()[0];
         let ring = program.node(taken).ring().expect("an output takes a wire");
-        Ok(Self { node, shape: program.node(node).shape(), ring })
+        Ok(Self::of(program, node, ring))
+    }
+
+    fn of(program: &Program, node: NodeId, ring: Ring) -> Self {
+        let found = program.node(node);
+        Self { node, tiles: found.cut(), elems: found.shape().elems(), ring }
     }
 
     /// Number of elements.
     pub(crate) fn elems(&self) -> u64 {
-        self.shape.elems()
+        self.elems
     }
 }
 
@@ -58,7 +65,7 @@ fn choose(what: &str, asked: u32, there: impl Iterator<Item = NodeId>) -> Result
 #[cfg(test)]
 mod tests {
     use suf_gate::{
-        Form,
+        Form, TensorShape,
         ops::{Input, Op, Output},
     };
 

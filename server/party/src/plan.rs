@@ -210,9 +210,9 @@ mod tests {
         };
         let program = Program::new([
             input(5),
-            (Op::Gate(gate(Protocol::Onehot)), vec![NodeId(0)]),
+            (Op::gate(gate(Protocol::Onehot)), vec![NodeId(0)]),
             input(9),
-            (Op::Gate(gate(Protocol::Dpf)), vec![NodeId(2)]),
+            (Op::gate(gate(Protocol::Dpf)), vec![NodeId(2)]),
             (Op::Output(Output), vec![NodeId(1)]),
             (Op::Output(Output), vec![NodeId(3)]),
         ]);

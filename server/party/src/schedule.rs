@@ -163,7 +163,7 @@ mod tests {
     /// Two inputs, a gate on each, and a second gate on what the first one makes.
     fn program(tiles: u64) -> Schedule {
         let gate = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot).expect("built in");
-        let gate = Op::Gate(Arc::new(gate));
+        let gate = Op::gate(Arc::new(gate));
         let shape = TensorShape::flat(tiles * TILE_ELEMS as u64).expect("few elements");
         let input = || (Op::Input(Input::new(shape, WIRE, FRAC, Form::Masked)), vec![]);
         let program = Program::new([

@@ -26,7 +26,7 @@ fn gate() -> Arc<Gate> {
 fn side_by_side(width: u16) -> Program {
     let shape = TensorShape::flat(ELEMS as u64).expect("few elements");
     let input = |_| (Op::Input(Input::new(shape, WIRE, FRAC, Form::Masked)), vec![]);
-    let on_input = |input| (Op::Gate(gate()), vec![NodeId(input)]);
+    let on_input = |input| (Op::gate(gate()), vec![NodeId(input)]);
     let output = |input| (Op::Output(Output), vec![NodeId(width + input)]);
     let nodes = (0..width).map(input).chain((0..width).map(on_input)).chain((0..width).map(output));
     Program::new(nodes).expect("a program")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use suf_gate::{Gate, GateError, Program, ProgramError};
+use suf_gate::{Gate, GateError, Program, ProgramError, WeightStore};
 use tokio::{sync::Semaphore, task};
 
 /// Programs that are decoded at once. A gate takes up to a millisecond, so that more would only take cores from runs.
@@ -31,10 +31,10 @@ pub enum Description {
 }
 
 impl Description {
-    fn decode(&self) -> Result<Program, ProgramError> {
+    fn decode(&self, weights: &WeightStore) -> Result<Program, ProgramError> {
         match self {
             Self::Gate { gate, elems } => Program::of_gate(Arc::new(Gate::decode(gate)?), *elems),
-            Self::Program(program) => Program::decode(program),
+            Self::Program(program) => Program::decode(program, weights),
         }
     }
 
@@ -49,18 +49,20 @@ impl Description {
 
 /// Decodes the programs that callers describe.
 pub struct ProgramDecoder {
+    /// Those that programs may name.
+    weights: Arc<WeightStore>,
     places: Arc<Semaphore>,
     /// Those decoded last, by their descriptions; the newest is the last.
     known: Mutex<VecDeque<(Description, Arc<Program>)>>,
 }
 
-impl Default for ProgramDecoder {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(AT_ONCE)), known: Mutex::default() }
-    }
-}
-
 impl ProgramDecoder {
+    /// A decoder of programs over `weights`.
+    #[must_use]
+    pub fn new(weights: Arc<WeightStore>) -> Self {
+        Self { weights, places: Arc::new(Semaphore::new(AT_ONCE)), known: Mutex::default() }
+    }
+
     /// The program that is described. It is decoded on a thread for such work, unless it was decoded shortly before.
     ///
     /// # Errors
@@ -70,10 +72,10 @@ impl ProgramDecoder {
             return Ok(program);
         }
         let place = Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed");
-        let own = description.detached();
+        let (own, weights) = (description.detached(), Arc::clone(&self.weights));
         let decoding = task::spawn_blocking(move || {
             let _until_decoded = place;
-            own.decode().map(|program| (own, Arc::new(program)))
+            own.decode(&weights).map(|program| (own, Arc::new(program)))
         });
         let panicked = |error| GateError::Shape(format!("bug: decoding: {error}"));
         let (own, program) = decoding.await.map_err(panicked)??;
@@ -114,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_is_decoded_once_and_few_are_kept() {
-        let decoder = ProgramDecoder::default();
+        let decoder = ProgramDecoder::new(Arc::default());
         let gates: Vec<_> = catalog::builtin().map(Arc::new).collect();
         assert!(gates.len() > KEPT);
         let described = |gate: &Gate| Description::Gate { gate: gate.encode().into(), elems: 9 };

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod output;
 pub mod signals;
 pub mod telemetry;
+pub mod weights;
 
 mod daemon;
 mod decoder;

@@ -35,7 +35,14 @@ pub(crate) struct Container {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { max_elems: 1 << 20, memory_bytes: 128 << 20, threads: 2, wait_for_peer: PATIENCE, gates: None }
+    Limits {
+        max_elems: 1 << 20,
+        memory_bytes: 128 << 20,
+        threads: 2,
+        wait_for_peer: PATIENCE,
+        gates: None,
+        weights: Arc::default(),
+    }
 }
 
 /// `elems` elements of a gate.

@@ -184,7 +184,7 @@ async fn evaluate(
     }
     let (gate, tensor) = candidates.swap_remove(0);
     let tensor = Arc::new(tensor);
-    let progress = Progress::new(u64::from(tensor.shape().tiles()));
+    let progress = Progress::new(u64::from(tensor.tiles().count()));
     if let (Some(why), false) = (&why, args.json) {
         progress.line(&format!("{}: {why}", gate.protocol()));
     }
