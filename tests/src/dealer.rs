@@ -11,7 +11,7 @@ use bytes::Bytes;
 use suf_cli::client::os_random;
 use suf_cpu::CpuBackend;
 use suf_deal::{Batch, Entropy};
-use suf_gate::{Part, Party, Program, Seed};
+use suf_gate::{Part, Party, Program, Seed, WeightStore};
 use suf_link::{Channel, Endpoint, Identity, LinkProfile};
 use suf_wire::{BatchId, DealerMessage, KeyPart, KeyRequest, Role};
 use tokio::{runtime::Runtime, sync::oneshot};
@@ -122,7 +122,7 @@ async fn serve(
 }
 
 fn deal(request: &KeyRequest, unequal: bool) -> (Dealt, Batch) {
-    let program = Arc::new(Program::decode(&request.program).expect("a program"));
+    let program = Arc::new(Program::decode(&request.program, &WeightStore::default()).expect("a program"));
     let seed = || os_random::<32>().expect("the operating system gives entropy");
     let seeds = [seed(), seed()];
     let entropy = Entropy { parties: seeds.map(Seed::new), dealer: Seed::new(seed()) };

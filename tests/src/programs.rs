@@ -102,7 +102,7 @@ impl Case {
     }
 
     fn gate(gate: &Arc<Gate>, node: u16) -> (Op, Vec<NodeId>) {
-        (Op::Gate(Arc::clone(gate)), vec![NodeId(node)])
+        (Op::gate(Arc::clone(gate)), vec![NodeId(node)])
     }
 
     fn output(node: u16) -> (Op, Vec<NodeId>) {
@@ -158,7 +158,8 @@ impl Case {
         for (_, node) in self.program.nodes() {
             let taken = node.inputs().first().map(|input| &wires[input.index()]);
             let made = match (node.op(), taken) {
-                (Op::Gate(gate), Some(taken)) => {
+                (Op::Gate(op), Some(taken)) => {
+                    let gate = op.gate();
                     let (low, high) = gate.domain();
                     if taken.iter().any(|x| !(low..=high).contains(x)) {
                         return None;

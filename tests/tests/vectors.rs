@@ -4,14 +4,16 @@
 
 use std::{fmt::Write, fs, path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, DealJob, EvalJob, Gate, Input, Party, Protocol, Seed, catalog, gatefile::GateFile, layout,
-    ring::WIRE, spec::SpecFile,
+    Form, Gate, NodeId, Part, Program, Protocol, Seed, TensorShape, TwoParties, catalog,
+    gatefile::GateFile,
+    ops::{Input, Op, Output},
+    ring::{FRAC, WIRE},
+    spec::SpecFile,
 };
 
-/// Elements of each chunk: enough for a plane to end inside a byte.
+/// Elements of each tile: enough for a plane to end inside a byte.
 const INPUTS: [i64; 3] = [-1, 4095, -70_000];
 
 #[test]
@@ -57,69 +59,50 @@ fn keys_and_messages_of_a_specification_have_not_changed() {
     compare("suf-hard-swish-quadratic.txt", &transcript(&gate, &INPUTS[..2]));
 }
 
-/// Everything that is dealt and said for one chunk of each parity, in hex, with its name beside it.
+/// Everything that is dealt and said for a tile of each of two gates, of which party 0 and party 1 are the seeded sides, in hex, with
+/// its name beside it.
 fn transcript(gate: &Gate, inputs: &[i64]) -> String {
     let backend = CpuBackend::new();
-    let seeds = [Seed::new([0x11; 32]), Seed::new([0x22; 32])];
-    let dealer_seed = Seed::new([0x33; 32]);
-    let batch = [0x44; 16];
+    let gate = Arc::new(gate.clone());
     let (low, high) = gate.domain();
     let x: Vec<i64> = inputs.iter().map(|x| (*x).clamp(low, high)).collect();
+    let shape = TensorShape::flat(x.len() as u64).expect("a few elements");
+    let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
+    let input = || (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]);
+    let program = Program::new([
+        input(),
+        (Op::gate(Arc::clone(&gate)), vec![NodeId(0)]),
+        input(),
+        (Op::gate(gate), vec![NodeId(2)]),
+        (Op::Output(Output), vec![NodeId(1)]),
+        (Op::Output(Output), vec![NodeId(3)]),
+    ]);
+    let program = Arc::new(program.expect("a program"));
+    let seeds = [0x11, 0x22, 0x33].map(|byte| Seed::new([byte; 32]));
+    let parties = TwoParties::new(Arc::clone(&program), [0x44; 16], seeds);
+    let shares = [x.iter().map(|x| WIRE.encode(*x)).collect(), vec![0; x.len()]];
+    let found = parties
+        .run(&backend, [&backend, &backend], &[shares.clone(), shares])
+        .expect("the CPU does not fail");
     let mut out = String::new();
-    line(&mut out, "gate digest", gate.digest());
-    for chunk in [0, 1] {
-        let job =
-            DealJob { gate, batch, chunk, elems: x.len(), party_seeds: &seeds, dealer_seed: &dealer_seed };
-        let keys = backend.deal(&job).expect("the CPU does not fail");
-        let jobs = [Party::P0, Party::P1].map(|party| EvalJob {
-            gate: Arc::new(gate.clone()),
-            batch,
-            chunk,
-            elems: x.len(),
-            party,
-            seed: seeds[party.index()].clone(),
-        });
-        for (key, party) in keys.iter().zip(0..) {
-            line(&mut out, &format!("chunk {chunk} key of party {party}"), key.expose());
+    line(&mut out, "program digest", program.digest());
+    for (id, node) in program.nodes() {
+        let part = Part::new(id, 0);
+        for (key, party) in found.keys[&part].iter().zip(0..).filter(|_| node.is_keyed()) {
+            line(&mut out, &format!("{id} key of party {party}"), key.expose());
         }
-        let masks =
-            jobs.each_ref().map(|job| backend.wire_mask(job, layout::R_IN).expect("the CPU does not fail"));
-        let x_hat: Vec<u64> =
-            (0..x.len()).map(|i| WIRE.add(WIRE.encode(x[i]), WIRE.add(masks[0][i], masks[1][i]))).collect();
-        let mut evals: Vec<_> = jobs
-            .iter()
-            .zip(keys)
-            .map(|(job, key)| {
-                let input = if gate.takes_shares() {
-                    let value = |i: usize| if job.party == Party::P0 { WIRE.encode(x[i]) } else { 0 };
-                    Input::Shares((0..x.len()).map(value).collect())
-                } else {
-                    Input::Wire(x_hat.clone())
-                };
-                let staged = backend.stage(job, key.into()).expect("the CPU does not fail");
-                staged.begin(input).expect("the CPU does not fail")
-            })
-            .collect();
-        let mut messages = [Bytes::new(), Bytes::new()];
-        for step in 0..gate.exchanges().len() {
-            let incoming = [messages[1].clone(), messages[0].clone()];
-            for (party, eval) in evals.iter_mut().enumerate() {
-                messages[party] = eval.step(step, &incoming[party]).expect("the CPU does not fail");
-                line(
-                    &mut out,
-                    &format!("chunk {chunk} step {step} message of party {party}"),
-                    &messages[party],
-                );
+        for step in 0..node.exchanges() {
+            for (message, party) in found.messages[&(part, step)].iter().zip(0..) {
+                line(&mut out, &format!("{id} step {step} message of party {party}"), message);
             }
         }
-        let last = [messages[1].clone(), messages[0].clone()];
-        let y_hat: Vec<_> = evals
-            .iter_mut()
-            .zip(&last)
-            .map(|(eval, last)| eval.finish(last).expect("the CPU does not fail"))
-            .collect();
-        assert_eq!(y_hat[0], y_hat[1], "both parties open the same");
-        writeln!(out, "chunk {chunk} y_hat: {:x?}", y_hat[0]).expect("a string takes all");
+        let [mine, theirs] = &found.values[&part];
+        if node.is_output() {
+            writeln!(out, "{id} shares: {mine:x?} {theirs:x?}").expect("a string takes all");
+        } else if node.wire().is_some_and(|wire| wire.form == Form::Masked) {
+            assert_eq!(mine, theirs, "both parties open the same");
+            writeln!(out, "{id} wire: {mine:x?}").expect("a string takes all");
+        }
     }
     out
 }

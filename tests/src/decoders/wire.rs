@@ -1,6 +1,6 @@
 //! What crosses the wire between daemons.
 
-use suf_gate::{Gate, Program, Side, TILE_ELEMS};
+use suf_gate::{Gate, Program, Side, TILE_ELEMS, WeightStore};
 use suf_wire::{
     DataHead, DealerMessage, KeyPartHead, Message, PREFIX_BYTES, Part, Party, PeerMessage, decode_frame,
     limits::{self, MAX_ELEMS},
@@ -65,7 +65,7 @@ pub fn gate(bytes: &[u8]) {
 /// # Panics
 /// When that does not hold.
 pub fn program(bytes: &[u8]) {
-    let Ok(program) = Program::decode(bytes) else { return };
+    let Ok(program) = Program::decode(bytes, &WeightStore::default()) else { return };
     assert_eq!(program.encoded(), bytes);
     assert!((1..=limits::MAX_NODES).contains(&usize::from(program.segments())));
     let mut bits = 0;

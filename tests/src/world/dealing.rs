@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use rand::Rng;
 use suf_deal::{Batch, Entropy, KeyPart, Order, Standing};
-use suf_gate::{KeyShape, Program, Seed};
+use suf_gate::{KeyShape, Program, Seed, WeightStore};
 use suf_party::{Event, Failure};
 use suf_wire::{CommonParts, Digest, Fault, KeyRequest, Part, Party};
 
@@ -12,7 +12,7 @@ use super::World;
 
 impl World {
     pub(super) fn deal(&mut self, request: &KeyRequest) {
-        let program = Program::decode(&request.program).map(Arc::new);
+        let program = Program::decode(&request.program, &WeightStore::default()).map(Arc::new);
         let order = Order::new(request, program);
         let program = match order.and_then(|order| self.desk.request(order)) {
             Ok(Standing::Agreed(program)) => program,
