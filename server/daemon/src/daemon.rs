@@ -13,12 +13,13 @@ use suf_process::{
 use tokio::{runtime, sync::oneshot};
 
 use crate::{
-    budget::{Budgets, Limits},
+    budget::Limits,
     config::{Config, Peer},
     host::{Host, Parts},
     keys::DealerLink,
     ledger::RedbLog,
     peer,
+    room::Budgets,
     service::PartyService,
     store::KeyStore,
     workers::Workers,

@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     active::ActiveRun,
-    budget::{KeyRoom, Reservation, Room, output_bytes},
+    budget::Reservation,
     ledger::unix_ms,
     ownership::{Access, Owner},
+    room::{KeyRoom, Room, output_bytes},
 };
 
 /// One run.

@@ -11,7 +11,6 @@ use suf_wire::PartyId;
 use tokio::runtime::Handle;
 
 use crate::{
-    budget::Budgets,
     config::Config,
     entry::Entry,
     keys::DealerLink,
@@ -20,6 +19,7 @@ use crate::{
     ownership::Owner,
     peer::{self, PeerLink},
     registry::Registry,
+    room::Budgets,
     store::KeyStore,
     workers::Workers,
 };

@@ -20,6 +20,7 @@ mod mark;
 pub mod ownership;
 mod peer;
 mod registry;
+mod room;
 mod service;
 pub mod store;
 mod timing;

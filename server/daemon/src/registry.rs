@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use crate::{
-    budget::Room,
     entry::Entry,
     ownership::{Access, Owner, RunName, Viewer, unknown},
+    room::Room,
 };
 
 /// Ended runs that are remembered: a list of them is under 500 KB.
@@ -150,7 +150,7 @@ mod tests {
     use suf_wire::PartyId;
 
     use super::*;
-    use crate::budget::tests::no_room;
+    use crate::room::tests::no_room;
 
     fn registration(id: u128, elems: u64) -> Registration {
         let file = GateFile::builtin("gelu").expect("built in");

@@ -19,8 +19,9 @@ use suf_process::KeyMemory;
 use suf_wire::BatchId;
 
 use crate::{
-    budget::{KeyRoom, Reservation, SpoolRoom},
+    budget::Reservation,
     mark,
+    room::{KeyRoom, SpoolRoom},
 };
 
 /// Folder of the spool files in the state directory.
@@ -241,7 +242,7 @@ fn nonce(chunk: u32) -> Nonce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{self, Budgets};
+    use crate::room::{self, Budgets};
 
     const BATCH: BatchId = BatchId([7; 16]);
 
@@ -249,7 +250,7 @@ mod tests {
     fn store(limit: u64) -> (tempfile::TempDir, KeyStore, Budgets) {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = KeyStore::open(dir.path()).expect("opens");
-        let budgets = budget::tests::with_key_memory(limit, dir.path());
+        let budgets = room::tests::with_key_memory(limit, dir.path());
         (dir, store, budgets)
     }
 
@@ -257,7 +258,7 @@ mod tests {
     fn both_places_give_each_chunk_back_once() {
         for (limit, spooled) in [(100, false), (5, true)] {
             let (_dir, store, budgets) = store(limit);
-            let room = budget::tests::key_room(&budgets, 6);
+            let room = room::tests::key_room(&budgets, 6);
             let batch = store.batch(BATCH, room).expect("a place");
             assert_eq!(batch.is_spooled(), spooled);
             batch.put(0, Bytes::from_static(b"one")).expect("kept");
@@ -272,18 +273,18 @@ mod tests {
     fn room_is_given_back_with_the_batch() {
         for (limit, in_use) in [(10, [0, 10, 0]), (0, [0, 0, 10])] {
             let (_dir, store, budgets) = store(limit);
-            let room = budget::tests::key_room(&budgets, 10);
+            let room = room::tests::key_room(&budgets, 10);
             let batch = store.batch(BATCH, room).expect("a place");
-            assert_eq!(budget::tests::in_use(&budgets), in_use);
+            assert_eq!(room::tests::in_use(&budgets), in_use);
             drop(batch);
-            assert_eq!(budget::tests::in_use(&budgets), [0, 0, 0]);
+            assert_eq!(room::tests::in_use(&budgets), [0, 0, 0]);
         }
     }
 
     #[test]
     fn the_spool_holds_no_plain_key_and_notices_damage() {
         let (dir, store, budgets) = store(0);
-        let batch = store.batch(BATCH, budget::tests::key_room(&budgets, 64)).expect("a place");
+        let batch = store.batch(BATCH, room::tests::key_room(&budgets, 64)).expect("a place");
         batch.put(0, Bytes::from(vec![0x5a; 64])).expect("kept");
         let path = dir.path().join(SPOOL).join(BATCH.to_string());
         let mut bytes = fs::read(&path).expect("the spool file");
@@ -298,7 +299,7 @@ mod tests {
     #[test]
     fn leftovers_are_removed_at_the_start() {
         let (dir, store, budgets) = store(0);
-        std::mem::forget(store.batch(BATCH, budget::tests::key_room(&budgets, 1)).expect("a place"));
+        std::mem::forget(store.batch(BATCH, room::tests::key_room(&budgets, 1)).expect("a place"));
         KeyStore::open(dir.path()).expect("opens");
         assert_eq!(fs::read_dir(dir.path().join(SPOOL)).expect("readable").count(), 0);
     }
