@@ -106,7 +106,7 @@ pub async fn connect(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Re
         .map_err(|error| ConnectError::Address { url: url.to_owned(), why: error.to_string() })?
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        .http2_keep_alive_interval(limits::CALL_KEEPALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
     let connector = service_fn(move |_: Uri| {
         let dialer = dialer.clone();
