@@ -35,6 +35,14 @@ impl GateDecoder {
     /// # Errors
     /// As [`Gate::decode`].
     pub async fn decode(&self, description: &Bytes) -> Result<Arc<Gate>, GateError> {
+        self.decode_with(description, Gate::decode).await
+    }
+
+    async fn decode_with(
+        &self,
+        description: &Bytes,
+        decode: impl FnOnce(&[u8]) -> Result<Gate, GateError> + Send + 'static,
+    ) -> Result<Arc<Gate>, GateError> {
         if let Some(gate) = self.known(description) {
             return Ok(gate);
         }
@@ -43,7 +51,7 @@ impl GateDecoder {
         let own = Bytes::copy_from_slice(description);
         let decoding = task::spawn_blocking(move || {
             let _until_decoded = place;
-            Gate::decode(&own).map(|gate| (own, Arc::new(gate)))
+            decode(&own).map(|gate| (own, Arc::new(gate)))
         });
         let decoded = decoding.await.map_err(|error| GateError::Shape(format!("bug: decoding: {error}")))?;
         let (own, gate) = decoded?;
@@ -97,5 +105,27 @@ mod tests {
         assert_eq!(decoder.lock().len(), KEPT);
         assert!(!Arc::ptr_eq(&decoded, &decoder.decode(&first).await.expect("a gate")), "kept for ever");
         assert!(decoder.decode(&first.slice(..9)).await.is_err());
+    }
+    #[tokio::test]
+    async fn a_panic_in_decoding_costs_its_caller_alone() {
+        let decoder = GateDecoder::default();
+        let description = Bytes::from(catalog::builtin().next().expect("one is built in").encode());
+        // More often than there are places, so that each gives its own back.
+        for _ in 0..=AT_ONCE {
+            let decoded = decoder.decode_with(&description, |_| panic!("as the test wants it")).await;
+            let error = decoded.expect_err("nothing was decoded").to_string();
+            assert!(error.contains("bug: decoding"), "{error}");
+        }
+        decoder.decode(&description).await.expect("a gate");
+        // While the list of those that are known is held.
+        let held = std::thread::scope(|scope| {
+            let holder = || {
+                let _held = decoder.lock();
+                panic!("as the test wants it");
+            };
+            scope.spawn(holder).join()
+        });
+        held.expect_err("it panics");
+        decoder.decode(&description).await.expect("a gate");
     }
 }
