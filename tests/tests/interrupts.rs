@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -220,39 +220,100 @@ fn an_interrupted_local_evaluation_leaves_no_private_keys_behind() {
     let temporary = hosts.folder().join("temporary");
     fs::create_dir(&temporary).expect("the folder is writable");
     for signal in SIGNALS {
-        let mut client = hosts
-            .command(&[
-                "eval",
-                "--local",
-                "--protocol",
-                "sigma",
-                "--gate",
-                "gelu",
-                "--inputs",
-                "many.npy",
-                "--outputs",
-                "y.npy",
-            ])
-            .env("TMPDIR", &temporary)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("suf starts");
-        let registered = || {
-            let logs = files(&temporary).into_iter().filter(|file| file.ends_with("party1.log"));
-            logs.map(|log| fs::read_to_string(log).unwrap_or_default())
-                .any(|log| log.contains("run registered"))
-        };
-        while !registered() {
-            assert!(matches!(client.try_wait(), Ok(None)), "it ended too early");
-            std::thread::yield_now();
-        }
+        let client = begin_locally(&hosts, Some(&temporary));
         assert!(files(&temporary).iter().any(|file| file.ends_with("party1.key")), "there are keys");
         let (code, said) = end(client, signal);
         assert_eq!(code, Some(FAILED), "{said}");
         let left = fs::read_dir(&temporary).expect("a folder").count();
         assert_eq!(left, 0, "{signal:?}: {:?}", files(&temporary));
     }
+}
+
+/// SIGKILL leaves no time to remove anything. The next evaluation does.
+#[test]
+fn what_a_killed_local_evaluation_leaves_is_removed_by_the_next() {
+    let hosts = Hosts::prepare(Path::new(PROGRAM));
+    npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    npy::write_i64(&hosts.folder().join("many.npy"), &[4096; 20 * MANY]);
+    let temporary = hosts.folder().join("temporary");
+    fs::create_dir(&temporary).expect("the folder is writable");
+    // In a place that the user names, and in the system's, where keys lie in memory if there is some.
+    for place in [Some(temporary.as_path()), None] {
+        let client = begin_locally(&hosts, place);
+        let daemons = daemons_of(&client);
+        assert_eq!(daemons.len(), 3, "a dealer and two parties");
+        let config = config_of(&daemons[0]).expect("a daemon has a configuration");
+        let folder = config.parent().expect("in a folder").to_owned();
+        let text = fs::read_to_string(&config).expect("its folder is there");
+        let table: toml::Table = text.parse().expect("a configuration");
+        let key = folder.join(table["identity"]["key"].as_str().expect("a path"));
+        assert!(key.exists(), "{} is in use", key.display());
+        match place {
+            Some(place) => assert!(key.starts_with(place), "{}", key.display()),
+            None if is_in_memory(Path::new("/dev/shm")) => {
+                assert!(is_in_memory(&key), "{} is not in memory", key.display());
+            }
+            None => eprintln!("SKIPPED, where private keys lie: /dev/shm is not in memory here"),
+        }
+        end(client, Signal::KILL);
+        // They end with their standard input.
+        while daemons.iter().any(|daemon| config_of(daemon).is_some()) {
+            std::thread::yield_now();
+        }
+        assert!(folder.exists() && key.exists(), "a killed process removes nothing");
+        let mut next = eval_locally(&hosts, "onehot", "few.npy", place);
+        expect(&next.output().expect("suf starts"), DONE, &[], "the next evaluation");
+        assert!(!folder.exists(), "{} is left", folder.display());
+        assert!(!key.exists(), "{} is left", key.display());
+    }
+    assert_eq!(files(&temporary), [""; 0].map(PathBuf::from), "and the next one's own went with it");
+}
+
+/// Whether `path` is in a file system that has no disk.
+fn is_in_memory(path: &Path) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS_MAGIC))
+}
+
+/// `suf eval --local` of a tensor in the hosts' folder, with its temporary files in `place`, or where the system has them.
+fn eval_locally(hosts: &Hosts, protocol: &str, inputs: &str, place: Option<&Path>) -> Command {
+    let mut command = hosts.command(&["eval", "--local", "--gate", "gelu", "--outputs", "y.npy"]);
+    command.args(["--protocol", protocol, "--inputs", inputs]).env_remove("TMPDIR");
+    command.envs(place.map(|place| ("TMPDIR", place)));
+    command
+}
+
+/// The same of a large tensor, begun: both parties have the run.
+fn begin_locally(hosts: &Hosts, place: Option<&Path>) -> Child {
+    let mut command = eval_locally(hosts, "sigma", "many.npy", place);
+    let mut client = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("suf starts");
+    let registered = |client: &Child| {
+        let configs = daemons_of(client).into_iter().filter_map(|daemon| config_of(&daemon));
+        let logs = configs
+            .filter(|config| config.ends_with("party1.toml"))
+            .map(|config| config.with_extension("log"));
+        logs.into_iter().any(|log| fs::read_to_string(log).unwrap_or_default().contains("run registered"))
+    };
+    while !registered(&client) {
+        assert!(matches!(client.try_wait(), Ok(None)), "it ended too early");
+        std::thread::yield_now();
+    }
+    client
+}
+
+/// The children of `client`, as folders of /proc.
+fn daemons_of(client: &Child) -> Vec<PathBuf> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", client.id())).into_iter().flatten().flatten();
+    let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let all: Vec<_> = children.collect();
+    all.iter().flat_map(|line| line.split_whitespace()).map(|id| Path::new("/proc").join(id)).collect()
+}
+
+/// The configuration of a daemon; none when it has ended.
+fn config_of(daemon: &Path) -> Option<PathBuf> {
+    let line = fs::read_to_string(daemon.join("cmdline")).ok()?;
+    let mut words = line.split('\0').skip_while(|word| *word != "--config");
+    words.nth(1).map(PathBuf::from)
 }
 
 /// Daemons with leases of so many seconds.
