@@ -86,6 +86,36 @@ fn keys_made_on_their_hosts_and_signed_by_the_authority_carry_a_run() {
     expect(&hosts.onehot("x.npy"), DONE, &[], "with keys made on their hosts");
 }
 
+/// Certificates name hosts for other programs: no process of ours compares them with where it calls, or is called from.
+#[test]
+fn a_host_in_a_certificate_has_no_part_in_whether_it_is_accepted() {
+    let mut hosts = Hosts::prepare(Path::new(PROGRAM));
+    let folder = hosts.folder().to_owned();
+    fs::remove_dir_all(folder.join("pki")).expect("just made");
+    let elsewhere =
+        ["--dealer", "dealer.elsewhere.example", "--party0", "192.0.2.1", "--party1", "2001:db8::1"];
+    done(&folder, &[&["init", "pki"][..], &elsewhere].concat());
+    for (role, host) in NAMES.into_iter().zip(["dealer.elsewhere.example", "192.0.2.1", "2001:db8::1"]) {
+        let parsed = fs::read(folder.join("pki").join(format!("{role}.pem"))).expect("a certificate");
+        let parsed = pem::parse(parsed).expect("PEM").into_contents();
+        let bytes: Vec<u8> = match host.parse::<std::net::IpAddr>() {
+            Ok(std::net::IpAddr::V4(address)) => address.octets().into(),
+            Ok(std::net::IpAddr::V6(address)) => address.octets().into(),
+            Err(_) => host.into(),
+        };
+        assert!(parsed.windows(bytes.len()).any(|part| part == bytes), "{role} is not for {host}");
+        let here = b"localhost";
+        assert!(!parsed.windows(here.len()).any(|part| part == here), "{role} is for this host, too");
+    }
+    hosts.start_daemons(|_, config| config);
+    npy::write_i64(&folder.join("x.npy"), &[4096; 9]);
+    expect(&hosts.onehot("x.npy"), DONE, &[], "with certificates for hosts elsewhere");
+    // The role is what counts: the same certificates, exchanged, are refused.
+    let [option, url, identity, file] = hosts.as_client_of("party1");
+    let exchanged = hosts.suf(&["runs", &option.replace("party1", "party0"), &url, &identity, &file]);
+    expect(&exchanged, FAILED, &["party1", "party0"], "party 1 where party 0 is called");
+}
+
 #[test]
 fn sign_shows_what_is_asked_and_signs_nothing_else() {
     let folder = tempfile::tempdir().expect("a temporary folder");
