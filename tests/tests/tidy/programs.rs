@@ -23,7 +23,7 @@ fn packages_and_programs() -> (BTreeSet<String>, BTreeSet<String>) {
     (packages, programs)
 }
 
-/// A crate is no program: `suf-party` was one, and `suf party` is. Documents and comments that mean the crate say so.
+/// A crate is no program: `suf party` is, and the crate `suf-party` is a part of it. Documents and comments that mean the crate say so.
 #[test]
 fn no_document_and_no_comment_names_a_program_that_is_not_built() {
     let (packages, programs) = packages_and_programs();
@@ -89,7 +89,7 @@ fn names_a_program(said: &str, name: &str) -> bool {
 fn programs_are_told_from_crates_and_units() {
     for (said, is_program) in [
         ("start `suf-party` on each host", true),
-        ("// suf-party does", true),
+        ("a comment: suf-party does", true),
         ("cargo test -p suf-party", false),
         ("the crate `suf-party` does", false),
         ("systemctl reload suf-party@0", false),
