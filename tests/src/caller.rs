@@ -8,8 +8,8 @@ use suf_control::{
     limits::ELEMENTS_PER_MESSAGE,
     shares,
     v1::{
-        InfoRequest, InputPart, ListRunsRequest, OutputRef, Run, RunRef, RunState, StartRunRequest,
-        TensorHeader, input_part, output_part, party_client::PartyClient,
+        InputPart, ListRunsRequest, OutputRef, Run, RunRef, RunState, StartRunRequest, TensorHeader,
+        input_part, output_part, party_client::PartyClient,
     },
 };
 use suf_gate::{Gate, NodeId, Program, Ring, ring::WIRE};
@@ -178,6 +178,19 @@ impl Caller {
         let listed = self.party(party).list_runs(ListRunsRequest { limit: 1000, active_only }).await;
         listed.expect("the party lists runs").into_inner().runs
     }
+
+    /// The ends of all runs that one party lists, waiting for each.
+    ///
+    /// # Panics
+    /// When the party does not tell.
+    pub async fn ends(&self, party: Party) -> Vec<Run> {
+        let mut ends = Vec::new();
+        for run in self.list(party, false).await {
+            let by_hash = RunRef { run_hash: run.run_hash, ..RunRef::default() };
+            ends.push(self.follow(party, by_hash, &[]).await);
+        }
+        ends
+    }
 }
 
 /// A run by the hash of its id.
@@ -202,13 +215,11 @@ pub fn gelu() -> Arc<Gate> {
     Arc::new(suf_gate::catalog::gate(&file, suf_gate::Protocol::Onehot, None).expect("in the file"))
 }
 
-/// Batches that the dealer has dealt.
+/// An operator's channel to the dealer.
 ///
 /// # Panics
-/// When it does not tell.
-pub async fn batches_dealt(hosts: &Hosts) -> u64 {
+/// When it cannot be reached.
+pub async fn dealer_channel(hosts: &Hosts) -> Channel {
     let identity = Identity::load_from(&hosts.folder().join("pki"), "operator").expect("a certificate");
-    let channel =
-        connect(&hosts.control_url("dealer"), &identity, Role::Dealer).await.expect("the dealer answers");
-    client::dealer(channel).info(InfoRequest {}).await.expect("the dealer tells").into_inner().batches_dealt
+    connect(&hosts.control_url("dealer"), &identity, Role::Dealer).await.expect("the dealer answers")
 }

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod dealer;
 pub mod decoders;
 pub mod disk;
+pub mod holdings;
 pub mod inputs;
 pub mod npy;
 pub mod processes;

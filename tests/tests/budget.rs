@@ -2,13 +2,23 @@
 
 use std::{fs, path::Path, process::Command};
 
-use suf_control::v1::{InfoRequest, PartyInfo, RunState};
+use suf_control::{
+    client,
+    failure::Failure,
+    shares,
+    v1::{Fault, InputPart, ListBatchesRequest, RunState, TensorHeader, input_part::Part},
+};
+use suf_gate::ring::WIRE;
 use suf_tests::{
-    caller::{Caller, batches_dealt, by_id, gelu},
+    caller::{Caller, by_id, dealer_channel, gelu},
+    holdings::{in_use, info, memory, nothing_in_use},
     npy,
     processes::{Hosts, NAMES, expect},
+    users::files,
 };
 use suf_wire::{Party, RunId};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -20,6 +30,15 @@ const MOST_ELEMS: u64 = 100_000_000;
 
 /// What a dealer takes besides its keys: the program, the buffers of its network, and what its threads work with.
 const DEALER_BESIDE_KEYS: u64 = 192 * MIB;
+
+/// A dealer's memory for keys, as configured by default.
+const DEALER_MEMORY: u64 = 256 * MIB;
+
+/// What a party takes besides shares and keys in memory: the program, buffers of its networks, keys on their way to the disk.
+const PARTY_WITHOUT_SHARES: u64 = 384 * MIB;
+
+/// Clients that announce much at once.
+const CLIENTS: usize = 16;
 
 /// Batches of every protocol, each larger than the memory for keys, one after the other.
 #[test]
@@ -77,42 +96,70 @@ fn the_peaks_of_a_benchmark_are_in_its_records_and_within_their_budgets() {
     assert_eq!(rows, 10);
 }
 
+/// With budgets below one such run.
 #[tokio::test]
 async fn clients_that_announce_the_largest_size_are_refused_before_anything_is_dealt() {
-    const CLIENTS: usize = 16;
-    for (budget, least_refused) in [("share_memory_mb = 2048\nspool_mb = 0\n", CLIENTS), ("", 12)] {
-        let hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| match name {
-            "dealer" => config,
-            _ => format!("{budget}{config}"),
-        });
-        npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
-        let gate = gelu();
-        let mut refused = 0;
-        let mut clients = Vec::new();
-        for number in 0..CLIENTS {
-            let name = format!("client{number}");
-            hosts.issue("client", &name);
-            let client = Caller::connect(&hosts, &name).await;
-            let run = RunId([number as u8; 16]);
-            match client.start_at(Party::P0, run, &gate, MOST_ELEMS).await {
-                Ok(_) => {}
-                Err(status) => {
-                    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-                    let words = ["share_memory_mb", "spool_mb", "space"];
-                    assert!(words.iter().any(|word| status.message().contains(word)), "{status}");
-                    refused += 1;
-                }
-            }
-            clients.push(client);
+    let hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| match name {
+        "dealer" => config,
+        _ => format!("share_memory_mb = 2048\nspool_mb = 0\n{config}"),
+    });
+    npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    let announced = announce(&hosts).await;
+    assert_eq!(announced.iter().filter(|(_, admitted)| admitted.is_some()).count(), 0, "some were admitted");
+    assert_eq!(batches(&hosts).await, 0, "the dealer was asked for keys");
+    for party in Party::BOTH {
+        assert_eq!(in_use(&info(&announced[0].0, party).await), [0; 3], "{party} holds something");
+    }
+    expect(&hosts.onehot("few.npy"), 0, &[], "a run that fits");
+}
+
+/// With the default budgets. Those that fit are dealt, and wait for an input that does not come.
+#[tokio::test]
+async fn clients_that_announce_the_largest_size_get_what_the_default_budgets_hold_and_no_more() {
+    let mut hosts = Hosts::start(Path::new(PROGRAM));
+    npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    let announced = announce(&hosts).await;
+    let admitted: Vec<_> =
+        announced.iter().filter_map(|(client, admitted)| Some((client, (*admitted)?))).collect();
+    assert!(admitted.len() <= 3, "{} were admitted", admitted.len());
+    println!("{} of {CLIENTS} were admitted", admitted.len());
+    if admitted.is_empty() {
+        println!("SKIPPED, nothing was dealt: this machine has too little memory or disk for one such run");
+        return;
+    }
+    let (client, _) = admitted[0];
+    let accounted = in_use(&info(client, Party::P0).await);
+    // More keys than the dealer may hold.
+    let spools = ["party0", "party1"].map(|name| hosts.folder().join(format!("state-{name}/spool")));
+    let spooled = |folder: &Path| {
+        files(folder).iter().map(|file| file.metadata().map_or(0, |of| of.len())).sum::<u64>()
+    };
+    for (party, folder) in Party::BOTH.into_iter().zip(&spools) {
+        while spooled(folder) < DEALER_MEMORY + 64 * MIB {
+            let active = info(client, party).await.active_runs;
+            assert_eq!(active as usize, admitted.len(), "{party}: a run has ended");
         }
-        assert!(refused >= least_refused, "only {refused} of {CLIENTS} were refused with {budget:?}");
-        assert_eq!(batches_dealt(&hosts).await, 0, "something was dealt");
-        if refused == CLIENTS {
-            for party in Party::BOTH {
-                assert_eq!(in_use(&info(&clients[0], party).await), [0; 3], "{party} holds something");
-            }
-            expect(&hosts.onehot("few.npy"), 0, &[], "a run that fits");
+    }
+    assert_eq!(batches(&hosts).await, admitted.len(), "keys were asked for that nobody may have");
+    for (client, run) in &admitted {
+        for party in Party::BOTH {
+            client.party(party).cancel_run(by_id(*run)).await.expect("its own run");
         }
+    }
+    nothing_in_use(client).await;
+    for folder in &spools {
+        assert_eq!(files(folder), [folder.join("ledger-mark")], "keys are left on the disk");
+    }
+    expect(&hosts.onehot("few.npy"), 0, &[], "the next client");
+    // No share has come, and keys are on the disk.
+    for (name, most) in [
+        ("dealer", DEALER_MEMORY + DEALER_BESIDE_KEYS),
+        ("party0", PARTY_WITHOUT_SHARES),
+        ("party1", PARTY_WITHOUT_SHARES),
+    ] {
+        let peak = memory(hosts.pid(name), "VmHWM:");
+        println!("{name}: {} MiB at its peak, with {accounted:?} bytes accounted for at a party", peak / MIB);
+        assert!(peak <= most, "{name}: {} MiB, more than {}", peak / MIB, most / MIB);
     }
 }
 
@@ -152,11 +199,7 @@ async fn clients_that_leave_hold_no_bytes_afterwards_and_the_next_is_served_at_o
             }
         }
         expect(&hosts.onehot("few.npy"), 0, &[], "the next client");
-        for party in Party::BOTH {
-            while in_use(&info(&watcher, party).await) != [0; 3] {
-                tokio::task::yield_now().await;
-            }
-        }
+        nothing_in_use(&watcher).await;
         resident.push(["party0", "party1"].map(|name| memory(hosts.pid(name), "VmRSS:")));
     }
     for (name, (before, after)) in ["party0", "party1"].iter().zip(resident[0].iter().zip(resident[1])) {
@@ -165,6 +208,54 @@ async fn clients_that_leave_hold_no_bytes_afterwards_and_the_next_is_served_at_o
     }
     for name in NAMES {
         assert!(hosts.is_alive(name), "{name} died: {}", hosts.log(name));
+    }
+}
+
+/// At either party; the call ends as it should, or is broken off.
+#[tokio::test]
+async fn half_an_input_whose_call_ends_costs_its_run_alone_and_names_the_caller() {
+    // Half of it is more than may be on its way: what the client got rid of, the party has begun to take.
+    const HALF: u64 = 16;
+    const ELEMS: u64 = 2 * HALF * 65_536;
+    let hosts = Hosts::start(Path::new(PROGRAM));
+    npy::write_i64(&hosts.folder().join("few.npy"), &[4096; 9]);
+    let client = Caller::connect(&hosts, "client").await;
+    for (fed, broken_off) in [(Party::P0, false), (Party::P1, false), (Party::P0, true), (Party::P1, true)] {
+        let run = client.start(&gelu(), ELEMS).await;
+        for party in Party::BOTH {
+            client.follow(party, by_id(run), &[RunState::ReadyForInput]).await;
+        }
+        let (sender, parts) = mpsc::channel(1);
+        let mut party = client.party(fed);
+        let call = tokio::spawn(async move { party.submit_input(ReceiverStream::new(parts)).await });
+        let header = Part::Header(TensorHeader { run_id: run.0.to_vec().into(), elements: ELEMS, node: 0 });
+        sender.send(InputPart { part: Some(header) }).await.expect("the call is open");
+        for _ in 0..HALF {
+            let part = Part::Shares(shares::pack(WIRE.bits(), &[4096; 65_536]));
+            sender.send(InputPart { part: Some(part) }).await.expect("the call is open");
+        }
+        // The last one is on its way.
+        sender.reserve().await.expect("the call is open");
+        let why = if broken_off {
+            call.abort();
+            ""
+        } else {
+            drop(sender);
+            let status = call.await.expect("no panic").expect_err("half an input");
+            assert_eq!(Failure::from(status).fault, Fault::Caller);
+            "the input ended after 1048576 of 2097152 elements"
+        };
+        for party in Party::BOTH {
+            let end = client.follow(party, by_id(run), &[]).await;
+            assert_eq!(end.state(), RunState::Failed, "{end:?}");
+            let failure = end.failure.expect("why");
+            assert_eq!(failure.fault(), Fault::Caller, "{party}: {failure:?}");
+            let stopped = format!("the input of {fed} stopped: {why}");
+            assert!(failure.reason.contains(&stopped), "{party}: {}", failure.reason);
+            println!("{party}: {}", failure.reason);
+        }
+        nothing_in_use(&client).await;
+        expect(&hosts.onehot("few.npy"), 0, &[], "the next client");
     }
 }
 
@@ -183,28 +274,42 @@ async fn a_run_whose_input_does_not_come_ends_in_time_and_gives_its_keys_back() 
     assert!(reason.contains("input_wait_s"), "{reason}");
     for party in Party::BOTH {
         client.follow(party, by_id(run), &[]).await;
-        while in_use(&info(&client, party).await) != [0; 3] {
-            tokio::task::yield_now().await;
-        }
     }
+    nothing_in_use(&client).await;
 }
 
-async fn info(caller: &Caller, party: Party) -> PartyInfo {
-    caller.party(party).info(InfoRequest {}).await.expect("the party tells").into_inner()
+/// What becomes of clients that each announce the largest tensor at both parties: the runs that were admitted.
+async fn announce(hosts: &Hosts) -> Vec<(Caller, Option<RunId>)> {
+    let gate = gelu();
+    let mut announced = Vec::new();
+    for number in 0..CLIENTS {
+        let name = format!("client{number}");
+        hosts.issue("client", &name);
+        let client = Caller::connect(hosts, &name).await;
+        let run = RunId([number as u8; 16]);
+        let mut admitted = Vec::new();
+        for party in Party::BOTH {
+            match client.start_at(party, run, &gate, MOST_ELEMS).await {
+                Ok(_) => admitted.push(party),
+                Err(status) => {
+                    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                    let words = ["share_memory_mb", "spool_mb", "space"];
+                    assert!(words.iter().any(|word| status.message().contains(word)), "{status}");
+                }
+            }
+        }
+        assert!(admitted.is_empty() || admitted == Party::BOTH, "only {admitted:?} admitted a run");
+        if !admitted.is_empty() {
+            client.follow(Party::P0, by_id(run), &[RunState::Dealing]).await;
+        }
+        announced.push((client, (!admitted.is_empty()).then_some(run)));
+    }
+    announced
 }
 
-/// Bytes of shares, keys and spool.
-fn in_use(info: &PartyInfo) -> [u64; 3] {
-    [&info.share_memory, &info.key_memory, &info.spool].map(|budget| {
-        let budget = budget.as_ref().expect("the party tells");
-        assert!(budget.in_use_bytes <= budget.bound_bytes, "{budget:?}");
-        budget.in_use_bytes
-    })
-}
-
-/// A line of a process's status, in bytes.
-fn memory(pid: u32, line: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-    let kib = status.lines().find_map(|found| found.strip_prefix(line)).expect("the system counts");
-    kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
+/// Batches that the dealer was asked for.
+async fn batches(hosts: &Hosts) -> usize {
+    let channel = dealer_channel(hosts).await;
+    let listed = client::dealer(channel).list_batches(ListBatchesRequest { limit: 1000 }).await;
+    listed.expect("the dealer tells").into_inner().batches.len()
 }

@@ -137,6 +137,39 @@ fn a_configuration_that_cannot_start_is_not_called_ready() {
     drop((taken_tcp, taken_udp));
 }
 
+/// A party calls and is called, and a dealer is called: a certificate for half of that is no identity for it.
+#[test]
+fn a_certificate_that_is_not_for_all_that_its_daemon_does_is_not_called_ready() {
+    use rcgen::ExtendedKeyUsagePurpose::{self as Purpose, ClientAuth, ServerAuth};
+    let folder = Folder::new();
+    let read = |name: &str| fs::read_to_string(folder.path(name)).expect("just made");
+    let authority = rcgen::KeyPair::from_pem(&read("pki/ca.key")).expect("a key");
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&read("pki/ca.pem"), authority).expect("an authority");
+    let certify = |role: &str, purposes: &[Purpose]| {
+        let mut params = rcgen::CertificateParams::new(vec![role.to_owned()]).expect("a name");
+        let uri = format!("suf:role/{role}").try_into().expect("ASCII");
+        params.subject_alt_names.push(rcgen::SanType::URI(uri));
+        params.extended_key_usages = purposes.to_vec();
+        let own = rcgen::KeyPair::from_pem(&read(&format!("pki/{role}.key"))).expect("a key");
+        let signed = params.signed_by(&own, &issuer).expect("signed");
+        fs::write(folder.path(&format!("pki/{role}.pem")), signed.pem()).expect("writable");
+    };
+    for (daemon, text, role, purposes, wanted) in [
+        ("party", PARTY0, "party0", &[ClientAuth][..], "serverAuth"),
+        ("party", PARTY0, "party0", &[ServerAuth], "clientAuth"),
+        ("party", PARTY1, "party1", &[ClientAuth], "serverAuth"),
+        ("dealer", DEALER, "dealer", &[ClientAuth], "serverAuth"),
+        ("dealer", DEALER, "dealer", &[], "serverAuth"),
+    ] {
+        certify(role, purposes);
+        let file = format!("{role}.pem");
+        folder.refused(daemon, text, &["identity", &file, "extended key usage", wanted, "suf pki sign"]);
+        // The same, for all that it does: it is the purpose that was refused.
+        certify(role, &[ServerAuth, ClientAuth]);
+        expect(&folder.run(daemon, text, true), DONE, &[], role);
+    }
+}
+
 #[test]
 fn a_state_folder_of_another_daemon_is_refused() {
     let folder = Folder::new();

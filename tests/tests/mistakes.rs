@@ -67,6 +67,193 @@ fn bad_tensors_are_refused_before_anything_is_sent() {
     }
 }
 
+/// Configurations, gates, specifications, link profiles and models: whatever is wrong in one, the message names the file, the line
+/// and the key, what is expected, and where it is explained, in words for people who write files.
+#[test]
+fn a_mistake_in_any_file_is_told_with_its_line_its_key_and_what_is_expected() {
+    let config =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests stand in the root").join("config");
+    for kind in KINDS {
+        let shipped = fs::read_to_string(config.join(kind.shipped)).expect("it ships");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("own")).expect("writable");
+        let file = folder.path().join("own/own.toml");
+        let run = |bytes: &[u8]| {
+            fs::write(&file, bytes).expect("writable");
+            let mut suf = Command::new(PROGRAM);
+            suf.args(kind.command).current_dir(folder.path()).output().expect("suf starts")
+        };
+        let told = |text: &str, line: Option<usize>, words: &[&str]| {
+            let output = run(text.as_bytes());
+            let what = format!("{} with {words:?}", kind.shipped);
+            expect(&output, kind.status, &["own/own.toml"], &what);
+            expect(&output, kind.status, words, &what);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let place = |line| [format!("line {line}:"), format!("own.toml:{line}:")];
+            let placed = line.is_none_or(|line| place(line).iter().any(|place| said.contains(place)));
+            assert!(placed, "{what}: line {line:?} is missing in: {said}");
+            for word in [
+                "TOML parse error",
+                ", expected",
+                "variant",
+                "field",
+                "struct ",
+                "u8",
+                "u16",
+                "u32",
+                "u64",
+                "i64",
+                "f64",
+                "invalid type",
+                "unclosed",
+                "stream did not",
+                "map",
+            ] {
+                assert!(!said.contains(word), "{what}: {word:?} is a library's word in: {said}");
+            }
+        };
+        let explained = format!("config/{}", kind.explained);
+        // What can be wrong in all of them.
+        told(&format!("colour = \"blue\"\n{shipped}"), kind.strange_line, &["colour", &explained]);
+        let lines = shipped.lines().count();
+        let end = |line: &str| format!("{shipped}\n{line}\n");
+        told(&end("garbage"), Some(lines + 2), &["no `=`", "KEY = VALUE", &explained]);
+        told(&end("colour = blue"), Some(lines + 2), &["`blue`", "quotes", &explained]);
+        told(&end("colour = \"blue"), Some(lines + 2), &["quotes", &explained]);
+        told(&end("[colour"), Some(lines + 2), &["brackets", &explained]);
+        // What is wrong in one.
+        for (from, to, words) in kind.mistakes {
+            let found = shipped.lines().position(|line| line.starts_with(from));
+            let line = found.unwrap_or_else(|| panic!("{} has no line {from:?}", kind.shipped));
+            let mut changed: Vec<_> = shipped.lines().map(ToOwned::to_owned).collect();
+            changed[line] = changed[line].replacen(from, to, 1);
+            told(&changed.join("\n"), (!to.is_empty()).then_some(line + 1), words);
+        }
+        let mut no_text = shipped.clone().into_bytes();
+        no_text.extend(b"\n# \xff\n");
+        let what = format!("{} with bytes that are no text", kind.shipped);
+        expect(&run(&no_text), kind.status, &["own/own.toml", &format!("{}", lines + 2), "UTF-8"], &what);
+        fs::remove_file(&file).expect("it is there");
+        let mut absent = Command::new(PROGRAM);
+        let absent = absent.args(kind.command).current_dir(folder.path()).output().expect("suf starts");
+        expect(&absent, kind.status, &["own/own.toml", "read", "No such file", "see its path"], kind.shipped);
+    }
+}
+
+/// A kind of file that people write.
+struct Kind {
+    /// The shipped file that is changed.
+    shipped: &'static str,
+    /// The shipped file that explains its keys.
+    explained: &'static str,
+    /// A command that reads `own/own.toml`, and its status.
+    command: &'static [&'static str],
+    status: i32,
+    /// Where an unknown key in the first line is found.
+    strange_line: Option<usize>,
+    /// The beginning of a line, by what it is replaced, and what is said; nothing in its place is a key that is missing.
+    mistakes: &'static [(&'static str, &'static str, &'static [&'static str])],
+}
+
+const KINDS: [Kind; 6] = [
+    Kind {
+        shipped: "gates/gelu.toml",
+        explained: "gates/gelu.toml",
+        command: &["describe", "own/own.toml"],
+        status: USAGE,
+        strange_line: Some(1),
+        mistakes: &[
+            ("shift = 6", "shfit = 6", &["`shfit`", "`shift`"]),
+            ("shift = 6", "", &["`shift` is missing", "add it"]),
+            ("shift = 6", "shift = \"six\"", &["shift: ", "the text \"six\"", "whole number from 0 to 255"]),
+            ("shift = 6", "shift = 600", &["shift: ", "`600`", "255"]),
+            ("frac = 12", "frac = 11", &["frac = 11", "12"]),
+            ("name = \"gelu\"", "name = \"GELU\"", &["GELU"]),
+            ("left = { slope = 0,", "left = { slope = 0.5,", &["left.slope: ", "`0.5`", "whole number"]),
+            ("default = [6, 6]", "default = 6", &["onehot.default: ", "`6`", "list in brackets"]),
+            ("default = [6, 6]", "default = [6 6]", &["`6 6`", "commas"]),
+            ("clip_bits = 8", "clip_bit = 8", &["`clip_bit` in [sigma]", "`clip_bits`"]),
+            ("clip_bits = 8", "clip_bits = 80", &["clip_bits = 80", "8"]),
+        ],
+    },
+    Kind {
+        shipped: "specs/hard-swish-quadratic.toml",
+        explained: "specs/hard-swish-quadratic.toml",
+        command: &["describe", "own/own.toml"],
+        status: USAGE,
+        strange_line: Some(1),
+        mistakes: &[
+            ("domain_bits = 25", "domain_bit = 25", &["`domain_bit`", "`domain_bits`"]),
+            ("domain_bits = 25", "", &["`domain_bits` is missing"]),
+            ("domain_bits = 25", "domain_bits = 250", &["250"]),
+            ("output_shift = 24", "output_shift = true", &["output_shift: ", "`true`", "whole number"]),
+            ("until = -12288", "until = \"low\"", &["piece.until: ", "\"low\"", "whole number"]),
+            ("until = 12288", "untill = 12288", &["`untill` in [piece]", "`until`"]),
+            ("[[term]]", "[[term]]\npolynomial = [1]", &["exactly one"]),
+        ],
+    },
+    Kind {
+        shipped: "links/lan.toml",
+        explained: "links/lan.toml",
+        command: &["describe", "link", "own/own.toml"],
+        status: USAGE,
+        strange_line: Some(1),
+        mistakes: &[
+            ("delay_ms = 0.5", "delay_s = 0.5", &["`delay_s`", "`delay_ms`"]),
+            ("delay_ms = 0.5", "", &["`delay_ms` is missing"]),
+            ("delay_ms = 0.5", "delay_ms = \"0.5 ms\"", &["delay_ms: ", "\"0.5 ms\"", "a number"]),
+            ("delay_ms = 0.5", "delay_ms = 5000.0", &["delay_ms = 5000", "0 to 500"]),
+            ("mtu = 9000", "mtu = 90000", &["mtu: ", "`90000`", "65535"]),
+            ("mtu = 9000", "mtu = 900", &["mtu = 900", "1280 to 65535"]),
+            ("pacing = true", "pacing = 1", &["pacing: ", "`1`", "true or false"]),
+        ],
+    },
+    Kind {
+        shipped: "models.toml",
+        explained: "models.toml",
+        command: &["bench", "--models-file", "own/own.toml"],
+        status: USAGE,
+        strange_line: Some(1),
+        mistakes: &[
+            ("width = 3072", "widht = 3072", &["`widht` in [bert-base]", "`width`"]),
+            ("width = 3072", "", &["`width` is missing in [bert-base]"]),
+            ("width = 3072", "width = \"wide\"", &["bert-base.width: ", "\"wide\"", "whole number"]),
+            ("width = 3072", "width = 0", &["bert-base.width = 0", "1 or more"]),
+            ("layers = 12", "layers = -12", &["bert-base.layers: ", "`-12`", "0 to 4294967295"]),
+            ("[gpt2]", "[bert-base]", &["`bert-base`", "a second time"]),
+        ],
+    },
+    Kind {
+        shipped: "party0.toml",
+        explained: "party0.toml",
+        command: &["party", "--config", "own/own.toml", "--check"],
+        status: FAILED,
+        strange_line: Some(1),
+        mistakes: &[
+            ("party = 0", "party = 2", &["party = 2", "0 or 1"]),
+            ("party = 0", "party = \"zero\"", &["party: ", "\"zero\""]),
+            ("listen = ", "lisen = ", &["peer", "`lisen`"]),
+            (
+                "key_memory_mb = ",
+                "key_memory_mb = \"all\" #",
+                &["key_memory_mb: ", "\"all\"", "whole number"],
+            ),
+        ],
+    },
+    Kind {
+        shipped: "dealer.toml",
+        explained: "dealer.toml",
+        command: &["dealer", "--config", "own/own.toml", "--check"],
+        status: FAILED,
+        strange_line: Some(1),
+        mistakes: &[
+            ("memory_mb = ", "memory_mb = 0 #", &["memory_mb = 0"]),
+            ("listen = ", "listen = 7000 #", &["listen: ", "`7000`", "text in quotes"]),
+            ("backend = ", "backend = \"gpu\" #", &["backend: `gpu`", "`auto`"]),
+        ],
+    },
+];
+
 #[test]
 fn an_absent_dealer_and_an_absent_peer_are_named_and_cost_nothing_but_the_run() {
     let mut hosts = Hosts::start(Path::new(PROGRAM));

@@ -12,17 +12,22 @@ use std::{
     path::Path,
     process::{Child, ChildStdout, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
+use suf_control::v1::RunState;
 use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
 use suf_lab::{Host, Lab, LabPlan, NamedProfile, Network, check_kernel, uml};
 use suf_tests::{
+    caller::Caller,
     disk::SmallDisk,
+    holdings::{in_use, info, nothing_in_use},
     inputs, npy,
     processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect},
 };
+use suf_wire::Party;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
@@ -59,14 +64,21 @@ const FEW: usize = 100;
 /// What a run may take, in seconds. One that something happened to ends before.
 const DEADLINE_S: &str = "90";
 
+/// The same for one that its lease has to end.
+const LATE_DEADLINE_S: &str = "600";
+
 /// Runs wait for networks, with no client meanwhile.
-const LONG_LEASE_S: u32 = 600;
+const LONG_LEASE: &str = "lease_s = 600\n";
 
-/// Shorter than a run waits for its input, so that the lease is what ends it.
-const SHORT_LEASE_S: u32 = 10;
+/// The default, and a run waits longer for its input, so that the lease is what ends it.
+const DEFAULT_LEASE: &str = "input_wait_s = 600\n";
 
-/// Runs whose client is cut off.
-const CUT_OFF: usize = 4;
+/// Clients that are cut off, and runs of each.
+const CUT_OFF: [&str; 2] = ["one", "two"];
+const RUNS_OF_EACH: usize = 4;
+
+/// How long the bytes of clients that are gone may be held.
+const HELD_AT_MOST: Duration = Duration::from_secs(90);
 
 /// Runs on a mended network of which one must work; each that does not waits 10 s for the connection.
 const TRIES: usize = 6;
@@ -88,15 +100,15 @@ fn faults_on_hosts_of_their_own_cost_the_run_that_they_fall_upon() {
 fn all() {
     let disk = SmallDisk::mount(DISK_MIB).expect("root may mount");
     let scenes: [(fn(&mut Scene<'_>), _, _); 4] = [
-        (networks_between_the_parties, None, LONG_LEASE_S),
-        (standing_still_and_disks, Some(&disk), LONG_LEASE_S),
-        (the_rest, None, LONG_LEASE_S),
-        (a_client_that_is_cut_off, None, SHORT_LEASE_S),
+        (networks_between_the_parties, None, LONG_LEASE),
+        (standing_still_and_disks, Some(&disk), LONG_LEASE),
+        (the_rest, None, LONG_LEASE),
+        (clients_that_are_cut_off, None, DEFAULT_LEASE),
     ];
     let played = thread::scope(|scope| {
-        let started = scenes.map(|(play, disk, lease_s)| {
+        let started = scenes.map(|(play, disk, lease)| {
             scope.spawn(move || {
-                let mut scene = Scene::prepare(disk, lease_s);
+                let mut scene = Scene::prepare(disk, lease);
                 play(&mut scene);
                 scene.finish()
             })
@@ -183,36 +195,42 @@ fn the_rest(scene: &mut Scene<'_>) {
     scene.works_again();
 }
 
-/// Its calls stay open until the parties find that nobody answers on them. Then its runs end by their lease.
-fn a_client_that_is_cut_off(scene: &mut Scene<'_>) {
-    let mut runs: Vec<_> = (0..CUT_OFF).map(|_| scene.start_run(FEW)).collect();
+/// Calls stay open until the parties find that nobody answers on them. Then runs end by their lease.
+fn clients_that_are_cut_off(scene: &mut Scene<'_>) {
+    let mut runs = Vec::new();
+    for client in CUT_OFF {
+        scene.hosts.issue("client", client);
+        runs.extend((0..RUNS_OF_EACH).map(|_| scene.start_run_of(client, FEW, LATE_DEADLINE_S)));
+    }
     for run in &mut runs {
         run.reaches("party0", "ready-for-input");
-        run.watches.push(Watch::start(&scene.hosts, &run.id, "party1"));
+        run.watch(scene, "party1");
         run.reaches("party1", "ready-for-input");
     }
-    // An observer elsewhere hears of the end.
-    let observed: Vec<_> = runs
-        .iter()
-        .flat_map(|run| ["party0", "party1"].map(|party| (party, run.hash.as_str())))
-        .map(|(party, hash)| {
-            let mut watch = scene.hosts.command_on(Host::Dealer, &["watch", hash, "--json"]);
-            watch.args(scene.hosts.with_certificate("observer", party));
-            (party, watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("suf starts"))
-        })
-        .collect();
     scene.link(Host::Client, Network::Control, false);
-    for (party, watch) in observed {
-        let output = watch.wait_with_output().expect("the child is ours");
-        let said = String::from_utf8(output.stdout).expect("text");
-        let last: Value = serde_json::from_str(said.lines().last().expect("a state")).expect("JSON");
-        // The party whose lease ends first tells the other.
-        assert!(last["state"] == "cancelled" || last["state"] == "failed", "{party}: {last}");
-        let reason = last["failure"]["reason"].as_str().expect("a reason");
-        assert!(reason.contains("its client is gone"), "{party}: {reason}");
-    }
+    let gone = Instant::now();
+    // An observer elsewhere hears of the end.
+    scene.observe(async |observer| {
+        let [shares_0, ..] = in_use(&info(&observer, Party::P0).await);
+        let [shares_1, keys_1, _] = in_use(&info(&observer, Party::P1).await);
+        // In the first chunk party 0 expands its half of the key from a seed.
+        assert!(shares_0 > 0 && shares_1 > 0 && keys_1 > 0, "they hold {shares_0}, {shares_1} and {keys_1}");
+        for party in Party::BOTH {
+            let ends = observer.ends(party).await;
+            assert_eq!(ends.len(), runs.len(), "{party}");
+            for end in ends {
+                // The party whose lease ends first tells the other.
+                assert!(matches!(end.state(), RunState::Cancelled | RunState::Failed), "{party}: {end:?}");
+                let reason = end.failure.expect("a reason").reason;
+                assert!(reason.contains("its client is gone"), "{party}: {reason}");
+            }
+        }
+        nothing_in_use(&observer).await;
+    });
+    eprintln!("{} runs of clients that were cut off held nothing {:?} later", runs.len(), gone.elapsed());
+    assert!(gone.elapsed() < HELD_AT_MOST, "held for {:?}", gone.elapsed());
     scene.link(Host::Client, Network::Control, true);
-    scene.works_again();
+    scene.works_within(1);
 }
 
 /// Daemons on hosts of their own, and a tensor that they must get right.
@@ -227,9 +245,9 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// With party 0's state on `disk`, if there is one; then its keys are there too. A run without its client lives `lease_s`
-    /// seconds.
-    fn prepare(disk: Option<&'a SmallDisk>, lease_s: u32) -> Self {
+    /// With party 0's state on `disk`, if there is one; then its keys are there too. What the parties' configurations say of
+    /// leases is `lease`.
+    fn prepare(disk: Option<&'a SmallDisk>, lease: &str) -> Self {
         let links = tempfile::tempdir().expect("a temporary folder");
         let profile = |name: &str, text: &str| {
             let file = links.path().join(name);
@@ -242,7 +260,7 @@ impl<'a> Scene<'a> {
         fs::write(hosts.folder().join("keys.toml"), KEY_LINK).expect("writable");
         fs::write(hosts.folder().join("peer.toml"), PEER_LINK).expect("writable");
         hosts.start_daemons(|name, config| {
-            let config = if name == "dealer" { config } else { format!("lease_s = {lease_s}\n{config}") };
+            let config = if name == "dealer" { config } else { format!("{lease}{config}") };
             let config = match (name, disk) {
                 ("dealer", _) => config.replace("\"loopback\"", "\"./keys.toml\""),
                 ("party0", Some(disk)) => {
@@ -264,19 +282,27 @@ impl<'a> Scene<'a> {
 
     /// A run of `elements`, which waits for its input; party 0 has accepted it.
     fn start_run(&self, elements: usize) -> Run {
+        self.start_run_of("client", elements, DEADLINE_S)
+    }
+
+    /// The same, of the client with the certificate `client`.
+    fn start_run_of(&self, client: &'static str, elements: usize, deadline_s: &str) -> Run {
         let elements = elements.to_string();
+        let [options @ .., _] = self.hosts.as_client();
         let output = self
             .hosts
             .command(&["run", "--gate", "gelu", "--protocol", "onehot", "--elements", &elements])
-            .args(["--deadline", DEADLINE_S, "--json"])
-            .args(self.hosts.as_client())
+            .args(["--deadline", deadline_s, "--json"])
+            .args(options)
+            .arg(format!("pki/{client}.pem"))
             .output()
             .expect("suf starts");
         expect(&output, DONE, &[], "starting a run");
         let started: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let [id, hash] = ["run_id", "run_hash"].map(|name| started[name].as_str().expect("text").to_owned());
-        let watches = vec![Watch::start(&self.hosts, &id, "party0")];
-        Run { id, hash, watches, feeder: None }
+        let id = started["run_id"].as_str().expect("text").to_owned();
+        let mut run = Run { client, id, watches: Vec::new(), feeder: None };
+        run.watch(self, "party0");
+        run
     }
 
     fn link(&self, host: Host, network: Network, up: bool) {
@@ -286,10 +312,15 @@ impl<'a> Scene<'a> {
     /// The next run works, as soon as the network does: a handshake that began while it was cut goes on in growing steps, and
     /// the first run may not wait for it.
     fn works_again(&mut self) {
+        self.works_within(TRIES);
+    }
+
+    /// One of the next `tries` runs works.
+    fn works_within(&mut self, tries: usize) {
         let y = self.hosts.folder().join("y.npy");
         // What an earlier run left.
         let _ = fs::remove_file(&y);
-        let again = (0..TRIES).map(|_| self.hosts.onehot("few.npy")).find(|output| output.status.success());
+        let again = (0..tries).map(|_| self.hosts.onehot("few.npy")).find(|output| output.status.success());
         assert!(again.is_some(), "no run works: {}", NAMES.map(|name| self.hosts.log(name)).concat());
         let y = npy::read_i64(&y);
         assert_eq!(y.len(), self.x.len());
@@ -297,6 +328,18 @@ impl<'a> Scene<'a> {
             assert!(self.gate.reference(*x).contains(y), "x = {x} gives {y}");
         }
         self.worked += 1;
+    }
+
+    /// Lets an observer work on the dealer's host, which is cut off from nobody.
+    fn observe(&self, work: impl AsyncFnOnce(Caller) + Send) {
+        let on_its_host = || {
+            self.hosts.lab().enter(Host::Dealer).expect("the host is there");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                work(Caller::connect(&self.hosts, "observer").await).await;
+            });
+        };
+        thread::scope(|scope| scope.spawn(on_its_host).join().expect("what it says stands above"));
     }
 
     /// The daemons, all of which live.
@@ -311,9 +354,9 @@ impl<'a> Scene<'a> {
 
 /// A run that something is going to happen to.
 struct Run {
+    /// Whose it is.
+    client: &'static str,
     id: String,
-    /// What others than its client call it.
-    hash: String,
     watches: Vec<Watch>,
     /// The client with its tensor.
     feeder: Option<Child>,
@@ -323,9 +366,14 @@ impl Run {
     /// Lets a client send the tensor, once both parties wait for it.
     fn feed(&mut self, scene: &Scene<'_>) {
         self.reaches("party0", "ready-for-input");
-        self.watches.push(Watch::start(&scene.hosts, &self.id, "party1"));
+        self.watch(scene, "party1");
         let mut feeder = scene.hosts.eval(&["--protocol", "onehot", "--run", &self.id], "many.npy");
         self.feeder = Some(feeder.stderr(Stdio::piped()).spawn().expect("suf starts"));
+    }
+
+    /// Its client watches it at `party` from now on.
+    fn watch(&mut self, scene: &Scene<'_>, party: &'static str) {
+        self.watches.push(Watch::start(&scene.hosts, self, party));
     }
 
     /// Waits until `party` says that the run is in `state`.
@@ -339,7 +387,7 @@ impl Run {
     fn fails(&mut self, scene: &Scene<'_>, party: &'static str, states: &[&str], faults: &[&str]) {
         let at = self.watches.iter().position(|watch| watch.party == party);
         let watch = at.map(|at| self.watches.remove(at));
-        let watch = watch.unwrap_or_else(|| Watch::start(&scene.hosts, &self.id, party));
+        let watch = watch.unwrap_or_else(|| Watch::start(&scene.hosts, self, party));
         let last = watch.last();
         let failure = &last["failure"];
         let reason = failure["reason"].as_str().unwrap_or_else(|| panic!("{party}: {last}"));
@@ -364,9 +412,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(hosts: &Hosts, id: &str, party: &'static str) -> Self {
-        let mut command = hosts.command(&["watch", id, "--json"]);
-        command.args(hosts.as_client_of(party)).stdout(Stdio::piped()).stderr(Stdio::null());
+    fn start(hosts: &Hosts, run: &Run, party: &'static str) -> Self {
+        let mut command = hosts.command(&["watch", &run.id, "--json"]);
+        command.args(hosts.with_certificate(run.client, party)).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("suf starts");
         let states = BufReader::new(child.stdout.take().expect("piped")).lines();
         Self { party, child, states }

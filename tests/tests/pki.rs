@@ -6,14 +6,16 @@ use std::{
     process::{Command, Output},
 };
 
-use suf_cli::client;
+use suf_cli::client::{self, start_request};
 use suf_control::{client::party, v1::InfoRequest};
 use suf_link::Identity;
 use suf_tests::{
+    caller::{Caller, by_id, gelu},
+    holdings::nothing_in_use,
     npy,
     processes::{Hosts, NAMES, expect},
 };
-use suf_wire::Role;
+use suf_wire::{Role, RunId};
 use tonic::Code;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -82,6 +84,36 @@ fn keys_made_on_their_hosts_and_signed_by_the_authority_carry_a_run() {
     hosts.start_daemons(|name, config| config.replace("\"pki/", &format!("\"{name}/")));
     npy::write_i64(&folder.join("x.npy"), &[4096; 9]);
     expect(&hosts.onehot("x.npy"), DONE, &[], "with keys made on their hosts");
+}
+
+/// Certificates name hosts for other programs: no process of ours compares them with where it calls, or is called from.
+#[test]
+fn a_host_in_a_certificate_has_no_part_in_whether_it_is_accepted() {
+    let mut hosts = Hosts::prepare(Path::new(PROGRAM));
+    let folder = hosts.folder().to_owned();
+    fs::remove_dir_all(folder.join("pki")).expect("just made");
+    let elsewhere =
+        ["--dealer", "dealer.elsewhere.example", "--party0", "192.0.2.1", "--party1", "2001:db8::1"];
+    done(&folder, &[&["init", "pki"][..], &elsewhere].concat());
+    for (role, host) in NAMES.into_iter().zip(["dealer.elsewhere.example", "192.0.2.1", "2001:db8::1"]) {
+        let parsed = fs::read(folder.join("pki").join(format!("{role}.pem"))).expect("a certificate");
+        let parsed = pem::parse(parsed).expect("PEM").into_contents();
+        let bytes: Vec<u8> = match host.parse::<std::net::IpAddr>() {
+            Ok(std::net::IpAddr::V4(address)) => address.octets().into(),
+            Ok(std::net::IpAddr::V6(address)) => address.octets().into(),
+            Err(_) => host.into(),
+        };
+        assert!(parsed.windows(bytes.len()).any(|part| part == bytes), "{role} is not for {host}");
+        let here = b"localhost";
+        assert!(!parsed.windows(here.len()).any(|part| part == here), "{role} is for this host, too");
+    }
+    hosts.start_daemons(|_, config| config);
+    npy::write_i64(&folder.join("x.npy"), &[4096; 9]);
+    expect(&hosts.onehot("x.npy"), DONE, &[], "with certificates for hosts elsewhere");
+    // The role is what counts: the same certificates, exchanged, are refused.
+    let [option, url, identity, file] = hosts.as_client_of("party1");
+    let exchanged = hosts.suf(&["runs", &option.replace("party1", "party0"), &url, &identity, &file]);
+    expect(&exchanged, FAILED, &["party1", "party0"], "party 1 where party 0 is called");
 }
 
 #[test]
@@ -157,7 +189,10 @@ fn a_command_that_is_refused_leaves_no_file() {
 
 #[test]
 fn a_revoked_client_is_refused_by_both_parties_without_a_restart() {
-    let mut hosts = Hosts::start(Path::new(PROGRAM));
+    let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| match name {
+        "dealer" => config,
+        _ => format!("lease_s = 1\n{config}"),
+    });
     let folder = hosts.folder().to_owned();
     npy::write_i64(&folder.join("x.npy"), &[4096; 9]);
     expect(&hosts.onehot("x.npy"), DONE, &[], "before");
@@ -179,11 +214,38 @@ fn a_revoked_client_is_refused_by_both_parties_without_a_restart() {
     for client in &mut open {
         info(client).expect("admitted");
     }
+    // A call that keeps a run.
+    let run = RunId([7; 16]);
+    let mut watching = runtime.block_on(async {
+        let gate = gelu();
+        for client in &mut open {
+            client.start_run(start_request(&gate, 9, run, None)).await.expect("admitted");
+        }
+        let mut watching = Vec::new();
+        for client in &mut open {
+            watching.push(client.watch_run(by_id(run)).await.expect("its own").into_inner());
+        }
+        watching
+    });
 
     done(&folder, &["revoke", "pki/client.pem", "--ca", "pki"]);
     for name in ["party0", "party1"] {
         hang_up(&mut hosts, name, READ);
     }
+    // In calls that were under way. The run then ends by its lease.
+    for states in &mut watching {
+        let status = runtime.block_on(async {
+            loop {
+                match states.message().await {
+                    Ok(state) => assert!(state.is_some(), "the run has ended"),
+                    Err(status) => return status,
+                }
+            }
+        });
+        assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+        assert!(status.message().contains("the certificate for client was revoked on"), "{status}");
+    }
+    runtime.block_on(async { nothing_in_use(&Caller::connect(&hosts, "observer").await).await });
     // On connections that were open before.
     for client in &mut open {
         let status = info(client).expect_err("revoked");

@@ -79,6 +79,80 @@ fn files_that_numpy_reads_hold_what_it_reads() {
     assert!(read >= 26, "{read} files");
 }
 
+/// A client holds its file once, and what it makes of it in pieces. The evaluation begins after all of it was read and looked at.
+#[test]
+fn a_large_tensor_is_held_once_while_it_is_read() {
+    const MIB: u64 = 1 << 20;
+    // Beside the file: the program itself, and the piece at work.
+    const BESIDE: u64 = 32 * MIB;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // float32 and int64 are kept as they stand, whatever their units take.
+    for (descr, width, fixed) in [("<f4", 4, false), ("<i8", 8, true)] {
+        let elements = 200 * MIB / width;
+        sparse(&folder.path().join("x.npy"), descr, elements, elements * width);
+        // The client stops at the pipe that it writes to, until somebody reads there: all is read by then, and nothing begun.
+        let pipe = folder.path().join("y.npy");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a pipe");
+        let mut suf = Command::new(PROGRAM);
+        suf.args(["eval", "--local", "--protocol", "onehot", "--gate", "gelu"]);
+        suf.args(["--inputs", "x.npy", "--outputs", "y.npy"]).args(fixed.then_some("--fixed"));
+        suf.current_dir(folder.path()).env("TMPDIR", folder.path()).stderr(Stdio::piped());
+        let mut child = suf.spawn().expect("suf starts");
+        let reader = File::open(&pipe).expect("the client opens it, too");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it is alive");
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        drop(reader);
+        fs::remove_file(&pipe).expect("it is there");
+        let peak = peak_of(&status);
+        println!("{descr}: a file of 200 MiB, {:.1} MiB at most", peak as f64 / MIB as f64);
+        assert!(peak >= 200 * MIB, "{descr}: {peak} bytes: the file was not read");
+        assert!(peak <= 200 * MIB + BESIDE, "{descr}: {peak} bytes for a file of 200 MiB");
+    }
+}
+
+/// The header says how many there are. The limit is of 64 MiB for data of 800 MB, and nothing is started.
+#[test]
+fn too_many_elements_are_refused_from_the_header_in_little_memory() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let eval = |name: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -d 65536 && exec \"$0\" \"$@\"", PROGRAM]);
+        shell.args(["eval", "--local", "--protocol", "onehot", "--gate", "gelu", "--inputs", name]);
+        shell.args(["--outputs", "missing/y.npy"]).current_dir(folder.path()).output().expect("sh starts")
+    };
+    let most = 100_000_000;
+    for (descr, width) in [("<f4", 4), ("<i8", 8), ("<f2", 2)] {
+        sparse(&folder.path().join("x.npy"), descr, most + 1, (most + 1) * width);
+        expect(&eval("x.npy"), USAGE, &["x.npy", "100000001 elements", "at most 100000000", "cut it"], descr);
+        // Nothing of the data is needed for that.
+        sparse(&folder.path().join("x.npy"), descr, most + 1, 0);
+        expect(&eval("x.npy"), USAGE, &["x.npy", "100000001 elements"], "without its data");
+    }
+    // The limit does hold: what is read does not fit.
+    sparse(&folder.path().join("x.npy"), "<i8", most, most * 8);
+    assert_ne!(eval("x.npy").status.code(), Some(USAGE), "800 MB were read into 64 MiB");
+    // What fits is read, and the next mistake is told.
+    sparse(&folder.path().join("x.npy"), "<i8", 9, 72);
+    expect(&eval("x.npy"), USAGE, &["missing/y.npy", "nothing was begun"], "9 elements");
+}
+
+/// Writes a header for so many `elements`, and so many bytes of zeros that take no room on the disk.
+fn sparse(path: &Path, descr: &str, elements: u64, bytes: u64) {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({elements},), }}");
+    let header = format!("{header:<117}\n");
+    let mut file = File::create(path).expect("the folder is writable");
+    file.write_all(b"\x93NUMPY\x01\x00\x76\x00").expect("the folder is writable");
+    file.write_all(header.as_bytes()).expect("the folder is writable");
+    file.set_len(128 + bytes).expect("the folder is writable");
+}
+
+/// The most memory that a process has had, from its /proc/PID/status.
+fn peak_of(status: &str) -> u64 {
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system counts it");
+    kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
 #[test]
 fn it_is_said_on_standard_error_how_integers_are_taken() {
     let hosts = Hosts::start(Path::new(PROGRAM));

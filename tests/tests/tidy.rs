@@ -9,20 +9,27 @@ use std::{
 
 #[path = "tidy/pages.rs"]
 mod pages;
+#[path = "tidy/programs.rs"]
+mod programs;
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 17] = [
     ("suf-wire", &[]),
-    ("suf-gate", &[]),
+    ("suf-toml", &[]),
+    ("suf-files", &[]),
+    ("suf-gate", &["suf-toml"]),
     ("suf-net", &[]),
     ("suf-control", &["suf-net"]),
     ("suf-cpu", &["suf-gate"]),
     ("suf-cuda", &["suf-gate"]),
     ("suf-deal", &["suf-gate", "suf-wire"]),
     ("suf-party", &["suf-gate", "suf-wire"]),
-    ("suf-link", &["suf-net", "suf-wire"]),
+    ("suf-link", &["suf-files", "suf-net", "suf-toml", "suf-wire"]),
     ("suf-lab", &["suf-link", "suf-wire"]),
-    ("suf-process", &["suf-net", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-wire"]),
+    (
+        "suf-process",
+        &["suf-net", "suf-link", "suf-control", "suf-cpu", "suf-cuda", "suf-gate", "suf-toml", "suf-wire"],
+    ),
     ("suf-dealer", &["suf-deal", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"]),
     (
         "suf-server",
@@ -32,7 +39,9 @@ const IMPORTS: [(&str, &[&str]); 15] = [
         "suf-cli",
         &[
             "suf-control",
+            "suf-files",
             "suf-gate",
+            "suf-toml",
             "suf-wire",
             "suf-link",
             "suf-process",
@@ -47,7 +56,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that do no I/O: what they may not depend on, and what may not stand in their sources.
-const PURE: [&str; 4] = ["suf-gate", "suf-wire", "suf-deal", "suf-party"];
+const PURE: [&str; 5] = ["suf-toml", "suf-gate", "suf-wire", "suf-deal", "suf-party"];
 const IMPURE_CRATES: [&str; 6] = ["tokio", "quinn", "tonic", "cudarc", "socket2", "redb"];
 const IMPURE_WORDS: [&str; 5] = ["std::net", "std::fs", "std::thread", "Instant::now", "SystemTime"];
 
@@ -99,7 +108,7 @@ fn crates_import_only_what_the_table_allows() {
 
 #[test]
 fn pure_crates_touch_no_clock_file_socket_or_thread() {
-    for room in ["kernels/gate", "proto/wire", "dealer/deal", "server/party"] {
+    for room in ["kernels/gate", "proto/toml", "proto/wire", "dealer/deal", "server/party"] {
         for file in sources(&root().join(room).join("src")) {
             let text = read(&file);
             for word in IMPURE_WORDS {

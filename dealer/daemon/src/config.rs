@@ -104,6 +104,8 @@ impl Config {
 }
 
 impl Configuration for Config {
+    const EXPLAINED: &'static str = "config/dealer.toml";
+
     fn check(&mut self, folder: &Path) -> Result<(), String> {
         config::check_threads(self.threads)?;
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;

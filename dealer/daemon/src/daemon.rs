@@ -85,7 +85,7 @@ async fn serve(config: &Config, own: &Identity, profile: &LinkProfile, dealer: &
         }
     };
     let (served, (), ()) = tokio::join!(
-        service.serve(listener, tls, identity::role_of(own), signals),
+        service.serve(listener, tls, identity::callers(own), signals),
         dealer.serve(&endpoint),
         batches_end
     );

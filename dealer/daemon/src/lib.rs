@@ -1,4 +1,4 @@
-//! The dealer's daemon: a shell of sockets, clocks and threads round the pure `suf-deal`.
+//! The dealer's daemon: a shell of sockets, clocks and threads round the pure crate `suf-deal`.
 //!
 //! The two parties ask for a batch, each over its own connection. When both have asked for the same, keys are made on
 //! worker threads and shipped as they become ready, in order, within a bound on memory that holds for all batches

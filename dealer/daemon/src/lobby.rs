@@ -129,3 +129,99 @@ fn blame(refusal: &Refusal, party: Party) -> Failure {
     };
     Failure::new(fault, refusal.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::SocketAddr};
+
+    use suf_gate::{GateError, Protocol, catalog, gatefile::GateFile};
+    use suf_link::{Connection, Endpoint, Identity, LinkProfile, Pki};
+    use suf_wire::{DealerMessage, Digest, KeyRequest, Role};
+
+    use super::*;
+
+    /// A dealer's seats, each with the party that sits there.
+    struct Room {
+        listener: Endpoint,
+        parties: Vec<(Endpoint, Connection, Connection)>,
+    }
+
+    impl Room {
+        async fn open() -> Self {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            Pki::create(folder.path(), &BTreeMap::new()).expect("certificates");
+            let bind = |role: Role| {
+                let identity = Identity::load_from(folder.path(), role.name()).expect("a certificate");
+                let profile = LinkProfile::built_in("loopback").expect("a built-in profile");
+                Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, &profile, false)
+                    .expect("a socket")
+            };
+            let listener = bind(Role::Dealer);
+            let address = listener.local_addr().expect("bound");
+            let mut parties = Vec::new();
+            for role in Party::BOTH.map(Party::role) {
+                let caller = bind(role);
+                let called = caller.connect(address, Role::Dealer.name(), Role::Dealer);
+                let admitted = [role];
+                let (theirs, ours) = tokio::join!(called, listener.accept(&admitted));
+                parties.push((caller, theirs.expect("admitted"), ours.expect("admitted")));
+            }
+            Self { listener, parties }
+        }
+
+        /// The seat of `party` for a batch, once its request is there.
+        async fn seat(&self, party: Party, request: &KeyRequest) -> Seat {
+            let (_, theirs, ours) = &self.parties[party.index()];
+            let mut channel = theirs.open::<DealerMessage>().await.expect("a stream");
+            channel.sender.send(&DealerMessage::Request(request.clone())).await.expect("sent");
+            let mut seat = Seat::new(party, ours.accept().await.expect("a stream"));
+            seat.receiver.recv(|_| None).await.expect("the request");
+            seat
+        }
+    }
+
+    #[tokio::test]
+    async fn the_lobby_survives_a_panic_in_decoding_and_one_of_its_own() {
+        let (room, lobby) = (Room::open().await, Lobby::default());
+        let file = GateFile::builtin("gelu").expect("built in");
+        let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
+        let request = |batch, party| {
+            let digest = Digest(*gate.digest());
+            KeyRequest { batch, digest, party, elems: 9, gate: gate.encode().into() }
+        };
+        let enter = async |batch, party, decoded| {
+            let request = request(batch, party);
+            lobby.enter(batch, Order::new(&request, decoded), room.seat(party, &request).await)
+        };
+        // What the decoder makes of a panic: the one whose description it was is refused, and so is who waits for it.
+        let batch = BatchId([1; 16]);
+        let first = enter(batch, Party::P0, Ok(Arc::clone(&gate))).await;
+        let Entered::First(_, answer) = first else { panic!("{first:?}") };
+        let panicked = Err(GateError::Shape("bug: decoding: it panicked".into()));
+        let second = enter(batch, Party::P1, panicked).await;
+        let Entered::Refused(_, failure) = second else { panic!("{second:?}") };
+        assert_eq!(failure.fault, Fault::Caller, "{failure}");
+        let answer = answer.await.expect("it is told");
+        let Answer::Refused(failure) = answer else { panic!("{answer:?}") };
+        assert_eq!(failure.fault, Fault::Peer, "{failure}");
+        assert!(failure.reason.contains("bug: decoding"), "{failure}");
+
+        let held = std::thread::scope(|scope| {
+            let holder = || {
+                let _held = lobby.lock();
+                panic!("as the test wants it");
+            };
+            scope.spawn(holder).join()
+        });
+        held.expect_err("it panics");
+        for batch in [batch, BatchId([2; 16])] {
+            let first = enter(batch, Party::P0, Ok(Arc::clone(&gate))).await;
+            let Entered::First(_, answer) = first else { panic!("{first:?}") };
+            let second = enter(batch, Party::P1, Ok(Arc::clone(&gate))).await;
+            assert!(matches!(second, Entered::Second), "{second:?}");
+            let answer = answer.await.expect("it is told");
+            assert!(matches!(answer, Answer::Partner(_)), "{answer:?}");
+        }
+        room.listener.close("the test is over").await;
+    }
+}

@@ -20,6 +20,9 @@ pub const DEFAULT_DOMAIN_BITS: u8 = 30;
 /// Bounds of N: the window and two bits must fit, and x with its mask must not leave the 48-bit ring.
 const DOMAIN_BITS: Range<u8> = 8..43;
 
+/// Where every key is explained.
+const EXPLAINED: &str = "config/gates/gelu.toml";
+
 /// Name of the `onehot` shape used where none is asked for.
 pub const DEFAULT_SHAPE: &str = "default";
 
@@ -64,7 +67,7 @@ impl GateFile {
     /// no curve.
     pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
         let source = Text { file, text };
-        source.parse::<Document>()?.check(&source)
+        source.parse::<Document>(EXPLAINED)?.check(&source)
     }
 
     /// The embedded gate of that name.

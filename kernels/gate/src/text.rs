@@ -1,6 +1,7 @@
-//! Files that people write: parsing with a bound on their size, and errors that point at the place.
+//! Files that people write: their text with its name, and errors that point at the place.
 
 use serde::de::DeserializeOwned;
+use suf_toml::Mistake;
 use toml::Spanned;
 
 /// What is wrong with a gate or specification file, and where.
@@ -17,9 +18,6 @@ pub struct FileError {
     pub message: String,
 }
 
-/// Largest file accepted, in bytes: a table of samples of the widest window, generously.
-pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
-
 /// A file's text with its name, to turn byte offsets into positions.
 pub(crate) struct Text<'a> {
     pub(crate) file: &'a str,
@@ -27,26 +25,18 @@ pub(crate) struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// The TOML document that the text is; what it means is for the caller to check.
-    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, FileError> {
-        if self.text.len() > MAX_FILE_BYTES {
-            let message = format!("{} bytes, the limit is {MAX_FILE_BYTES}", self.text.len());
-            return Err(self.error(0, message));
-        }
-        toml::from_str(self.text)
-            .map_err(|e| self.error(e.span().map_or(0, |span| span.start), e.message().to_owned()))
+    /// The TOML document that the text is; what it means is for the caller to check. `explained` is the file that explains its keys.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, explained: &str) -> Result<T, FileError> {
+        suf_toml::parse(self.text, explained).map_err(|mistake| self.mistake(mistake))
     }
 
     /// An error at a byte offset.
     pub(crate) fn error(&self, offset: usize, message: impl Into<String>) -> FileError {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        FileError {
-            file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            message: message.into(),
-        }
+        self.mistake(Mistake::at(self.text, offset, message))
+    }
+
+    fn mistake(&self, Mistake { line, column, problem }: Mistake) -> FileError {
+        FileError { file: self.file.to_owned(), line, column, message: problem }
     }
 
     /// An error at a value.

@@ -18,13 +18,28 @@ use rustls_pki_types::CertificateDer;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::{failure::Failure, server::Peer, v1::Fault};
+use crate::{failure::Failure, server::Peer, under_way, v1::Fault};
 
 /// Roles as they are written in certificates.
 pub const ROLES: [&str; 6] = ["dealer", "party0", "party1", "operator", "client", "observer"];
 
 /// Reads the role from a certificate that the TLS layer has verified, or says why there is none.
 pub type RoleOf = Arc<dyn Fn(&CertificateDer<'_>) -> Result<String, String> + Send + Sync>;
+
+/// Waits until a certificate is not accepted any more, and says why. It hears of what changes from the call of this function on.
+pub type Withdrawn = Arc<dyn Fn(&CertificateDer<'static>) -> Withdrawal + Send + Sync>;
+
+/// What [`Withdrawn`] waits with.
+pub type Withdrawal = Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// What is known of the callers' certificates.
+#[derive(Clone)]
+pub struct Callers {
+    /// Asked with each call.
+    pub role_of: RoleOf,
+    /// Asked while a call is under way.
+    pub withdrawn: Withdrawn,
+}
 
 const EVERYONE: &[&str] = &ROLES;
 const CONTROL: &[&str] = &["operator", "client"];
@@ -118,26 +133,27 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<&Caller, Failure> {
 /// Puts the table in front of all services.
 #[derive(Clone)]
 pub(crate) struct AuthorityLayer {
-    pub(crate) role_of: RoleOf,
+    pub(crate) callers: Callers,
 }
 
 /// A service behind the table.
 #[derive(Clone)]
 pub(crate) struct Guarded<S> {
     inner: S,
-    role_of: RoleOf,
+    callers: Callers,
 }
 
 impl AuthorityLayer {
-    /// The caller, if the table lets it through.
-    fn check(role_of: &RoleOf, request: &http::Request<Body>) -> Result<Caller, Status> {
+    /// The caller, if the table lets it through, and the end of its certificate.
+    fn check(callers: &Callers, request: &http::Request<Body>) -> Result<(Caller, Withdrawal), Status> {
         let Some(peer) = request.extensions().get::<Peer>() else {
             return Err(Failure::new(Fault::Bug, "the connection carries no identity").into());
         };
-        let role = role_of(&peer.certificate)
-            .map_err(|why| Status::from(Failure::caller(why).with_code(Code::Unauthenticated)))?;
+        // Before the role is read, so that nothing in between is missed.
+        let withdrawal = (callers.withdrawn)(&peer.certificate);
+        let role = (callers.role_of)(&peer.certificate).map_err(not_accepted)?;
         authorize(&role, request.uri().path())?;
-        Ok(Caller { role, peer: peer.clone() })
+        Ok((Caller { role, peer: peer.clone() }, withdrawal))
     }
 }
 
@@ -145,7 +161,7 @@ impl<S> Layer<S> for AuthorityLayer {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, role_of: self.role_of.clone() }
+        Guarded { inner, callers: self.callers.clone() }
     }
 }
 
@@ -163,16 +179,27 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        match AuthorityLayer::check(&self.role_of, &request) {
-            Ok(caller) => {
+        match AuthorityLayer::check(&self.callers, &request) {
+            Ok((caller, withdrawal)) => {
                 request.extensions_mut().insert(caller);
-                Box::pin(self.inner.call(request))
+                Box::pin(under_way::until_withdrawn(self.inner.call(request), withdrawal))
             }
             Err(status) => {
                 tracing::warn!(method = request.uri().path(), reason = status.message(), "call refused");
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         }
+    }
+}
+
+/// The end of a call whose caller's certificate is not accepted, for the reason `why`.
+pub(crate) fn not_accepted(why: String) -> Status {
+    Failure::caller(why).with_code(Code::Unauthenticated).into()
+}
+
+impl fmt::Debug for Callers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callers").finish_non_exhaustive()
     }
 }
 

@@ -106,7 +106,7 @@ pub async fn connect(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Re
         .map_err(|error| ConnectError::Address { url: url.to_owned(), why: error.to_string() })?
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        .http2_keep_alive_interval(limits::CALL_KEEPALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
     let connector = service_fn(move |_: Uri| {
         let dialer = dialer.clone();
@@ -118,6 +118,27 @@ pub async fn connect(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Re
             why: "it closed the connection".to_owned(),
         })
     })
+}
+
+/// Whether a daemon can be called at `url`, before anything is.
+///
+/// # Errors
+/// When it is not `https://HOST:PORT`.
+pub fn check_url(url: &str) -> Result<(), ConnectError> {
+    target(url).map(drop)
+}
+
+fn target(url: &str) -> Result<Target, ConnectError> {
+    let wrong = |why: &str| ConnectError::Address { url: url.to_owned(), why: why.to_owned() };
+    let uri: Uri = url.parse().map_err(|_| wrong("this is not a URL"))?;
+    if uri.scheme_str() != Some("https") {
+        return Err(wrong("the scheme must be https"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(wrong("there is a path after the port"));
+    }
+    let authority = uri.authority().ok_or_else(|| wrong("no host"))?;
+    authority.as_str().parse::<Target>().map_err(|error| wrong(error.why))
 }
 
 /// Calls to a party, with the API's message limits.
@@ -145,18 +166,11 @@ struct Dialer {
 
 impl Dialer {
     fn new(url: &str, tls: Arc<ClientConfig>, server_name: &str) -> Result<Self, ConnectError> {
-        let wrong = |why: &str| ConnectError::Address { url: url.to_owned(), why: why.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| wrong("this is not a URL"))?;
-        if uri.scheme_str() != Some("https") {
-            return Err(wrong("the scheme must be https"));
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("there is a path after the port"));
-        }
-        let authority = uri.authority().ok_or_else(|| wrong("no host"))?;
-        let target = authority.as_str().parse::<Target>().map_err(|error| wrong(error.why))?;
-        let name = ServerName::try_from(server_name.to_owned())
-            .map_err(|_| wrong("the expected server name is neither a DNS name nor an address"))?;
+        let target = target(url)?;
+        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| ConnectError::Address {
+            url: url.to_owned(),
+            why: "the expected server name is neither a DNS name nor an address".to_owned(),
+        })?;
         Ok(Self { url: url.to_owned(), target, name, tls: tls.into() })
     }
 

@@ -2,7 +2,7 @@
 //! and who may call what.
 //!
 //! This crate knows no gate and no key. TLS configurations are made by the caller, which also says how a role
-//! is read from a certificate ([`authority::RoleOf`]); certificates and their verification belong to the link.
+//! is read from a certificate ([`authority::Callers`]); certificates and their verification belong to the link.
 
 pub mod authority;
 pub mod call;
@@ -13,6 +13,7 @@ pub mod server;
 pub mod shares;
 
 mod listener;
+mod under_way;
 
 /// Version 1 of the API, generated from `v1/control.proto`; the comments there are the reference.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

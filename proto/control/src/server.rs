@@ -16,7 +16,7 @@ use tonic_health::ServingStatus;
 
 use crate::{
     DESCRIPTORS,
-    authority::{AuthorityLayer, RoleOf},
+    authority::{AuthorityLayer, Callers},
     limits, listener,
     v1::{
         dealer_server::{Dealer, DealerServer},
@@ -66,7 +66,7 @@ impl Control {
         self,
         listener: TcpListener,
         tls: Arc<ServerConfig>,
-        role_of: RoleOf,
+        callers: Callers,
         shutdown: CancellationToken,
     ) -> Result<(), transport::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -81,7 +81,7 @@ impl Control {
             .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
-            .layer(AuthorityLayer { role_of })
+            .layer(AuthorityLayer { callers })
             .add_routes(self.routes)
             .add_service(health_service)
             .add_service(reflection);

@@ -13,7 +13,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use suf_control::{
-    authority::{RoleOf, caller},
+    authority::{Callers, caller},
     client::{self, ConnectError},
     failure::Failure,
     limits,
@@ -25,7 +25,7 @@ use suf_control::{
         TensorHeader, input_part, output_part, party_server::Party,
     },
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -192,6 +192,8 @@ struct World {
     authority: Authority,
     identities: HashMap<&'static str, Identity>,
     address: SocketAddr,
+    /// The certificate that is not accepted any more.
+    withdrawals: watch::Sender<Option<CertificateDer<'static>>>,
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -205,15 +207,30 @@ impl World {
             .iter()
             .map(|(&role, identity)| (identity.certificate.to_vec(), role.to_owned()))
             .collect();
-        let role_of: RoleOf = Arc::new(move |certificate: &CertificateDer<'_>| {
-            roles.get(certificate.as_ref()).cloned().ok_or_else(|| "the certificate has no role".to_owned())
-        });
+        let withdrawals = watch::Sender::new(None);
+        let withdrawal = withdrawals.subscribe();
+        let callers = Callers {
+            role_of: Arc::new(move |certificate: &CertificateDer<'_>| {
+                roles
+                    .get(certificate.as_ref())
+                    .cloned()
+                    .ok_or_else(|| "the certificate has no role".to_owned())
+            }),
+            withdrawn: Arc::new(move |certificate: &CertificateDer<'static>| {
+                let (certificate, mut withdrawal) = (certificate.clone(), withdrawal.clone());
+                Box::pin(async move {
+                    let withdrawn = withdrawal.wait_for(|withdrawn| *withdrawn == Some(certificate.clone()));
+                    withdrawn.await.expect("the test holds the sender");
+                    "the certificate was revoked".to_owned()
+                })
+            }),
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let control = Control::party(Echo::default());
-        let served = tokio::spawn(control.serve(listener, authority.server(), role_of, shutdown.clone()));
-        Self { authority, identities, address, shutdown, served }
+        let served = tokio::spawn(control.serve(listener, authority.server(), callers, shutdown.clone()));
+        Self { authority, identities, address, withdrawals, shutdown, served }
     }
 
     fn url(&self) -> String {
@@ -299,6 +316,34 @@ async fn a_role_reaches_its_own_methods_only() {
 
     let mut stranger = client::party(world.connect("stranger").await.unwrap());
     assert_eq!(stranger.info(InfoRequest {}).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn calls_under_way_end_when_their_callers_certificate_is_withdrawn() {
+    let world = World::start().await;
+    let mut party = client::party(world.connect("client").await.unwrap());
+    let mut observer = client::party(world.connect("observer").await.unwrap());
+    // One call has its answer and waits for its messages, the other has sent half and waits for its answer.
+    let mut watching = party.watch_run(RunRef::default()).await.unwrap().into_inner();
+    let mut observed = observer.watch_run(RunRef::default()).await.unwrap().into_inner();
+    let mut other = party.clone();
+    let feeding = tokio::spawn(async move {
+        let unfinished = tokio_stream::iter(input(&[1, 2])).chain(tokio_stream::pending());
+        other.submit_input(unfinished).await
+    });
+    world.withdrawals.send_replace(Some(world.identities["client"].certificate.clone()));
+    for ended in [watching.message().await.unwrap_err(), feeding.await.unwrap().unwrap_err()] {
+        assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
+        assert_eq!(ended.message(), "the certificate was revoked");
+        assert_eq!(Failure::from(ended).fault, Fault::Caller);
+    }
+    // Nobody else's calls have ended.
+    observer.info(InfoRequest {}).await.unwrap();
+    tokio::select! {
+        biased;
+        ended = observed.message() => panic!("{ended:?}"),
+        () = std::future::ready(()) => {}
+    }
 }
 
 #[tokio::test]

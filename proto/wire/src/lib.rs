@@ -34,8 +34,6 @@ pub use dealer::{DealerMessage, Header, KeyPart, KeyPartHead, KeyRequest};
 pub use frame::{Encoded, Message, PREFIX_BYTES, Payload, Prefix, decode_frame};
 pub use id::{BatchId, Digest, Fault, Party, Reason, Role, RunHash, RunId};
 pub use part::{NodeId, Part};
-/// The former name, until every room has the new one.
-pub type PartyId = Party;
 pub use peer::{Accept, Finished, Hello, PeerMessage, Propose};
 pub use secret::{Seed, wiped};
 pub use segment::Segments;

@@ -1,5 +1,6 @@
 //! A dealer and two parties on this machine, as child processes of this program, in a temporary folder with a
-//! throw-away authority. Used by `bench` and `eval --local`; everything is gone when the value is dropped.
+//! throw-away authority. Used by `bench` and `eval --local`; everything is gone when the value is dropped. What a killed process
+//! leaves is removed by the next.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +16,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use suf_control::{client as control, v1::Fault};
+use suf_files::Scratch;
 use suf_lab::{Host, Lab, Network};
 use suf_link::{Identity, Pki};
 use suf_wire::{Party, Role};
-use tempfile::TempDir;
 use toml::{Table, Value};
 
 use crate::{
@@ -91,12 +92,13 @@ impl Placement {
 /// The three processes and a client's and an operator's identity for them.
 #[derive(Debug)]
 pub struct Cluster {
-    // Dropped in this order: the parties first, which need the dealer; the folder last.
+    // Dropped in this order: the parties first, which need the dealer; the folders last.
     parties: [Daemon; 2],
     dealer: Daemon,
     client: Identity,
     operator: Identity,
-    _folder: TempDir,
+    _secrets: Option<Scratch>,
+    _folder: Scratch,
 }
 
 /// Peak memory of the three processes, in bytes.
@@ -116,27 +118,34 @@ impl Cluster {
     /// # Errors
     /// When one does not start; the message has the end of its log.
     pub fn start(setup: &Setup) -> Result<Self, Error> {
-        let folder = tempfile::Builder::new()
-            .prefix("suf-")
-            .tempdir()
-            .map_err(|error| Error::here(Fault::Device, format!("no temporary folder: {error}")))?;
+        let folder = Scratch::new().map_err(|error| {
+            let place = std::env::temp_dir();
+            let reason = format!(
+                "no folder can be made in {}: {error}; see its permissions, or name another place by the variable TMPDIR",
+                place.display()
+            );
+            Error::here(Fault::Device, reason)
+        })?;
         let path = folder.path();
-        Pki::create(&path.join("pki"), &setup.placement.addresses())
+        // Private keys stay in memory where they can. Elsewhere they lie beside the configurations, which name them by this path.
+        let secrets = Scratch::in_memory();
+        let pki = secrets.as_ref().map_or(PathBuf::from("pki"), |folder| folder.path().join("pki"));
+        Pki::create(&path.join(&pki), &setup.placement.addresses())
             .map_err(|error| Error::here(Fault::Device, error.to_string()))?;
         let identity = |role: Role| {
-            Identity::load_from(&path.join("pki"), role.name())
+            Identity::load_from(&path.join(&pki), role.name())
                 .map_err(|error| Error::here(Fault::Bug, error.to_string()))
         };
         let (client, operator) = (identity(Role::Client)?, identity(Role::Operator)?);
 
         let start = |host, config: &str| Daemon::start(path, &setup.placement, host, config);
-        let dealer = start(Host::Dealer, &dealer_config(setup))?;
+        let dealer = start(Host::Dealer, &dealer_config(setup, &pki))?;
         let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
         let listen = setup.placement.address(Host::Party0, Network::Peer).to_string();
-        let first = start(Host::Party0, &party_config(setup, Party::P0, &keys, &listen))?;
+        let first = start(Host::Party0, &party_config(setup, &pki, Party::P0, &keys, &listen))?;
         let peer = first.ready.peer.clone().ok_or_else(|| first.not_ready("no peer address"))?;
-        let second = start(Host::Party1, &party_config(setup, Party::P1, &keys, &peer))?;
-        Ok(Self { parties: [first, second], dealer, client, operator, _folder: folder })
+        let second = start(Host::Party1, &party_config(setup, &pki, Party::P1, &keys, &peer))?;
+        Ok(Self { parties: [first, second], dealer, client, operator, _secrets: secrets, _folder: folder })
     }
 
     /// Both parties, as a client whose runs end when `interrupt` comes.
@@ -363,14 +372,14 @@ impl Setup {
     }
 }
 
-fn dealer_config(setup: &Setup) -> String {
+fn dealer_config(setup: &Setup, pki: &Path) -> String {
     let [keys, control] =
         [Network::Keys, Network::Control].map(|network| setup.placement.address(Host::Dealer, network));
     let own = [("listen", keys.to_string().into()), ("control", control.to_string().into())];
-    config(setup, Host::Dealer, own)
+    config(setup, pki, Host::Dealer, own)
 }
 
-fn party_config(setup: &Setup, party: Party, keys: &str, peer: &str) -> String {
+fn party_config(setup: &Setup, pki: &Path, party: Party, keys: &str, peer: &str) -> String {
     let host = if party == Party::P0 { Host::Party0 } else { Host::Party1 };
     let (number, verb) = if party == Party::P0 { (0, "listen") } else { (1, "connect") };
     let control = setup.placement.address(host, Network::Control);
@@ -383,16 +392,17 @@ fn party_config(setup: &Setup, party: Party, keys: &str, peer: &str) -> String {
         // There is one client.
         ("client_key_memory_mb", Value::Integer(4096)),
     ];
-    config(setup, host, own)
+    config(setup, pki, host, own)
 }
 
 /// The keys of every daemon and its `own`. The library writes them: a path may hold what TOML escapes otherwise than Rust.
-fn config<const N: usize>(setup: &Setup, host: Host, own: [(&str, Value); N]) -> String {
+fn config<const N: usize>(setup: &Setup, pki: &Path, host: Host, own: [(&str, Value); N]) -> String {
     let name = host.name();
+    let file = |name: &str| Value::from(pki.join(name).display().to_string());
     let identity = table([
-        ("ca", "pki/ca.pem".into()),
-        ("cert", format!("pki/{name}.pem").into()),
-        ("key", format!("pki/{name}.key").into()),
+        ("ca", file("ca.pem")),
+        ("cert", file(&format!("{name}.pem"))),
+        ("key", file(&format!("{name}.key"))),
     ]);
     let common = [
         ("link", setup.link(host).into()),
@@ -426,10 +436,10 @@ mod tests {
             backend: "cpu".into(),
             placement: Placement::Loopback,
         };
-        let dealer: toml::Table = dealer_config(&setup).parse().unwrap();
+        let dealer: toml::Table = dealer_config(&setup, Path::new("pki")).parse().unwrap();
         assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));
         let party: toml::Table =
-            party_config(&setup, Party::P1, "127.0.0.1:1", "127.0.0.1:2").parse().unwrap();
+            party_config(&setup, Path::new("pki"), Party::P1, "127.0.0.1:1", "127.0.0.1:2").parse().unwrap();
         assert_eq!(party["peer"]["connect"].as_str(), Some("127.0.0.1:2"));
         assert_eq!(party["party"].as_integer(), Some(1));
         // What Rust, TOML and the shell escape each in their own way.
@@ -441,7 +451,7 @@ mod tests {
             "\u{7f}\u{1b}/x.toml",
         ] {
             let setup = Setup { link: format!("/{name}"), ..setup.clone() };
-            let dealer: toml::Table = dealer_config(&setup).parse().unwrap();
+            let dealer: toml::Table = dealer_config(&setup, Path::new("pki")).parse().unwrap();
             assert_eq!(dealer["link"].as_str(), Some(setup.link.as_str()));
         }
     }

@@ -30,7 +30,7 @@ pub fn write(folder: &Path, records: &[Record]) -> Result<(), Error> {
 /// Writes `value` as JSON over several lines.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::write(path, error))?;
-    crate::files::write(path, (text + "\n").as_bytes()).map_err(|error| Error::write(path, error))
+    suf_files::write(path, (text + "\n").as_bytes()).map_err(|error| Error::write(path, error))
 }
 
 /// Writes rows of columns with values; all have the same columns.
@@ -46,7 +46,7 @@ pub(crate) fn write_csv(path: &Path, rows: &[Vec<(String, String)>]) -> Result<(
         out.into_inner().map_err(|error| error.into_error().into())
     };
     let text = in_memory().map_err(|error| Error::write(path, error))?;
-    crate::files::write(path, &text).map_err(|error| Error::write(path, error))
+    suf_files::write(path, &text).map_err(|error| Error::write(path, error))
 }
 
 /// One model's records.

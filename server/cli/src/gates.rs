@@ -82,12 +82,12 @@ const LARGEST: f64 = (1_u64 << (WIRE.bits() - 1 - FRAC)) as f64;
 /// When there is none, or the file is not right; the message has the line and column.
 pub fn file(name: &str) -> Result<Definition, Error> {
     if name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "toml") {
-        let text = fs::read_to_string(name)
-            .map_err(|error| Error::usage(format!("cannot read the gate file {name}: {error}")))?;
-        return if is_spec_file(&text) {
-            SpecFile::parse(name, &text).map(Definition::Spec).map_err(Error::usage)
+        let bytes = own_file("the gate file", Path::new(name))?;
+        let text = own_text(name, &bytes)?;
+        return if is_spec_file(text) {
+            SpecFile::parse(name, text).map(Definition::Spec).map_err(Error::usage)
         } else {
-            GateFile::parse(name, &text).map(Definition::Gate).map_err(Error::usage)
+            GateFile::parse(name, text).map(Definition::Gate).map_err(Error::usage)
         };
     }
     if !GateFile::builtin_names().any(|known| known == name) {
@@ -107,9 +107,24 @@ pub fn file(name: &str) -> Result<Definition, Error> {
 /// When it is none, or not right; the message has the line and column.
 pub fn spec(path: &Path) -> Result<Definition, Error> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| Error::usage(format!("cannot read the specification {name}: {error}")))?;
-    SpecFile::parse(&name, &text).map(Definition::Spec).map_err(Error::usage)
+    let bytes = own_file("the specification", path)?;
+    SpecFile::parse(&name, own_text(&name, &bytes)?).map(Definition::Spec).map_err(Error::usage)
+}
+
+/// The bytes of a file of the user's; `what` says what it is.
+///
+/// # Errors
+/// When it cannot be read, with what to look at.
+pub(crate) fn own_file(what: &str, path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|error| {
+        let name = path.display();
+        Error::usage(format!("cannot read {what} {name}: {error}; see its path and its permissions"))
+    })
+}
+
+/// The text of the file `name`.
+fn own_text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
+    suf_toml::text(bytes).map_err(|mistake| Error::usage(format!("{name}: {mistake}")))
 }
 
 /// The gate of `definition` under `protocol` in `shape`.

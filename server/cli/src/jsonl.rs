@@ -40,7 +40,7 @@ pub(crate) fn lines<T: Serialize>(records: &[T]) -> serde_json::Result<Vec<u8>> 
 /// When it cannot be written; what stood there is then as it was.
 pub(crate) fn write<T: Serialize>(path: &Path, records: &[T]) -> Result<(), Error> {
     let text = lines(records).map_err(|error| Error::write(path, error))?;
-    crate::files::write(path, &text).map_err(|error| Error::write(path, error))
+    suf_files::write(path, &text).map_err(|error| Error::write(path, error))
 }
 
 /// Reads a file of records. A line that is none, such as the half of one that a full disk left, costs that line.
@@ -49,7 +49,9 @@ pub(crate) fn write<T: Serialize>(path: &Path, records: &[T]) -> Result<(), Erro
 /// When the file cannot be read, or is larger than any that we write.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Lines<T>, Error> {
     let unread = |why: &dyn std::fmt::Display| {
-        Error::usage(format!("cannot read the records {}: {why}", path.display()))
+        let hint =
+            if path.exists() { "" } else { "; `suf bench` writes them, and --from names another file" };
+        Error::usage(format!("cannot read the records {}: {why}{hint}", path.display()))
     };
     let mut text = Vec::new();
     let file = File::open(path).map_err(|error| unread(&error))?;

@@ -10,7 +10,6 @@ pub mod cluster;
 mod commands;
 pub mod error;
 pub mod exports;
-mod files;
 pub mod gates;
 mod jsonl;
 pub mod kernel;

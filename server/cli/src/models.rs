@@ -1,10 +1,17 @@
 //! The model rows of the benchmark: `config/models.toml`, of which a copy is part of the program, or a file of one's own.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
+use suf_toml::Mistake;
 
-use crate::error::{Error, did_you_mean};
+use crate::{
+    error::{Error, did_you_mean},
+    gates::own_file,
+};
+
+/// Where every key is explained.
+const EXPLAINED: &str = "config/models.toml";
 
 const BUILT_IN: &str = include_str!("../../../config/models.toml");
 
@@ -40,18 +47,21 @@ impl Models {
     /// When it cannot be read, or is not right; the message has the line and column.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let name = path.display();
-        let text = fs::read_to_string(path)
-            .map_err(|error| Error::usage(format!("cannot read the models {name}: {error}")))?;
-        let wrong =
-            |problem: &dyn std::fmt::Display| Error::usage(format!("the models {name} are wrong: {problem}"));
-        let mut models: BTreeMap<String, Model> = toml::from_str(&text).map_err(|error| wrong(&error))?;
+        let wrong = |mistake: Mistake| Error::usage(format!("the models {name} are wrong in {mistake}"));
+        let bytes = own_file("the models", path)?;
+        let text = suf_toml::text(&bytes).map_err(wrong)?;
+        let mut models: BTreeMap<String, Model> = suf_toml::parse(text, EXPLAINED).map_err(wrong)?;
         if models.is_empty() {
-            return Err(wrong(&"there is no row; see config/models.toml"));
+            let problem = format!("there is no row: add one such as [bert-base] of {EXPLAINED}");
+            return Err(wrong(Mistake::at(text, 0, problem)));
         }
         let folder = path.parent().unwrap_or(Path::new(""));
         for (row, model) in &mut models {
-            if model.width == 0 || model.layers == 0 {
-                return Err(wrong(&format!("[{row}] has a width or layers of 0")));
+            for (key, value) in [("width", model.width), ("layers", model.layers.into())] {
+                if value == 0 {
+                    let problem = format!("{row}.{key} = 0; it is 1 or more");
+                    return Err(wrong(Mistake::of_key(text, &[row, key], problem)));
+                }
             }
             if is_path(&model.gate) {
                 model.gate = folder.join(&model.gate).display().to_string();
@@ -95,6 +105,8 @@ fn is_path(gate: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
+use suf_files::{FolderLock, Taken};
+
 use crate::{
     error::Error,
-    files::{self, FolderLock, Taken},
     kernel::{self, KernelRecord},
     slopes::{self, Slope},
 };
@@ -46,7 +47,7 @@ impl Folder {
         })?;
         for name in names {
             let path = folder.join(name);
-            files::check(&path).map_err(|error| Error::unwritable(&path, &error))?;
+            suf_files::check(&path).map_err(|error| Error::unwritable(&path, &error))?;
         }
         Ok(Self { _lock: lock })
     }

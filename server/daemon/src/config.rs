@@ -213,6 +213,8 @@ impl Config {
 }
 
 impl Configuration for Config {
+    const EXPLAINED: &'static str = "config/party0.toml";
+
     fn check(&mut self, folder: &Path) -> Result<(), String> {
         match (self.party, &self.peer) {
             (0, Peer::Listen { .. }) | (1, Peer::Connect { .. }) => {}

@@ -170,8 +170,8 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
     };
     let service = Control::party(PartyService::new(Arc::clone(host)));
     let tls = host.parts.identity.grpc_server()?;
-    let role_of = identity::role_of(&host.parts.identity);
-    let (served, ()) = tokio::join!(service.serve(listener, tls, role_of, signals), runs_end);
+    let callers = identity::callers(&host.parts.identity);
+    let (served, ()) = tokio::join!(service.serve(listener, tls, callers, signals), runs_end);
     peer_endpoint.close("the party shuts down").await;
     host.dealer().close().await;
     tracing::info!("shut down");

@@ -65,3 +65,17 @@ async fn unproposed(host: &Host, entry: &Entry) -> Failure {
 fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use suf_control::limits::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_cut_off_is_given_up_after_75_s_by_default() {
+        let lease = seconds(crate::config::tests::good().lease_s);
+        let noticed = KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT;
+        assert_eq!((noticed, noticed + lease), (seconds(15), seconds(75)));
+    }
+}

@@ -45,7 +45,11 @@ pub fn role_of(certificate: &CertificateDer<'_>) -> Result<Role, String> {
         .map_err(|error| format!("alternative names unreadable: {error}"))?
         .map(|extension| extension.value.general_names.as_slice())
         .unwrap_or_default();
-    role_among(names)?.ok_or_else(|| format!("carries no role ({ROLE_URI}... as a URI among its names)"))
+    role_among(names)?.ok_or_else(|| {
+        format!(
+            "carries no role ({ROLE_URI}... as a URI among its names); name the certificate of a role, which `suf pki` makes"
+        )
+    })
 }
 
 /// The role among the names of a certificate or a request, if there is one.

@@ -195,14 +195,37 @@ impl Identity {
     /// Waits until the other side's certificate, accepted in a handshake, is not accepted any more. Looks whenever the identity is
     /// read anew; says why.
     pub(crate) async fn withdrawn(&self, certificate: &CertificateDer<'_>, purpose: Purpose) -> String {
-        let mut replaced = self.current.watch();
-        loop {
-            if let Err(why) = self.current.now().check(certificate, purpose) {
-                return why;
-            }
-            if replaced.changed().await.is_err() {
-                // Unreachable: `self` holds the sender.
-                std::future::pending::<()>().await;
+        let later = self.withdrawn_later(certificate.clone().into_owned(), purpose);
+        match self.current.now().check(certificate, purpose) {
+            Ok(_) => later.await,
+            Err(why) => why,
+        }
+    }
+
+    /// Waits until a caller's certificate, which is accepted now, is not accepted any more. Hears of each time the identity is
+    /// read anew from this call on; says why.
+    pub fn caller_withdrawn(
+        &self,
+        certificate: CertificateDer<'static>,
+    ) -> impl Future<Output = String> + Send + use<> {
+        self.withdrawn_later(certificate, Purpose::Caller)
+    }
+
+    fn withdrawn_later(
+        &self,
+        certificate: CertificateDer<'static>,
+        purpose: Purpose,
+    ) -> impl Future<Output = String> + Send + use<> {
+        let (current, mut replaced) = (Arc::clone(&self.current), self.current.watch());
+        async move {
+            loop {
+                if replaced.changed().await.is_err() {
+                    // Unreachable: `current` holds the sender.
+                    std::future::pending::<()>().await;
+                }
+                if let Err(why) = current.now().check(&certificate, purpose) {
+                    return why;
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //!   [`Identity`] holds a certificate, the authorities and their revocation lists, and builds the TLS settings of every listener and
 //!   caller, gRPC included. The role stands in the certificate and is checked on each side of each connection.
 //! - [`Endpoint`] listens and calls; a [`Connection`] carries [`Channel`]s, each a stream of one family of messages of
-//!   `suf-wire`, over all lanes of the connection in turns. A [`Session`] carries a run's messages, each over one lane.
+//!   the crate `suf-wire`, over all lanes of the connection in turns. A [`Session`] carries a run's messages, each over one lane.
 //! - [`Meter`]: rounds and payload bits are counted here and nowhere else. A frame's causal depth is computed here from
 //!   the [`suf_wire::Causal`] that the caller had from the frames it received; UDP bytes come from the QUIC stack's own
 //!   counters ([`Traffic`]).

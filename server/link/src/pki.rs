@@ -9,6 +9,7 @@ use rcgen::{
     KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::{CertificateDer, ServerName};
+use suf_files::{NewFiles, PRIVATE, PUBLIC, Unwritten};
 use suf_wire::Role;
 use zeroize::Zeroizing;
 
@@ -16,7 +17,6 @@ use crate::certificate::{
     Purpose, ROLE_URI, Validity, fingerprint, hexadecimal, parse, public_key_of, role_of, serial,
 };
 use crate::error::LinkError;
-use crate::files::{self, NewFiles, PRIVATE, PUBLIC};
 use crate::pem::{self, wrong};
 use crate::request::Request;
 use crate::revocation::{self, List};
@@ -149,7 +149,7 @@ impl Pki {
         let names = [format!("{name}.pem"), format!("{name}.key")];
         let mut files = NewFiles::begin(&self.folder, &names)?;
         self.add_pair(&mut files, role, name, hosts)?;
-        files.finish()
+        Ok(files.finish()?)
     }
 
     fn add_pair(
@@ -164,7 +164,7 @@ impl Pki {
         let params = self.params(role, if hosts.is_empty() { &local } else { hosts })?;
         let signed = params.signed_by(&key, &self.issuer).map_err(|error| unmade(&self.folder, error))?;
         files.add(&format!("{name}.pem"), signed.pem().as_bytes(), PUBLIC)?;
-        files.add(&format!("{name}.key"), Zeroizing::new(key.serialize_pem()).as_bytes(), PRIVATE)
+        Ok(files.add(&format!("{name}.key"), Zeroizing::new(key.serialize_pem()).as_bytes(), PRIVATE)?)
     }
 
     /// Signs what `request` asks for: a certificate of `role`, good for `hosts`, for the request's key. It is written to `path`, which
@@ -187,10 +187,10 @@ impl Pki {
         check_hosts(role, hosts)?;
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| wrong(path, "is no name of a file; name one that ends in .pem"))?;
-        let mut files = NewFiles::begin(files::folder_of(path), &[name.to_owned()])?;
+        let mut files = NewFiles::begin(suf_files::folder_of(path), &[name.to_owned()])?;
         let signed = request.signed(self.params(role, hosts)?, &self.issuer)?;
         files.add(name, signed.pem().as_bytes(), PUBLIC)?;
-        files.finish()
+        Ok(files.finish()?)
     }
 
     /// What stands in a certificate of `role`.
@@ -216,7 +216,7 @@ impl Pki {
     /// # Errors
     /// If one is not of this authority, or a file is damaged or cannot be written. Nothing is changed then.
     pub fn revoke(&self, certificates: &[PathBuf]) -> Result<Vec<Revoked>, LinkError> {
-        let _alone = files::lock(&self.folder)?;
+        let _alone = suf_files::wait_for(self.folder.join("ca.lock"))?;
         let path = self.list_path();
         let before = self.list(&path)?;
         let mut revoked: Vec<Revoked> = Vec::new();
@@ -240,7 +240,8 @@ impl Pki {
         }
         let next = revocation::next(before.as_ref(), &added, &self.issuer);
         let next = next.map_err(|error| unmade(&path, error))?;
-        files::replace(&path, next.as_bytes(), PUBLIC)?;
+        suf_files::write_with_mode(&path, next.as_bytes(), PUBLIC)
+            .map_err(|source| Unwritten { path, source })?;
         Ok(revoked)
     }
 

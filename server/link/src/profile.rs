@@ -9,6 +9,7 @@ use std::time::Duration;
 use quinn::congestion::CubicConfig;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
+use suf_toml::Mistake;
 
 use crate::congestion::UnpacedFactory;
 use crate::error::LinkError;
@@ -75,6 +76,9 @@ impl fmt::Display for LinkKind {
     }
 }
 
+/// Where every key is explained.
+const EXPLAINED: &str = "config/links/lan.toml";
+
 impl LinkProfile {
     /// The profiles that ship with the program, by name.
     pub const BUILT_IN: [(&'static str, &'static str); 5] = [
@@ -112,9 +116,15 @@ impl LinkProfile {
     /// [`LinkError::Profile`].
     pub fn load(path: &Path) -> Result<Self, LinkError> {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&name, &text),
-            Err(error) => Err(LinkError::Profile { name, problem: error.to_string() }),
+        match std::fs::read(path) {
+            Ok(bytes) => match suf_toml::text(&bytes) {
+                Ok(text) => Self::parse(&name, text),
+                Err(mistake) => Err(LinkError::Profile { name, problem: mistake.to_string() }),
+            },
+            Err(error) => {
+                let problem = format!("the file cannot be read: {error}; see its path and its permissions");
+                Err(LinkError::Profile { name, problem })
+            }
         }
     }
 
@@ -123,9 +133,10 @@ impl LinkProfile {
     /// # Errors
     /// [`LinkError::Profile`].
     pub fn parse(name: &str, text: &str) -> Result<Self, LinkError> {
-        let wrong = |problem: String| LinkError::Profile { name: name.to_owned(), problem };
-        let profile: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        profile.check().map_err(wrong)?;
+        let wrong =
+            |mistake: Mistake| LinkError::Profile { name: name.to_owned(), problem: mistake.to_string() };
+        let profile: Self = suf_toml::parse(text, EXPLAINED).map_err(wrong)?;
+        profile.check().map_err(|(key, problem)| wrong(Mistake::of_key(text, &[key], problem)))?;
         Ok(profile)
     }
 
@@ -166,12 +177,13 @@ impl LinkProfile {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
-        let within = |name: &str, value: f64, least: f64, most: f64| {
+    /// Which key is wrong, and what it may be.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let within = |key: &'static str, value: f64, least: f64, most: f64| {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                Err(format!("{name} = {value} is outside {least}..={most}"))
+                Err((key, format!("{key} = {value}; it is {least} to {most}")))
             }
         };
         within("rate_bps", self.rate_bps as f64, LEAST_RATE_BPS, 1e12)?;
@@ -184,11 +196,12 @@ impl LinkProfile {
         within("mtu", self.mtu.into(), 1280.0, 65_535.0)?;
         let packet_ms = 8e3 * f64::from(self.mtu) / self.rate_bps as f64;
         if packet_ms > MOST_PACKET_MS {
-            return Err(format!(
+            let problem = format!(
                 "a packet of mtu = {} bytes takes {packet_ms:.0} ms at rate_bps = {}; at most {MOST_PACKET_MS} ms work: give a \
                  smaller mtu",
                 self.mtu, self.rate_bps
-            ));
+            );
+            return Err(("mtu", problem));
         }
         Ok(())
     }

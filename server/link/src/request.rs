@@ -7,6 +7,7 @@ use rcgen::{
     SanType,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
+use suf_files::{NewFiles, PRIVATE, PUBLIC};
 use suf_wire::Role;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
@@ -14,7 +15,6 @@ use zeroize::Zeroizing;
 
 use crate::certificate::{ROLE_URI, fingerprint, public_key_of};
 use crate::error::LinkError;
-use crate::files::{NewFiles, PRIVATE, PUBLIC};
 use crate::pem::{self, wrong};
 use crate::pki::{check_hosts, check_name, names, unmade};
 

@@ -16,13 +16,17 @@ use serde::{
 use suf_gate::catalog::AllowedGates;
 use suf_link::LinkProfile;
 use suf_net::Target;
+use suf_toml::Mistake;
 
 /// A configuration file, as written.
 pub trait Configuration: DeserializeOwned {
+    /// The file of the repository that explains every key.
+    const EXPLAINED: &'static str;
+
     /// Checks the values, and takes relative paths from `folder`, that of the file.
     ///
     /// # Errors
-    /// Which key is wrong, and what it may be.
+    /// Which key is wrong, in the first word, and what it may be.
     fn check(&mut self, folder: &Path) -> Result<(), String>;
 
     /// Reads and checks the file at `path`. Relative paths in it are taken from its folder.
@@ -30,9 +34,10 @@ pub trait Configuration: DeserializeOwned {
     /// # Errors
     /// When it cannot be read, has an unknown key, or a value out of range.
     fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text, path)
+        let bytes = fs::read(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let text = suf_toml::text(&bytes)
+            .map_err(|mistake| ConfigError::Wrong { path: path.to_owned(), mistake })?;
+        Self::parse(text, path)
     }
 
     /// As [`Configuration::load`], for the `text` of the file at `path`.
@@ -40,12 +45,10 @@ pub trait Configuration: DeserializeOwned {
     /// # Errors
     /// As there.
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|error| {
-            let (line, problem) = in_words(text, &error);
-            ConfigError::Parse { path: path.to_owned(), line, problem }
-        })?;
+        let wrong = |mistake: Mistake| ConfigError::Wrong { path: path.to_owned(), mistake };
+        let mut config: Self = suf_toml::parse(text, Self::EXPLAINED).map_err(wrong)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        config.check(folder).map_err(|reason| ConfigError::Value { path: path.to_owned(), reason })?;
+        config.check(folder).map_err(|reason| wrong(at_its_key(text, reason)))?;
         Ok(config)
     }
 }
@@ -54,85 +57,27 @@ pub trait Configuration: DeserializeOwned {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("the configuration {path} cannot be read: {error}")]
+    #[error("the configuration {path} cannot be read: {error}; see its path and its permissions")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
         error: io::Error,
     },
-    /// The file is not understood.
-    #[error("the configuration {path} is wrong in line {line}: {problem}")]
-    Parse {
+    /// What it says is wrong.
+    #[error("the configuration {path} is wrong in {mistake}")]
+    Wrong {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Which key, and what it may be.
-        problem: String,
-    },
-    /// A value makes no sense.
-    #[error("the configuration {path} is wrong: {reason}")]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which key, and what it may be.
-        reason: String,
+        /// Line and key, and what it may be.
+        mistake: Mistake,
     },
 }
 
-/// The line of `error` in `text`, from 1, and what is wrong there in words for people who write configurations: the library
-/// speaks of fields, variants and integer types.
-fn in_words(text: &str, error: &toml::de::Error) -> (usize, String) {
-    let offset = error.span().map_or(0, |span| span.start);
-    let before = text.get(..offset).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let message = error.message();
-    // The message itself names these keys.
-    if let Some(rest) = message.strip_prefix("unknown field ") {
-        let (key, known) = rest.split_once(", expected ").unwrap_or((rest, "none"));
-        return (
-            line,
-            format!("there is no key {key}; the keys are {}", known.trim_start_matches("one of ")),
-        );
-    }
-    if let Some(key) = message.strip_prefix("missing field ") {
-        return (line, format!("the key {key} is missing"));
-    }
-    let problem =
-        match message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected ")) {
-            Some((value, known)) => format!("{value} is none of {}", known.trim_start_matches("one of ")),
-            None => wrong_type(message).unwrap_or_else(|| message.to_owned()),
-        };
-    // The value that the error points at stands after its key.
-    let own_line = before.rsplit('\n').next().unwrap_or_default();
-    let key = own_line.trim_end().strip_suffix('=').and_then(|keys| keys.rsplit(['{', ',']).next());
-    match key.map(str::trim) {
-        Some(key) if !problem.starts_with(key) => (line, format!("{key}: {problem}")),
-        _ => (line, problem),
-    }
-}
-
-/// What is said of a value of the wrong type, if the library's message is about one.
-fn wrong_type(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
-    let (found, wanted) = rest.split_once(", expected ")?;
-    let found = match found {
-        "map" => "a table",
-        "sequence" => "a list",
-        other => other,
-    };
-    let wanted = match wanted {
-        "u8" => "a whole number from 0 to 255",
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" | "usize" => "a whole number, 0 or more",
-        "a boolean" => "true or false",
-        "a string" | "path string" => "text in quotes",
-        "a sequence" => "a list in brackets",
-        table if table.starts_with("struct ") => "a table",
-        other => other,
-    };
-    Some(format!("this is {found}; it has to be {wanted}"))
+/// `reason` at the key that its first word names, such as `peer.listen`.
+fn at_its_key(text: &str, reason: String) -> Mistake {
+    let key = reason.split([' ', ':']).next().unwrap_or_default().to_owned();
+    Mistake::of_key(text, &key.split('.').collect::<Vec<_>>(), reason)
 }
 
 /// A key that is an address of this host, for `#[serde(deserialize_with)]`.
@@ -281,6 +226,8 @@ mod tests {
     }
 
     impl Configuration for Example {
+        const EXPLAINED: &'static str = "config/example.toml";
+
         fn check(&mut self, _: &Path) -> Result<(), String> {
             Ok(())
         }

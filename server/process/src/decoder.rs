@@ -68,6 +68,14 @@ impl ProgramDecoder {
     /// # Errors
     /// As [`Program::decode`] and [`Program::of_gate`].
     pub async fn decode(&self, description: &Description) -> Result<Arc<Program>, ProgramError> {
+        self.decode_with(description, Description::decode).await
+    }
+
+    async fn decode_with(
+        &self,
+        description: &Description,
+        decode: impl FnOnce(&Description, &WeightStore) -> Result<Program, ProgramError> + Send + 'static,
+    ) -> Result<Arc<Program>, ProgramError> {
         if let Some(program) = self.known(description) {
             return Ok(program);
         }
@@ -75,7 +83,7 @@ impl ProgramDecoder {
         let (own, weights) = (description.detached(), Arc::clone(&self.weights));
         let decoding = task::spawn_blocking(move || {
             let _until_decoded = place;
-            own.decode(&weights).map(|program| (own, Arc::new(program)))
+            decode(&own, &weights).map(|program| (own, Arc::new(program)))
         });
         let panicked = |error| GateError::Shape(format!("bug: decoding: {error}"));
         let (own, program) = decoding.await.map_err(panicked)??;
@@ -141,5 +149,29 @@ mod tests {
         ] {
             assert!(decoder.decode(&damaged).await.is_err(), "{damaged:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_decoding_costs_its_caller_alone() {
+        let decoder = ProgramDecoder::new(Arc::default());
+        let gate = catalog::builtin().next().expect("one is built in").encode().into();
+        let description = Description::Gate { gate, elems: 9 };
+        // More often than there are places, so that each gives its own back.
+        for _ in 0..=AT_ONCE {
+            let decoded = decoder.decode_with(&description, |_, _| panic!("as the test wants it")).await;
+            let error = decoded.expect_err("nothing was decoded").to_string();
+            assert!(error.contains("bug: decoding"), "{error}");
+        }
+        decoder.decode(&description).await.expect("a gate");
+        // While the list of those that are known is held.
+        let held = std::thread::scope(|scope| {
+            let holder = || {
+                let _held = decoder.lock();
+                panic!("as the test wants it");
+            };
+            scope.spawn(holder).join()
+        });
+        held.expect_err("it panics");
+        decoder.decode(&description).await.expect("a gate");
     }
 }

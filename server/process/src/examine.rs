@@ -187,8 +187,10 @@ fn well_formed(folder: &Path, parse: impl Fn(&str, &str) -> Result<(), String>) 
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
     paths.sort();
     for path in &paths {
-        let text = fs::read_to_string(path).map_err(|error| unread(path, &error))?;
-        parse(&path.display().to_string(), &text)?;
+        let bytes = fs::read(path).map_err(|error| unread(path, &error))?;
+        let name = path.display().to_string();
+        let text = suf_toml::text(&bytes).map_err(|mistake| format!("{name}: {mistake}"))?;
+        parse(&name, text)?;
     }
     Ok(paths.len())
 }

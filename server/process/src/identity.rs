@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use suf_control::authority::RoleOf;
+use suf_control::authority::Callers;
 use suf_link::Identity;
 
 use crate::signals;
@@ -27,10 +27,15 @@ pub fn keep_current(identity: &Identity) -> io::Result<()> {
     signals::on_hangup(reload, move || reminded.warn_of_end())
 }
 
-/// How the control API reads a caller's role from its certificate, with each call: `identity` says whether the certificate is still
-/// accepted.
+/// What the control API asks of its callers' certificates: their roles, with each call, and whether they are still accepted while
+/// it is under way.
 #[must_use]
-pub fn role_of(identity: &Identity) -> RoleOf {
-    let identity = identity.clone();
-    Arc::new(move |certificate| identity.role_of_caller(certificate).map(|role| role.name().to_owned()))
+pub fn callers(identity: &Identity) -> Callers {
+    let (now, later) = (identity.clone(), identity.clone());
+    Callers {
+        role_of: Arc::new(move |certificate| {
+            now.role_of_caller(certificate).map(|role| role.name().to_owned())
+        }),
+        withdrawn: Arc::new(move |certificate| Box::pin(later.caller_withdrawn(certificate.clone()))),
+    }
 }

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use serde::Deserialize;
+use suf_toml::MAX_FILE_BYTES;
 use toml::Spanned;
 
 use crate::activation::{Activation, Builtin, Expression};
-use crate::text::{FileError, MAX_FILE_BYTES, Text};
+use crate::text::{FileError, Text};
 
 use super::{Formula, Helper, Parts, Pieces, Spec, SpecError, Table, Term, Value, formula};
+
+/// Where every key is explained.
+const EXPLAINED: &str = "config/specs/hard-swish-quadratic.toml";
 
 /// A parsed specification file.
 #[derive(Debug, Clone)]
@@ -25,14 +29,16 @@ pub struct SpecFile {
 }
 
 /// Whether `text` means to be a specification file rather than a gate file: it has terms, or pieces, or helpers, and says
-/// nothing of `onehot`, which every gate file does. What does not parse as TOML is none.
+/// nothing of `onehot`, which every gate file does. What does not parse as TOML is judged by the heads of its tables.
 #[must_use]
 pub fn is_spec_file(text: &str) -> bool {
-    text.len() <= MAX_FILE_BYTES
-        && text.parse::<toml::Table>().is_ok_and(|table| {
-            ["term", "piece", "helper"].iter().any(|key| table.contains_key(*key))
-                && !table.contains_key("onehot")
-        })
+    if text.len() > MAX_FILE_BYTES {
+        return false;
+    }
+    let has = |name: &str| text.lines().any(|line| line.trim().trim_matches(['[', ']']).trim() == name);
+    let table = text.parse::<toml::Table>().ok();
+    let says = |name: &str| table.as_ref().map_or_else(|| has(name), |table| table.contains_key(name));
+    ["term", "piece", "helper"].into_iter().any(says) && !says("onehot")
 }
 
 impl SpecFile {
@@ -42,7 +48,7 @@ impl SpecFile {
     /// [`FileError`] with line and column.
     pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
         let source = Text { file, text };
-        source.parse::<Document>()?.check(&source)
+        source.parse::<Document>(EXPLAINED)?.check(&source)
     }
 }
 

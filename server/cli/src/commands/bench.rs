@@ -9,7 +9,12 @@ use suf_link::{LinkKind, LinkProfile};
 use suf_wire::BatchId;
 use tonic::transport::Channel;
 
-use super::{kernel, progress::Progress, remote::elements, tensors::TensorArgs};
+use super::{
+    kernel,
+    progress::Progress,
+    remote::{elements, whole},
+    tensors::TensorArgs,
+};
 use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
@@ -38,6 +43,8 @@ const BATCH_QUERIES: u32 = 10_000;
 
 /// Measure protocols on the activations of transformer models, with a dealer and two parties on this machine.
 ///
+/// They call each other over IPv4, at 127.0.0.1 or the addresses of `suf lab`. Daemons of your own take IPv6 as well.
+///
 /// Writes records.jsonl, compare_activation_fair.csv and .json, report.md and report.html. One run warms up before the
 /// measured ones; times are medians.
 #[derive(clap::Args)]
@@ -61,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["elements", "gate"])]
     models_file: Option<PathBuf>,
     /// Sequence length of the model rows.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536),
+    #[arg(long, default_value_t = 128, value_parser = whole(1_u64, 65536),
         conflicts_with_all = ["elements", "gate"])]
     seq: u64,
     /// One tensor of this many elements, instead of model rows [default: as many as --inputs has].
@@ -74,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long)]
     shape: Option<String>,
     /// Measured runs of each row.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = whole(1_u32, 1000))]
     repeats: u32,
     /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental as they are built in,
     /// or the path of a file, such as config/links/lan.toml [default: loopback; within `suf lab`, its link].
@@ -257,7 +264,11 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
     named
         .iter()
         .map(|link| {
-            let path = fs::canonicalize(link).ok().filter(|_| link.contains(['/', '.']));
+            let unread = |error| {
+                Error::usage(format!("--links: {link}: the file cannot be read: {error}; see its path"))
+            };
+            let is_path = link.contains(['/', '.']);
+            let path = is_path.then(|| fs::canonicalize(link).map_err(unread)).transpose()?;
             let checked = match &path {
                 Some(path) => LinkProfile::load(path),
                 None => LinkProfile::built_in(link),

@@ -7,6 +7,7 @@ use suf_control::{
     failure::Failure,
     v1::{Fault, InfoRequest, RunState},
 };
+use suf_files::AtomicFile;
 use suf_gate::{Gate, Protocol};
 use suf_wire::{Party, RunId};
 
@@ -20,7 +21,6 @@ use crate::{
     client::{Outcome, Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    files::{self, AtomicFile},
     gates,
     gates::Definition,
     npy::{self, Array, Format},
@@ -208,7 +208,7 @@ async fn evaluate(
     let (form, wider) = output_form(input.form(), &output);
     let mut buffered = BufWriter::new(target);
     write_output(&mut buffered, Format::of(&args.outputs), &form, &output)
-        .and_then(|()| files::finish(buffered))
+        .and_then(|()| suf_files::finish(buffered))
         .map_err(|error| Error::write(&args.outputs, error))?;
     parties.acknowledge(outcome.run).await;
     wider.into_iter().for_each(out::note);

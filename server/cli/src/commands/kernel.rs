@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use suf_cpu::{CpuBackend, costs};
 use suf_gate::{Gate, Protocol};
 
-use super::progress::Progress;
+use super::{progress::Progress, remote::whole};
 use crate::{
     error::{Error, named_once},
     gates, jsonl,
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     protocols: Vec<Protocol>,
     /// Tiles measured for each figure.
-    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, default_value_t = 21, value_parser = whole(1_u16, 10_000))]
     samples: u16,
     /// Folder for the results.
     #[arg(long, default_value = "results")]

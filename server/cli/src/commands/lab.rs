@@ -8,14 +8,18 @@ use suf_lab::{
     Host, Lab, LabError, LabPlan, Measured, NamedProfile, Network, SUF_LAB, check_kernel, list, uml,
 };
 
-use super::{remote::elements, slope};
+use super::{
+    remote::{elements, whole},
+    slope,
+};
 use crate::{error::Error, out, runtime};
 
 /// Run a command on hosts joined by links that the kernel shapes (tc netem): delay, rate, queue, jitter, loss.
 ///
 /// The dealer, both parties and a client each have a network namespace with their own addresses; the command runs on the
 /// client's host, and `suf bench` in it puts each process on its own. Links are measured first, and refused when they are
-/// off by more than 5 %. Needs root and sch_netem, or user-mode-linux.
+/// off by more than 5 %. Needs root and sch_netem, or user-mode-linux. The networks are IPv4 alone: IPv6 would send packets that
+/// nobody asked for, and they would be counted.
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -80,7 +84,7 @@ pub(crate) struct SlopeArgs {
     pub(crate) delays_ms: Vec<f64>,
     /// Runs at each delay; the fastest counts, since a busy machine only ever adds. Points that are off their line by more
     /// than 1 ms are measured again, three times at most.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = whole(1_u32, 1000))]
     pub(crate) repeats: u32,
     /// Folder of results: the lines go into its slopes.json, and into its report if it holds records.
     #[arg(long)]
@@ -125,6 +129,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             in_lab(plan, &args.command)
         }
         Some(Action::Slope(slope)) => {
+            // What can be refused is refused before a kernel is booted for it.
+            slope::gates(slope)?;
             if slope.kernel.kernel.leads_to_uml()? {
                 return again_in_uml();
             }

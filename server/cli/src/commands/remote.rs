@@ -1,8 +1,7 @@
 //! Options that name daemons and say who we are.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr};
 
-use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use suf_control::{
     client as control,
     v1::{RunRef, party_client::PartyClient},
@@ -94,6 +93,13 @@ impl IdentityArgs {
         let cert = cert.ok_or_else(|| {
             Error::usage("say who you are: --identity pki/client.pem (`suf pki request` makes the key, `suf pki sign` the certificate)")
         })?;
+        if let Err(error) = std::fs::metadata(&cert) {
+            // Not the authority's beside it, which is then missing as well.
+            return Err(Error::usage(format!(
+                "--identity: {} cannot be read: {error}; name the certificate that `suf pki` has made, such as pki/client.pem",
+                cert.display()
+            )));
+        }
         Credentials { cert, key: self.key.clone(), ca: self.ca.clone() }.load()
     }
 }
@@ -108,15 +114,23 @@ impl PartyArgs {
     }
 
     fn both_in(&self, environment: &Environment<'_>) -> Result<[String; 2], Error> {
-        let address = |option: &Option<String>, name| {
+        let address = |option: &Option<String>, party, name| {
             let address = option.clone().or_else(|| variable_text(name, environment));
-            address.map(|address| url(&address)).ok_or_else(|| {
+            let address = address.ok_or_else(|| {
                 Error::usage(format!(
                     "name both parties, --party0 URL and --party1 URL: one is missing, and so is the variable {name}"
                 ))
-            })
+            })?;
+            checked(party, &address)
         };
-        Ok([address(&self.party0, PARTY0)?, address(&self.party1, PARTY1)?])
+        let both = [address(&self.party0, Party::P0, PARTY0)?, address(&self.party1, Party::P1, PARTY1)?];
+        if both[0] == both[1] {
+            let both = &both[0];
+            return Err(Error::usage(format!(
+                "--party0 and --party1 are both {both}: they are two daemons, each with an address of its own"
+            )));
+        }
+        Ok(both)
     }
 
     /// The one party that is named, and its URL. A party named by its option comes before those named by variables; of two
@@ -131,13 +145,14 @@ impl PartyArgs {
     fn one_in(&self, environment: &Environment<'_>) -> Result<(Party, String), Error> {
         match (&self.party0, &self.party1) {
             (Some(_), Some(_)) => Err(Error::usage("name one party: --party0 URL or --party1 URL, not both")),
-            (Some(address), None) => Ok((Party::P0, url(address))),
-            (None, Some(address)) => Ok((Party::P1, url(address))),
+            (Some(address), None) => Ok((Party::P0, checked(Party::P0, address)?)),
+            (None, Some(address)) => Ok((Party::P1, checked(Party::P1, address)?)),
             (None, None) => {
-                let named =
-                    |party, name| variable_text(name, environment).map(|address| (party, url(&address)));
+                let named = |party, name| variable_text(name, environment).map(|address| (party, address));
                 let found = named(Party::P0, PARTY0).or_else(|| named(Party::P1, PARTY1));
-                found.ok_or_else(|| Error::usage("name a party: --party0 URL or --party1 URL"))
+                let (party, address) =
+                    found.ok_or_else(|| Error::usage("name a party: --party0 URL or --party1 URL"))?;
+                Ok((party, checked(party, &address)?))
             }
         }
     }
@@ -181,22 +196,46 @@ fn variable_text(name: &str, environment: &Environment<'_>) -> Option<String> {
     variable(name, environment).map(|value| value.to_string_lossy().into_owned())
 }
 
+/// The URL of `party`, if `address` is one.
+///
+/// # Errors
+/// When no daemon can be called there, whatever listens.
+fn checked(party: Party, address: &str) -> Result<String, Error> {
+    let url = url(address);
+    control::check_url(&url).map_err(|error| Error::usage(format!("--{}: {error}", party.role())))?;
+    Ok(url)
+}
+
 /// `address` as a URL: `https://` may be left out.
 pub(crate) fn url(address: &str) -> String {
     if address.contains("://") { address.to_owned() } else { format!("https://{address}") }
 }
 
 /// Longest deadline of a run, in seconds: a day, the most that a party's configuration admits.
-const MOST_DEADLINE_S: i64 = 86_400;
+const MOST_DEADLINE_S: u32 = 86_400;
+
+/// Parses a whole number from `least` to `most` on the command line. The parsers of libraries speak of digits in strings.
+pub(crate) fn whole<T>(
+    least: T,
+    most: T,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Copy + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
+    }
+}
 
 /// Parses a deadline on the command line, in seconds.
-pub(crate) fn deadline() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=MOST_DEADLINE_S)
+pub(crate) fn deadline() -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    whole(1, MOST_DEADLINE_S)
 }
 
 /// Parses a number of elements on the command line.
-pub(crate) fn elements() -> RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=suf_gate::limits::MAX_ELEMS)
+pub(crate) fn elements() -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    whole(1, suf_gate::limits::MAX_ELEMS)
 }
 
 /// Parses a run's id on the command line.
@@ -225,16 +264,16 @@ mod tests {
             for variable0 in states {
                 for variable1 in states {
                     let option = |given: bool, text: &str| given.then(|| text.to_owned());
-                    let args = PartyArgs { party0: option(option0, "o0"), party1: option(option1, "o1") };
+                    let args = PartyArgs { party0: option(option0, "o0:1"), party1: option(option1, "o1:1") };
                     let environment = |name: &str| {
                         let (state, text) =
-                            if name == PARTY0 { (variable0, "v0") } else { (variable1, "v1") };
+                            if name == PARTY0 { (variable0, "v0:1") } else { (variable1, "v1:1") };
                         state.map(|state| if state.is_empty() { "" } else { text }.into())
                     };
                     let value = |option: bool, variable: Option<&str>, party: &str| {
                         let by_variable = variable.is_some_and(|state| !state.is_empty());
                         let letter = if option { Some("o") } else { by_variable.then_some("v") };
-                        letter.map(|letter| format!("https://{letter}{party}"))
+                        letter.map(|letter| format!("https://{letter}{party}:1"))
                     };
                     let [first, second] = [value(option0, variable0, "0"), value(option1, variable1, "1")];
                     let what = format!("{args:?} {variable0:?} {variable1:?}");
@@ -253,6 +292,35 @@ mod tests {
                     assert_eq!(args.one_in(&environment).ok(), one, "{what}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_daemon_can_have_are_wrong_usage() {
+        let both = |first: &str, second: &str| {
+            let args = PartyArgs { party0: Some(first.into()), party1: Some(second.into()) };
+            args.both_in(&|_| None).map_err(|error| error.to_string())
+        };
+        assert_eq!(both("a:1", "https://b:2"), Ok(["https://a:1".into(), "https://b:2".into()]));
+        for (wrong, words) in [
+            ("a", "no port"),
+            ("", "is no address"),
+            ("http://a:1", "https"),
+            ("a:99999", "65535"),
+            ("::1:7", "[ADDRESS]"),
+        ] {
+            let said = both("a:1", wrong).unwrap_err();
+            assert!(said.starts_with("--party1: ") && said.contains(words), "{said}");
+        }
+        assert!(both("a:1", "a:1").unwrap_err().contains("two daemons"));
+    }
+
+    #[test]
+    fn whole_numbers_are_told_with_their_range() {
+        let parse = whole(1_u32, 1000);
+        assert_eq!(parse("1000"), Ok(1000));
+        for wrong in ["0", "1001", "-1", "x", "", "1.5", "99999999999"] {
+            assert_eq!(parse(wrong), Err("write a whole number from 1 to 1000".into()), "{wrong}");
         }
     }
 

@@ -9,7 +9,7 @@ use suf_gate::Protocol;
 use suf_wire::{Party, RunId};
 use tonic::Streaming;
 
-use super::remote::{BothParties, OneParty, RunName, deadline, elements, run_name};
+use super::remote::{BothParties, OneParty, RunName, deadline, elements, run_name, whole};
 use crate::{
     client::{self, Parties},
     error::Error,
@@ -64,7 +64,7 @@ pub(crate) struct RunsArgs {
     #[arg(long)]
     active: bool,
     /// At most this many.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 20, value_parser = whole(1_u32, 1000))]
     limit: u32,
     /// Print JSON.
     #[arg(long)]

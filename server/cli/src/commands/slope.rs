@@ -68,7 +68,11 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
     stored.and(printed)
 }
 
-fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {
+/// The gates that are measured.
+///
+/// # Errors
+/// When there is none of that name, or the delays make no line.
+pub(crate) fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {
     let mut delays = args.delays_ms.clone();
     delays.sort_by(f64::total_cmp);
     delays.dedup();

@@ -58,7 +58,7 @@ pub struct Array {
 #[derive(Debug, thiserror::Error)]
 pub enum NpyError {
     /// From the operating system.
-    #[error("{0}")]
+    #[error("it cannot be read: {0}; see its path and its permissions")]
     Io(#[from] std::io::Error),
     /// Not a whole, well-formed file.
     #[error("the file is damaged or no .npy or .npz file: {0}")]

@@ -37,7 +37,7 @@ pub fn read(path: &Path, reading: Reading) -> Result<Array, NpyError> {
     let mut file = File::open(path)?;
     let about = file.metadata()?;
     if about.is_dir() {
-        return Err(damaged("it is a folder"));
+        return Err(damaged("it is a folder; name a file in it"));
     }
     if !about.is_file() {
         return read_pipe(BufReader::new(file), reading);

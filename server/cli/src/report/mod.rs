@@ -31,7 +31,7 @@ pub(crate) fn write(folder: &Path, records: &[Record], beside: &Beside) -> Resul
     let [path, html] = FILES.map(|name| folder.join(name));
     let page = html::page(records, slopes, costs).map_err(|error| Error::write(&html, error))?;
     for (path, text) in [(path, markdown(records, slopes, costs)), (html, page)] {
-        crate::files::write(&path, text.as_bytes()).map_err(|error| Error::write(&path, error))?;
+        suf_files::write(&path, text.as_bytes()).map_err(|error| Error::write(&path, error))?;
     }
     Ok(())
 }
@@ -55,7 +55,7 @@ pub fn into_readme(path: &Path, records: &[Record], costs: &[KernelRecord]) -> R
     let replaced = replace(&text, &tables_in_markdown(records, costs)).ok_or_else(|| {
         Error::usage(format!("{} needs one line `{BEGIN}` and one line `{END}` after it", path.display()))
     })?;
-    crate::files::write(path, replaced.as_bytes()).map_err(|error| Error::write(path, error))
+    suf_files::write(path, replaced.as_bytes()).map_err(|error| Error::write(path, error))
 }
 
 fn replace(text: &str, figures: &str) -> Option<String> {

@@ -151,10 +151,10 @@ fn profiles_beyond_what_works_are_refused() {
     };
     LinkProfile::parse("edge", &text(1_000_000, "500.0", "0.1", 12_500)).expect("the last that is allowed");
     for (beyond, words) in [
-        (text(999_999, "500.0", "0.1", 1500), "rate_bps = 999999 is outside 1000000..="),
-        (text(1_000_000, "500.1", "0.1", 1500), "delay_ms = 500.1 is outside 0..=500"),
+        (text(999_999, "500.0", "0.1", 1500), "rate_bps = 999999; it is 1000000 to"),
+        (text(1_000_000, "500.1", "0.1", 1500), "delay_ms = 500.1; it is 0 to 500"),
         (text(1_000_000, "2000.0", "0.1", 1500), "delay_ms"),
-        (text(1_000_000, "500.0", "0.11", 1500), "loss = 0.11 is outside 0..=0.1"),
+        (text(1_000_000, "500.0", "0.11", 1500), "loss = 0.11; it is 0 to 0.1"),
         (text(1_000_000, "500.0", "0.1", 12_600), "give a smaller mtu"),
     ] {
         let said = LinkProfile::parse("beyond", &beyond).expect_err(&beyond).to_string();

@@ -1,29 +1,31 @@
 //! One writer to a folder.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, Metadata, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
 
+use crate::Unwritten;
+
 /// The file that is locked. It stays in the folder: removing it would let two processes lock two files of one name.
-const FILE: &str = ".suf-lock";
+pub(crate) const FILE: &str = ".suf-lock";
 
 /// What is read of a holder's words, in bytes: they are one line.
 const MOST_WORDS: u64 = 200;
 
 /// The right to write into a folder, until it is dropped or the process ends, however that ends.
 #[derive(Debug)]
-pub(crate) struct FolderLock {
-    _file: File,
+pub struct FolderLock {
+    file: File,
 }
 
 /// Why a folder is not ours.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub enum Taken {
     /// By another process; what it said of itself.
     By(String),
     /// It cannot be locked at all.
@@ -35,7 +37,7 @@ impl FolderLock {
     ///
     /// # Errors
     /// When another process has it, or no file can be made there.
-    pub(crate) fn take(folder: &Path, who: &str) -> Result<Self, Taken> {
+    pub fn take(folder: &Path, who: &str) -> Result<Self, Taken> {
         let path = folder.join(FILE);
         let mut file = OpenOptions::new()
             .read(true)
@@ -61,7 +63,28 @@ impl FolderLock {
         }
         // The words are for people; a full disk takes none, and the lock holds all the same.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(who.as_bytes()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Whether the file that is locked is the one in `folder`, and not one that was removed from there.
+    pub(crate) fn is_in(&self, folder: &Path) -> bool {
+        let same = |own: Metadata, there: Metadata| (own.dev(), own.ino()) == (there.dev(), there.ino());
+        match (self.file.metadata(), folder.join(FILE).symlink_metadata()) {
+            (Ok(own), Ok(there)) => same(own, there),
+            _ => false,
+        }
+    }
+}
+
+/// Holds the lock on the file `path`, which is made for it, while the result lives. Waits for it: for changes that take no time.
+///
+/// # Errors
+/// If the file cannot be made or locked.
+pub fn wait_for(path: PathBuf) -> Result<File, Unwritten> {
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(crate::PRIVATE).open(&path);
+    match opened.and_then(|file| file.lock().map(|()| file)) {
+        Ok(file) => Ok(file),
+        Err(source) => Err(Unwritten { path, source }),
     }
 }
 

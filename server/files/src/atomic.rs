@@ -26,7 +26,7 @@ const NEW_FILE: u32 = 0o666;
 /// where the process may give files away; hard links to it keep the earlier content. What is no regular file, such as
 /// `/dev/stdout` or a pipe, is written directly.
 #[derive(Debug)]
-pub(crate) struct AtomicFile(Inner);
+pub struct AtomicFile(Inner);
 
 #[derive(Debug)]
 enum Inner {
@@ -49,13 +49,18 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When `path` is a folder, is a file that may not be written, or its folder takes no file.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Self::open(path, None)
+    }
+
+    /// As [`AtomicFile::create`]; the file will have `mode`, if it is given. Nobody sees its bytes earlier who may not see them then.
+    fn open(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let (target, old) = match find(path)? {
             Target::Direct => return Ok(Self(Inner::Direct(OpenOptions::new().append(true).open(path)?))),
             Target::File(target, old) => (target, old),
         };
         let Some(old) = old else {
-            return Ok(Self(Inner::Beside { file: beside(&target, NEW_FILE)?, target }));
+            return Ok(Self(Inner::Beside { file: with_mode(&target, mode)?, target }));
         };
         // A rename needs no right to the file itself; who took the right away meant it.
         access(&target, Access::WRITE_OK)?;
@@ -64,7 +69,7 @@ impl AtomicFile {
             // Only root may give files away; others become the owner.
             let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
         }
-        file.as_file().set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+        file.as_file().set_permissions(Permissions::from_mode(mode.unwrap_or(old.mode() & 0o7777)))?;
         Ok(Self(Inner::Beside { file, target }))
     }
 
@@ -72,7 +77,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When there is no room.
-    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
         let Inner::Beside { file, .. } = &self.0 else { return Ok(()) };
         match fallocate(file.as_file(), FallocateFlags::KEEP_SIZE, 0, bytes) {
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
@@ -84,7 +89,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When they cannot be written, or the target cannot be replaced; it is then as it was.
-    pub(crate) fn commit(self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
         match self.0 {
             Inner::Direct(mut file) => file.flush(),
             Inner::Beside { file, target } => {
@@ -113,7 +118,7 @@ impl Write for AtomicFile {
 ///
 /// # Errors
 /// As [`AtomicFile::commit`].
-pub(crate) fn finish(out: BufWriter<AtomicFile>) -> io::Result<()> {
+pub fn finish(out: BufWriter<AtomicFile>) -> io::Result<()> {
     out.into_inner().map_err(IntoInnerError::into_error)?.commit()
 }
 
@@ -121,8 +126,18 @@ pub(crate) fn finish(out: BufWriter<AtomicFile>) -> io::Result<()> {
 ///
 /// # Errors
 /// When they cannot be written; what stood there is then as it was.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// As [`write`]; the file has `mode` afterwards, whether it is new or not.
+///
+/// # Errors
+/// As there.
+pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = AtomicFile::open(path, Some(mode))?;
     file.write_all(bytes)?;
     file.commit()
 }
@@ -131,7 +146,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As there.
-pub(crate) fn check(path: &Path) -> io::Result<()> {
+pub fn check(path: &Path) -> io::Result<()> {
     match find(path)? {
         // Opening a pipe waits for its reader, and tells it of an end.
         Target::Direct => Ok(()),
@@ -167,6 +182,15 @@ fn find(path: &Path) -> io::Result<Target> {
     Err(Errno::LOOP.into())
 }
 
+/// A temporary file in the folder of `target` with `mode`; as the process makes files, where none is given.
+pub(crate) fn with_mode(target: &Path, mode: Option<u32>) -> io::Result<NamedTempFile> {
+    let Some(mode) = mode else { return beside(target, NEW_FILE) };
+    // Whoever opened it while it was open to all could read what is written afterwards.
+    let file = beside(target, mode & 0o600)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
 /// A temporary file in the folder of `target`.
 fn beside(target: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut reason = None;
@@ -180,7 +204,7 @@ fn beside(target: &Path, mode: u32) -> io::Result<NamedTempFile> {
 }
 
 /// Makes a rename in the folder of `path` survive a loss of power.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
         // Some file systems know no synchronisation of folders, and a folder may be written but not read. The file itself
         // is whole on the disk either way.
@@ -189,7 +213,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that `path` stands in.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
