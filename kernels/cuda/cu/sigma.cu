@@ -116,8 +116,14 @@ KERNEL sigma_bits(const __grid_constant__ Job job) {
     // t itself, and what is negative exactly where t < 1 - 2^c, and where t < 2^c.
     u64 moved[3] = {t_hat, t_hat + CLIP_MASK, t_hat - (CLIP_MASK + 1)};
     u64 points[3];
+    // Their highest bits, which P0 takes: of the numbers nothing else is needed after the walks.
+    u32 tops = 0;
 #pragma unroll
-    for (int i = 0; i < 3; i++) points[i] = ~moved[i] & ((1ULL << COMPARE_BITS) - 1);
+    for (int i = 0; i < 3; i++) {
+        points[i] = ~moved[i] & ((1ULL << COMPARE_BITS) - 1);
+        tops |= (u32)(moved[i] >> COMPARE_BITS & 1) << i;
+    }
+    if (job.party != 0) tops = 0;
     u32 shared = shared_levels(COMPARE_LEVELS, LEAF_BITS, (points[0] ^ points[1]) | (points[0] ^ points[2]));
 
     Corrections<COMPARE_LEVELS> cw = {job.key[0][F_COMPARE_SEED_CW],    job.key[0][F_COMPARE_LEAF_CW], nullptr,
@@ -135,10 +141,7 @@ KERNEL sigma_bits(const __grid_constant__ Job job) {
     // difference of two signs it cancels.
     u32 sign[3];
 #pragma unroll
-    for (int i = 0; i < 3; i++) {
-        u32 top = job.party == 0 ? (u32)(moved[i] >> COMPARE_BITS) : 0;
-        sign[i] = passed[i] ^ parity_below(node[i], points[i]) ^ top;
-    }
+    for (int i = 0; i < 3; i++) sign[i] = passed[i] ^ parity_below(node[i], points[i]) ^ (tops >> i);
     u32 positive = sign[0] ^ (job.party == 0), inside = sign[1] ^ sign[2];
     put_message_bit(0, e, positive ^ key_bit(job, job.key[0][F_BIT_MASKS], 0, e.index));
     put_message_bit(1, e, inside ^ key_bit(job, job.key[0][F_BIT_MASKS], 1, e.index));

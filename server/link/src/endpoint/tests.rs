@@ -61,15 +61,23 @@ async fn a_port_is_taken_once() {
     }
 }
 
+/// Older ones, and what is to come.
 #[tokio::test]
 async fn another_version_is_named_on_both_sides() {
+    assert_eq!(VERSION, 5);
     let folder = authority();
-    let (old, new) = (bound(&folder, Role::Party0, VERSION), bound(&folder, Role::Party1, VERSION + 1));
-    let addr = new.local_addr().expect("bound");
-    let (calling, called) =
-        tokio::join!(old.connect(addr, "party1", Role::Party1), new.accept(&[Role::Party0]));
-    assert!(matches!(calling, Err(LinkError::Version { .. })), "{calling:?}");
-    assert!(matches!(called, Err(LinkError::Version { .. })), "{called:?}");
+    for other in [4, 6] {
+        let (theirs, ours) = (bound(&folder, Role::Party0, other), bound(&folder, Role::Party1, VERSION));
+        let addr = ours.local_addr().expect("bound");
+        let (calling, called) =
+            tokio::join!(theirs.connect(addr, "party1", Role::Party1), ours.accept(&[Role::Party0]));
+        for refused in [calling, called] {
+            let error = refused.expect_err("another version");
+            assert!(matches!(error, LinkError::Version { .. }), "version {other}: {error}");
+            let said = error.to_string();
+            assert!(said.contains("another protocol version than ours (5)"), "version {other}: {said}");
+        }
+    }
 }
 
 #[tokio::test]
