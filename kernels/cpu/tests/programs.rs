@@ -1,110 +1,23 @@
 //! Programs of several nodes on the processor: every node against its integer function, and no randomness twice.
 
+mod blocks;
+
 use std::{collections::HashSet, sync::Arc};
 
+use blocks::{
+    FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward, numbers, onehot, parties,
+    shares, weights,
+};
 use suf_cpu::{CpuBackend, simd::Level};
 use suf_gate::{
-    Curve, Form, Gate, NodeId, Part, Party, Program, ProgramError, Protocol, Ring, Seed, Shape, Source,
-    TensorShape, TwoParties, catalog,
-    check::{self, Observed},
-    dpf::Dpf,
+    Form, NodeId, Part, Party, Program, ProgramError, Protocol, Ring, Seed, Source, TensorShape, TwoParties,
+    catalog,
     gatefile::GateFile,
     layout::FieldId,
-    onehot::Onehot,
-    ops::{Add, DropBits, Entry, GateOp, Input, Linear, Op, Open, Output, Shift, Weights},
+    ops::{Add, DropBits, Entry, GateOp, Input, Linear, Op, Open, Output, Shift},
     prg::MASK,
     ring::{FRAC, WIRE},
-    two_parties::Transcript,
 };
-
-const FULL: Ring = Ring::new(64);
-
-fn curve() -> Curve {
-    GateFile::builtin("gelu").expect("built in").curve
-}
-
-/// GELU for abs(x) < 128: one digit of 6 bits, or 15 bits of t.
-fn onehot() -> Arc<Gate> {
-    let shape = Onehot::new(curve(), vec![6]).expect("a shape");
-    Arc::new(Gate::new("gelu", Shape::Onehot(shape)).expect("a gate"))
-}
-
-fn dpf() -> Arc<Gate> {
-    let shape = Dpf::new(curve(), 15).expect("a shape");
-    Arc::new(Gate::new("gelu", Shape::Dpf(shape)).expect("a gate"))
-}
-
-/// Numbers that look random (splitmix64).
-fn numbers(seed: u64) -> impl Iterator<Item = u64> {
-    (1..).map(move |i: u64| {
-        let mut z = seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    })
-}
-
-fn weights(seed: u64, rows: u32, cols: u32, bits: u32) -> Arc<Weights> {
-    let small = |bits: u32| move |number: u64| (number >> (64 - bits)).cast_signed() - (1 << (bits - 1));
-    let values = numbers(seed).map(small(bits)).map(|weight| weight as i32);
-    let values = values.take((rows * cols) as usize).collect();
-    let bias = numbers(seed + 1).map(small(30)).take(cols as usize).collect();
-    Arc::new(Weights::new(rows, cols, values, bias).expect("they fit"))
-}
-
-fn parties(program: Program, salt: u8) -> TwoParties {
-    let seeds = [0, 1, 2].map(|who: u8| Seed::new(*blake3::hash(&[who, salt]).as_bytes()));
-    TwoParties::new(Arc::new(program), [salt; 16], seeds)
-}
-
-/// Both parties' shares of `x`, in `ring`.
-fn shares(ring: Ring, x: &[i64]) -> [Vec<u64>; 2] {
-    let mine: Vec<u64> = numbers(9).map(|number| ring.reduce(number)).take(x.len()).collect();
-    let theirs = x.iter().zip(&mine).map(|(x, mine)| ring.sub(ring.encode(*x), *mine)).collect();
-    [mine, theirs]
-}
-
-struct Seen<'a> {
-    parties: &'a TwoParties,
-    transcript: &'a Transcript,
-}
-
-impl Observed for Seen<'_> {
-    fn made(&self, part: Part) -> [&[u64]; 2] {
-        self.transcript.values[&part].each_ref().map(Vec::as_slice)
-    }
-
-    fn mask(&self, part: Part) -> Vec<u64> {
-        CpuBackend::new().mask(self.parties, part)
-    }
-}
-
-/// Runs a program and asserts that every node is right on every element.
-fn assert_right(parties: &TwoParties, inputs: &[[Vec<u64>; 2]]) -> Transcript {
-    let backend = CpuBackend::new();
-    let transcript = parties.run(&backend, [&backend, &backend], inputs).expect("the processor computes");
-    let program = parties.program();
-    let found = check::check(program, &Seen { parties, transcript: &transcript });
-    for node in found {
-        let name = program.node(node.node).op().def().name();
-        assert_eq!((node.wrong, node.out_of_range), (0, 0), "{} {name}", node.node);
-    }
-    transcript
-}
-
-/// The feed-forward block of a transformer: `rows` tokens, `hidden` wide, `inner` between.
-fn feed_forward(gate: Arc<Gate>, rows: u32, hidden: u32, inner: u32) -> Program {
-    let shape = TensorShape::new(rows, hidden).expect("a tensor");
-    let gelu = GateOp::entering(gate, Entry { ring: FULL, drop: 28 }).expect("the gate takes it");
-    Program::new([
-        (Op::Input(Input::new(shape, FULL, 26, Form::Masked)), vec![]),
-        (Op::Linear(Linear::new(weights(1, hidden, inner, 14), 14)), vec![NodeId(0)]),
-        (Op::Gate(gelu), vec![NodeId(1)]),
-        (Op::Linear(Linear::new(weights(2, inner, hidden, 14), 14)), vec![NodeId(2)]),
-        (Op::Output(Output), vec![NodeId(3)]),
-    ])
-    .expect("a program")
-}
 
 #[test]
 fn every_node_of_a_feed_forward_block_is_right() {
@@ -119,33 +32,8 @@ fn every_node_of_a_feed_forward_block_is_right() {
         // Of standard deviation 1.
         let x: Vec<i64> =
             numbers(5).map(|number| (number >> 37).cast_signed() - (1 << 26)).take(128 * 384).collect();
-        assert_right(&parties(program, 1), &[shares(FULL, &x)]);
+        assert_right(&CpuBackend::new(), &parties(program, 1), &[shares(FULL, &x)]);
     }
-}
-
-/// Every operation, in rings that are no whole bytes too.
-fn all_operations(gate: GateOp) -> Program {
-    let (ring, shape) = (Ring::new(51), TensorShape::new(37, 8).expect("a tensor"));
-    let node = |op, inputs: &[u16]| (op, inputs.iter().copied().map(NodeId).collect());
-    Program::new([
-        node(Op::Input(Input::new(shape, ring, 20, Form::Masked)), &[]),
-        node(Op::Input(Input::new(shape, Ring::new(45), 20, Form::Shared)), &[]),
-        // 2
-        node(Op::Open(Open::shared(Ring::new(45))), &[1]),
-        node(Op::Add(Add), &[0, 2]),
-        node(Op::Linear(Linear::new(weights(3, 8, 16, 6), 4)), &[3]),
-        node(Op::Drop(DropBits(6)), &[4]),
-        // 6
-        node(Op::Shift(Shift(2)), &[5]),
-        node(Op::Open(Open::masked(Ring::new(39), 8, WIRE).expect("bits are left")), &[6]),
-        node(Op::Gate(gate), &[7]),
-        node(Op::Output(Output), &[8]),
-        // 10
-        node(Op::Open(Open::masked(Ring::new(39), 3, Ring::new(33)).expect("bits are left")), &[6]),
-        node(Op::Output(Output), &[10]),
-        node(Op::Output(Output), &[4]),
-    ])
-    .expect("a program")
 }
 
 #[test]
@@ -154,12 +42,8 @@ fn every_operation_is_right_on_every_element() {
     for protocol in [Protocol::Sigma, Protocol::Suf, Protocol::Onehot, Protocol::Dpf] {
         let gate = catalog::gate(&file, protocol, None).expect("in the file");
         let program = all_operations(GateOp::new(Arc::new(gate)));
-        let x: Vec<i64> =
-            numbers(6).map(|number| (number >> 43).cast_signed() - (1 << 20)).take(37 * 8).collect();
-        let zeros = vec![0; x.len()];
         for salt in 0..8 {
-            let inputs = [shares(Ring::new(51), &x), shares(Ring::new(45), &zeros)];
-            assert_right(&parties(program.clone(), salt), &inputs);
+            assert_right(&CpuBackend::new(), &parties(program.clone(), salt), &all_inputs());
         }
     }
 }
@@ -167,7 +51,6 @@ fn every_operation_is_right_on_every_element() {
 /// One input under many masks, and inputs at the ends of the domain: wraps and carries of every kind.
 #[test]
 fn extended_wires_are_right_under_many_masks() {
-    let shape = TensorShape::flat(4096).expect("few elements");
     for (gate, ring, drop) in [
         (onehot(), FULL, 28),
         (dpf(), FULL, 28),
@@ -175,18 +58,11 @@ fn extended_wires_are_right_under_many_masks() {
         (dpf(), Ring::new(57), 25),
         (onehot(), FULL, 10),
     ] {
-        let entry = Entry { ring, drop };
-        let op = GateOp::entering(gate, entry).expect("the gate takes it");
-        let program = Program::new([
-            (Op::Input(Input::new(shape, ring, FRAC + drop, Form::Masked)), vec![]),
-            (Op::Gate(op), vec![NodeId(0)]),
-            (Op::Output(Output), vec![NodeId(1)]),
-        ])
-        .expect("a program");
+        let program = entered(gate, Entry { ring, drop }, 4096);
         let bound = (127i64 << (FRAC + drop)) - 1;
         for x in [0, 1, -1, bound, -bound, 5 << (FRAC + drop - 2), -(3 << (FRAC + drop - 1))] {
             let inputs = [shares(ring, &vec![x; 4096])];
-            assert_right(&parties(program.clone(), 3), &inputs);
+            assert_right(&CpuBackend::new(), &parties(program.clone(), 3), &inputs);
         }
     }
 }
@@ -195,13 +71,10 @@ fn extended_wires_are_right_under_many_masks() {
 fn levels_agree_to_the_bit_on_every_operation() {
     let file = GateFile::builtin("gelu").expect("built in");
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
-    let x: Vec<i64> =
-        numbers(6).map(|number| (number >> 43).cast_signed() - (1 << 20)).take(37 * 8).collect();
     let block: Vec<i64> =
         numbers(5).map(|number| (number >> 37).cast_signed() - (1 << 26)).take(9 * 24).collect();
-    let inputs = vec![shares(Ring::new(51), &x), shares(Ring::new(45), &vec![0; x.len()])];
     let cases = [
-        (all_operations(GateOp::new(Arc::new(gate))), inputs),
+        (all_operations(GateOp::new(Arc::new(gate))), all_inputs().to_vec()),
         (feed_forward(onehot(), 9, 24, 50), vec![shares(FULL, &block)]),
         (feed_forward(dpf(), 9, 24, 50), vec![shares(FULL, &block)]),
     ];

@@ -17,6 +17,7 @@ KERNEL dpf_deal(const __grid_constant__ Job job) {
     Line<false>::Elements shares(ring, e.index);
     Line<false>::subtract(shares, r_in, r_out, entry_mask(job, F_ENTRY_MASK, e.index), 2 * by_p0 - 1, 0, rho);
     shares.store(ring, e.index);
+    Line<false>::subtract_wraps(job, e.index, rho);
 }
 
 KERNEL dpf_window(const __grid_constant__ Job job) {

@@ -1,5 +1,5 @@
 // The last exchange of `onehot` and `dpf`: y_hat = kappa x_hat + tau (m' - 2^(k-2)) + C + B, whose coefficients are ring
-// elements of the key selected by public bits: see kernels/cpu, onehot/deal.rs and onehot/eval.rs. Numbers are modulo
+// elements of the key selected by public bits: see kernels/cpu, line.rs and wrap.rs. Numbers are modulo
 // 2^64. Defined outside: ENTRY_BITS (k), LEFT_SLOPE, LEFT_INTERCEPT, STEP_SLOPE, STEP_INTERCEPT (by how much the right
 // line's exceed the left's), SLOPES (their sum).
 
@@ -42,6 +42,23 @@ struct Line {
         }
     }
 
+    // The same for what the wraps of an extended wire add: kappa[h] times the mask's highest bit, modulo 2^16, for an opened pos h of
+    // 0 and of 1. Nothing if the wire is not extended.
+    __device__ static void subtract_wraps(const Job& job, u32 e, u64 rho) {
+        if (job.wrap == nullptr) return;
+        Row<4> shares(job.wrap, e);
+        u64 top = job.tops[e];
+        u32 both = 0;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            u64 kappa = LEFT_SLOPE + (rho ^ h) * STEP_SLOPE;
+            u32 share = shares.word[0] >> (16 * h);
+            both |= (((u32)(kappa * top) - share) & 0xFFFF) << (16 * h);
+        }
+        shares.word[0] = both;
+        shares.store(job.wrap, e);
+    }
+
     // This party's share of y_hat, from the public x_hat, m, w and pos.
     __device__ static u64 share(const Job& job, const u8* field, u32 e, u64 entry, u32 w, u32 pos) {
         constexpr u64 QUARTER = 1ULL << (ENTRY_BITS - 2);
@@ -55,7 +72,13 @@ struct Line {
         // B stands for [w, q] with w = q = 0 left out; without digits, for [q] with q = 0 left out.
         u32 select = HAS_DIGITS ? 2 * w + q : q;
         u64 b = select ? packed_at(row, 2 + TAUS + select) : 0;
-        return kappa * job.input[e] + tau * (moved - QUARTER) + c + b;
+        u64 x_hat = job.input[e], share = kappa * x_hat + tau * (moved - QUARTER) + c + b;
+        if (job.wrap != nullptr) {
+            // Bit 63 says whether the wrap counts; it lies above the ring.
+            u64 wrap = reinterpret_cast<const u16*>(job.wrap)[2 * e + pos];
+            share += (x_hat >> 63) * wrap << job.kept;
+        }
+        return share;
     }
 };
 

@@ -326,4 +326,5 @@ KERNEL onehot_deal(const __grid_constant__ Job job) {
     Output::Elements shares(ring, e);
     Output::subtract(shares, r_in, r_out, entry_mask(job, F_ENTRY_MASK, e), sign, choice & 1, choice >> 1 & 1);
     shares.store(ring, e);
+    Output::subtract_wraps(job, e, choice >> 1 & 1);
 }

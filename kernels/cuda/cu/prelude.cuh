@@ -32,6 +32,9 @@ struct Job {
     u8* dealer[FIELDS];
     u8* taken[2];
     u8* made[2];
+    u8* wrap;
+    const u8* tops;
+    u64 kept;
     u32 node_keys[ROUND_KEYS];
     u32 leaf_keys[ROUND_KEYS];
     const u64* input;

@@ -3,11 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use suf_gate::{
-    Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, NodeId, SecretBytes,
-    StagedPart,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, SecretBytes, StagedPart,
     layout::FieldId,
-    ops::{Op, Weights, host, input, output},
-    prg::MASK,
+    ops::{Op, host, input, output},
     secret::SecretMemory,
 };
 
@@ -18,9 +16,11 @@ use crate::{
     gates::{Masks, Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
     image::Maker,
-    layout::{self, Job, Layout, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
+    layout::{self, Job, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
     management::Management,
+    masks::multiply,
     memory::{Memory, Slot},
+    opens,
     recent::Recent,
 };
 
@@ -132,28 +132,43 @@ impl Backend for CudaBackend {
     }
 
     fn deal(&self, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
-        let dealing = Dealing::prepare(&self.shared, job)?;
-        dealing.run()?;
-        dealing.fetch()
+        if !job.program.has(job.part) {
+            return Err(BackendError::Misuse("a part that the program does not have"));
+        }
+        match job.node().op() {
+            Op::Gate(_) => {
+                let dealing = Dealing::prepare(&self.shared, job)?;
+                dealing.run()?;
+                dealing.fetch()
+            }
+            Op::Open(open) if open.form() == Form::Masked => opens::deal(&self.shared, job),
+            Op::Open(_)
+            | Op::Input(_)
+            | Op::Output(_)
+            | Op::Linear(_)
+            | Op::Add(_)
+            | Op::Shift(_)
+            | Op::Drop(_) => Ok([SecretBytes::default(), SecretBytes::default()]),
+        }
     }
 
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
         job.check_key(key.len())?;
-        let node = job.node();
-        match node.op() {
+        let mask = |wire| self.shared.mask(&job.program, job.domain(), wire, &[&job.seed]);
+        match job.node().op() {
             Op::Gate(_) => Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?)),
             Op::Input(op) => {
                 let is_masked = op.made().form == Form::Masked;
-                let mask = is_masked.then(|| self.shared.mask(job, job.part.node)).transpose()?;
-                Ok(input::stage(job.clone(), mask))
+                let mask = is_masked.then(|| mask(job.part.node)).transpose()?;
+                Ok(input::stage(job.clone(), mask.map(|mut mask| std::mem::take(&mut *mask))))
             }
             Op::Output(_) => {
-                let mask = self.shared.mask(job, node.inputs()[0])?;
-                Ok(output::stage(job.clone(), mask))
+                let mut mask = mask(job.node().inputs()[0])?;
+                Ok(output::stage(job.clone(), std::mem::take(&mut *mask)))
             }
-            Op::Open(_) => Err(BackendError::Misuse("no opening on the GPU yet")),
+            Op::Open(_) => opens::stage(&self.shared, job, &key, mask(job.part.node)?),
             Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
-                Ok(host::stage(job.clone(), Arc::new(Weights::multiply)))
+                Ok(host::stage(job.clone(), multiply()))
             }
         }
     }
@@ -189,31 +204,6 @@ impl Shared {
             let Plan { dealer_streams, masks, .. } = plan;
             Ok(Kernels { deal, steps, dealer_streams, masks, _module: module })
         })
-    }
-
-    /// This party's share of the mask of the tile of the wire that node `wire` makes.
-    fn mask(&self, job: &EvalJob, wire: NodeId) -> Result<Vec<u64>, BackendError> {
-        let ring = job.program.node(wire).ring().expect("a program's inputs and outputs have wires");
-        let width = usize::from(ring.bits().div_ceil(8));
-        let bytes = width * job.elems();
-        let mut layout = Layout::from(TABLE_BYTES);
-        let at = layout.take(bytes);
-        let mut slot = self.memory.slot(layout.end(), layout.end())?;
-        let stream = Stream { key: job.mask_domain(wire).stream(&job.seed, MASK), to: at, bytes };
-        put_streams(slot.at(0), slot.pinned.bytes_mut(), &[stream])?;
-        // SAFETY: the table is not written again, and the mask's place is read after the wait.
-        unsafe {
-            slot.upload(0, 0, TABLE_BYTES)?;
-            self.expand(&slot, slot.stream(), &[bytes])?;
-            slot.download(at, at, bytes)?;
-        }
-        slot.stream().wait()?;
-        let element = |packed: &[u8]| {
-            let mut word = [0; 8];
-            word[..width].copy_from_slice(packed);
-            ring.reduce(u64::from_le_bytes(word))
-        };
-        Ok(slot.pinned.bytes()[at..at + bytes].chunks_exact(width).map(element).collect())
     }
 
     /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.

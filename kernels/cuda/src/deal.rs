@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use suf_gate::{BackendError, DealJob, Party, SecretBytes, Source, layout::FieldId, ops::Op, prg::MASK};
+use suf_gate::{BackendError, DealJob, Party, SecretBytes, Source, layout::FieldId, prg::MASK};
 
 use crate::{
     backend::{self, Kernels, Shared},
     driver,
     layout::{self, Job, Layout, Run, Stream, TABLE_BYTES},
+    masks,
     memory::Slot,
     opening::PACKED,
 };
@@ -26,18 +27,24 @@ pub(crate) struct Dealing {
 }
 
 impl Dealing {
-    /// Lays the tile out and uploads the table of its streams.
+    /// Lays the tile out and uploads the table of its streams, and the masks that the host makes.
     pub(crate) fn prepare(shared: &Arc<Shared>, job: &DealJob<'_>) -> Result<Self, BackendError> {
-        if !job.program.has(job.part) {
-            return Err(BackendError::Misuse("a part that the program does not have"));
-        }
         let node = job.node();
-        let (Op::Gate(gate), [wire]) = (node.op(), node.inputs()) else {
-            return Err(BackendError::Misuse("keys are dealt for gates alone"));
+        let (Some(gate), [wire]) = (node.op().as_gate(), node.inputs()) else {
+            return Err(BackendError::Misuse("kernels deal for gates alone"));
         };
+        let (wire, entry) = (*wire, gate.entry());
         let kernels = shared.kernels(gate.gate())?;
         let (shape, elems, domain) = (job.key_shape(), job.elems(), job.domain());
         let mut layout = Layout::from(TABLE_BYTES);
+        // What the host makes goes up with the table: the mask of the wire taken, as if party 0 had all of it, and its highest bits.
+        let is_stream = job.program.node(wire).wire().is_some_and(|wire| masks::is_stream(wire, entry));
+        let seeds = job.party_seeds.each_ref();
+        let from_host = (!is_stream).then(|| shared.mask(job.program, domain, wire, &seeds)).transpose()?;
+        let mask_bytes = if is_stream { 0 } else { PACKED * elems };
+        let [mask_at, none_at] = [layout.take(mask_bytes), layout.take(mask_bytes)];
+        let tops_at = layout.take(if entry.is_extended() { elems } else { 0 });
+        let head = layout.end();
         let mut addresses = Job::new(job.program, job.part, domain.fixed_keys());
         let seeded = &job.party_seeds[addresses.seeded as usize];
         let mut streams = Vec::new();
@@ -62,9 +69,8 @@ impl Dealing {
                 streams.push(Stream { key: domain.stream(seed, place.id), to: place.at, bytes: place.bytes });
             }
             runs[index] = layout::runs(&places);
-            for (wire, mask) in
-                [(*wire, &mut addresses.taken[index]), (job.part.node, &mut addresses.made[index])]
-            {
+            let taken = is_stream.then_some((wire, &mut addresses.taken[index]));
+            for (wire, mask) in taken.into_iter().chain([(job.part.node, &mut addresses.made[index])]) {
                 let bytes = PACKED * elems;
                 let to = layout.take(bytes);
                 *mask = to as u64;
@@ -80,14 +86,25 @@ impl Dealing {
             streams.push(Stream { key: domain.stream(job.dealer_seed, id), to: at, bytes });
         }
 
-        let mut slot = shared.memory.slot(layout.end(), TABLE_BYTES)?;
+        let mut slot = shared.memory.slot(layout.end(), head)?;
         let base = slot.at(0);
-        let Job { key, dealer, taken, made, .. } = &mut addresses;
-        let rows = key.iter_mut().flatten().chain(dealer).chain(taken).chain(made);
+        if let Some(wire_masks) = from_host {
+            addresses.taken = [mask_at, none_at].map(|at| at as u64);
+            masks::pack(entry, &wire_masks, &mut slot.pinned.bytes_mut()[mask_at..][..mask_bytes]);
+            if let Some(wrap) = gate.wrap() {
+                // What the kernels write is the explicit side's.
+                addresses.wrap = addresses.key[1 - addresses.seeded as usize][usize::from(wrap.0)];
+                addresses.tops = tops_at as u64;
+                let tops = &mut slot.pinned.bytes_mut()[tops_at..][..elems];
+                tops.iter_mut().zip(wire_masks.iter()).for_each(|(top, r)| *top = entry.top(*r) as u8);
+            }
+        }
+        let Job { key, dealer, taken, made, wrap, tops, .. } = &mut addresses;
+        let rows = key.iter_mut().flatten().chain(dealer).chain(taken).chain(made).chain([wrap, tops]);
         rows.filter(|at| **at != 0).for_each(|at| *at += base);
         backend::put_streams(base, slot.pinned.bytes_mut(), &streams)?;
-        // SAFETY: the table is not written again.
-        unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
+        // SAFETY: these bytes are not written again.
+        unsafe { slot.upload(0, 0, head) }?;
         Ok(Self {
             shared: shared.clone(),
             slot,

@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use suf_gate::{
-    Activity, BackendError, EvalJob, HostValue, KeyBytes, PartEval, Side, Span, StagedPart, Value, prg::MASK,
+    Activity, BackendError, EvalJob, HostValue, KeyBytes, PartEval, Side, Span, StagedPart, Value,
+    ops::{Entry, GateOp},
+    prg::MASK,
 };
 
 use crate::{
     backend::{self, Kernels, Shared},
     driver::Stream,
     layout::{HEAD_BYTES, Job, Layout, Message, STATES, Stream as Expansion, TABLE_BYTES},
+    masks,
     memory::{Pinned, Slot},
     opening::{self, PACKED},
     told::{Ran, TOLD_BYTES},
@@ -46,17 +49,28 @@ struct Rooms {
 impl Staged {
     /// Queues the upload of `key` and the expansion of the rest.
     pub(crate) fn new(shared: Arc<Shared>, eval: &EvalJob, key: &KeyBytes) -> Result<Self, BackendError> {
-        let (gate, elems, side) = (eval.gate(), eval.elems(), eval.side());
+        let (elems, side) = (eval.elems(), eval.side());
+        let (Some(op), [wire]) = (eval.node().op().as_gate(), eval.node().inputs()) else {
+            return Err(BackendError::Misuse("kernels evaluate gates alone"));
+        };
+        let (gate, entry, wire) = (op.gate(), op.entry(), *wire);
         let kernels = shared.kernels(gate)?;
 
         let mut layout = Layout::from(HEAD_BYTES);
-        let places = layout.fields(gate.key_shape(), side, elems, side == Side::Seeded);
+        // A share of a mask that the host makes goes up with the key.
+        let is_stream = eval.program.node(wire).wire().is_some_and(|wire| masks::is_stream(wire, entry));
+        let from_host = kernels.masks.taken && !is_stream;
+        let mask =
+            from_host.then(|| shared.mask(&eval.program, eval.domain(), wire, &[&eval.seed])).transpose()?;
+        let mask_at = layout.take(if from_host { PACKED * elems } else { 0 });
+        let head = layout.end();
+        let places = layout.fields(eval.key_shape(), side, elems, side == Side::Seeded);
         let delivered = places.iter().filter(|place| place.packed.is_some());
-        let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(HEAD_BYTES);
+        let key_end = delivered.map(|place| place.at + place.bytes).max().unwrap_or(head);
         let messages: Vec<_> =
             gate.exchanges().iter().map(|segments| Message::new(segments, elems)).collect();
         let largest = messages.iter().map(|message| message.room).max().unwrap_or(0);
-        let taken = kernels.masks.taken.then(|| layout.take(PACKED * elems));
+        let taken = (kernels.masks.taken && is_stream).then(|| layout.take(PACKED * elems));
         let made = kernels.masks.made.then(|| layout.take(PACKED * elems));
         let words = 8 * elems;
         let input = layout.take(words);
@@ -75,6 +89,7 @@ impl Staged {
             party: eval.party.index() as u32,
             input: slot.at(input),
             state: states.map(|at| slot.at(at)),
+            kept: entry.kept().into(),
             ended: slot.at(TABLE_BYTES),
             told: slot.pinned.address(),
             ..Job::new(&eval.program, eval.part, eval.domain().fixed_keys())
@@ -93,9 +108,12 @@ impl Staged {
                 }
             }
         }
-        // A gate takes one wire.
-        let wires =
-            [(eval.node().inputs()[0], taken, &mut job.taken[0]), (eval.part.node, made, &mut job.made[0])];
+        job.wrap = op.wrap().map_or(0, |wrap| job.key[0][usize::from(wrap.0)]);
+        if let Some(mask) = mask {
+            job.taken[0] = slot.at(mask_at);
+            masks::pack(entry, &mask, &mut pinned_key.bytes_mut()[mask_at..head]);
+        }
+        let wires = [(wire, taken, &mut job.taken[0]), (eval.part.node, made, &mut job.made[0])];
         for (wire, place, address) in wires {
             if let Some(to) = place {
                 *address = slot.at(to);
@@ -149,7 +167,15 @@ impl Staged {
 
     /// Queues the upload of the input.
     pub(crate) fn evaluate(mut self, inputs: Vec<Arc<dyn Value>>) -> Result<Eval, BackendError> {
-        let words = self.eval.only_input(inputs)?;
+        let mut words = self.eval.only_input(inputs)?;
+        let entry = self.eval.node().op().as_gate().map_or(Entry::WHOLE, GateOp::entry);
+        if entry != Entry::WHOLE {
+            for word in &mut words {
+                let (entered, q) = entry.enter(*word);
+                // Whether wraps count: see `Job::input`.
+                *word = entered | (1 - q) << 63;
+            }
+        }
         self.shared.device.bind()?;
         let place = &mut self.slot.pinned.bytes_mut()[TOLD_BYTES..][..8 * words.len()];
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(&words) {

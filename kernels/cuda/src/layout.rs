@@ -53,11 +53,19 @@ pub(crate) struct Job {
     pub(crate) taken: [u64; 2],
     /// The same for the wire that it makes.
     pub(crate) made: [u64; 2],
+    /// The field of an extended wire's wraps, which the gate's kernels have no number for: the explicit side's when dealing, else the
+    /// evaluating party's. 0 if the wire is not extended.
+    pub(crate) wrap: u64,
+    /// The highest bit of the mask of each element of an extended wire, a byte each, when dealing.
+    pub(crate) tops: u64,
+    /// Bits that are kept of an extended wire.
+    pub(crate) kept: u64,
     /// The tile's keys of the nodes of its trees.
     pub(crate) node_keys: RoundKeys,
     /// Those of the leaves.
     pub(crate) leaf_keys: RoundKeys,
-    /// x_hat or a party's shares of x, a word for each element.
+    /// x_hat or a party's shares of x, a word for each element. Of an extended wire bit 63 says whether wraps count; bits from the
+    /// ring's on mean nothing else.
     pub(crate) input: u64,
     /// What an evaluation keeps, a word for each element.
     pub(crate) state: [u64; STATES],
@@ -94,6 +102,9 @@ impl Job {
             dealer: Default::default(),
             taken: Default::default(),
             made: Default::default(),
+            wrap: 0,
+            tops: 0,
+            kept: 0,
             node_keys: cipher::expand(keys.node),
             leaf_keys: cipher::expand(keys.leaf),
             input: 0,

@@ -5,7 +5,10 @@
 //! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full tile takes minutes.
 //! `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
 
+#[path = "../../cpu/tests/blocks/mod.rs"]
+mod blocks;
 mod dual_backend;
+mod dual_programs;
 mod host;
 // Shared with the CPU's tests, which use all of it.
 #[allow(dead_code)]
@@ -226,6 +229,8 @@ fn the_host_plays_a_gpu_where_there_is_none() {
         let compared = format!("gates of {protocol} on the host's processor");
         assert!(said.contains(&compared), "'{compared}' is missing in: {said}{errors}");
     }
+    let compared = "programs of every operation on the host's processor";
+    assert!(said.contains(compared), "'{compared}' is missing in: {said}{errors}");
 }
 
 #[test]
@@ -327,7 +332,8 @@ fn misuse_is_an_error() -> Result<(), BackendError> {
     misused(gpu.stage(&job(Twice::part()), SecretBytes::zeroed(3).into()));
     misused(gpu.stage(&job(Part::new(Twice::GATE, 1)), SecretBytes::default().into()));
     misused(gpu.deal(&batch.deal_job(Part::new(Twice::GATE, 1))));
-    misused(gpu.deal(&batch.deal_job(Part::new(NodeId(0), 0))));
+    let no_keys = gpu.deal(&batch.deal_job(Part::new(NodeId(0), 0)))?;
+    assert!(no_keys.iter().all(|key| key.expose().is_empty()), "an input has no key");
     let [key, _] = batch.deal(&*gpu, Twice::part())?;
     let begun = |words: &[usize]| {
         let inputs = words.iter().map(|elems| HostValue::shared(vec![0; *elems])).collect();

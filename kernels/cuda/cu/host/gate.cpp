@@ -29,6 +29,7 @@ int main() {
     for (u8*& field : job.dealer) field = bytes();
     for (u8*& mask : job.taken) mask = bytes();
     for (u8*& mask : job.made) mask = bytes();
+    job.wrap = bytes(), job.tops = bytes(), job.kept = 40;
     memcpy(job.node_keys, room(), sizeof job.node_keys);
     memcpy(job.leaf_keys, room(), sizeof job.leaf_keys);
     job.input = room();

@@ -1,0 +1,135 @@
+//! Programs of several nodes on the GPU and the CPU at once: the same bytes, and every node right.
+
+use std::sync::Arc;
+
+use suf_gate::{
+    Backend, Form, Gate, NodeId, Program, Protocol, Ring, Shape, TensorShape, catalog,
+    gatefile::GateFile,
+    ops::{Add, Entry, GateOp, Input, Op, Output},
+    ring::{FRAC, WIRE},
+};
+
+use super::{
+    blocks::{
+        FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward, numbers, onehot, parties,
+        shares,
+    },
+    dual, gpu, gpu_for_any_gate,
+};
+
+/// Fewest bits that are kept of an extended wire.
+const LEAST_KEPT: u8 = 32;
+
+/// Numbers in `0..2^bits`, less half of that.
+fn around_zero(seed: u64, bits: u32, count: usize) -> Vec<i64> {
+    let number = |number: u64| (number >> (64 - bits)).cast_signed() - (1 << (bits - 1));
+    numbers(seed).map(number).take(count).collect()
+}
+
+/// `input` to `output` by way of every operation and each of the built-in gates of gelu.
+#[test]
+fn every_operation_agrees() {
+    let Some(gpu) = gpu() else { return };
+    let file = GateFile::builtin("gelu").expect("built in");
+    let protocols = [Protocol::Sigma, Protocol::Suf, Protocol::Onehot, Protocol::Dpf];
+    for protocol in protocols {
+        let gate = catalog::gate(&file, protocol, None).expect("in the file");
+        let program = all_operations(GateOp::new(Arc::new(gate)));
+        for salt in 0..2 {
+            assert_right(&dual(&gpu), &parties(program.clone(), salt), &all_inputs());
+        }
+    }
+    println!("{} programs of every operation on {} agree with the CPU", protocols.len(), gpu.info().device);
+}
+
+/// Rings and numbers of dropped bits with which `gate` can be entered: extended, whole, and with one bit less than is whole.
+fn entries(gate: &Gate) -> Vec<Entry> {
+    let looked_at = match gate.shape() {
+        Shape::Onehot(gate) => gate.input_bits(),
+        Shape::Dpf(gate) => gate.t_bits() + gate.curve().shift,
+        Shape::Sigma(_) | Shape::Suf(_) | Shape::SufLut(_) => WIRE.bits(),
+    };
+    let least = looked_at.max(LEAST_KEPT);
+    let dropping = |ring: Ring, kept: u8| Entry { ring, drop: ring.bits() - kept };
+    let takes_whole = !matches!(gate.shape(), Shape::Suf(_));
+    let mut entries = vec![Entry { ring: FULL, drop: 0 }, Entry { ring: Ring::new(51), drop: 0 }];
+    entries.extend(takes_whole.then_some(dropping(FULL, WIRE.bits())));
+    if least < WIRE.bits() {
+        entries.extend(
+            [(FULL, least), (Ring::new(57), least + 1), (WIRE, least), (FULL, WIRE.bits() - 1)]
+                .map(|(ring, kept)| dropping(ring, kept)),
+        );
+    }
+    entries
+}
+
+/// The built-in gates of gelu on wires that enter them in every way.
+#[test]
+fn entered_gates_agree() {
+    const ELEMS: usize = 1001;
+    let Some(gpu) = gpu() else { return };
+    let gates = catalog::builtin().filter(|gate| gate.name() == "gelu" && !gate.takes_shares());
+    let mut extended = 0;
+    for gate in gates {
+        let gate = Arc::new(gate);
+        for entry in entries(&gate) {
+            extended += usize::from(entry.is_extended());
+            let program = entered(Arc::clone(&gate), entry, ELEMS as u64);
+            // Half of what the gate takes, and half of what the formula does.
+            let (_, high) = gate.domain();
+            let bits = (high.ilog2() + u32::from(entry.drop)).min(u32::from(entry.ring.bits()) - 2);
+            let inputs = [shares(entry.ring, &around_zero(7, bits, ELEMS))];
+            assert_right(&dual(&gpu), &parties(program, entry.drop), &inputs);
+        }
+    }
+    assert!(extended >= 12, "{extended} extended wires");
+    println!("{extended} gates on extended wires agree on {}", gpu.info().device);
+}
+
+/// Inputs at the ends of the domain, under many masks: with and without wraps.
+#[test]
+fn ends_of_extended_wires_agree() {
+    const ELEMS: usize = 256;
+    let Some(gpu) = gpu_for_any_gate() else { return };
+    for (gate, ring, drop) in [(onehot(), FULL, 28), (dpf(), Ring::new(57), 25), (onehot(), FULL, 10)] {
+        let program = entered(gate, Entry { ring, drop }, ELEMS as u64);
+        let bound = (127i64 << (FRAC + drop)) - 1;
+        for x in [0, -1, bound, -bound] {
+            let inputs = [shares(ring, &[x; ELEMS])];
+            assert_right(&dual(&gpu), &parties(program.clone(), 3), &inputs);
+        }
+    }
+}
+
+/// A feed-forward block of a transformer.
+#[test]
+fn feed_forward_blocks_agree() {
+    let Some(gpu) = gpu_for_any_gate() else { return };
+    for gate in [onehot(), dpf()] {
+        let program = feed_forward(gate, 9, 24, 50);
+        let inputs = [shares(FULL, &around_zero(5, 27, 9 * 24))];
+        assert_right(&dual(&gpu), &parties(program, 2), &inputs);
+    }
+}
+
+/// The sum of two inputs into each of the built-in gates of gelu: its mask is a sum too.
+#[test]
+fn gates_of_sums_agree() {
+    const ELEMS: usize = 1001;
+    let Some(gpu) = gpu() else { return };
+    for gate in catalog::builtin().filter(|gate| gate.name() == "gelu") {
+        let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
+        let shape = TensorShape::flat(ELEMS as u64).expect("few elements");
+        let input = || (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]);
+        let bits = gate.domain().1.ilog2();
+        let program = Program::new([
+            input(),
+            input(),
+            (Op::Add(Add), vec![NodeId(0), NodeId(1)]),
+            (Op::gate(Arc::new(gate)), vec![NodeId(2)]),
+            (Op::Output(Output), vec![NodeId(3)]),
+        ]);
+        let inputs = [1, 2].map(|seed| shares(WIRE, &around_zero(seed, bits, ELEMS)));
+        assert_right(&dual(&gpu), &parties(program.expect("a program"), 4), &inputs);
+    }
+}
