@@ -114,9 +114,9 @@ fn eval_ms_of_both() -> [f64; 2] {
 #[test]
 fn a_user_mode_kernel_that_dies_at_boot_is_named_and_tests_are_skipped() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (program, script) in
-        [("linux.uml", "#!/bin/sh\necho 'set fp regs failed'\n"), ("modprobe", "#!/bin/sh\n")]
-    {
+    let dies = "#!/bin/sh\nfor said in 'set fp regs failed' 'Kernel panic' 'Call Trace:' '[<1>] a' '[<2>] b' '[<3>] c'; do \
+                echo \"$said\"; done\n";
+    for (program, script) in [("linux.uml", dies), ("modprobe", "#!/bin/sh\n")] {
         let path = folder.path().join(program);
         fs::write(&path, script).expect("writable");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
@@ -124,7 +124,8 @@ fn a_user_mode_kernel_that_dies_at_boot_is_named_and_tests_are_skipped() {
     let others = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([folder.path().to_owned()].into_iter().chain(env::split_paths(&others)));
     let path = path.expect("no colons");
-    let sentence = "linux.uml is installed, but dies at boot on this machine (set fp regs failed); ";
+    let sentence =
+        "linux.uml is installed, but dies at boot on this machine (set fp regs failed; Kernel panic); ";
 
     let command = ["lab", "--kernel", "uml", "wan", "--", "true"];
     let output = Command::new(PROGRAM).args(command).env("PATH", folder.path()).output().expect("suf starts");

@@ -49,7 +49,7 @@ const INSIDE: &str = "SUF_LAB_KERNEL";
 /// Variables that a command inside has from outside, besides those of ours.
 const PASSED: [&str; 4] = ["HOME", "LANG", "PATH", "RUST_LOG"];
 /// Lines of what the kernel says at its end, if it ends badly.
-const LAST_LINES: usize = 3;
+const LAST_LINES: usize = 2;
 
 /// Whether there is such a kernel on this machine. It may still die at boot.
 #[must_use]
