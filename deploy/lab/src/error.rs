@@ -6,12 +6,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// Namespaces need root.
-    #[error("network namespaces need root; run it as root, or install user-mode-linux and use --kernel uml")]
+    #[error(
+        "network namespaces need root; run it as root, or install user-mode-linux and kmod and use --kernel uml"
+    )]
     NotRoot,
     /// The kernel has no netem, and the module cannot be loaded.
     #[error(
-        "this kernel has no sch_netem ({0}); load the module (modprobe sch_netem), or install user-mode-linux and use \
-         --kernel uml"
+        "this kernel has no sch_netem ({0}); load the module (modprobe sch_netem), or install user-mode-linux and kmod and \
+         use --kernel uml"
     )]
     NoNetem(String),
     /// A command that is needed is not installed.
@@ -77,6 +79,24 @@ pub enum LabError {
     /// There is no such lab.
     #[error("there is no lab {0}; `suf lab status` lists those that are up")]
     Unknown(String),
+    /// The user-mode kernel does not get to its first process.
+    #[error(
+        "the user-mode kernel linux.uml is installed, but dies at boot on this machine ({said}); {advice}"
+    )]
+    DeadAtBoot {
+        /// The kernel's last words.
+        said: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Neither the host's kernel nor a user-mode one can carry a lab.
+    #[error("{host}; and {uml}")]
+    NoKernel {
+        /// What the host's lacks.
+        host: Box<LabError>,
+        /// What is wrong with the other.
+        uml: &'static LabError,
+    },
     /// The user-mode kernel ended before the command did.
     #[error("the user-mode kernel ended without a result; its last words: {0}")]
     KernelDied(String),

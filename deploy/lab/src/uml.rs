@@ -10,10 +10,14 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{OnceLock, mpsc},
     thread,
+    time::Duration,
 };
 
 use crate::error::LabError;
+
+mod registers;
 
 /// The kernel, as Debian calls it.
 const KERNEL: &str = "linux.uml";
@@ -21,11 +25,10 @@ const KERNEL: &str = "linux.uml";
 const MODULES: &str = "/usr/lib/uml/modules";
 /// Memory of the machine inside. It is taken from the host when it is touched.
 const MEMORY: &str = "mem=2G";
-/// What the kernel is started with, besides its memory and its init: this machine's files, nothing on the screen but what
-/// the command prints. Console 0 is the command's output and console 1 its errors.
-const OPTIONS: [&str; 10] = [
+/// What the kernel is started with, besides its memory and its init: this machine's files. Console 0 is the command's output
+/// and console 1 its errors.
+const OPTIONS: [&str; 9] = [
     "quiet",
-    "loglevel=0",
     "root=/dev/root",
     "rootfstype=hostfs",
     "rootflags=/",
@@ -35,17 +38,41 @@ const OPTIONS: [&str; 10] = [
     "con1=null,fd:2",
     "umid=suf",
 ];
+/// Nothing on the screen but what the command prints.
+const SILENT: &str = "loglevel=0";
+/// Errors too, for a kernel that has to say why it dies.
+const ALOUD: &str = "loglevel=4";
+/// Time for a kernel to start its first process. It takes a second; a machine with other work takes a few.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// The variable by which a process knows that it is inside.
 const INSIDE: &str = "SUF_LAB_KERNEL";
 /// Variables that a command inside has from outside, besides those of ours.
 const PASSED: [&str; 4] = ["HOME", "LANG", "PATH", "RUST_LOG"];
 /// Lines of what the kernel says at its end, if it ends badly.
-const LAST_LINES: usize = 3;
+const LAST_LINES: usize = 2;
 
-/// Whether there is such a kernel on this machine.
+/// Whether there is such a kernel on this machine. It may still die at boot.
 #[must_use]
 pub fn is_installed() -> bool {
-    in_path(KERNEL) && Path::new(MODULES).is_dir()
+    in_path(KERNEL)
+}
+
+/// For tests: `why`, if such a kernel can do what the host's cannot for that reason. One is booted to find out, once.
+///
+/// # Errors
+/// When there is no such kernel, or it does not boot on this processor: both reasons.
+pub fn instead_of_host(why: LabError) -> Result<LabError, LabError> {
+    static BOOTED: OnceLock<Result<u8, LabError>> = OnceLock::new();
+    if !is_installed() {
+        return Err(why);
+    }
+    match BOOTED.get_or_init(|| run(&["true".into()])) {
+        Err(uml @ (LabError::Missing { .. } | LabError::DeadAtBoot { .. })) => {
+            Err(LabError::NoKernel { host: Box::new(why), uml })
+        }
+        // Another problem shows when it is used, and fails the test.
+        Ok(_) | Err(_) => Ok(why),
+    }
 }
 
 /// Whether this process runs in such a kernel, started by [`run`].
@@ -68,42 +95,100 @@ pub fn run(command: &[OsString]) -> Result<u8, LabError> {
     }
     let folder =
         tempfile::Builder::new().prefix("suf-uml-").tempdir().map_err(LabError::file(env::temp_dir()))?;
-    let (init, status) = (folder.path().join("init"), folder.path().join("status"));
-    let cwd = env::current_dir().map_err(LabError::file("."))?;
-    fs::write(&init, script(command, &cwd, &status)).map_err(LabError::file(&init))?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o700)).map_err(LabError::file(&init))?;
-    let said = boot(&init, folder.path())?;
-    let result = fs::read_to_string(&status).ok().and_then(|text| text.trim().parse().ok());
+    let machine = Machine::prepare(folder.path(), command)?;
+    let said = machine.boot(SILENT)?;
+    if !machine.booted.exists() {
+        // Nothing of the command has run, so that another start does no harm.
+        let said = machine.boot(ALOUD)?;
+        return Err(LabError::DeadAtBoot { said, advice: machine.advice() });
+    }
+    let result = fs::read_to_string(&machine.status).ok().and_then(|text| text.trim().parse().ok());
     result.ok_or(LabError::KernelDied(said))
 }
 
-/// Boots with `init` and waits for the end; the last of what was printed.
-fn boot(init: &Path, folder: &Path) -> Result<String, LabError> {
-    let failed = |error: io::Error| LabError::Command { command: KERNEL.into(), problem: error.to_string() };
-    let mut kernel = Command::new(KERNEL)
-        .arg(MEMORY)
-        .args(OPTIONS)
-        .arg(joined("init=", init))
-        .arg(joined("uml_dir=", folder))
-        // Never written to: its end tells the kernel that we are gone.
-        .stdin(Stdio::piped())
-        // Not ours directly, since the kernel makes its consoles non-blocking.
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let (mut out, mut err) =
-        (kernel.stdout.take().expect("it was piped"), kernel.stderr.take().expect("it was piped"));
-    let alive = kernel.stdin.take();
-    let said = thread::scope(|scope| {
-        let errors = scope.spawn(move || copy(&mut err, &mut io::stderr()));
-        let said = copy(&mut out, &mut io::stdout());
-        said + &errors.join().expect("copying does not panic")
-    });
-    kernel.wait().map_err(failed)?;
-    drop(alive);
-    let lines: Vec<_> = said.lines().collect();
-    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].join("; "))
+/// What a kernel is started with, and what it leaves.
+struct Machine {
+    folder: PathBuf,
+    init: PathBuf,
+    /// There once the first process has started.
+    booted: PathBuf,
+    /// Holds the command's exit status once that has ended.
+    status: PathBuf,
+    /// What is loaded into the kernel, on a processor that it may not know.
+    library: Option<PathBuf>,
+}
+
+impl Machine {
+    fn prepare(folder: &Path, command: &[OsString]) -> Result<Self, LabError> {
+        let [init, booted, status] = ["init", "booted", "status"].map(|name| folder.join(name));
+        let cwd = env::current_dir().map_err(LabError::file("."))?;
+        fs::write(&init, script(command, &cwd, &booted, &status)).map_err(LabError::file(&init))?;
+        fs::set_permissions(&init, fs::Permissions::from_mode(0o700)).map_err(LabError::file(&init))?;
+        let library = registers::has_amx().then(|| registers::library(folder)).flatten();
+        Ok(Self { folder: folder.to_owned(), init, booted, status, library })
+    }
+
+    /// What to do about a kernel that dies at boot.
+    fn advice(&self) -> &'static str {
+        if registers::has_amx() && self.library.is_none() {
+            "versions before 6.13 do so on processors with AMX, such as this one: install a C compiler (cc), with which \
+             the lab mends that, or user-mode-linux 6.13 or newer, or use a host kernel with sch_netem"
+        } else {
+            "use a host kernel with sch_netem, or another version of user-mode-linux"
+        }
+    }
+
+    /// Boots and waits for the end; the last of what was printed.
+    fn boot(&self, loudness: &str) -> Result<String, LabError> {
+        let failed =
+            |error: io::Error| LabError::Command { command: KERNEL.into(), problem: error.to_string() };
+        let mut kernel = Command::new(KERNEL);
+        kernel.arg(MEMORY).args(OPTIONS).arg(loudness);
+        kernel.arg(joined("init=", &self.init)).arg(joined("uml_dir=", &self.folder));
+        if let Some(library) = &self.library {
+            kernel.env("LD_PRELOAD", library);
+        }
+        // The input is never written to: its end tells the kernel that we are gone. The outputs are not ours directly,
+        // since the kernel makes its consoles non-blocking.
+        kernel.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut kernel = kernel.spawn().map_err(failed)?;
+        let (mut out, mut err) =
+            (kernel.stdout.take().expect("it was piped"), kernel.stderr.take().expect("it was piped"));
+        let alive = kernel.stdin.take();
+        let silent = loudness == SILENT;
+        let said = thread::scope(|scope| {
+            let (ended, end) = mpsc::channel::<()>();
+            let kernel = &mut kernel;
+            scope.spawn(move || {
+                let late = end.recv_timeout(BOOT_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+                // It may have ended meanwhile.
+                let _ = (late && !self.booted.exists()).then(|| kernel.kill());
+            });
+            let errors = scope.spawn(move || match silent {
+                true => copy(&mut err, &mut io::stderr()),
+                false => copy(&mut err, &mut io::sink()),
+            });
+            let said = match silent {
+                true => copy(&mut out, &mut io::stdout()),
+                false => copy(&mut out, &mut io::sink()),
+            };
+            let said = said + &errors.join().expect("copying does not panic");
+            drop(ended);
+            said
+        });
+        kernel.wait().map_err(failed)?;
+        drop(alive);
+        Ok(last_words(&said))
+    }
+}
+
+/// The last lines of what a kernel said. What follows its panic is the stack, which tells the reader nothing.
+fn last_words(said: &str) -> String {
+    let mut lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if let Some(panic) = lines.iter().position(|line| line.contains("Kernel panic")) {
+        lines.truncate(panic + 1);
+    }
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")
 }
 
 /// Copies until the end, and keeps the end of it.
@@ -120,8 +205,10 @@ fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> String {
 }
 
 /// The first process inside.
-fn script(command: &[OsString], cwd: &Path, status: &Path) -> Vec<u8> {
-    let mut script = b"#!/bin/sh\nexec </dev/null >/dev/tty0 2>/dev/tty1\n".to_vec();
+fn script(command: &[OsString], cwd: &Path, booted: &Path, status: &Path) -> Vec<u8> {
+    let mut script = b"#!/bin/sh\n: >".to_vec();
+    quote(booted.as_os_str(), &mut script);
+    script.extend_from_slice(b"\nexec </dev/null >/dev/tty0 2>/dev/tty1\n");
     let ours =
         |name: &OsStr| name.as_bytes().starts_with(b"SUF_") || PASSED.iter().any(|passed| name == *passed);
     for (name, value) in env::vars_os().filter(|(name, _)| ours(name)) {
@@ -207,8 +294,8 @@ mod tests {
 
     #[test]
     fn the_script_is_a_script() {
-        let script =
-            script(&["suf".into(), "lab".into()], Path::new("/tmp/it's here"), Path::new("/tmp/status"));
+        let [cwd, booted, status] = ["/tmp/it's here", "/tmp/it's up", "/tmp/status"].map(Path::new);
+        let script = script(&["suf".into(), "lab".into()], cwd, booted, status);
         let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
         io::Write::write_all(&mut shell.stdin.take().unwrap(), &script).unwrap();
         assert!(shell.wait().unwrap().success());
