@@ -88,7 +88,10 @@ async fn block(backend: &str) {
     let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging(CAPTURE);
     fs::write(hosts.folder().join(FILE), file()).expect("a folder that can be written");
     hosts.start_daemons(|_, config| {
-        format!("weights = [\"{FILE}\"]\n{}", config.replace("backend = \"cpu\"", &format!("backend = \"{backend}\"")))
+        format!(
+            "weights = [\"{FILE}\"]\n{}",
+            config.replace("backend = \"cpu\"", &format!("backend = \"{backend}\""))
+        )
     });
     let client = Caller::connect(&hosts, "client").await;
     for gate in gates() {
@@ -205,14 +208,20 @@ async fn run(client: &Caller, block: &Block, backend: &str) {
         assert_eq!(nodes, [(0, u64::from(ROWS * HIDDEN) * 64), (2, bits)], "input and GELU alone send");
         println!(
             "{backend}, {}, {party}: {rounds} rounds, {bits} bits, {} key bytes, open {:.1} ms, eval {:.1} ms",
-            gelu.op().def().name(), figures.key_bytes, figures.open_ms, figures.eval_ms
+            gelu.op().def().name(),
+            figures.key_bytes,
+            figures.open_ms,
+            figures.eval_ms
         );
     }
     let mut made = Vec::new();
     for (node, ring) in [(4, FULL), (5, WIRE), (6, WIRE)] {
-        let fetch = async |party| client.fetch_from(party, by_id(run), (NodeId(node), ring)).await.expect("done");
+        let fetch =
+            async |party| client.fetch_from(party, by_id(run), (NodeId(node), ring)).await.expect("done");
         let (mine, theirs) = (fetch(Party::P0).await, fetch(Party::P1).await);
-        made.push(mine.iter().zip(&theirs).map(|(mine, theirs)| ring.decode(ring.add(*mine, *theirs))).collect());
+        made.push(
+            mine.iter().zip(&theirs).map(|(mine, theirs)| ring.decode(ring.add(*mine, *theirs))).collect(),
+        );
     }
     let made: [Vec<i64>; 3] = made.try_into().expect("three outputs");
     block.check(&x, &made);
@@ -237,9 +246,10 @@ fn file() -> Vec<u8> {
     let shapes = [vec![hidden, inner], vec![inner], vec![inner, hidden], vec![hidden]];
     let types = [Dtype::I16, Dtype::I64, Dtype::I16, Dtype::I64];
     let names = ["up", "up.bias", "down", "down.bias"];
-    let views = names.into_iter().zip(types).zip(shapes).zip(&bytes).map(|(((name, dtype), shape), bytes)| {
-        (name, TensorView::new(dtype, shape, bytes).expect("lengths fit"))
-    });
+    let views =
+        names.into_iter().zip(types).zip(shapes).zip(&bytes).map(|(((name, dtype), shape), bytes)| {
+            (name, TensorView::new(dtype, shape, bytes).expect("lengths fit"))
+        });
     safetensors::serialize(views, None).expect("a file")
 }
 
