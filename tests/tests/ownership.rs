@@ -255,7 +255,8 @@ async fn a_corrupt_party_cannot_start_a_run_that_no_client_has_registered() {
     let run = RunId([2; 16]);
     owner.start_at(Party::P1, run, &gate, ELEMS).await.expect("registered");
     let (_channel, answer) = propose(&party1, &plan(run, ELEMS + 1)).await;
-    refused(&answer, Fault::Peer, "party0 proposes 10 elements");
+    let other = plan(run, ELEMS + 1).digest();
+    refused(&answer, Fault::Peer, &format!("party0 proposes program {other}"));
     let ended = owner.follow(Party::P1, by_id(run), &[]).await;
     assert!(ended.state() == RunState::Failed && reason(&ended).contains("party0 proposes"), "{ended:?}");
 

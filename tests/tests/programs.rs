@@ -126,7 +126,7 @@ async fn what_describes_no_program_or_no_tensor_of_it_is_refused_in_words() {
     let mut party = client.party(Party::P0);
     let of_gate = party.describe(of_gate).await.expect("an answer").into_inner();
     assert_eq!(of_gate, party.describe(of_program).await.expect("an answer").into_inner());
-    assert!(of_gate.accepted && of_gate.key_bytes_p0 > 0, "{of_gate:?}");
+    assert!(of_gate.accepted && of_gate.key_bytes_p1 > 0, "{of_gate:?}");
 
     let case = Case::new(Kind::SideBySide, &gate, 9).expect("a program");
     let run = client.start_program(&case.program).await;
