@@ -17,7 +17,7 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("suf-wire", &[]),
     ("suf-toml", &[]),
     ("suf-files", &[]),
-    ("suf-gate", &["suf-toml"]),
+    ("suf-gate", &["suf-toml", "suf-wire"]),
     ("suf-net", &[]),
     ("suf-control", &["suf-net"]),
     ("suf-cpu", &["suf-gate"]),

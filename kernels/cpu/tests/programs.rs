@@ -165,6 +165,9 @@ fn wires_that_an_operation_does_not_take_are_refused_in_words() {
         let error = refused.expect_err(reason).to_string();
         assert!(error.contains(reason), "{error}");
     }
+    let lut = catalog::gate(&GateFile::builtin("gelu").expect("built in"), Protocol::SufLut, None);
+    let lut = Arc::new(lut.expect("in the file"));
+    let shared = || (Op::Input(Input::new(shape, WIRE, FRAC, Form::Shared)), vec![]);
     for (nodes, reason) in [
         (vec![input(FULL, 40), node(Op::gate(onehot()), &[0])], "it takes elements of 48 bits"),
         (
@@ -183,6 +186,7 @@ fn wires_that_an_operation_does_not_take_are_refused_in_words() {
             "no shares of the wire's mask",
         ),
         (vec![input(FULL, 26), node(Op::Open(Open::shared(FULL)), &[0])], "takes a Shared wire"),
+        (vec![shared(), shared(), node(Op::Add(Add), &[0, 1]), node(Op::gate(lut), &[2])], "the wire's mask is derived"),
     ] {
         let error = Program::new(nodes).expect_err(reason);
         assert!(matches!(error, ProgramError::Node { .. }) && error.to_string().contains(reason), "{error}");
@@ -200,4 +204,16 @@ fn weights_that_are_not_here_are_named_by_their_digest() {
     assert_eq!(error, ProgramError::Weights(hex));
     store.add(weights(2, 16, 8, 14));
     assert_eq!(Program::decode(program.encoded(), &store), Ok(program));
+}
+
+/// Each node takes the wire before it twice. Who derives the last mask by following every way would never end.
+#[test]
+fn a_wire_that_is_doubled_at_every_node_is_derived_once_at_each() {
+    let shape = TensorShape::new(1, 2).expect("a tensor");
+    let ring = Ring::new(64);
+    let mut nodes = vec![(Op::Input(Input::new(shape, ring, 0, Form::Masked)), vec![])];
+    nodes.extend((0..60).map(|node| (Op::Add(Add), vec![NodeId(node); 2])));
+    nodes.push((Op::Output(Output), vec![NodeId(60)]));
+    let program = Program::new(nodes).expect("a program");
+    assert_right(&CpuBackend::new(), &parties(program, 1), &[shares(ring, &[1, -3])]);
 }

@@ -285,6 +285,8 @@ impl<M: Message> Receiver<M> {
     }
 
     pub(crate) fn refuse(&self, error: WireError) -> LinkError {
+        // Before the connection is closed: whoever finds it closed then finds out why.
+        self.lanes.remote().refused.get_or_init(|| error.clone());
         self.lanes.close(code::MESSAGE, error.to_string().as_bytes());
         self.lanes.remote().bad_message(error)
     }

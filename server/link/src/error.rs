@@ -239,6 +239,8 @@ pub(crate) struct Remote {
     pub(crate) addr: SocketAddr,
     /// Where there are several lanes, why the first that ended did: the others were closed by us, for that.
     pub(crate) cause: Option<Arc<OnceLock<ConnectionError>>>,
+    /// The message for which we closed the connection: whoever reads or writes anything of it is told of that.
+    pub(crate) refused: Arc<OnceLock<WireError>>,
 }
 
 impl std::fmt::Display for Remote {
@@ -253,7 +255,7 @@ impl std::fmt::Display for Remote {
 impl Remote {
     /// Whoever is at `addr`, not established yet.
     pub(crate) fn new(role: Option<Role>, addr: SocketAddr) -> Self {
-        Self { role, addr: canonical(addr), cause: None }
+        Self { role, addr: canonical(addr), cause: None, refused: Arc::default() }
     }
 
     fn fault(&self) -> Fault {
@@ -295,7 +297,11 @@ impl Remote {
         let remote = self.to_string();
         let fault = self.fault();
         let cause = self.cause.as_ref().and_then(|cause| cause.get());
-        match cause.filter(|_| error == ConnectionError::LocallyClosed).cloned().unwrap_or(error) {
+        let error = cause.filter(|_| error == ConnectionError::LocallyClosed).cloned().unwrap_or(error);
+        if let (ConnectionError::LocallyClosed, Some(source)) = (&error, self.refused.get()) {
+            return self.bad_message(source.clone());
+        }
+        match error {
             ConnectionError::TimedOut if !established => self.unreachable(),
             ConnectionError::TransportError(error) if is_tls(error.code) => {
                 refused(remote, error.code, error.reason)

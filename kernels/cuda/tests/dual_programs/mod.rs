@@ -112,15 +112,14 @@ fn feed_forward_blocks_agree() {
     }
 }
 
-/// The sum of two inputs into each of the built-in gates of gelu: its mask is a sum too.
+/// The sum of two inputs into each of the built-in gates of gelu that takes a masked wire: its mask is a sum too.
 #[test]
 fn gates_of_sums_agree() {
     const ELEMS: usize = 1001;
     let Some(gpu) = gpu() else { return };
-    for gate in catalog::builtin().filter(|gate| gate.name() == "gelu") {
-        let form = if gate.takes_shares() { Form::Shared } else { Form::Masked };
+    for gate in catalog::builtin().filter(|gate| gate.name() == "gelu" && !gate.takes_shares()) {
         let shape = TensorShape::flat(ELEMS as u64).expect("few elements");
-        let input = || (Op::Input(Input::new(shape, WIRE, FRAC, form)), vec![]);
+        let input = || (Op::Input(Input::new(shape, WIRE, FRAC, Form::Masked)), vec![]);
         let bits = gate.domain().1.ilog2();
         let program = Program::new([
             input(),

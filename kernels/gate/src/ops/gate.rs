@@ -164,6 +164,10 @@ impl OpDef for GateOp {
                 wire.frac
             ));
         }
+        if wire.mask != Mask::Fresh && self.gate.takes_shares() {
+            // It opens low bits of the wire under the wire's own mask.
+            return Err("the wire's mask is derived, and it opens bits under it: put `open` before it".into());
+        }
         if wire.mask == Mask::Dropped && matches!(self.gate.shape(), Shape::Suf(_)) {
             return Err("the parties hold no shares of the wire's mask: put `open` before it".into());
         }

@@ -1,6 +1,6 @@
 //! What a host does for any backend: operations without a message, on values and on masks, and the opening of wires.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -22,13 +22,35 @@ pub fn mask(
     multiply: &Multiply,
     fresh: &dyn Fn(NodeId) -> Vec<u64>,
 ) -> Vec<u64> {
+    let mut known = BTreeMap::new();
+    derive(program, wire, multiply, fresh, &mut known);
+    known.remove(&wire).expect("it was derived last")
+}
+
+/// Adds the mask of `wire` to those that are known. Each wire is derived once, however often it is taken: a program may double a
+/// wire at each of its nodes.
+fn derive(
+    program: &Program,
+    wire: NodeId,
+    multiply: &Multiply,
+    fresh: &dyn Fn(NodeId) -> Vec<u64>,
+    known: &mut BTreeMap<NodeId, Vec<u64>>,
+) {
+    if known.contains_key(&wire) {
+        return;
+    }
     let node = program.node(wire);
     let made = node.wire().expect("who asks for a mask knows that the wire is there");
-    if made.mask == Mask::Fresh {
-        return fresh(wire);
-    }
-    let taken = node.inputs().iter().map(|input| mask(program, *input, multiply, fresh));
-    apply(node.op(), program, wire, taken.collect(), multiply)
+    let mask = if made.mask == Mask::Fresh {
+        fresh(wire)
+    } else {
+        for input in node.inputs() {
+            derive(program, *input, multiply, fresh, known);
+        }
+        let taken = node.inputs().iter().map(|input| known[input].clone());
+        apply(node.op(), program, wire, taken.collect(), multiply)
+    };
+    known.insert(wire, mask);
 }
 
 /// What a local operation makes of tiles, of values or of masks; a bias is not added.
