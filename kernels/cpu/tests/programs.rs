@@ -186,7 +186,10 @@ fn wires_that_an_operation_does_not_take_are_refused_in_words() {
             "no shares of the wire's mask",
         ),
         (vec![input(FULL, 26), node(Op::Open(Open::shared(FULL)), &[0])], "takes a Shared wire"),
-        (vec![shared(), shared(), node(Op::Add(Add), &[0, 1]), node(Op::gate(lut), &[2])], "the wire's mask is derived"),
+        (
+            vec![shared(), shared(), node(Op::Add(Add), &[0, 1]), node(Op::gate(lut), &[2])],
+            "the wire's mask is derived",
+        ),
     ] {
         let error = Program::new(nodes).expect_err(reason);
         assert!(matches!(error, ProgramError::Node { .. }) && error.to_string().contains(reason), "{error}");
