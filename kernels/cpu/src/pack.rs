@@ -309,8 +309,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a packed value has 1 to 48")]
+    #[should_panic(expected = "a ring has 1 to 64 bits")]
     fn wider_values_are_refused() {
-        pack(49, &[], &mut []);
+        pack(65, &[], &mut []);
     }
 }

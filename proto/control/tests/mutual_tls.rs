@@ -78,12 +78,15 @@ impl Party for Echo {
         &self,
         request: Request<Streaming<InputPart>>,
     ) -> Result<Response<SubmitInputReply>, Status> {
-        let expected = *self.elements.lock().unwrap();
+        let mut expected = 0;
         let mut parts = request.into_inner();
         let mut tensor = Vec::new();
         while let Some(InputPart { part: Some(part) }) = parts.try_next().await? {
-            if let input_part::Part::Shares(message) = part {
-                shares::unpack_into(RING_BITS, &message, expected, &mut tensor)?;
+            match part {
+                input_part::Part::Header(header) => expected = header.elements,
+                input_part::Part::Shares(message) => {
+                    shares::unpack_into(RING_BITS, &message, expected, &mut tensor)?;
+                }
             }
         }
         let elements = tensor.len() as u64;
