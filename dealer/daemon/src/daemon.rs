@@ -35,7 +35,7 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
     let profile = found.link(&config.link);
     found.udp("listen", config.listen);
     found.tcp("control", config.control);
-    let weights = found.take("weights", config.weights(), |weights| weights::described(weights));
+    let weights = found.take("weights", config.weights(), weights::described);
     let weights = weights.unwrap_or_default();
     let limits = config.limits(MemoryLimit::of_this_process().as_ref(), &weights)?;
     found.good("memory_mb", format_args!("keys take up to {} MiB", limits.memory_bytes >> 20));

@@ -134,7 +134,7 @@ fn blame(refusal: &Refusal, party: Party) -> Failure {
 mod tests {
     use std::{collections::BTreeMap, net::SocketAddr};
 
-    use suf_gate::{GateError, Protocol, catalog, gatefile::GateFile};
+    use suf_gate::{GateError, Protocol, catalog};
     use suf_link::{Connection, Endpoint, Identity, LinkProfile, Pki};
     use suf_wire::{DealerMessage, Digest, KeyRequest, Role};
 
@@ -183,11 +183,12 @@ mod tests {
     #[tokio::test]
     async fn the_lobby_survives_a_panic_in_decoding_and_one_of_its_own() {
         let (room, lobby) = (Room::open().await, Lobby::default());
-        let file = GateFile::builtin("gelu").expect("built in");
-        let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
+        let onehot = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot);
+        let program = Program::of_gate(Arc::new(onehot.expect("built in")), 9).expect("of a size");
+        let program = Arc::new(program);
         let request = |batch, party| {
-            let digest = Digest(*gate.digest());
-            KeyRequest { batch, digest, party, elems: 9, gate: gate.encode().into() }
+            let digest = Digest(*program.digest());
+            KeyRequest { batch, digest, party, program: program.encoded().to_vec().into() }
         };
         let enter = async |batch, party, decoded| {
             let request = request(batch, party);
@@ -195,9 +196,9 @@ mod tests {
         };
         // What the decoder makes of a panic: the one whose description it was is refused, and so is who waits for it.
         let batch = BatchId([1; 16]);
-        let first = enter(batch, Party::P0, Ok(Arc::clone(&gate))).await;
+        let first = enter(batch, Party::P0, Ok(Arc::clone(&program))).await;
         let Entered::First(_, answer) = first else { panic!("{first:?}") };
-        let panicked = Err(GateError::Shape("bug: decoding: it panicked".into()));
+        let panicked = Err(GateError::Shape("bug: decoding: it panicked".into()).into());
         let second = enter(batch, Party::P1, panicked).await;
         let Entered::Refused(_, failure) = second else { panic!("{second:?}") };
         assert_eq!(failure.fault, Fault::Caller, "{failure}");
@@ -215,9 +216,9 @@ mod tests {
         });
         held.expect_err("it panics");
         for batch in [batch, BatchId([2; 16])] {
-            let first = enter(batch, Party::P0, Ok(Arc::clone(&gate))).await;
+            let first = enter(batch, Party::P0, Ok(Arc::clone(&program))).await;
             let Entered::First(_, answer) = first else { panic!("{first:?}") };
-            let second = enter(batch, Party::P1, Ok(Arc::clone(&gate))).await;
+            let second = enter(batch, Party::P1, Ok(Arc::clone(&program))).await;
             assert!(matches!(second, Entered::Second), "{second:?}");
             let answer = answer.await.expect("it is told");
             assert!(matches!(answer, Answer::Partner(_)), "{answer:?}");

@@ -66,7 +66,7 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
         let (all, client) = (bounds.all >> 20, bounds.client >> 20);
         found.good(key, format_args!("{what} up to {all} MiB, {client} of each client"));
     }
-    let weights = found.take("weights", config.weights(), |weights| weights::described(weights));
+    let weights = found.take("weights", config.weights(), weights::described);
     let backend = found.backend(config.backend, party.index());
     found.end(args, &party.to_string(), &names)?;
     let (Some(identity), Some(profile), Some(weights), Some(backend)) = (identity, profile, weights, backend)
