@@ -135,7 +135,7 @@ mod tests {
         for (text, word) in [
             ("", "no row"),
             ("garbage", "line 1"),
-            ("[tiny]\ngate = \"gelu\"\nwidth = 0\nlayers = 2\n", "[tiny]"),
+            ("[tiny]\ngate = \"gelu\"\nwidth = 0\nlayers = 2\n", "tiny.width = 0"),
             ("[tiny]\ngate = \"gelu\"\nwidht = 3\nlayers = 2\n", "widht"),
         ] {
             let message = read(text).unwrap_err().to_string();
