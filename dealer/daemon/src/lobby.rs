@@ -134,7 +134,7 @@ fn blame(refusal: &Refusal, party: Party) -> Failure {
 mod tests {
     use std::{collections::BTreeMap, net::SocketAddr};
 
-    use suf_gate::{GateError, Program, Protocol, catalog, gatefile::GateFile};
+    use suf_gate::{GateError, Protocol, catalog};
     use suf_link::{Connection, Endpoint, Identity, LinkProfile, Pki};
     use suf_wire::{DealerMessage, Digest, KeyRequest, Role};
 
@@ -183,9 +183,9 @@ mod tests {
     #[tokio::test]
     async fn the_lobby_survives_a_panic_in_decoding_and_one_of_its_own() {
         let (room, lobby) = (Room::open().await, Lobby::default());
-        let file = GateFile::builtin("gelu").expect("built in");
-        let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
-        let program = Arc::new(Program::of_gate(gate, 9).expect("few elements"));
+        let onehot = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot);
+        let program = Program::of_gate(Arc::new(onehot.expect("built in")), 9).expect("of a size");
+        let program = Arc::new(program);
         let request = |batch, party| {
             let digest = Digest(*program.digest());
             KeyRequest { batch, digest, party, program: program.encoded().to_vec().into() }

@@ -164,8 +164,7 @@ mod tests {
     fn no_more_than_a_window_is_in_flight_or_loaded() {
         let elems = 100_000_000;
         let Op::Gate(op) = gate() else { unreachable!("it is one") };
-        let gate = op.gate();
-        let program = Program::of_gate(Arc::clone(gate), elems).expect("the largest");
+        let program = Program::of_gate(Arc::clone(op.gate()), elems).expect("the largest");
         let need = Need::of(&program, Party::P1);
         assert_eq!(need.shares, 20 * elems + 96 * u64::from(WINDOW) * TILE_ELEMS as u64);
         let largest = Party::BOTH.map(|party| program.key_bytes_of(party, Part::new(NodeId(1), 0)));

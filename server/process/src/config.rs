@@ -244,7 +244,7 @@ mod tests {
             ("1\n", "300\n", 3, &["_threads: ", "300", "255"]),
             ("[::1]:7101", "localhost", 2, &["_listen: ", "\"localhost\"", "10.0.0.1:7101"]),
             ("_threads = 1", "_threads = 1\n_backend = \"gpu\"", 4, &["_backend: `gpu`", "`auto`", "`cuda`"]),
-            ("\"a\"", "a", 1, &["_name: "]),
+            ("\"a\"", "a", 1, &["`a` is no value", "text stands in quotes"]),
         ] {
             let error =
                 Example::parse(&good.replace(from, to), Path::new("ours.toml")).expect_err(to).to_string();
