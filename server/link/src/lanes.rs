@@ -118,6 +118,8 @@ pub(crate) struct Lanes {
     opening: Mutex<Vec<Streams>>,
     accepting: Mutex<Vec<Streams>>,
     watch: Option<AbortHandle>,
+    /// What this side closes the connection with, whichever lane the other side hears of first.
+    closing: Arc<Closing>,
     /// Looks after the other side's certificate.
     guard: OnceLock<AbortHandle>,
 }
@@ -130,10 +132,12 @@ impl Lanes {
         let cause = Arc::new(OnceLock::new());
         let remote =
             Remote { cause: Some(Arc::clone(&cause)), ..Remote::new(Some(role), all[0].remote_address()) };
-        let watch = (all.len() > 1).then(|| tokio::spawn(end_together(all.clone(), cause)).abort_handle());
+        let closing = Arc::new(Closing::new());
+        let watch = (all.len() > 1)
+            .then(|| tokio::spawn(end_together(all.clone(), cause, Arc::clone(&closing))).abort_handle());
         let (opening, accepting) = Default::default();
         let guard = OnceLock::new();
-        Self { all: all.into(), threads: threads.into(), remote, opening, accepting, watch, guard }
+        Self { all: all.into(), threads: threads.into(), remote, opening, accepting, watch, closing, guard }
     }
 
     /// Ends a task when nobody uses the connection any more; one at most.
@@ -190,8 +194,9 @@ impl Lanes {
     }
 
     pub(crate) fn close(&self, code: quinn::VarInt, reason: &[u8]) {
+        let (code, reason) = self.closing.get_or_init(|| (code, reason.into()));
         for lane in &self.all {
-            lane.close(code, reason);
+            lane.close(*code, reason);
         }
     }
 }
@@ -210,8 +215,15 @@ pub(crate) fn mark(lane: usize) -> u8 {
     u8::try_from(lane).expect("a connection has few lanes")
 }
 
-/// Closes all lanes when one has ended, and keeps why.
-async fn end_together(lanes: Vec<quinn::Connection>, cause: Arc<OnceLock<ConnectionError>>) {
+/// Code and reason of a close.
+type Closing = OnceLock<(quinn::VarInt, Box<[u8]>)>;
+
+/// Closes all lanes when one has ended, and keeps why. If this side is closing them, they are closed for its reason.
+async fn end_together(
+    lanes: Vec<quinn::Connection>,
+    cause: Arc<OnceLock<ConnectionError>>,
+    closing: Arc<Closing>,
+) {
     let mut ends: Vec<_> = lanes.iter().map(|lane| Box::pin(lane.closed())).collect();
     let end = std::future::poll_fn(|context| {
         ends.iter_mut()
@@ -221,8 +233,10 @@ async fn end_together(lanes: Vec<quinn::Connection>, cause: Arc<OnceLock<Connect
     });
     let end = end.await;
     cause.get_or_init(|| end);
+    let (code, reason) =
+        closing.get_or_init(|| (code::DONE, b"another lane of the connection ended"[..].into()));
     for lane in &lanes {
-        lane.close(code::DONE, b"another lane of the connection ended");
+        lane.close(*code, reason);
     }
 }
 
