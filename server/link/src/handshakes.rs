@@ -138,19 +138,18 @@ mod tests {
             let addr = sink.local_addr().expect("bound");
             let caller = Arc::new(self.caller(Ipv4Addr::LOCALHOST));
             let lanes = self.profile.lanes;
-            let calls: Vec<_> = (0..callers)
-                .map(|call| {
-                    let (caller, lane) = (Arc::clone(&caller), call as u8 % lanes);
-                    tokio::spawn(async move {
-                        caller.call_lane(addr, "party1", Role::Party1, lane).await.map(drop)
-                    })
-                })
-                .collect();
-            let mut packets = HashMap::new();
+            let (mut calls, mut packets) = (Vec::new(), HashMap::new());
             let mut packet = vec![0; 1 << 16];
-            while packets.len() < callers {
-                let bytes = sink.recv(&mut packet).await.expect("receives");
-                packets.entry(packet[6..14].to_vec()).or_insert_with(|| packet[..bytes].to_vec());
+            for call in 0..callers {
+                let (caller, lane) = (Arc::clone(&caller), call as u8 % lanes);
+                calls.push(tokio::spawn(async move {
+                    caller.call_lane(addr, "party1", Role::Party1, lane).await.map(drop)
+                }));
+                // One after another: the system drops what many send at once.
+                while packets.len() <= call {
+                    let bytes = sink.recv(&mut packet).await.expect("receives");
+                    packets.entry(packet[6..14].to_vec()).or_insert_with(|| packet[..bytes].to_vec());
+                }
             }
             calls.iter().for_each(tokio::task::JoinHandle::abort);
             packets.into_values().collect()
