@@ -349,15 +349,16 @@ impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let key = s.key(self.key);
-        let counters = |first| match &self.key.schedule {
-            Schedule::Library(_, Some(nonce)) => s.xor(s.counters(first), s.splat(**nonce)),
-            _ => s.counters(first),
+        // Not a closure, which would not inherit the instruction set of the kernel.
+        let nonce = match &self.key.schedule {
+            Schedule::Library(_, Some(nonce)) => s.splat(**nonce),
+            _ => s.splat(0),
         };
         let group_bytes = S::LANES * BLOCK_BYTES;
         let mut counter = self.first;
         let mut groups = self.out.chunks_exact_mut(group_bytes);
         for group in &mut groups {
-            let stream = s.encrypt(&key, counters(counter));
+            let stream = s.encrypt(&key, s.xor(s.counters(counter), nonce));
             let data = if XOR { s.xor(stream, s.load(group, 0, BLOCK_BYTES)) } else { stream };
             s.store(data, group, 0, BLOCK_BYTES);
             counter += S::LANES as u64;
@@ -365,7 +366,7 @@ impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
         let tail = groups.into_remainder();
         if !tail.is_empty() {
             let mut stream = Zeroizing::new([0; MAX_LANES * BLOCK_BYTES]);
-            s.store(s.encrypt(&key, counters(counter)), &mut *stream, 0, BLOCK_BYTES);
+            s.store(s.encrypt(&key, s.xor(s.counters(counter), nonce)), &mut *stream, 0, BLOCK_BYTES);
             if XOR {
                 tail.iter_mut().zip(stream.iter()).for_each(|(data, stream)| *data ^= stream);
             } else {
