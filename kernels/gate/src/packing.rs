@@ -8,10 +8,16 @@ use crate::Ring;
 pub fn pack(ring: Ring, values: &[u64]) -> Vec<u8> {
     let bits = u32::from(ring.bits());
     let mut out = Vec::with_capacity(packed_bytes(ring, values.len()));
-    if bits.is_multiple_of(8) {
-        let bytes = bits as usize / 8;
-        values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()[..bytes]));
-        return out;
+    match bits {
+        8 => return of_bytes::<1>(values),
+        16 => return of_bytes::<2>(values),
+        24 => return of_bytes::<3>(values),
+        32 => return of_bytes::<4>(values),
+        40 => return of_bytes::<5>(values),
+        48 => return of_bytes::<6>(values),
+        56 => return of_bytes::<7>(values),
+        64 => return of_bytes::<8>(values),
+        _ => {}
     }
     let (mut word, mut filled) = (0u128, 0);
     for value in values {
@@ -36,14 +42,16 @@ pub fn pack(ring: Ring, values: &[u64]) -> Vec<u8> {
 pub fn add_packed(ring: Ring, packed: &[u8], sums: &mut [u64]) {
     assert_eq!(packed.len(), packed_bytes(ring, sums.len()), "packed elements for each sum");
     let bits = u32::from(ring.bits());
-    if bits.is_multiple_of(8) {
-        let bytes = bits as usize / 8;
-        for (sum, element) in sums.iter_mut().zip(packed.chunks_exact(bytes)) {
-            let mut value = [0; 8];
-            value[..bytes].copy_from_slice(element);
-            *sum = ring.add(*sum, u64::from_le_bytes(value));
-        }
-        return;
+    match bits {
+        8 => return add_bytes::<1>(ring, packed, sums),
+        16 => return add_bytes::<2>(ring, packed, sums),
+        24 => return add_bytes::<3>(ring, packed, sums),
+        32 => return add_bytes::<4>(ring, packed, sums),
+        40 => return add_bytes::<5>(ring, packed, sums),
+        48 => return add_bytes::<6>(ring, packed, sums),
+        56 => return add_bytes::<7>(ring, packed, sums),
+        64 => return add_bytes::<8>(ring, packed, sums),
+        _ => {}
     }
     let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter());
     for sum in sums {
@@ -54,6 +62,24 @@ pub fn add_packed(ring: Ring, packed: &[u8], sums: &mut [u64]) {
         *sum = ring.add(*sum, word as u64);
         word >>= bits;
         filled -= bits;
+    }
+}
+
+/// Elements of `N` whole bytes. A length that the compiler knows makes each copy one move.
+fn of_bytes<const N: usize>(values: &[u64]) -> Vec<u8> {
+    let mut out = vec![0; N * values.len()];
+    for (element, value) in out.chunks_exact_mut(N).zip(values) {
+        element.copy_from_slice(&value.to_le_bytes()[..N]);
+    }
+    out
+}
+
+/// Adds elements of `N` whole bytes.
+fn add_bytes<const N: usize>(ring: Ring, packed: &[u8], sums: &mut [u64]) {
+    for (sum, element) in sums.iter_mut().zip(packed.chunks_exact(N)) {
+        let mut value = [0; 8];
+        value[..N].copy_from_slice(element);
+        *sum = ring.add(*sum, u64::from_le_bytes(value));
     }
 }
 
