@@ -56,12 +56,12 @@ impl Hashing {
         Self { thread, kept: Mutex::default() }
     }
 
-    /// Adds the next frame that `from` sent, to be hashed `soon` or when it is in nobody's way. Its payload is shared, not copied.
-    pub(crate) fn absorb(&self, from: Party, frame: &DataFrame, soon: bool) {
+    /// Adds the next frame that `from` sent, to be hashed after the exchanges or when much waits. Its payload is shared, not copied.
+    pub(crate) fn absorb(&self, from: Party, frame: &DataFrame) {
         let mut kept = self.kept();
         kept.bytes += frame.payload.len();
         kept.frames.push((from, frame.clone()));
-        if soon || kept.bytes > HANDED_BYTES {
+        if kept.bytes > HANDED_BYTES {
             self.hand_over(&mut kept);
         }
     }
@@ -98,9 +98,9 @@ mod tests {
         let frame = |tile| DataFrame::new(Part::new(NodeId(1), tile), 0, 8, Bytes::from_static(&[7]));
         let mut plain = Transcript::new(RunId([1; 16]), Digest([2; 32]));
         let hashing = Hashing::of(runtime.handle(), plain.clone());
-        for (from, tile, soon) in [(Party::P0, 0, true), (Party::P1, 0, false), (Party::P0, 1, false)] {
+        for (from, tile) in [(Party::P0, 0), (Party::P1, 0), (Party::P0, 1)] {
             plain.absorb(from, &frame(tile));
-            hashing.absorb(from, &frame(tile), soon);
+            hashing.absorb(from, &frame(tile));
         }
         assert_eq!(runtime.block_on(hashing.digest()), Some(plain.digest()));
     }

@@ -58,14 +58,13 @@ impl Messages {
     }
 
     fn note(&self, frame: &DataFrame) {
-        let is_input = is_input(&self.noted.program, frame.part.node);
-        if is_input {
+        if is_input(&self.noted.program, frame.part.node) {
             // A burst's figures are whole whatever happened to their last user.
             let mut opening = self.noted.opening.lock().unwrap_or_else(PoisonError::into_inner);
             opening.add(frame.payload.len(), Instant::now());
             self.run.host().peer().measure(&opening);
         }
-        self.noted.transcript.absorb(self.run.plan().me.other(), frame, is_input);
+        self.noted.transcript.absorb(self.run.plan().me.other(), frame);
     }
 }
 
@@ -84,7 +83,7 @@ impl Owner for Messages {
 
     fn sends(&self, frame: &DataFrame) {
         let plan = self.run.plan();
-        self.noted.transcript.absorb(plan.me, frame, is_input(&plan.program, frame.part.node));
+        self.noted.transcript.absorb(plan.me, frame);
         captured::sent(plan, frame);
     }
 
