@@ -4,14 +4,16 @@
 
 use std::{fmt::Write, fs, path::PathBuf, sync::Arc};
 
+use serde_json::Value;
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Form, Gate, NodeId, Part, Program, Protocol, Seed, TensorShape, TwoParties, catalog,
+    Form, Gate, NodeId, Part, Program, Protocol, Seed, TensorShape, TwoParties, WeightStore, catalog,
     gatefile::GateFile,
     ops::{Input, Op, Output},
     ring::{FRAC, WIRE},
     spec::SpecFile,
 };
+use suf_wire::{DataHead, DealerMessage, KeyPartHead, Message, PREFIX_BYTES, PeerMessage, decode_frame};
 
 /// Elements of each tile: enough for a plane to end inside a byte.
 const INPUTS: [i64; 3] = [-1, 4095, -70_000];
@@ -57,6 +59,59 @@ fn keys_and_messages_of_a_specification_have_not_changed() {
     let file = SpecFile::parse("hard-swish-quadratic.toml", text).expect("a specification");
     let gate = catalog::from_spec_file(&file).expect("it compiles");
     compare("suf-hard-swish-quadratic.txt", &transcript(&gate, &INPUTS[..2]));
+}
+
+/// What `make_refused.py` made: whole messages are accepted, and each of them with one fault is refused for that fault.
+#[test]
+fn what_must_be_refused_is_refused_for_the_reason_that_the_vectors_give() {
+    let families: Value = serde_json::from_str(include_str!("../vectors/refused.json")).expect("JSON");
+    let families = families.as_object().expect("families by name");
+    assert!(families.keys().eq(["keys", "peer", "program"]), "{:?}", families.keys());
+    for (family, cases) in families {
+        let decode: fn(&[u8]) -> Result<(), String> = match &family[..] {
+            "peer" => message::<PeerMessage>,
+            "keys" => message::<DealerMessage>,
+            _ => |bytes| said(Program::decode(bytes, &WeightStore::default())),
+        };
+        let (accepted, refused) = (cases_of(cases, "accepted"), cases_of(cases, "refused"));
+        assert!(accepted.len() >= 5 && refused.len() >= 9, "{family}");
+        for (what, bytes, _) in accepted {
+            assert_eq!(decode(&bytes), Ok(()), "{family}: {what}");
+        }
+        for (what, bytes, reason) in refused {
+            let found = decode(&bytes).expect_err(&format!("{family}: {what} is accepted"));
+            assert!(found.contains(&reason), "{family}: {what}: {found:?}, not {reason:?}");
+        }
+    }
+}
+
+/// Payloads of the length that comes are what the receiver expects.
+fn message<M: Message>(bytes: &[u8]) -> Result<(), String> {
+    let heads = [DataHead::BYTES, KeyPartHead::BYTES].map(|head| PREFIX_BYTES + head);
+    let head = if bytes.get(4) == Some(&0x44) { heads[1] } else { heads[0] };
+    said(decode_frame::<M>(bytes, |_| bytes.len().checked_sub(head)))
+}
+
+fn said<T, E: std::fmt::Display>(decoded: Result<T, E>) -> Result<(), String> {
+    decoded.map(drop).map_err(|error| error.to_string())
+}
+
+/// What it is, its bytes, and the reason for which it is refused.
+fn cases_of(family: &Value, kind: &str) -> Vec<(String, Vec<u8>, String)> {
+    let cases = family[kind].as_array().expect("cases").iter();
+    let text = |case: &Value, field: &str| case[field].as_str().unwrap_or_default().to_owned();
+    cases.map(|case| (text(case, "what"), bytes_of(&text(case, "bytes")), text(case, "reason"))).collect()
+}
+
+/// Bytes in hex, and perhaps `+` and the number of zeros that follow.
+fn bytes_of(text: &str) -> Vec<u8> {
+    let (hex, zeros) = text.split_once('+').unwrap_or((text, "0"));
+    let digits = hex.as_bytes().chunks(2);
+    let mut bytes: Vec<u8> = digits
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).expect("ASCII"), 16).expect("hex digits"))
+        .collect();
+    bytes.resize(bytes.len() + zeros.parse::<usize>().expect("a number"), 0);
+    bytes
 }
 
 /// Everything that is dealt and said for a tile of each of two gates, of which party 0 and party 1 are the seeded sides, in hex, with

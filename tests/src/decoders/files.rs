@@ -6,7 +6,7 @@ use suf_cli::npy;
 use suf_control::{shares, v1};
 use suf_gate::{gatefile::GateFile, spec::SpecFile};
 use suf_link::{LinkProfile, Request, pem, role_of};
-use suf_process::Configuration;
+use suf_process::{Configuration, weights};
 
 /// Tensors in files, archives among them: what is read can be written and read again, bit by bit.
 ///
@@ -40,6 +40,20 @@ pub fn spec(bytes: &[u8]) {
         let _ = SpecFile::parse("fuzz", text);
         let _ = GateFile::parse("fuzz", text);
         let _ = LinkProfile::parse("fuzz", text);
+    }
+}
+
+/// Files of quantised weights: what is read has the shape that it says, and equal bytes have equal digests.
+///
+/// # Panics
+/// When that does not hold.
+pub fn weights(bytes: &[u8]) {
+    let Ok(found) = weights::decode(bytes) else { return };
+    let again = weights::decode(bytes).expect("what was read can be read again");
+    assert!(!found.is_empty() && found == again);
+    for (_, matrix) in found {
+        assert_eq!(matrix.values().len() as u64, u64::from(matrix.rows()) * u64::from(matrix.cols()));
+        assert!(matrix.bias().is_empty() || matrix.bias().len() as u64 == u64::from(matrix.cols()));
     }
 }
 

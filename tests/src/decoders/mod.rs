@@ -8,13 +8,14 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of the fuzz targets.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("peer", wire::peer),
     ("keys", wire::keys),
     ("gate", wire::gate),
     ("program", wire::program),
     ("npy", files::tensor),
     ("spec", files::spec),
+    ("weights", files::weights),
     ("config", files::config),
     ("control", files::control),
     ("certificates", files::certificates),
