@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -115,7 +115,7 @@ impl Book {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no holder panics")
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,7 +148,7 @@ impl Entry {
     }
 
     fn lock(&self) -> MutexGuard<'_, v1::Batch> {
-        self.view.lock().expect("no holder panics")
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -307,7 +307,7 @@ impl Entry {
 
     /// Whether this caller is the first to feed this input of the run.
     pub(crate) fn claim_input(&self, input: NodeId) -> bool {
-        self.inputs_taken.lock().expect("no holder panics").insert(input)
+        self.inputs_taken.lock().unwrap_or_else(PoisonError::into_inner).insert(input)
     }
 
     /// A call of the client begins.
@@ -329,15 +329,15 @@ impl Entry {
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().expect("no holder panics")
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.room.lock().expect("no holder panics")
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outputs(&self) -> MutexGuard<'_, Outputs> {
-        self.outputs.lock().expect("no holder panics")
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     mem,
-    sync::{Mutex, MutexGuard, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use suf_party::Plan;
@@ -73,7 +73,7 @@ impl Hashing {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().expect("no holder panics")
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hash of all so far; none when the process ends.

@@ -1,7 +1,7 @@
 //! The connection between the two parties: who calls whom, and runs that come and go over it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -45,13 +45,13 @@ impl PeerLink {
 
     /// Bits per second at which the other party's half of the last large input came; none before.
     pub(crate) fn measured_bps(&self) -> Option<f64> {
-        *self.rate_bps.lock().expect("no holder panics")
+        *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what an input's opening told of the link, if anything.
     pub(crate) fn measure(&self, opening: &Arrivals) {
         if let Some(rate) = opening.rate_bps() {
-            *self.rate_bps.lock().expect("no holder panics") = Some(rate);
+            *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
         }
     }
 

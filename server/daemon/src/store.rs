@@ -10,7 +10,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -127,7 +127,7 @@ impl BatchStore {
     pub fn put(&self, part: Part, bytes: Bytes) -> Result<(), StoreError> {
         match &self.place {
             Place::Memory(keys, _) => {
-                keys.lock().expect("no holder panics").insert(part, bytes);
+                keys.lock().unwrap_or_else(PoisonError::into_inner).insert(part, bytes);
                 Ok(())
             }
             Place::Spool(spool, room) => {
@@ -143,9 +143,11 @@ impl BatchStore {
     /// When it is not there, was given out before, or was damaged.
     pub fn take(&self, part: Part) -> Result<Bytes, StoreError> {
         match &self.place {
-            Place::Memory(keys, _) => {
-                keys.lock().expect("no holder panics").remove(&part).ok_or(StoreError::Absent(part))
-            }
+            Place::Memory(keys, _) => keys
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&part)
+                .ok_or(StoreError::Absent(part)),
             Place::Spool(spool, _) => spool.take(self.batch, part),
         }
     }
@@ -191,7 +193,7 @@ impl Spool {
             .key
             .seal_in_place_separate_tag(nonce(part), Aad::from(batch.0), sealed.as_mut())
             .expect("a key is far below the cipher's limit");
-        let mut index = self.index.lock().expect("no holder panics");
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let start = index.end;
         let after = start + bytes.len() as u64;
         self.file.write_all_at(sealed.as_ref(), start).map_err(failed("written"))?;
@@ -202,7 +204,7 @@ impl Spool {
     }
 
     fn take(&self, batch: BatchId, part: Part) -> Result<Bytes, StoreError> {
-        let place = self.index.lock().expect("no holder panics").keys.remove(&part);
+        let place = self.index.lock().unwrap_or_else(PoisonError::into_inner).keys.remove(&part);
         let (start, len) = place.ok_or(StoreError::Absent(part))?;
         let failed = |error| StoreError::Io { path: self.path.clone(), what: "read", error };
         let mut sealed = KeyMemory::zeroed(len + SEAL_BYTES as usize).map_err(failed)?;

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fmt, hint,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -97,7 +97,7 @@ impl Shared {
     /// The next job; none when there will be no more.
     fn next(&self) -> Option<Job> {
         let waiting = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
-        let mut queue = self.news.wait_while(self.lock(), waiting).expect("no holder panics");
+        let mut queue = self.news.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         let job = queue.jobs.pop_front();
         self.waiting.store(queue.jobs.len(), Ordering::Release);
         job
@@ -114,7 +114,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("no holder panics")
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 //! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -165,7 +165,7 @@ impl Gates {
     }
 
     fn begin(&self, steps: usize) {
-        let mut state = self.state.lock().expect("no holder panics");
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.limit += steps;
         self.done.send_replace(0);
         for tile in 0..state.tiles.len() {
@@ -203,7 +203,7 @@ impl Owner for Gates {
     fn receives(&self, message: PeerMessage) {
         let PeerMessage::Frame(frame) = message else { panic!("frames alone are sent") };
         let tile = frame.part.tile as usize;
-        let mut state = self.state.lock().expect("no holder panics");
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tiles[tile].1 += 1;
         // One that came before its gate began here waits for that.
         if state.tiles[tile].1 <= state.limit {
