@@ -118,8 +118,8 @@ fn gate(parts: Parts) -> Result<Gate, GateError> {
 /// Encodes every message of a full tile, as the daemons do.
 fn fits(gate: &Gate, zeros: &Bytes) {
     for (step, segments) in gate.exchanges().iter().enumerate() {
-        let widths: Vec<u8> = segments.iter().map(|segment| segment.bits).collect();
-        let payload = Segments::new(&widths, TILE_ELEMS as u32).expect("widths and number of segments");
+        let shapes: Vec<_> = segments.iter().map(|segment| (segment.bits, TILE_ELEMS as u32)).collect();
+        let payload = Segments::new(&shapes).expect("widths and number of segments");
         assert_eq!(payload.bytes(), gate.message_bytes(step, TILE_ELEMS));
         let frame = DataFrame {
             depth: Causal::START.next().expect("the first"),

@@ -137,7 +137,7 @@ impl Secrets {
     fn input(&self, program: &Program) -> Arc<dyn Value> {
         let wire = program.node(OPENING.node).wire().expect("an input makes a wire");
         HostValue::shared(match wire.form {
-            Form::Shared => self.shares.clone(),
+            Form::Shared | Form::Pad => self.shares.clone(),
             Form::Masked => self.public.clone().elements(),
         })
     }

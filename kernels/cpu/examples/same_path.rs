@@ -42,7 +42,7 @@ fn run(backend: &CpuBackend, program: &Arc<Program>, secrets: u8, mark: impl Fn(
     for party in Party::BOTH {
         let key = keys.next().expect("a key for each party");
         let input = match wire.form {
-            Form::Shared => elements(&[3, secrets]),
+            Form::Shared | Form::Pad => elements(&[3, secrets]),
             Form::Masked => elements(&[4]),
         };
         mark();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use suf_gate::{
-    Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, PartEval, SecretBytes, Shape,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, Gate, KeyBytes, PartEval, SecretBytes, Shape,
     StagedPart, Value,
     ops::{self, Entry, GateOp, Op},
     secret::SecretMemory,
@@ -12,8 +12,8 @@ use suf_gate::{
 use crate::{
     dpf::{self, DpfEval},
     eval::{Evaluation, GateEval},
+    host::{Dealer, Evaluator},
     key::{KeyWriter, PartKey},
-    linear,
     onehot::{self, OnehotEval},
     sigma::{self, SigmaEval},
     simd::{Level, model},
@@ -65,41 +65,20 @@ impl Backend for CpuBackend {
         if !job.program.has(job.part) {
             return Err(BackendError::Misuse("a part that the program does not have"));
         }
+        let Op::Gate(op) = job.node().op() else {
+            return ops::host::deal(job, &Dealer { job, level: self.level });
+        };
         let mut key = KeyWriter::new(job, self.level)?;
-        match job.node().op() {
-            Op::Gate(op) => deal_gate(op.gate(), &mut key),
-            Op::Open(open) if open.form() == Form::Masked => {
-                let masks = key.wire_masks(job.node().inputs()[0]);
-                return Ok(ops::open::deal(job, &masks, &|id, len| key.seeded_stream(id, len)));
-            }
-            Op::Open(_)
-            | Op::Input(_)
-            | Op::Output(_)
-            | Op::Linear(_)
-            | Op::Add(_)
-            | Op::Shift(_)
-            | Op::Drop(_) => {}
-        }
+        deal_gate(op.gate(), &mut key);
         Ok(key.finish())
     }
 
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
-        let key = PartKey::new(job.clone(), self.level, key)?;
-        Ok(match job.node().op() {
-            Op::Input(input) => {
-                let is_masked = input.made().form == Form::Masked;
-                ops::input::stage(job.clone(), is_masked.then(|| key.output_mask()))
-            }
-            Op::Output(_) => ops::output::stage(job.clone(), key.input_mask()),
-            Op::Gate(_) => Box::new(StagedGate(key)),
-            Op::Open(_) => {
-                let mask = key.output_mask();
-                ops::open::stage(job.clone(), key.bytes(), &|id, len| key.stream(id, len), mask)
-            }
-            Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
-                ops::host::stage(job.clone(), linear::multiply(self.level))
-            }
-        })
+        if let Op::Gate(_) = job.node().op() {
+            return Ok(Box::new(StagedGate(PartKey::new(job.clone(), self.level, key)?)));
+        }
+        job.check_key(key.len())?;
+        ops::host::stage(job, &key, &Evaluator { job, level: self.level })
     }
 
     fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {

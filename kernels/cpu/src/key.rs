@@ -3,18 +3,18 @@
 use std::{array, ops::Range};
 
 use suf_gate::{
-    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Mask, NodeId, Party, Program, SecretBytes, Seed,
-    Side, Source, Width,
+    BackendError, DealJob, EvalJob, KeyBytes, KeyShape, Mask, NodeId, Party, SecretBytes, Side, Source,
+    Width,
     layout::FieldId,
     lookup::ELEMENT_BYTES,
-    ops::{self, Entry, GateOp},
+    ops::{Entry, GateOp},
     prg::{Domain, MASK},
     ring::WIRE,
 };
 use zeroize::Zeroizing;
 
 use crate::{
-    linear,
+    masks,
     memory::KeyMemory,
     pack, planes,
     prg::Stream,
@@ -86,18 +86,6 @@ impl PartKey {
         }
     }
 
-    /// The key as it was delivered.
-    pub(crate) fn bytes(&self) -> &KeyBytes {
-        &self.bytes
-    }
-
-    /// The first bytes of this party's stream of field `id`.
-    pub(crate) fn stream(&self, id: FieldId, len: usize) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(vec![0; len]);
-        Stream::new(self.level, &self.job.domain().stream(&self.job.seed, id)).fill(0, &mut bytes);
-        bytes
-    }
-
     /// The trees of `shape`.
     pub(crate) fn tree(&self, shape: TreeShape) -> Tree {
         Tree::new(self.level, shape, &self.job.domain().fixed_keys())
@@ -114,9 +102,8 @@ impl PartKey {
     }
 
     fn mask(&self, wire: NodeId) -> Vec<u64> {
-        let fresh =
-            |wire| expand_mask(&self.job.program, self.job.mask_domain(wire), self.level, &self.job.seed);
-        ops::host::mask(&self.job.program, wire, &linear::multiply(self.level), &fresh)
+        let domain = self.job.mask_domain(wire);
+        std::mem::take(&mut masks::of_wire(&self.job.program, domain, self.level, &[&self.job.seed]))
     }
 
     /// Keeps for each element whether a wrap of its extended wire may have to be added.
@@ -225,33 +212,6 @@ impl FieldBytes<'_> {
             }
         }
     }
-}
-
-/// One party's stream of the fresh mask of the wire's tile that `domain` names.
-fn expand_mask(program: &Program, domain: Domain<'_>, level: Level, seed: &Seed) -> Vec<u64> {
-    let ring = program.node(domain.part.node).ring().expect("the wire has a mask, hence it is there");
-    let (width, elems) = (usize::from(ring.bits()).div_ceil(8), program.elems(domain.part));
-    let mut bytes = Zeroizing::new(vec![0; elems * width]);
-    Stream::new(level, &domain.stream(seed, MASK)).fill(0, &mut bytes);
-    let mut elements = vec![0; elems];
-    pack::unpack(8 * width as u32, &bytes, &mut elements);
-    if !ring.bits().is_multiple_of(8) {
-        elements.iter_mut().for_each(|element| *element = ring.reduce(*element));
-    }
-    elements
-}
-
-/// The mask of the tile of `wire` that belongs to `job`'s part, in the wire's ring.
-pub(crate) fn wire_masks(job: &DealJob<'_>, level: Level, wire: NodeId) -> Zeroizing<Vec<u64>> {
-    let program = job.program;
-    let fresh = |wire: NodeId| {
-        let ring = program.node(wire).ring().expect("the wire is there");
-        let of = |seed| expand_mask(program, job.mask_domain(wire), level, seed);
-        let [mut sums, others] = job.party_seeds.each_ref().map(|seed| Zeroizing::new(of(seed)));
-        sums.iter_mut().zip(others.iter()).for_each(|(sum, other)| *sum = ring.add(*sum, *other));
-        std::mem::take(&mut *sums)
-    };
-    Zeroizing::new(ops::host::mask(program, wire, &linear::multiply(level), &fresh))
 }
 
 /// The mask of a gate's wire at the dealer, in the gate's ring: strip by strip, or whole.
@@ -440,7 +400,9 @@ impl<'j> KeyWriter<'j> {
         if is_fresh && entry == Entry::WHOLE {
             return self.mask_sums(wire);
         }
-        let mut masks = self.wire_masks(wire);
+        let seeds = self.job.party_seeds.each_ref();
+        let domain = self.job.mask_domain(wire);
+        let mut masks = masks::of_wire(self.job.program, domain, self.level, &seeds);
         if entry.is_extended() {
             self.tops = Zeroizing::new(masks.iter().map(|r| entry.top(*r) as u16).collect());
         }
@@ -455,11 +417,6 @@ impl<'j> KeyWriter<'j> {
 
     fn mask_sums(&self, wire: NodeId) -> Masks {
         Masks::Streams(Box::new(self.sums(&self.job.mask_domain(wire), MASK, PACKED)))
-    }
-
-    /// The mask of `wire`, in the wire's ring.
-    pub(crate) fn wire_masks(&self, wire: NodeId) -> Zeroizing<Vec<u64>> {
-        wire_masks(self.job, self.level, wire)
     }
 
     /// The trees of `shape`.
@@ -481,13 +438,6 @@ impl<'j> KeyWriter<'j> {
             width,
             strips: Zeroizing::new(vec![0; 2 * STRIP * width]),
         }
-    }
-
-    /// The first `len` bytes of the seeded side's stream of field `id`.
-    pub(crate) fn seeded_stream(&self, id: FieldId, len: usize) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(vec![0; len]);
-        self.stream(self.seeded(), id).fill(0, &mut bytes);
-        bytes
     }
 
     /// The first `len` bytes of the dealer's stream of field `id`.
@@ -592,7 +542,7 @@ impl<'j> KeyWriter<'j> {
                 right: match right_width {
                     None => RightBits::None,
                     Some(Width::Planes(_)) => RightBits::Planes(&mut *right),
-                    Some(Width::Bytes(_)) => RightBits::Words(&mut *right),
+                    Some(Width::Bytes(_) | Width::Packed(_)) => RightBits::Words(&mut *right),
                 },
                 leaves: &mut *leaves,
                 hot: &mut hot[range.start / 8..][..n.div_ceil(8)],
@@ -615,8 +565,8 @@ impl<'j> KeyWriter<'j> {
                             plane[range.start / 8..][..strip.len()].copy_from_slice(strip);
                         }
                     }
-                    Some(Width::Bytes(width)) => {
-                        all_right[range.start * usize::from(width)..][..right.len()].copy_from_slice(right);
+                    Some(width @ (Width::Bytes(_) | Width::Packed(_))) => {
+                        all_right[width.bytes(range.start)..][..right.len()].copy_from_slice(right);
                     }
                 }
             }

@@ -1,13 +1,55 @@
-//! The masks of a batch's wires, for whoever made its seeds: checkers of tests and benchmarks.
+//! Masks of wires: at the dealer whole, at a party its share; and whole for whoever made a batch's seeds, as checkers of tests
+//! and benchmarks have.
 
-use suf_gate::{Part, TwoParties};
+use suf_gate::{
+    NodeId, Part, Program, Seed, TwoParties,
+    ops::host,
+    prg::{Domain, MASK},
+};
+use zeroize::Zeroizing;
 
-use crate::{CpuBackend, key::wire_masks};
+use crate::{CpuBackend, loops::LevelLoops, pack, prg::Stream, simd::Level};
+
+/// The tile of the mask of the wire that `domain`'s part makes, as far as `seeds` make it: the sum of their owners' shares, in the
+/// wire's ring.
+pub(crate) fn of_wire(
+    program: &Program,
+    domain: Domain<'_>,
+    level: Level,
+    seeds: &[&Seed],
+) -> Zeroizing<Vec<u64>> {
+    let fresh = |wire: NodeId| {
+        let ring = program.node(wire).ring().expect("the wire has a mask, hence it is there");
+        let domain = Domain { part: Part { node: wire, ..domain.part }, ..domain };
+        let mut sums = Zeroizing::new(vec![0; program.elems(domain.part)]);
+        for seed in seeds {
+            let share = expand(program, domain, level, seed);
+            sums.iter_mut().zip(share.iter()).for_each(|(sum, share)| *sum = ring.add(*sum, *share));
+        }
+        std::mem::take(&mut *sums)
+    };
+    Zeroizing::new(host::mask(program, domain.part.node, &LevelLoops(level), &fresh))
+}
+
+/// One party's stream of the fresh mask of the wire's tile that `domain` names.
+fn expand(program: &Program, domain: Domain<'_>, level: Level, seed: &Seed) -> Zeroizing<Vec<u64>> {
+    let ring = program.node(domain.part.node).ring().expect("the wire has a mask, hence it is there");
+    let (width, elems) = (usize::from(ring.bits()).div_ceil(8), program.elems(domain.part));
+    let mut bytes = Zeroizing::new(vec![0; elems * width]);
+    Stream::new(level, &domain.stream(seed, MASK)).fill(0, &mut bytes);
+    let mut elements = Zeroizing::new(vec![0; elems]);
+    pack::unpack(8 * width as u32, &bytes, &mut elements);
+    if !ring.bits().is_multiple_of(8) {
+        elements.iter_mut().for_each(|element| *element = ring.reduce(*element));
+    }
+    elements
+}
 
 impl CpuBackend {
     /// The mask of a tile of the masked wire that `part`'s node makes, in the wire's ring.
     #[must_use]
     pub fn mask(&self, batch: &TwoParties, part: Part) -> Vec<u64> {
-        wire_masks(&batch.deal_job(part), self.level(), part.node).to_vec()
+        let job = batch.deal_job(part);
+        of_wire(job.program, job.domain(), self.level(), &job.party_seeds.each_ref()).to_vec()
     }
 }

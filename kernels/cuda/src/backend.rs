@@ -3,9 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use suf_gate::{
-    Backend, BackendError, BackendInfo, DealJob, EvalJob, Form, Gate, KeyBytes, SecretBytes, StagedPart,
+    Backend, BackendError, BackendInfo, DealJob, EvalJob, Gate, KeyBytes, SecretBytes, StagedPart,
     layout::FieldId,
-    ops::{Op, host, input, output},
+    ops::{Op, host},
     secret::SecretMemory,
 };
 
@@ -15,12 +15,11 @@ use crate::{
     eval::Staged,
     gates::{Masks, Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
+    hosted::{Dealer, Evaluator},
     image::Maker,
     layout::{self, Job, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
     management::Management,
-    masks::multiply,
     memory::{Memory, Slot},
-    opens,
     recent::Recent,
 };
 
@@ -135,42 +134,20 @@ impl Backend for CudaBackend {
         if !job.program.has(job.part) {
             return Err(BackendError::Misuse("a part that the program does not have"));
         }
-        match job.node().op() {
-            Op::Gate(_) => {
-                let dealing = Dealing::prepare(&self.shared, job)?;
-                dealing.run()?;
-                dealing.fetch()
-            }
-            Op::Open(open) if open.form() == Form::Masked => opens::deal(&self.shared, job),
-            Op::Open(_)
-            | Op::Input(_)
-            | Op::Output(_)
-            | Op::Linear(_)
-            | Op::Add(_)
-            | Op::Shift(_)
-            | Op::Drop(_) => Ok([SecretBytes::default(), SecretBytes::default()]),
+        if !matches!(job.node().op(), Op::Gate(_)) {
+            return host::deal(job, &Dealer { shared: &self.shared, job });
         }
+        let dealing = Dealing::prepare(&self.shared, job)?;
+        dealing.run()?;
+        dealing.fetch()
     }
 
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
         job.check_key(key.len())?;
-        let mask = |wire| self.shared.mask(&job.program, job.domain(), wire, &[&job.seed]);
-        match job.node().op() {
-            Op::Gate(_) => Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?)),
-            Op::Input(op) => {
-                let is_masked = op.made().form == Form::Masked;
-                let mask = is_masked.then(|| mask(job.part.node)).transpose()?;
-                Ok(input::stage(job.clone(), mask.map(|mut mask| std::mem::take(&mut *mask))))
-            }
-            Op::Output(_) => {
-                let mut mask = mask(job.node().inputs()[0])?;
-                Ok(output::stage(job.clone(), std::mem::take(&mut *mask)))
-            }
-            Op::Open(_) => opens::stage(&self.shared, job, &key, mask(job.part.node)?),
-            Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
-                Ok(host::stage(job.clone(), multiply()))
-            }
+        if !matches!(job.node().op(), Op::Gate(_)) {
+            return host::stage(job, &key, &Evaluator { shared: &self.shared, job });
         }
+        Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?))
     }
 
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {

@@ -1,16 +1,13 @@
 //! Masks of wires in the host's memory, and the streams that they and openings are made of. The GPU expands the streams; what
 //! is computed from them for operations without kernels of their own is the host's.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use suf_gate::{
     BackendError, Mask, NodeId, Part, Program, Ring, Seed, Wire,
     ops::{
-        Entry, Weights,
-        host::{self, Multiply},
+        Entry,
+        host::{self, Plain},
     },
     prg::{Domain, MASK, StreamKey},
     ring::WIRE,
@@ -22,11 +19,6 @@ use crate::{
     layout::{Layout, MAX_STREAMS, Stream, TABLE_BYTES},
     opening::PACKED,
 };
-
-/// How the host multiplies.
-pub(crate) fn multiply() -> Multiply {
-    Arc::new(Weights::multiply)
-}
 
 /// Whether the mask of a gate's wire is just what its streams expand to, [`PACKED`] bytes for each element.
 pub(crate) fn is_stream(wire: &Wire, entry: Entry) -> bool {
@@ -101,7 +93,7 @@ impl Shared {
             (source, sums)
         });
         let sums: BTreeMap<_, _> = sums.collect();
-        Ok(Zeroizing::new(host::mask(program, wire, &multiply(), &|source| sums[&source].to_vec())))
+        Ok(Zeroizing::new(host::mask(program, wire, &Plain, &|source| sums[&source].to_vec())))
     }
 }
 

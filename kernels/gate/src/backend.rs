@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use crate::{
-    Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Value,
-    prg::Domain, secret::SecretMemory,
+    Counts, Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Taken,
+    Value, prg::Domain, secret::SecretMemory,
 };
 
 /// A kind of device that makes and evaluates keys.
@@ -35,7 +35,7 @@ pub trait Backend: Send + Sync {
 
 /// A part whose key is on its device, waiting for its inputs.
 pub trait StagedPart: Send {
-    /// Takes the tiles of the wires that the node takes, in their order, to where the key is. A node `input` takes the
+    /// Takes the tiles that the part takes, in the order of [`Program::taken`], to where the key is. A node `input` takes the
     /// client's shares.
     ///
     /// # Errors
@@ -131,6 +131,12 @@ impl DealJob<'_> {
         self.program.elems(self.part)
     }
 
+    /// Entries of each extent in the part.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.program.counts(self.part)
+    }
+
     /// The layout of its key.
     #[must_use]
     pub fn key_shape(&self) -> &KeyShape {
@@ -178,6 +184,12 @@ impl EvalJob {
         self.program.elems(self.part)
     }
 
+    /// Entries of each extent in the part.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.program.counts(self.part)
+    }
+
     /// The layout of its key.
     #[must_use]
     pub fn key_shape(&self) -> &KeyShape {
@@ -216,20 +228,29 @@ impl EvalJob {
         Ok(())
     }
 
-    /// The inputs of the part on the host: the same tile of each wire that the node takes, or the client's shares.
+    /// The inputs of the part on the host: of each wire that the node takes the rows that the part reads, or the client's
+    /// shares. `inputs` are the tiles that hold them, in the order of [`Program::taken`].
     ///
     /// # Errors
     /// [`BackendError::Misuse`] for another number of inputs or of elements, and what the inputs' device says.
     pub fn inputs(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<Vec<u64>>, BackendError> {
-        let taken = self.node().inputs().iter().map(|wire| Part { node: *wire, ..self.part });
-        let due: Vec<Part> = if self.node().is_input() { vec![self.part] } else { taken.collect() };
+        let taken: Vec<Taken> = self.program.taken(self.part).collect();
+        let mut due: Vec<Part> = taken.iter().flat_map(Taken::parts).collect();
+        if self.node().is_input() {
+            due.push(self.part);
+        }
         if inputs.len() != due.len() {
             return Err(BackendError::Misuse("another number of inputs than the node's"));
         }
         if inputs.iter().zip(due).any(|(input, due)| input.elems() != self.program.elems(due)) {
             return Err(BackendError::Misuse("an input of another length than the part's"));
         }
-        inputs.into_iter().map(Value::words).collect()
+        let mut inputs = inputs.into_iter();
+        let mut next = || inputs.next().expect("as many as are due").words();
+        if self.node().is_input() {
+            return Ok(vec![next()?]);
+        }
+        taken.iter().map(|taken| self.program.gather(taken, |_| next())).collect()
     }
 
     /// The one input of a part that takes one, as [`EvalJob::inputs`].

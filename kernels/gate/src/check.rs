@@ -4,8 +4,10 @@
 //! Each wire is decoded, X = x_hat - r. Each node's integer function is applied to the decoded inputs and to the rounding coins,
 //! which follow from x_hat and X (`docs/protocols.md#rounding`), without the protocol's formulas. The result must be equal.
 
+use std::convert::Infallible;
+
 use crate::{
-    Form, Node, NodeId, Part, Program, Ring, Wire,
+    Form, Node, NodeId, Part, Program, Ring, Taken, Wire,
     ops::{Entry, GateOp, Linear, Op},
 };
 
@@ -42,7 +44,7 @@ pub fn check(program: &Program, run: &dyn Observed) -> Vec<NodeCheck> {
     nodes.collect()
 }
 
-/// A tile of a wire in the clear.
+/// Rows of a wire in the clear.
 struct Clear {
     wire: Wire,
     /// What both parties see; nothing of a shared wire.
@@ -50,16 +52,20 @@ struct Clear {
     x: Vec<i64>,
 }
 
-fn decode(program: &Program, part: Part, run: &dyn Observed) -> Option<Clear> {
-    let wire = *program.node(part.node).wire()?;
-    let [mine, theirs] = run.made(part);
+fn decode(program: &Program, taken: &Taken, run: &dyn Observed) -> Option<Clear> {
+    let wire = *program.node(taken.wire).wire()?;
+    let gather = |tile: &dyn Fn(Part) -> Vec<u64>| {
+        let Ok(rows) = program.gather(taken, |part| Ok::<_, Infallible>(tile(part)));
+        rows
+    };
+    let [mine, theirs] = [0, 1].map(|party| gather(&|part| run.made(part)[party].to_vec()));
     let ring = wire.ring;
     let (x_hat, x) = match wire.form {
-        Form::Shared => (Vec::new(), sums(ring, mine, theirs)),
+        Form::Shared | Form::Pad => (Vec::new(), sums(ring, &mine, &theirs)),
         Form::Masked => {
-            let mask = run.mask(part);
-            let x = mine.iter().zip(&mask).map(|(x_hat, r)| ring.decode(ring.sub(*x_hat, *r)));
-            (mine.to_vec(), x.collect())
+            let mask = gather(&|part| run.mask(part));
+            let x = mine.iter().zip(&mask).map(|(x_hat, r)| ring.decode(ring.sub(*x_hat, *r))).collect();
+            (mine, x)
         }
     };
     Some(Clear { wire, x_hat, x })
@@ -70,11 +76,7 @@ fn sums(ring: Ring, mine: &[u64], theirs: &[u64]) -> Vec<i64> {
 }
 
 fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, found: &mut NodeCheck) {
-    let taken: Vec<Clear> = node
-        .inputs()
-        .iter()
-        .filter_map(|input| decode(program, Part { node: *input, ..part }, run))
-        .collect();
+    let taken: Vec<Clear> = program.taken(part).filter_map(|taken| decode(program, &taken, run)).collect();
     let [mine, theirs] = run.made(part);
     let made = match node.wire() {
         Some(wire) => {
@@ -82,7 +84,7 @@ fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, fo
                 found.wrong += mine.iter().zip(theirs).filter(|(mine, theirs)| mine != theirs).count() as u64;
                 return;
             }
-            decode(program, part, run).map(|clear| clear.x).unwrap_or_default()
+            decode(program, &program.made(part), run).map(|clear| clear.x).unwrap_or_default()
         }
         None => taken.first().map(|taken| sums(taken.wire.ring, mine, theirs)).unwrap_or_default(),
     };

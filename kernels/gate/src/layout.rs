@@ -44,31 +44,86 @@ pub enum Source {
     Dealer,
 }
 
-/// Width of a field per element.
+/// Width of a field's entry; a field has one for each element, unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// That many planes of one bit: bit e of a plane is bit e % 8 of byte e / 8.
     Planes(u16),
     /// That many bytes, little endian, element after element.
     Bytes(u16),
+    /// That many bits, 1 to 64, element after element from the lowest bit, padded with zeros to a whole byte: as a message.
+    Packed(u8),
 }
 
-impl Width {
-    /// Bytes of the field for `elems` elements.
+/// What a field or a segment has one entry for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Each element of the part.
+    Element,
+    /// Each row of the part.
+    Row,
+    /// Each element that the part takes of the node's first wire.
+    Taken,
+}
+
+/// How many entries each [`Extent`] has, in a part or in a whole node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of [`Extent::Element`].
+    pub elems: usize,
+    /// Of [`Extent::Row`].
+    pub rows: usize,
+    /// Of [`Extent::Taken`].
+    pub taken: usize,
+}
+
+impl Counts {
+    /// Entries over `extent`.
     #[must_use]
-    pub const fn bytes(self, elems: usize) -> usize {
-        match self {
-            Self::Planes(planes) => planes as usize * elems.div_ceil(8),
-            Self::Bytes(bytes) => bytes as usize * elems,
+    pub const fn of(self, extent: Extent) -> usize {
+        match extent {
+            Extent::Element => self.elems,
+            Extent::Row => self.rows,
+            Extent::Taken => self.taken,
         }
     }
 
-    /// Bits per element.
+    /// Of two parts together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            elems: self.elems + other.elems,
+            rows: self.rows + other.rows,
+            taken: self.taken + other.taken,
+        }
+    }
+}
+
+/// Of a gate by itself, on so many elements in one column.
+impl From<usize> for Counts {
+    fn from(elems: usize) -> Self {
+        Self { elems, rows: elems, taken: elems }
+    }
+}
+
+impl Width {
+    /// Bytes of the field for `entries` entries.
+    #[must_use]
+    pub const fn bytes(self, entries: usize) -> usize {
+        match self {
+            Self::Planes(planes) => planes as usize * entries.div_ceil(8),
+            Self::Bytes(bytes) => bytes as usize * entries,
+            Self::Packed(bits) => (bits as usize * entries).div_ceil(8),
+        }
+    }
+
+    /// Bits of an entry.
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
             Self::Planes(planes) => planes as u32,
             Self::Bytes(bytes) => bytes as u32 * 8,
+            Self::Packed(bits) => bits as u32,
         }
     }
 }
@@ -80,15 +135,35 @@ pub struct Field {
     pub name: &'static str,
     /// Who makes it.
     pub source: Source,
-    /// Its width per element.
+    /// The width of an entry.
     pub width: Width,
+    /// What it has one entry for.
+    pub over: Extent,
 }
 
 impl Field {
-    /// A field.
+    /// A field with an entry for each element.
     #[must_use]
     pub const fn new(name: &'static str, source: Source, width: Width) -> Self {
-        Self { name, source, width }
+        Self { name, source, width, over: Extent::Element }
+    }
+
+    /// The same with an entry for each of what `over` says.
+    #[must_use]
+    pub const fn over(self, over: Extent) -> Self {
+        Self { over, ..self }
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn entries(&self, counts: impl Into<Counts>) -> usize {
+        counts.into().of(self.over)
+    }
+
+    /// Bytes of the field.
+    #[must_use]
+    pub fn bytes(&self, counts: impl Into<Counts>) -> usize {
+        self.width.bytes(self.entries(counts))
     }
 }
 
@@ -138,28 +213,44 @@ impl KeyShape {
         }
     }
 
-    /// Where field `id` stands in the tile of `elems` elements of a party on side `side`; none if it is not delivered.
+    /// Where field `id` stands in the key of a part of a party on side `side`; none if it is not delivered.
     #[must_use]
-    pub fn range(&self, id: FieldId, side: Side, elems: usize) -> Option<Range<usize>> {
+    pub fn range(&self, id: FieldId, side: Side, counts: impl Into<Counts>) -> Option<Range<usize>> {
         if !self.delivered(id, side) {
             return None;
         }
-        let start = self.ids().take(usize::from(id.0)).map(|before| self.bytes_of(before, side, elems)).sum();
-        Some(start..start + self.bytes_of(id, side, elems))
+        let counts = counts.into();
+        let start =
+            self.ids().take(usize::from(id.0)).map(|before| self.bytes_of(before, side, counts)).sum();
+        Some(start..start + self.bytes_of(id, side, counts))
     }
 
-    /// Where the fields that both parties hold in equal bytes stand in the tile of `elems` elements of a party of role
-    /// `role`: one range for each field, in the order of their ids.
-    pub fn common_ranges(&self, side: Side, elems: usize) -> impl Iterator<Item = Range<usize>> + use<'_> {
+    /// Where the fields that both parties hold in equal bytes stand in the key of a part of a party on side `side`: one
+    /// range for each field, in the order of their ids.
+    pub fn common_ranges<C: Into<Counts>>(
+        &self,
+        side: Side,
+        counts: C,
+    ) -> impl Iterator<Item = Range<usize>> + use<'_, C> {
+        let counts = counts.into();
         self.ids()
             .filter(|id| self.field(*id).source == Source::Common)
-            .filter_map(move |id| self.range(id, side, elems))
+            .filter_map(move |id| self.range(id, side, counts))
     }
 
-    /// Bytes of a whole tile for a party on side `side`.
+    /// Bytes of the key of a part for a party on side `side`.
     #[must_use]
-    pub fn tile_bytes(&self, side: Side, elems: usize) -> usize {
-        self.ids().map(|id| self.bytes_of(id, side, elems)).sum()
+    pub fn tile_bytes(&self, side: Side, counts: impl Into<Counts>) -> usize {
+        let counts = counts.into();
+        self.ids().map(|id| self.bytes_of(id, side, counts)).sum()
+    }
+
+    /// Delivered bits, padding to bytes aside.
+    #[must_use]
+    pub fn bits(&self, side: Side, counts: impl Into<Counts>) -> u64 {
+        let counts = counts.into();
+        let delivered = self.ids().filter(|id| self.delivered(*id, side)).map(|id| self.field(id));
+        delivered.map(|field| u64::from(field.width.bits()) * field.entries(counts) as u64).sum()
     }
 
     /// Bytes of all tiles of a tensor of `elems` elements and one column for `party`: full even tiles, full odd tiles, and the
@@ -183,8 +274,8 @@ impl KeyShape {
         self.ids().filter(|id| self.delivered(*id, side)).map(|id| self.field(id).width.bits()).sum()
     }
 
-    fn bytes_of(&self, id: FieldId, side: Side, elems: usize) -> usize {
-        if self.delivered(id, side) { self.field(id).width.bytes(elems) } else { 0 }
+    fn bytes_of(&self, id: FieldId, side: Side, counts: Counts) -> usize {
+        if self.delivered(id, side) { self.field(id).bytes(counts) } else { 0 }
     }
 
     fn ids(&self) -> impl Iterator<Item = FieldId> + use<> {
@@ -197,21 +288,35 @@ impl KeyShape {
 pub struct Segment {
     /// Name of the opened value.
     pub name: &'static str,
-    /// Bits per element, 1..=64.
+    /// Bits of an entry, 1..=64.
     pub bits: u8,
+    /// What it has one entry for.
+    pub over: Extent,
 }
 
 impl Segment {
-    /// A segment.
+    /// A segment with an entry for each element.
     #[must_use]
     pub const fn new(name: &'static str, bits: u8) -> Self {
-        Self { name, bits }
+        Self { name, bits, over: Extent::Element }
     }
 
-    /// Bytes for `elems` elements: packed from the lowest bit, padded with zeros to a whole byte.
+    /// The same with an entry for each of what `over` says.
     #[must_use]
-    pub const fn bytes(&self, elems: usize) -> usize {
-        (self.bits as usize * elems).div_ceil(8)
+    pub const fn over(self, over: Extent) -> Self {
+        Self { over, ..self }
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn entries(&self, counts: impl Into<Counts>) -> usize {
+        counts.into().of(self.over)
+    }
+
+    /// Bytes of the entries: packed from the lowest bit, padded with zeros to a whole byte.
+    #[must_use]
+    pub fn bytes(&self, counts: impl Into<Counts>) -> usize {
+        (usize::from(self.bits) * self.entries(counts)).div_ceil(8)
     }
 }
 
@@ -267,6 +372,25 @@ mod tests {
         assert!(bytes > u64::MAX.into());
         assert_eq!(shape.batch_bytes(Party::P0, u64::MAX), u64::MAX);
         assert_eq!(shape.batch_bytes(Party::P1, 0), 0);
+    }
+
+    #[test]
+    fn fields_have_an_entry_for_each_of_their_extent() {
+        let shape = KeyShape::new(
+            false,
+            [
+                Field::new("element", Source::Shared, Width::Packed(34)),
+                Field::new("row", Source::Common, Width::Bytes(9)).over(Extent::Row),
+                Field::new("taken", Source::Shared, Width::Packed(3)).over(Extent::Taken),
+            ],
+        );
+        let counts = Counts { elems: 6, rows: 3, taken: 11 };
+        assert_eq!(shape.tile_bytes(Side::Explicit, counts), 26 + 27 + 5);
+        assert_eq!(shape.tile_bytes(Side::Seeded, counts), 27);
+        assert_eq!(shape.range(FieldId(2), Side::Explicit, counts), Some(53..58));
+        assert_eq!(shape.bits(Side::Explicit, counts), 34 * 6 + 72 * 3 + 3 * 11);
+        let segment = Segment::new("row", 13);
+        assert_eq!([segment, segment.over(Extent::Row)].map(|segment| segment.bytes(counts)), [10, 5]);
     }
 
     #[test]

@@ -36,12 +36,12 @@ mod value;
 pub use backend::{
     Activity, Backend, BackendError, BackendInfo, Clocks, DealJob, EvalJob, PartEval, Span, StagedPart,
 };
-pub use cost::Cost;
+pub use cost::{Cost, NodeCost};
 pub use curve::Curve;
 pub use gate::{Gate, GateError, Protocol, Shape};
-pub use layout::{Field, KeyShape, Segment, Side, Source, Width};
+pub use layout::{Counts, Extent, Field, KeyShape, Segment, Side, Source, Width};
 pub use limits::TILE_ELEMS;
-pub use program::{Node, Program, ProgramError, WeightStore};
+pub use program::{Node, Program, ProgramError, Taken, WeightStore};
 pub use ring::Ring;
 pub use secret::{KeyBytes, SecretBytes};
 pub use suf_wire::{NodeId, Part, Party, Seed};

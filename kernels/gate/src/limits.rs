@@ -1,6 +1,8 @@
 //! Bounds on programs and gates, each with its reason. Those of messages are the wire's own.
 
-pub use suf_wire::limits::{MAX_ELEMS, MAX_GATE_BYTES, MAX_NODES, MAX_PROGRAM_BYTES, TILE_ELEMS};
+pub use suf_wire::limits::{
+    MAX_DATA_BYTES, MAX_ELEMS, MAX_GATE_BYTES, MAX_KEY_PART_BYTES, MAX_NODES, MAX_PROGRAM_BYTES, TILE_ELEMS,
+};
 
 /// Most gates that differ in a program: a transformer has one for each layer at most, and reading one takes up to a
 /// millisecond.

@@ -3,15 +3,19 @@
 
 mod cost;
 mod encoding;
+mod taken;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+pub use taken::Taken;
+
 use crate::{
     Form, Gate, GateError, NodeId, Part, Party, Ring, Side, TensorShape, Wire,
-    limits::{MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
+    layout::Counts,
+    limits::{MAX_DATA_BYTES, MAX_GATES, MAX_KEY_PART_BYTES, MAX_NODES, MAX_PROGRAM_BYTES},
     ops::{Entry, Input, Op, Output, Weights},
     ring::{FRAC, WIRE},
     wire::Tiles,
@@ -26,6 +30,8 @@ pub const SEGMENT_BYTES: u64 = 32 << 20;
 pub struct Program {
     nodes: Vec<Node>,
     gates: Vec<Arc<Gate>>,
+    /// Of each node, those that take its wire, and as which of their wires.
+    takers: Vec<Vec<(NodeId, usize)>>,
     /// First node of each segment of keys.
     segments: Vec<NodeId>,
     encoded: Vec<u8>,
@@ -42,6 +48,8 @@ pub struct Node {
     shape: TensorShape,
     /// Rows of a full tile.
     tile_rows: u32,
+    /// Entries of each extent in all its parts.
+    counts: Counts,
     /// Number of nodes before this one that have keys.
     keyed_before: u32,
 }
@@ -104,6 +112,7 @@ impl Program {
         let mut made = Self {
             nodes: Vec::new(),
             gates: Vec::new(),
+            takers: Vec::new(),
             segments: Vec::new(),
             encoded: Vec::new(),
             digest: [0; 32],
@@ -115,12 +124,17 @@ impl Program {
             }
             let node = made.node_of(op, inputs, keyed_before)?;
             keyed_before += u32::from(node.is_keyed());
+            for (index, input) in node.inputs.iter().enumerate() {
+                made.takers[input.index()].push((NodeId(made.nodes.len() as u16), index));
+            }
             made.nodes.push(node);
+            made.takers.push(Vec::new());
         }
         if made.outputs().next().is_none() {
             return Err(ProgramError::Limit("has an output".into()));
         }
         made.align_tiles();
+        made.check_sizes()?;
         made.segments = made.cut_into_segments();
         made.encoded = made.encode_nodes();
         if made.encoded.len() > MAX_PROGRAM_BYTES {
@@ -163,6 +177,12 @@ impl Program {
         let wire = op.def().wire(&wires).map_err(refused)?;
         let shape = wire.or_else(|| wires.first().copied()).map(|wire| wire.shape);
         let shape = shape.ok_or_else(|| refused("it neither takes nor makes a wire".into()))?;
+        for (index, taken) in wires.iter().enumerate() {
+            let (read, rows) = (op.def().reads(index, 0..shape.rows()), taken.shape.rows());
+            if read != (0..rows) {
+                return Err(refused(format!("it reads {} rows of {taken}", read.end)));
+            }
+        }
         let gate = op.as_gate().map(|op| op.gate());
         if let Some(gate) = gate
             && !self.gates.contains(gate)
@@ -172,10 +192,19 @@ impl Program {
             }
             self.gates.push(Arc::clone(gate));
         }
-        Ok(Node { op, inputs, wire, shape, tile_rows: shape.rows_per_tile(), keyed_before })
+        Ok(Node {
+            op,
+            inputs,
+            wire,
+            shape,
+            tile_rows: shape.rows_per_tile(),
+            counts: Counts::default(),
+            keyed_before,
+        })
     }
 
-    /// Nodes of equally many rows are cut alike, by the widest of them: so a tile is made of the same tile of each wire taken.
+    /// Nodes of equally many rows are cut alike, by the widest of them: so a tile is made of the same tile of each wire taken,
+    /// unless the operation reads other rows.
     fn align_tiles(&mut self) {
         let mut tile_rows = BTreeMap::new();
         for node in &self.nodes {
@@ -185,6 +214,34 @@ impl Program {
         for node in &mut self.nodes {
             node.tile_rows = tile_rows[&node.shape.rows()];
         }
+        for index in 0..self.nodes.len() {
+            self.nodes[index].counts = self.node_counts(NodeId(index as u16));
+        }
+    }
+
+    /// Keys and messages of a part fit into the messages that carry them.
+    fn check_sizes(&self) -> Result<(), ProgramError> {
+        for part in self.parts() {
+            let node = self.node(part.node);
+            let refused = |what: &str, bytes: usize, most: usize| ProgramError::Node {
+                node: part.node.index(),
+                op: node.op.def().name(),
+                reason: format!("{what} of tile {} has {bytes} bytes, and {most} at most fit", part.tile),
+            };
+            for side in [Side::Seeded, Side::Explicit] {
+                let bytes = node.op.def().key_shape().tile_bytes(side, self.counts(part));
+                if bytes > MAX_KEY_PART_BYTES {
+                    return Err(refused("the key", bytes, MAX_KEY_PART_BYTES));
+                }
+            }
+            for step in 0..node.exchanges() {
+                let bytes = self.message_bytes(part, step).unwrap_or(0);
+                if bytes > MAX_DATA_BYTES {
+                    return Err(refused("a message", bytes, MAX_DATA_BYTES));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// BLAKE3 of the canonical encoding.

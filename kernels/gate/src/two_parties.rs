@@ -122,9 +122,8 @@ impl TwoParties {
                     let tile = shares[party][start..][..self.program.elems(part)].to_vec();
                     return vec![HostValue::shared(tile)];
                 }
-                let values =
-                    node.inputs().iter().map(|input| &transcript.values[&Part { node: *input, ..part }]);
-                values.map(|made| HostValue::shared(made[party].clone())).collect()
+                let taken = self.program.taken(part).flat_map(|taken| taken.parts());
+                taken.map(|tile| HostValue::shared(transcript.values[&tile][party].clone())).collect()
             });
             *offsets.entry(part.node).or_default() += self.program.elems(part);
             let mut run = self.begin(parties, part, keys, taken)?;

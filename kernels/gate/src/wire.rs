@@ -85,6 +85,12 @@ impl Tiles {
         start..start.saturating_add(self.rows).min(self.shape.rows)
     }
 
+    /// The tiles that hold `rows`, which are some and are there.
+    #[must_use]
+    pub const fn tiles_with(self, rows: &Range<u32>) -> Range<u32> {
+        rows.start / self.rows..rows.end.div_ceil(self.rows)
+    }
+
     /// Elements of tile `tile`; 0 for a tile that there is not.
     #[must_use]
     pub fn elems(self, tile: u32) -> usize {
@@ -105,6 +111,9 @@ pub enum Form {
     Masked,
     /// Additive shares mod 2^n. Whoever opens bits of the wire does so under the wire's mask.
     Shared,
+    /// Additive shares mod 2^n of a function of another wire's mask. Only products under fresh masks take it: whoever learns it
+    /// learns the other wire.
+    Pad,
 }
 
 /// Where the mask of a wire comes from.

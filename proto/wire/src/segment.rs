@@ -7,27 +7,26 @@ use crate::limits::{MAX_SEGMENTS, TILE_ELEMS};
 /// The shape of one payload: public, and the same at both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segments<'a> {
-    widths_bits: &'a [u8],
-    elems: u32,
+    shapes: &'a [(u8, u32)],
 }
 
 impl<'a> Segments<'a> {
-    /// Segments of `widths_bits` bits (1 to 64) for each of `elems` elements (1 to [`TILE_ELEMS`]).
+    /// Segments, each of so many bits (1 to 64) for so many entries (1 to [`TILE_ELEMS`]).
     ///
     /// # Errors
-    /// [`WireError::OutOfRange`] for a width, a number of elements or of segments outside its limits.
-    pub fn new(widths_bits: &'a [u8], elems: u32) -> Result<Self, WireError> {
-        crate::codec::counted("elements of a tile", elems, TILE_ELEMS as u64)?;
-        crate::codec::counted("segments", widths_bits.len() as u64, MAX_SEGMENTS as u64)?;
-        for &width in widths_bits {
+    /// [`WireError::OutOfRange`] for a width, a number of entries or of segments outside its limits.
+    pub fn new(shapes: &'a [(u8, u32)]) -> Result<Self, WireError> {
+        crate::codec::counted("segments", shapes.len() as u64, MAX_SEGMENTS as u64)?;
+        for &(width, entries) in shapes {
             crate::codec::counted("width of a segment", width, u64::BITS.into())?;
+            crate::codec::counted("entries of a segment", entries, TILE_ELEMS as u64)?;
         }
-        Ok(Self { widths_bits, elems })
+        Ok(Self { shapes })
     }
 
     /// Payload bits: what the meter counts. Padding is not payload.
     pub fn bits(self) -> u64 {
-        self.widths_bits.iter().map(|&width| u64::from(width) * u64::from(self.elems)).sum()
+        self.shapes.iter().map(|&(width, entries)| u64::from(width) * u64::from(entries)).sum()
     }
 
     /// Bytes of the payload, padding included.
@@ -37,9 +36,8 @@ impl<'a> Segments<'a> {
 
     /// The bytes of each segment within the payload, in order.
     pub fn ranges(self) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
-        let elems = self.elems as usize;
-        self.widths_bits.iter().scan(0, move |start, &width| {
-            let range = *start..*start + (usize::from(width) * elems).div_ceil(8);
+        self.shapes.iter().scan(0, move |start, &(width, entries)| {
+            let range = *start..*start + (usize::from(width) * entries as usize).div_ceil(8);
             *start = range.end;
             Some(range)
         })
@@ -54,8 +52,8 @@ impl<'a> Segments<'a> {
             let (expected, got) = (self.bytes() as u64, payload.len() as u64);
             return Err(WireError::Length { field: "payload", expected, got });
         }
-        for (range, &width) in self.ranges().zip(self.widths_bits) {
-            let used = usize::from(width) * self.elems as usize % 8;
+        for (range, &(width, entries)) in self.ranges().zip(self.shapes) {
+            let used = usize::from(width) * entries as usize % 8;
             if used != 0 && payload[range.end - 1] >> used != 0 {
                 return Err(WireError::Padding { field: "payload" });
             }

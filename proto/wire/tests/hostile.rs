@@ -309,7 +309,7 @@ fn identifiers_read_what_they_print() {
 
 #[test]
 fn segments_know_their_padding() {
-    let segments = Segments::new(&[1, 12, 48], 3).expect("a shape");
+    let segments = Segments::new(&[(1, 3), (12, 3), (48, 3)]).expect("a shape");
     assert_eq!((segments.bits(), segments.bytes()), (3 * 61, 1 + 5 + 18));
     assert_eq!(segments.ranges().collect::<Vec<_>>(), [0..1, 1..6, 6..24]);
     let mut payload = vec![0; 24];
@@ -320,10 +320,11 @@ fn segments_know_their_padding() {
     payload[5] = 0x10;
     assert_eq!(segments.check(&payload), Err(WireError::Padding { field: "payload" }));
     assert!(segments.check(&payload[..23]).is_err());
-    assert!(Segments::new(&[0], 3).is_err());
-    assert!(Segments::new(&[65], 3).is_err());
-    assert!(Segments::new(&[1], 65_537).is_err());
-    assert!(Segments::new(&[1], 0).is_err());
+    let uneven = Segments::new(&[(3, 5), (64, 1)]).expect("a shape");
+    assert_eq!((uneven.bits(), uneven.bytes()), (79, 2 + 8));
+    for refused in [&[(0, 3)][..], &[(65, 3)], &[(1, 65_537)], &[(1, 0)], &[(1, 3), (1, 0)], &[]] {
+        assert!(Segments::new(refused).is_err(), "{refused:?}");
+    }
 }
 
 #[test]

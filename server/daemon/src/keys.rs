@@ -249,7 +249,7 @@ fn keep(
 /// Where the fields that both parties hold in equal bytes stand in a key.
 fn common_fields(plan: &Plan, part: Part) -> impl Iterator<Item = Range<usize>> + use<'_> {
     let shape = plan.program.node(part.node).op().def().key_shape();
-    shape.common_ranges(plan.program.side(plan.me, part), plan.program.elems(part))
+    shape.common_ranges(plan.program.side(plan.me, part), plan.program.counts(part))
 }
 
 async fn settle<T>(pending: Option<JoinHandle<Result<T, Failure>>>) -> Result<Option<T>, Failure> {

@@ -87,7 +87,7 @@ impl Run {
         }
         // What depends on inputs alone counts its rounds from the start.
         let causal = if is_input { Causal::START } else { self.part(part).causal };
-        let takers: Vec<Part> = self.schedule.takers(part).collect();
+        let takers = self.schedule.takers(part);
         self.part(part).made = Some(Made::new(value, takers.len(), causal));
         for taker in takers {
             self.load_when_complete(taker)?;

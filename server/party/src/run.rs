@@ -236,8 +236,10 @@ impl Run {
             )));
         }
         let segments = &program.node(part.node).op().def().exchanges()[exchange];
-        let widths: Vec<u8> = segments.iter().map(|segment| segment.bits).collect();
-        Segments::new(&widths, program.elems(part) as u32)
+        let counts = program.counts(part);
+        let shapes: Vec<_> =
+            segments.iter().map(|segment| (segment.bits, segment.entries(counts) as u32)).collect();
+        Segments::new(&shapes)
             .and_then(|segments| segments.check(&payload))
             .map_err(|error| refused(error.to_string()))?;
         let state = self.part(part);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{OpDef, only};
 use crate::{
-    Cost, Field, Form, Gate, GateError, KeyShape, Ring, Segment, Shape, Source, Width, Wire,
+    Cost, Counts, Field, Form, Gate, GateError, KeyShape, NodeCost, Ring, Segment, Shape, Source, Width,
+    Wire,
     layout::FieldId,
     ring::{FRAC, WIRE},
     wire::Mask,
@@ -173,8 +174,8 @@ impl OpDef for GateOp {
         }
         match (wire.form, self.gate.takes_shares()) {
             (Form::Masked, false) | (Form::Shared, true) => Ok(Some(Wire::fresh(wire.shape, WIRE, FRAC))),
-            (Form::Masked, true) => Err("it takes a shared wire".into()),
-            (Form::Shared, false) => Err("it takes a masked wire".into()),
+            (Form::Masked | Form::Pad, true) => Err("it takes a shared wire".into()),
+            (Form::Shared | Form::Pad, false) => Err("it takes a masked wire".into()),
         }
     }
 
@@ -186,10 +187,10 @@ impl OpDef for GateOp {
         self.gate.exchanges()
     }
 
-    fn declared(&self) -> Cost {
+    fn declared(&self, size: Counts) -> NodeCost {
         let cost = self.gate.declared();
         let wrap = if self.key_shape.is_some() { 8 * u32::from(WRAP_BYTES) } else { 0 };
-        Cost { explicit_key_bits: cost.explicit_key_bits + wrap, ..cost }
+        Cost { explicit_key_bits: cost.explicit_key_bits + wrap, ..cost }.times(size.elems)
     }
 }
 

@@ -1,29 +1,119 @@
-//! What a host does for any backend: operations without a message, on values and on masks, and the opening of wires.
+//! What a host does for any backend: all operations but gates. A backend brings the streams and the loops that take long.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
-use super::{Add, Op, Weights, linear};
+use super::{Add, Op, Weights, input, linear, open, output};
 use crate::{
-    BackendError, EvalJob, HostValue, NodeId, PartEval, Program, Span, StagedPart, Value, wire::Mask,
+    BackendError, DealJob, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, PartEval, Party, Program,
+    SecretBytes, Span, StagedPart, Value, layout::FieldId, wire::Mask,
 };
 
-/// X W modulo 2^64 for the rows of a tile, as [`Weights::multiply`].
-pub type Multiply = Arc<dyn Fn(&Weights, &[u64]) -> Vec<u64> + Send + Sync>;
+/// The loops that take long, for the instructions of a backend's host. All numbers are modulo 2^64.
+pub trait Loops: Send + Sync {
+    /// X W for the rows of a tile, as [`Weights::multiply`].
+    fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64>;
+}
 
-/// A tile of the mask of `wire`, or of one party's shares of it: `fresh` gives that of a wire with a fresh mask.
+/// The definitions as they stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Loops for Plain {
+    fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64> {
+        weights.multiply(tile)
+    }
+}
+
+/// Bytes of a stream.
+pub type StreamBytes = Result<Zeroizing<Vec<u8>>, BackendError>;
+
+/// A tile of a mask, or of one party's share of it, in the wire's ring.
+pub type MaskTile = Result<Zeroizing<Vec<u64>>, BackendError>;
+
+/// What a backend gives to the dealer of a part.
+pub trait DealHost {
+    /// The first bytes of the stream of a field of the part under the seed of `party`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn field(&self, party: Party, id: FieldId, bytes: usize) -> StreamBytes;
+
+    /// The mask of the masked wire's tile that `part` makes.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn mask(&self, part: Part) -> MaskTile;
+}
+
+/// What a backend gives to a party that evaluates a part.
+pub trait EvalHost {
+    /// The first bytes of the party's own stream of a field of the part.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn field(&self, id: FieldId, bytes: usize) -> StreamBytes;
+
+    /// The party's share of the mask of the masked wire's tile that `part` makes.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn mask(&self, part: Part) -> MaskTile;
+
+    /// The host's loops.
+    fn loops(&self) -> Arc<dyn Loops>;
+}
+
+/// Both parties' keys of a part of any operation but a gate.
 ///
-/// # Panics
+/// # Errors
+/// When the device of the streams fails.
+pub fn deal(job: &DealJob<'_>, host: &dyn DealHost) -> Result<[SecretBytes; 2], BackendError> {
+    match job.node().op() {
+        Op::Open(open) => open.deal(job, host),
+        Op::Input(_) | Op::Output(_) | Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
+            Ok([SecretBytes::default(), SecretBytes::default()])
+        }
+        Op::Gate(_) => Err(BackendError::Misuse("gates are the backend's")),
+    }
+}
+
+/// A part of any operation but a gate at one party, whose key has the layout's length.
+///
+/// # Errors
+/// When the device of the streams fails.
+pub fn stage(
+    job: &EvalJob,
+    key: &KeyBytes,
+    host: &dyn EvalHost,
+) -> Result<Box<dyn StagedPart>, BackendError> {
+    let taken = |index: usize| Part { node: job.node().inputs()[index], ..job.part };
+    Ok(match job.node().op() {
+        Op::Input(input) => {
+            let is_masked = input.made().form == Form::Masked;
+            let mask = is_masked.then(|| host.mask(job.part)).transpose()?;
+            input::stage(job.clone(), mask)
+        }
+        Op::Output(_) => output::stage(job.clone(), host.mask(taken(0))?),
+        Op::Open(_) => open::stage(job, key, host)?,
+        Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
+            Box::new(Local { job: job.clone(), loops: host.loops(), taken: Vec::new() })
+        }
+        Op::Gate(_) => return Err(BackendError::Misuse("gates are the backend's")),
+    })
+}
+
 /// If the node makes no wire.
 pub fn mask(
     program: &Program,
     wire: NodeId,
-    multiply: &Multiply,
+    loops: &dyn Loops,
     fresh: &dyn Fn(NodeId) -> Vec<u64>,
 ) -> Vec<u64> {
     let mut known = BTreeMap::new();
-    derive(program, wire, multiply, fresh, &mut known);
+    derive(program, wire, loops, fresh, &mut known);
     known.remove(&wire).expect("it was derived last")
 }
 
@@ -32,7 +122,7 @@ pub fn mask(
 fn derive(
     program: &Program,
     wire: NodeId,
-    multiply: &Multiply,
+    loops: &dyn Loops,
     fresh: &dyn Fn(NodeId) -> Vec<u64>,
     known: &mut BTreeMap<NodeId, Vec<u64>>,
 ) {
@@ -45,16 +135,16 @@ fn derive(
         fresh(wire)
     } else {
         for input in node.inputs() {
-            derive(program, *input, multiply, fresh, known);
+            derive(program, *input, loops, fresh, known);
         }
         let taken = node.inputs().iter().map(|input| known[input].clone());
-        apply(node.op(), program, wire, taken.collect(), multiply)
+        apply(node.op(), program, wire, taken.collect(), loops)
     };
     known.insert(wire, mask);
 }
 
 /// What a local operation makes of tiles, of values or of masks; a bias is not added.
-fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, multiply: &Multiply) -> Vec<u64> {
+fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, loops: &dyn Loops) -> Vec<u64> {
     let ring = program.node(made).ring().expect("a local operation makes a wire");
     let mut taken = taken.into_iter();
     let mut next = || taken.next().expect("as many wires as the operation takes");
@@ -63,7 +153,7 @@ fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, multipl
         Op::Shift(op) => op.apply(ring, next()),
         Op::Drop(op) => op.apply(next()),
         Op::Linear(op) => {
-            let mut made = multiply(op.weights(), &next());
+            let mut made = loops.linear(op.weights(), &next());
             made.iter_mut().for_each(|y| *y = ring.reduce(*y));
             made
         }
@@ -72,14 +162,9 @@ fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, multipl
 }
 
 /// A tile of a local operation at one party.
-#[must_use]
-pub fn stage(job: EvalJob, multiply: Multiply) -> Box<dyn StagedPart> {
-    Box::new(Local { job, multiply, taken: Vec::new() })
-}
-
 struct Local {
     job: EvalJob,
-    multiply: Multiply,
+    loops: Arc<dyn Loops>,
     taken: Vec<Vec<u64>>,
 }
 
@@ -100,8 +185,8 @@ impl PartEval for Local {
         if taken.is_empty() || !incoming.is_empty() {
             return Err(BackendError::Misuse("a local operation ends once, without a message"));
         }
-        let Self { job, multiply, .. } = self;
-        let mut made = apply(job.node().op(), &job.program, job.part.node, taken, multiply);
+        let Self { job, loops, .. } = self;
+        let mut made = apply(job.node().op(), &job.program, job.part.node, taken, &**loops);
         if let (Op::Linear(op), Some(wire)) = (job.node().op(), job.node().wire())
             && linear::adds_bias(wire.form, job.party)
         {

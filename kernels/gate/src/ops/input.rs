@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::OpDef;
 use crate::{
-    BackendError, Cost, EvalJob, Form, HostValue, KeyShape, PartEval, Ring, Segment, Span, StagedPart,
-    TensorShape, Value, Wire, layout::NO_KEY, packing,
+    BackendError, Counts, EvalJob, Form, HostValue, KeyShape, NodeCost, PartEval, Ring, Segment, Span,
+    StagedPart, TensorShape, Value, Wire, layout::NO_KEY, packing,
 };
 
 /// A tensor that the client shares.
@@ -24,7 +25,7 @@ impl Input {
     pub fn new(shape: TensorShape, ring: Ring, frac: u8, form: Form) -> Self {
         let exchanges = match form {
             Form::Masked => vec![vec![Segment::new("x_hat", ring.bits())]],
-            Form::Shared => Vec::new(),
+            Form::Shared | Form::Pad => Vec::new(),
         };
         Self { wire: Wire { form, ..Wire::fresh(shape, ring, frac) }, exchanges }
     }
@@ -42,6 +43,9 @@ impl OpDef for Input {
     }
 
     fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
+        if self.wire.form == Form::Pad {
+            return Err("a client shares no mask".into());
+        }
         if inputs.is_empty() { Ok(Some(self.wire)) } else { Err("it takes no wire".into()) }
     }
 
@@ -53,21 +57,20 @@ impl OpDef for Input {
         &self.exchanges
     }
 
-    fn declared(&self) -> Cost {
+    fn declared(&self, size: Counts) -> NodeCost {
         match self.wire.form {
-            Form::Masked => Cost { rounds: 1, bits: self.wire.ring.bits().into(), ..Cost::NONE },
-            Form::Shared => Cost::NONE,
+            Form::Masked => NodeCost {
+                rounds: 1,
+                bits: u64::from(self.wire.ring.bits()) * size.elems as u64,
+                ..NodeCost::NONE
+            },
+            Form::Shared | Form::Pad => NodeCost::NONE,
         }
     }
 }
 
-/// A tile of an input at one party, on the host. `mask` is this party's share of the wire's mask, which only a masked wire
-/// needs.
-///
-/// # Panics
-/// If the node is no input.
-#[must_use]
-pub fn stage(job: EvalJob, mask: Option<Vec<u64>>) -> Box<dyn StagedPart> {
+/// A tile of an input at one party. `mask` is this party's share of the wire's mask, which only a masked wire needs.
+pub(crate) fn stage(job: EvalJob, mask: Option<Zeroizing<Vec<u64>>>) -> Box<dyn StagedPart> {
     let wire = *job.node().wire().expect("an input makes a wire");
     Box::new(Opening { ring: wire.ring, job, mask, shares: Vec::new(), is_sent: false })
 }
@@ -75,7 +78,7 @@ pub fn stage(job: EvalJob, mask: Option<Vec<u64>>) -> Box<dyn StagedPart> {
 struct Opening {
     ring: Ring,
     job: EvalJob,
-    mask: Option<Vec<u64>>,
+    mask: Option<Zeroizing<Vec<u64>>>,
     /// The client's, then this party's half of x_hat.
     shares: Vec<u64>,
     is_sent: bool,
@@ -94,8 +97,8 @@ impl PartEval for Opening {
             return Err(BackendError::Misuse("an input opens once"));
         }
         let mask = self.mask.take().ok_or(BackendError::Misuse("an input opens once, if it is masked"))?;
-        for (share, mask) in self.shares.iter_mut().zip(mask) {
-            *share = self.ring.add(*share, mask);
+        for (share, mask) in self.shares.iter_mut().zip(mask.iter()) {
+            *share = self.ring.add(*share, *mask);
         }
         self.is_sent = true;
         Ok(packing::pack(self.ring, &self.shares).into())

@@ -5,7 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{OpDef, only};
-use crate::{Cost, Form, KeyShape, Ring, Segment, TensorShape, Wire, layout::NO_KEY};
+use crate::{Counts, Form, KeyShape, NodeCost, Ring, Segment, TensorShape, Wire, layout::NO_KEY};
 
 /// Prefix of the digest of weights.
 const DOMAIN: &[u8] = b"suf/v1/weights";
@@ -183,8 +183,8 @@ impl OpDef for Linear {
         &[]
     }
 
-    fn declared(&self) -> Cost {
-        Cost::NONE
+    fn declared(&self, _: Counts) -> NodeCost {
+        NodeCost::NONE
     }
 }
 

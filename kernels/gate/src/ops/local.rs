@@ -2,7 +2,7 @@
 //! `shift`, `drop`. The wire that they make has a **derived** mask, the same function of the masks of the wires taken.
 
 use super::{OpDef, only};
-use crate::{Cost, Form, KeyShape, Ring, Segment, Wire, layout::NO_KEY, wire::Mask};
+use crate::{Counts, Form, KeyShape, NodeCost, Ring, Segment, Wire, layout::NO_KEY, wire::Mask};
 
 /// The sum of two wires, in the smaller of their rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,9 @@ impl OpDef for Add {
 
     fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
         let [a, b] = inputs else { return Err(format!("it takes two wires, not {}", inputs.len())) };
+        if a.form == Form::Pad {
+            return Err("it takes no shares of masks".into());
+        }
         if (a.shape, a.frac, a.form) != (b.shape, b.frac, b.form) {
             return Err(format!("it takes wires of one shape, scale and form, not {a} and {b}"));
         }
@@ -39,8 +42,8 @@ impl OpDef for Add {
         &[]
     }
 
-    fn declared(&self) -> Cost {
-        Cost::NONE
+    fn declared(&self, _: Counts) -> NodeCost {
+        NodeCost::NONE
     }
 }
 
@@ -66,8 +69,8 @@ impl OpDef for Shift {
         &[]
     }
 
-    fn declared(&self) -> Cost {
-        Cost::NONE
+    fn declared(&self, _: Counts) -> NodeCost {
+        NodeCost::NONE
     }
 }
 
@@ -99,8 +102,8 @@ impl OpDef for DropBits {
         &[]
     }
 
-    fn declared(&self) -> Cost {
-        Cost::NONE
+    fn declared(&self, _: Counts) -> NodeCost {
+        NodeCost::NONE
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the nodes of a program do. [`Op`] is the only list of operations; each says what it is in an [`OpDef`], beside
 //! its own code.
 
+mod fields;
 pub mod gate;
 pub mod host;
 pub mod input;
@@ -9,7 +10,7 @@ mod local;
 pub mod open;
 pub mod output;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 pub use gate::{Entry, GateOp};
 pub use input::Input;
@@ -18,7 +19,7 @@ pub use local::{Add, DropBits, Shift};
 pub use open::Open;
 pub use output::Output;
 
-use crate::{Cost, Gate, KeyShape, Segment, Wire};
+use crate::{Counts, Form, Gate, KeyShape, NodeCost, Segment, Wire};
 
 /// An operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +59,15 @@ pub trait OpDef {
     /// The exchanges, in order.
     fn exchanges(&self) -> &[Vec<Segment>];
 
-    /// The declared cost of each element.
-    fn declared(&self) -> Cost;
+    /// The declared cost of a node that has `size` entries of each extent.
+    fn declared(&self, size: Counts) -> NodeCost;
+
+    /// The rows of its wire number `input` that `rows` of this node's tensor are made of: the same ones, unless it says otherwise.
+    /// They begin and end later with each row, and all rows need all of the wire.
+    fn reads(&self, input: usize, rows: Range<u32>) -> Range<u32> {
+        let _ = input;
+        rows
+    }
 }
 
 impl Op {
@@ -94,9 +102,10 @@ impl Op {
     }
 }
 
-/// The only wire among `inputs`.
+/// The only wire among `inputs`, which holds a value.
 fn only(inputs: &[Wire]) -> Result<Wire, String> {
     match inputs {
+        [wire] if wire.form == Form::Pad => Err("it takes no shares of masks".into()),
         [wire] => Ok(*wire),
         _ => Err(format!("it takes one wire, not {}", inputs.len())),
     }

@@ -3,17 +3,22 @@
 //! Of a shared wire each party sends its share plus its share of the mask: no key. Of a masked wire the parties hold no share of x
 //! unless the dealer ships shares of the wire's mask. With `u = x_hat + 2^(n-2)` and q its highest bit,
 //! `x >> d = (u >> d) - 2^(n-2-d) - (r >> d) + 2^a msb(r) (1 - q)`, a = n - d ([`super::gate::Entry`]): shares of `r >> d`
-//! modulo 2^n', and of `2^a msb(r)`, which are n' - a bits. Both stand in whole bytes.
+//! modulo 2^n', and of `2^a msb(r)`, which are n' - a bits.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::{Op, OpDef, only};
+use super::{
+    Op, OpDef,
+    fields::{SharedFields, shares},
+    host::{DealHost, EvalHost},
+    only,
+};
 use crate::{
-    BackendError, Cost, DealJob, EvalJob, Field, Form, HostValue, KeyBytes, KeyShape, PartEval, Party, Ring,
-    SecretBytes, Segment, Side, Source, Span, StagedPart, Value, Width, Wire,
+    BackendError, Counts, DealJob, EvalJob, Field, Form, HostValue, KeyBytes, KeyShape, NodeCost, Part,
+    PartEval, Party, Ring, SecretBytes, Segment, Source, Span, StagedPart, Value, Width, Wire,
     layout::{FieldId, NO_KEY},
     packing,
 };
@@ -51,10 +56,10 @@ impl Open {
         if from.bits() < 3 || drop > from.bits() - 2 {
             return Err(format!("{drop} bits cannot be dropped of {} to be opened", from.bits()));
         }
-        let bytes = |bits: u8| Width::Bytes(u16::from(bits.div_ceil(8)));
-        let mut fields = vec![Field::new("mask", Source::Shared, bytes(to.bits()))];
-        if to.bits() > from.bits() - drop {
-            fields.push(Field::new("wrap", Source::Shared, bytes(to.bits() - (from.bits() - drop))));
+        let mut fields = vec![Field::new("mask", Source::Shared, Width::Packed(to.bits()))];
+        let kept = from.bits() - drop;
+        if to.bits() > kept {
+            fields.push(Field::new("wrap", Source::Shared, Width::Packed(to.bits() - kept)));
         }
         let exchanges = vec![vec![Segment::new("x_hat", to.bits())]];
         Ok(Self { form: Form::Masked, from, drop, to, key_shape: KeyShape::new(false, fields), exchanges })
@@ -96,6 +101,24 @@ impl Open {
         self.key_shape.fields().len() > 1
     }
 
+    /// Both parties' keys of a tile.
+    pub(crate) fn deal(
+        &self,
+        job: &DealJob<'_>,
+        host: &dyn DealHost,
+    ) -> Result<[SecretBytes; 2], BackendError> {
+        let mut key = SharedFields::new(job, host);
+        if self.form == Form::Masked {
+            let masks = host.mask(Part { node: job.node().inputs()[0], ..job.part })?;
+            let shifted = |shift: u8| Zeroizing::new(masks.iter().map(|mask| mask >> shift).collect());
+            key.share(shifted(self.drop))?;
+            if self.has_wrap() {
+                key.share(shifted(self.from.bits() - 1))?;
+            }
+        }
+        Ok(key.finish())
+    }
+
     /// The public summand of x >> d, and 1 - q: whether a wrap may have to be added.
     #[must_use]
     pub fn public(&self, x_hat: u64) -> (u64, u64) {
@@ -130,64 +153,30 @@ impl OpDef for Open {
         &self.exchanges
     }
 
-    fn declared(&self) -> Cost {
-        let whole = |bits: u8| 8 * u32::from(bits.div_ceil(8));
+    fn declared(&self, size: Counts) -> NodeCost {
+        let all = |bits: u8| u64::from(bits) * size.elems as u64;
         let wrap = self.to.bits().saturating_sub(self.kept());
         let explicit_key_bits = match self.form {
-            Form::Shared => 0,
-            Form::Masked => whole(self.to.bits()) + whole(wrap),
+            Form::Shared | Form::Pad => 0,
+            Form::Masked => all(self.to.bits()) + all(wrap),
         };
-        Cost { rounds: 1, bits: self.to.bits().into(), seeded_key_bits: 0, explicit_key_bits }
+        NodeCost { rounds: 1, bits: all(self.to.bits()), seeded_key_bits: 0, explicit_key_bits }
     }
 }
 
-/// Bytes of a stream, as a backend makes them: the first ones of a field of the part.
-pub type Expand<'a> = &'a dyn Fn(FieldId, usize) -> Zeroizing<Vec<u8>>;
-
-/// Both parties' keys of a tile, made on the host. `masks` is the mask of the wire that is taken, `seeded` expands the fields of the
-/// seeded side.
-///
-/// # Panics
-/// If the node opens no wire.
-#[must_use]
-pub fn deal(job: &DealJob<'_>, masks: &[u64], seeded: Expand<'_>) -> [SecretBytes; 2] {
-    let Op::Open(open) = job.node().op() else { panic!("asked of openings alone") };
-    let mut explicit = Vec::with_capacity(job.program.key_bytes_of(Party::P0, job.part));
-    let shifts = [(MASK_SHARES, open.drop), (WRAP_SHARES, open.from.bits() - 1)];
-    for (id, shift) in shifts.into_iter().take(open.key_shape.fields().len()) {
-        let width = open.key_shape.field(id).width.bytes(1);
-        let shares = seeded(id, width * masks.len());
-        for (mask, share) in masks.iter().zip(shares.chunks_exact(width)) {
-            let rest = (mask >> shift).wrapping_sub(number(share));
-            explicit.extend_from_slice(&rest.to_le_bytes()[..width]);
-        }
-    }
-    let explicit = SecretBytes::new(explicit);
-    match job.side(Party::P0) {
-        Side::Seeded => [SecretBytes::default(), explicit],
-        Side::Explicit => [explicit, SecretBytes::default()],
-    }
-}
-
-/// A tile at one party, on the host. `expand` makes this party's streams, `mask` is its share of the mask of the wire that is made.
-///
-/// # Panics
-/// If the node opens no wire.
-#[must_use]
-pub fn stage(job: EvalJob, key: &KeyBytes, expand: Expand<'_>, mask: Vec<u64>) -> Box<dyn StagedPart> {
-    let Op::Open(open) = job.node().op() else { panic!("asked of openings alone") };
-    let open = open.clone();
-    let numbers = |id: FieldId| {
-        let width = open.key_shape.field(id).width.bytes(1);
-        let of = |bytes: &[u8]| Zeroizing::new(bytes.chunks_exact(width).map(number).collect::<Vec<_>>());
-        match open.key_shape.range(id, job.side(), job.elems()) {
-            Some(range) => of(&key.expose()[range]),
-            None => of(&expand(id, width * job.elems())),
-        }
-    };
-    let masks = if open.form == Form::Masked { numbers(MASK_SHARES) } else { Zeroizing::default() };
-    let wraps = if open.has_wrap() { numbers(WRAP_SHARES) } else { Zeroizing::default() };
-    Box::new(Opening { open, masks, wraps, mask: Zeroizing::new(mask), wire: Vec::new(), sent: None, job })
+/// A tile at one party.
+pub(crate) fn stage(
+    job: &EvalJob,
+    key: &KeyBytes,
+    host: &dyn EvalHost,
+) -> Result<Box<dyn StagedPart>, BackendError> {
+    let Op::Open(open) = job.node().op() else { unreachable!("asked of openings alone") };
+    let of =
+        |id, is_there: bool| if is_there { shares(job, key, host, id) } else { Ok(Zeroizing::default()) };
+    let masks = of(MASK_SHARES, open.form == Form::Masked)?;
+    let wraps = of(WRAP_SHARES, open.has_wrap())?;
+    let (mask, open) = (host.mask(job.part)?, open.clone());
+    Ok(Box::new(Opening { open, masks, wraps, mask, wire: Vec::new(), sent: None, job: job.clone() }))
 }
 
 struct Opening {
@@ -257,11 +246,4 @@ impl PartEval for Opening {
     fn is_prompt(&self) -> bool {
         false
     }
-}
-
-/// A number of at most eight bytes.
-fn number(bytes: &[u8]) -> u64 {
-    let mut whole = [0; 8];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(whole)
 }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::{OpDef, only};
 use crate::{
-    BackendError, Cost, EvalJob, Form, HostValue, KeyShape, PartEval, Party, Ring, Segment, Span, StagedPart,
-    Value, Wire, layout::NO_KEY, wire::Mask,
+    BackendError, Counts, EvalJob, Form, HostValue, KeyShape, NodeCost, PartEval, Party, Ring, Segment, Span,
+    StagedPart, Value, Wire, layout::NO_KEY, wire::Mask,
 };
 
 /// A wire that the client receives.
@@ -22,7 +23,7 @@ impl OpDef for Output {
 
     fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
         let wire = only(inputs)?;
-        if wire.form == Form::Shared {
+        if wire.form != Form::Masked {
             return Err("the wire is shared, and an output is masked".into());
         }
         if wire.mask == Mask::Dropped {
@@ -39,17 +40,13 @@ impl OpDef for Output {
         &[]
     }
 
-    fn declared(&self) -> Cost {
-        Cost::NONE
+    fn declared(&self, _: Counts) -> NodeCost {
+        NodeCost::NONE
     }
 }
 
-/// A tile of an output at one party, on the host. `mask` is this party's share of the mask of the wire that the node takes.
-///
-/// # Panics
-/// If the node takes no wire.
-#[must_use]
-pub fn stage(job: EvalJob, mask: Vec<u64>) -> Box<dyn StagedPart> {
+/// A tile of an output at one party. `mask` is this party's share of the mask of the wire that the node takes.
+pub(crate) fn stage(job: EvalJob, mask: Zeroizing<Vec<u64>>) -> Box<dyn StagedPart> {
     let wire = job.program.node(job.node().inputs()[0]);
     let ring = wire.ring().expect("an output takes a wire");
     Box::new(Unmasking { ring, job, mask, wire: Vec::new() })
@@ -58,7 +55,7 @@ pub fn stage(job: EvalJob, mask: Vec<u64>) -> Box<dyn StagedPart> {
 struct Unmasking {
     ring: Ring,
     job: EvalJob,
-    mask: Vec<u64>,
+    mask: Zeroizing<Vec<u64>>,
     wire: Vec<u64>,
 }
 
@@ -79,7 +76,7 @@ impl PartEval for Unmasking {
         if words.is_empty() || !incoming.is_empty() {
             return Err(BackendError::Misuse("an output ends once, without a message"));
         }
-        for (word, mask) in words.iter_mut().zip(&self.mask) {
+        for (word, mask) in words.iter_mut().zip(self.mask.iter()) {
             *word = match self.job.party {
                 Party::P0 => self.ring.sub(*word, *mask),
                 Party::P1 => self.ring.sub(0, *mask),

@@ -1,7 +1,7 @@
 //! The declared cost of a program: of each node, and in all.
 
 use super::{Node, Program};
-use crate::{NodeId, Part, Party};
+use crate::{NodeCost, NodeId, Part, Party};
 
 impl Program {
     /// Causal depth of the exchanges after the inputs are open: a node begins at the depth of the deepest wire that it takes.
@@ -24,35 +24,31 @@ impl Program {
     /// Bytes of exchange `step`'s message of `part`; none if there is no such exchange.
     #[must_use]
     pub fn message_bytes(&self, part: Part, step: usize) -> Option<usize> {
-        let elems = self.elems(part);
         let segments = self.get(part.node)?.op.def().exchanges().get(step)?;
-        (elems > 0).then(|| segments.iter().map(|segment| segment.bytes(elems)).sum())
+        let counts = self.counts(part);
+        (counts.elems > 0).then(|| segments.iter().map(|segment| segment.bytes(counts)).sum())
     }
 
     /// Payload bits of the same message.
     #[must_use]
     pub fn frame_bits(&self, part: Part, step: usize) -> Option<u64> {
-        let elems = self.elems(part) as u64;
         let segments = self.get(part.node)?.op.def().exchanges().get(step)?;
-        Some(segments.iter().map(|segment| u64::from(segment.bits) * elems).sum())
+        let counts = self.counts(part);
+        Some(segments.iter().map(|segment| u64::from(segment.bits) * segment.entries(counts) as u64).sum())
     }
 
     /// Bytes of the key of `part` for `party`.
     #[must_use]
     pub fn key_bytes_of(&self, party: Party, part: Part) -> usize {
         let shape = self.node(part.node).op.def().key_shape();
-        shape.tile_bytes(self.side(party, part), self.elems(part))
+        shape.tile_bytes(self.side(party, part), self.counts(part))
     }
 
     /// Bytes of the keys of a node for `party`.
     #[must_use]
     pub fn node_key_bytes(&self, party: Party, id: NodeId) -> u64 {
-        let node = self.node(id);
-        let tiles = node.tiles();
-        let bytes = |tile| self.key_bytes_of(party, Part::new(id, tile)) as u64;
-        // All tiles but the last one are full, and roles alternate.
-        let full = u64::from(tiles - 1);
-        full.div_ceil(2) * bytes(0) + full / 2 * bytes(1) + bytes(tiles - 1)
+        let tiles = 0..self.node(id).tiles();
+        tiles.map(|tile| self.key_bytes_of(party, Part::new(id, tile)) as u64).sum()
     }
 
     /// Bytes of key, without seed and framing, that `party` receives.
@@ -66,12 +62,18 @@ impl Node {
     /// Rounds that count: those of an input come before.
     #[must_use]
     pub fn rounds(&self) -> u16 {
-        if self.is_input() { 0 } else { self.op.def().declared().rounds.into() }
+        if self.is_input() { 0 } else { self.declared().rounds.into() }
     }
 
     /// Payload bits that one party sends.
     #[must_use]
     pub fn message_bits(&self) -> u64 {
-        u64::from(self.op.def().declared().bits) * self.shape.elems()
+        self.declared().bits
+    }
+
+    /// What it costs as its operation declares it.
+    #[must_use]
+    pub fn declared(&self) -> NodeCost {
+        self.op.def().declared(self.counts)
     }
 }

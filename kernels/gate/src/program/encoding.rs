@@ -128,6 +128,7 @@ fn form_code(form: Form) -> u8 {
     match form {
         Form::Masked => 0,
         Form::Shared => 1,
+        Form::Pad => 2,
     }
 }
 
@@ -225,7 +226,7 @@ impl<'a> Cursor<'a> {
         let (from, to) = (ring_of(from)?, ring_of(to)?);
         match form_of(form)? {
             Form::Shared if drop == 0 && to == from => Ok(Open::shared(from)),
-            Form::Shared => Err(ProgramError::Encoding("a shared wire is opened as it is")),
+            Form::Shared | Form::Pad => Err(ProgramError::Encoding("a shared wire is opened as it is")),
             Form::Masked => Open::masked(from, drop, to)
                 .map_err(|_| ProgramError::Encoding("no bit is left of an opened wire")),
         }

@@ -1,32 +1,33 @@
-//! Products with public weights ([`suf_gate::ops::linear`]), modulo 2^64. Weights are public, and no branch or index depends on
-//! the other factor.
+//! The loops of [`suf_gate::ops::host`] that take long, modulo 2^64. Weights and shapes are public, and no branch or index depends
+//! on anything else.
 
-use std::sync::Arc;
-
-use suf_gate::ops::{Weights, host::Multiply};
+use suf_gate::ops::{Weights, host::Loops};
 
 use crate::simd::{Kernel, Level, Simd};
 
 /// Columns that are worked on together: their sums stay in the first-level cache, and their weights in the second.
 const COLUMNS: usize = 256;
 
-/// Products at `level`.
-pub(crate) fn multiply(level: Level) -> Multiply {
-    Arc::new(move |weights: &Weights, tile: &[u64]| {
+/// The loops at a level.
+#[derive(Clone, Copy)]
+pub(crate) struct LevelLoops(pub(crate) Level);
+
+impl Loops for LevelLoops {
+    fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64> {
         let rows = tile.len() / weights.rows() as usize;
         let mut out = vec![0; rows * weights.cols() as usize];
-        level.dispatch(Product { weights, tile, out: &mut out });
+        self.0.dispatch(Linear { weights, tile, out: &mut out });
         out
-    })
+    }
 }
 
-struct Product<'a> {
+struct Linear<'a> {
     weights: &'a Weights,
     tile: &'a [u64],
     out: &'a mut [u64],
 }
 
-impl Kernel for Product<'_> {
+impl Kernel for Linear<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -60,7 +61,7 @@ mod tests {
             let tile: Vec<u64> = (0..4 * rows).map(number).collect();
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
                 assert_eq!(
-                    multiply(level)(&weights, &tile),
+                    LevelLoops(level).linear(&weights, &tile),
                     weights.multiply(&tile),
                     "{rows} x {cols}, {level}"
                 );

@@ -1,0 +1,132 @@
+//! Which tiles of other wires a part is made of, and which parts a tile goes to.
+
+use std::ops::Range;
+
+use super::{Node, Program};
+use crate::{NodeId, Part, layout::Counts};
+
+/// What a part takes of one wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The node that makes the wire.
+    pub wire: NodeId,
+    /// The tiles that hold the rows, in order.
+    pub tiles: Range<u32>,
+    /// The rows.
+    pub rows: Range<u32>,
+}
+
+impl Taken {
+    /// The parts that make the tiles, in order.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = Part> + use<> {
+        let wire = self.wire;
+        self.tiles.clone().map(move |tile| Part::new(wire, tile))
+    }
+}
+
+impl Program {
+    /// What `part` takes of each wire, in the order of the node's wires.
+    pub fn taken(&self, part: Part) -> impl ExactSizeIterator<Item = Taken> + use<'_> {
+        let node = self.node(part.node);
+        let rows = node.cut().rows(part.tile);
+        node.inputs().iter().enumerate().map(move |(index, wire)| {
+            let rows = node.op().def().reads(index, rows.clone());
+            Taken { wire: *wire, tiles: self.node(*wire).cut().tiles_with(&rows), rows }
+        })
+    }
+
+    /// What `part` makes, as if another part took all of it.
+    #[must_use]
+    pub fn made(&self, part: Part) -> Taken {
+        let Part { node, tile } = part;
+        Taken { wire: node, tiles: tile..tile + 1, rows: self.node(node).cut().rows(tile) }
+    }
+
+    /// The parts that take the value of `part`, as often as they do.
+    #[must_use]
+    pub fn takers(&self, part: Part) -> Vec<Part> {
+        let rows = self.node(part.node).cut().rows(part.tile);
+        let takers = self.takers[part.node.index()].iter();
+        takers.flat_map(|(taker, index)| self.node(*taker).tiles_reading(*taker, *index, &rows)).collect()
+    }
+
+    /// Elements that `part` takes of `taken`.
+    #[must_use]
+    pub fn taken_elems(&self, taken: &Taken) -> usize {
+        taken.rows.len() * self.node(taken.wire).shape().cols() as usize
+    }
+
+    /// The elements of `taken` from the tiles that hold them, which `tile` gives.
+    ///
+    /// # Errors
+    /// What `tile` says.
+    pub fn gather<E>(
+        &self,
+        taken: &Taken,
+        mut tile: impl FnMut(Part) -> Result<Vec<u64>, E>,
+    ) -> Result<Vec<u64>, E> {
+        let node = self.node(taken.wire);
+        let cols = node.shape().cols() as usize;
+        let mut parts = taken.parts();
+        let Some(first) = parts.next() else { return Ok(Vec::new()) };
+        let mut elements = tile(first)?;
+        let before = (taken.rows.start - node.cut().rows(first.tile).start) as usize * cols;
+        if before > 0 {
+            elements.drain(..before);
+        }
+        for part in parts {
+            elements.extend(tile(part)?);
+        }
+        elements.truncate(taken.rows.len() * cols);
+        Ok(elements)
+    }
+
+    /// Entries of each extent in `part`.
+    #[must_use]
+    pub fn counts(&self, part: Part) -> Counts {
+        let node = self.node(part.node);
+        let rows = node.cut().rows(part.tile);
+        let elems = rows.len() * node.shape().cols() as usize;
+        let taken = node.inputs().first().map_or(0, |wire| {
+            node.op().def().reads(0, rows.clone()).len() * self.node(*wire).shape().cols() as usize
+        });
+        Counts { elems, rows: rows.len(), taken }
+    }
+
+    /// Entries of each extent in all parts of a node.
+    #[must_use]
+    pub fn node_counts(&self, id: NodeId) -> Counts {
+        let parts = (0..self.node(id).tiles()).map(|tile| self.counts(Part::new(id, tile)));
+        parts.fold(Counts::default(), Counts::and)
+    }
+}
+
+impl Node {
+    /// The parts of this node, which is `id`, that read some of `rows` of its wire number `input`.
+    fn tiles_reading(
+        &self,
+        id: NodeId,
+        input: usize,
+        rows: &Range<u32>,
+    ) -> impl Iterator<Item = Part> + use<> {
+        // What tiles read begins and ends later with each tile.
+        let (cut, op) = (self.cut(), self.op.def());
+        let first = first_tile(cut.count(), |tile| op.reads(input, cut.rows(tile)).end > rows.start);
+        let end = first_tile(cut.count(), |tile| op.reads(input, cut.rows(tile)).start >= rows.end);
+        (first..end).map(move |tile| Part::new(id, tile))
+    }
+}
+
+/// The first of `count` tiles of which `is_past` is true, and hence of all after it; `count` if there is none.
+fn first_tile(count: u32, is_past: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low.midpoint(high);
+        if is_past(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
