@@ -145,10 +145,13 @@ fn declared_costs_are_those_of_messages_and_keys() {
     for gate in catalog::builtin().map(Arc::new) {
         let program = Program::of_gate(gate, 70_000).expect("a program");
         for (id, node) in program.nodes() {
-            let parts = || (0..node.tiles()).map(|tile| Part::new(id, tile));
             let declared = node.declared();
-            let of_part = |part| (0..node.exchanges()).filter_map(move |step| program.frame_bits(part, step));
-            assert_eq!(declared.bits, parts().flat_map(of_part).sum::<u64>(), "{}", node.op().def().name());
+            let mut bits = 0;
+            for tile in 0..node.tiles() {
+                let part = Part::new(id, tile);
+                bits += (0..node.exchanges()).filter_map(|step| program.frame_bits(part, step)).sum::<u64>();
+            }
+            assert_eq!(declared.bits, bits, "{}", node.op().def().name());
             let counts = program.node_counts(id);
             let key = |side| node.op().def().key_shape().bits(side, counts);
             let found = (key(Side::Seeded), key(Side::Explicit));
