@@ -12,6 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use suf_lab::{Host, Lab, Network};
 use suf_link::LinkProfile;
+use suf_skip::{Need, skip};
 use tempfile::TempDir;
 
 /// The three daemons.
@@ -447,7 +448,10 @@ pub fn check_from_outside(all: &[&Hosts]) {
             assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         }
         Err(error) => {
-            eprintln!("SKIPPED, no check by tests/key_reuse.py: python3 cannot be started: {error}");
+            skip(
+                Need::Python3,
+                format!("no check by tests/key_reuse.py: python3 cannot be started: {error}"),
+            );
         }
     }
 }

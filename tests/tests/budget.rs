@@ -9,6 +9,7 @@ use suf_control::{
     v1::{Fault, InputPart, ListBatchesRequest, RunState, TensorHeader, input_part::Part},
 };
 use suf_gate::ring::WIRE;
+use suf_skip::{Need, skip};
 use suf_tests::{
     caller::{Caller, by_id, dealer_channel, gelu},
     holdings::{in_use, info, memory, nothing_in_use},
@@ -87,8 +88,9 @@ fn the_peaks_of_a_benchmark_are_in_its_records_and_within_their_budgets() {
                 party / MIB,
                 keys / MIB
             ),
-            since => println!(
-                "SKIPPED, a party's peak is that of all rows: the system does not reset it ({since:?})"
+            since => skip(
+                Need::MemoryPeaks,
+                format!("a party's peak is that of all rows: the system does not reset it ({since:?})"),
             ),
         }
         rows += 1;
@@ -124,8 +126,10 @@ async fn clients_that_announce_the_largest_size_get_what_the_default_budgets_hol
     assert!(admitted.len() <= 3, "{} were admitted", admitted.len());
     println!("{} of {CLIENTS} were admitted", admitted.len());
     if admitted.is_empty() {
-        println!("SKIPPED, nothing was dealt: this machine has too little memory or disk for one such run");
-        return;
+        return skip(
+            Need::LargestRun,
+            "nothing was dealt: this machine has too little memory or disk for one such run",
+        );
     }
     let (client, _) = admitted[0];
     let accounted = in_use(&info(client, Party::P0).await);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use suf_server::ledger::RedbLog;
+use suf_skip::{Need, skip};
 use suf_tests::processes::{Hosts, expect};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -186,8 +187,7 @@ fn a_state_folder_of_another_daemon_is_refused() {
 #[test]
 fn a_gpu_that_is_not_there_is_noticed() {
     if Path::new("/dev/nvidiactl").exists() {
-        eprintln!("SKIPPED: this machine has a GPU");
-        return;
+        return skip(Need::NoGpu, "this machine has a GPU");
     }
     let folder = Folder::new();
     folder.refused("party", &PARTY0.replace("\"cpu\"", "\"cuda\""), &["backend"]);

@@ -10,6 +10,7 @@ use std::{
 
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
 use suf_lab::{Host, Lab, LabPlan, NamedProfile, check_kernel, uml};
+use suf_skip::{Need, skip};
 use suf_tests::{inputs, npy};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -60,7 +61,7 @@ fn the_walk_through_works() {
                 let command = [env::current_exe().expect("our path").into(), "--nocapture".into()];
                 assert_eq!(uml::run(&command).expect("the kernel runs"), 0);
             }
-            Err(why) => eprintln!("SKIPPED, the walk-through was not executed: {why}"),
+            Err(why) => skip(Need::Namespaces, format!("the walk-through was not executed: {why}")),
         },
     }
 }

@@ -26,6 +26,7 @@ use suf_gate::{
     ring::WIRE,
 };
 use suf_process::{BackendChoice, weights};
+use suf_skip::{Need, skip};
 use suf_tests::{
     caller::{Caller, by_id},
     processes::{CAPTURE, Hosts, NAMES, check_from_outside},
@@ -73,7 +74,7 @@ fn a_feed_forward_block_on_a_gpu_is_right_node_by_node() {
 fn on_a_played_gpu() {
     let host = match HostGpu::build() {
         Ok(host) => host,
-        Err(why) => return eprintln!("SKIPPED, no block ran on a GPU: {why}"),
+        Err(why) => return skip(Need::Cxx, format!("no block ran on a GPU: {why}")),
     };
     let mut again = Command::new(env::current_exe().expect("this program has a path"));
     again.envs(host.variables()).args(["--nocapture", "--exact", TEST]).env(PLAYED, "1");
@@ -235,7 +236,7 @@ fn file() -> Vec<u8> {
     let [up, down] = match env::var_os("SUF_MINILM") {
         Some(folder) => minilm(&PathBuf::from(folder)),
         None => {
-            eprintln!("SKIPPED, real weights: SUF_MINILM names no folder with MiniLM's model.safetensors");
+            skip(Need::MiniLm, "no real weights: SUF_MINILM names no folder with MiniLM's model.safetensors");
             random()
         }
     };

@@ -8,6 +8,7 @@ use std::{fs, path::Path, process::Command};
 
 use host::HostGpu;
 use suf_gate::TILE_ELEMS;
+use suf_skip::{Need, skip};
 use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect},
@@ -26,7 +27,7 @@ const UNUSABLE: [(&str, &str, &str); 2] =
 const FEW_BYTES: &str = "4000000";
 
 fn played() -> Option<HostGpu> {
-    HostGpu::build().map_err(|why| eprintln!("SKIPPED, the host plays no GPU: {why}")).ok()
+    HostGpu::build().map_err(|why| skip(Need::Cxx, format!("no GPU was emulated: {why}"))).ok()
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::{
 use host::HostGpu;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
 use suf_process::BackendChoice;
+use suf_skip::{Need, skip};
 use suf_tests::{
     inputs, npy,
     processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect, loopback_with_lanes},
@@ -55,7 +56,7 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
         (Err(why), _) => panic!("the host plays no GPU: {why}"),
     };
     if let Err(why) = build(&driver, folder.path()) {
-        return eprintln!("SKIPPED, no GPU was lost: {why}");
+        return skip(Need::Cc, format!("no GPU was lost: {why}"));
     }
     let mut hosts = Hosts::prepare(Path::new(PROGRAM)).logging(CAPTURE);
     for name in NAMES {
@@ -119,7 +120,7 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
 fn on_a_played_gpu() {
     let host = match HostGpu::build() {
         Ok(host) => host,
-        Err(why) => return eprintln!("SKIPPED, no GPU was lost: {why}"),
+        Err(why) => return skip(Need::Cxx, format!("no GPU was lost: {why}")),
     };
     let mut again = Command::new(env::current_exe().expect("this program has a path"));
     again.envs(host.variables());

@@ -9,6 +9,7 @@ use std::path::Path;
 use host::HostGpu;
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
 use suf_process::BackendChoice;
+use suf_skip::{Need, skip};
 use suf_tests::{
     inputs, npy,
     processes::{Hosts, NAMES, expect, loopback_with_lanes},
@@ -28,7 +29,9 @@ fn gpus_and_processors_evaluate_together() {
         Ok(_) => None,
         Err(none) => match HostGpu::build() {
             Ok(host) => Some(host),
-            Err(why) => return eprintln!("SKIPPED, no GPU evaluated: {none}; the host plays none: {why}"),
+            Err(why) => {
+                return skip(Need::Cxx, format!("no GPU evaluated: {none}; none was emulated: {why}"));
+            }
         },
     };
     for places in PLACES {

@@ -16,6 +16,7 @@ use suf_cli::{
 };
 use suf_control::v1::RunState;
 use suf_link::Identity;
+use suf_skip::{Need, skip};
 use suf_tests::{
     caller::{Caller, by_id, gelu},
     holdings::{memory, nothing_in_use},
@@ -253,7 +254,10 @@ fn what_a_killed_local_evaluation_leaves_is_removed_by_the_next() {
             None if is_in_memory(Path::new("/dev/shm")) => {
                 assert!(is_in_memory(&key), "{} is not in memory", key.display());
             }
-            None => eprintln!("SKIPPED, where private keys lie: /dev/shm is not in memory here"),
+            None => skip(
+                Need::SharedMemory,
+                "where private keys lie was not looked at: /dev/shm is not in memory here",
+            ),
         }
         end(client, Signal::KILL);
         // They end with their standard input.

@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path, process::Command};
 
+use suf_skip::{Need, skip};
 use suf_tests::{
     disk::SmallDisk,
     npy,
@@ -314,8 +315,7 @@ fn wrong_certificates_configurations_and_ports_are_refused_at_the_start() {
 #[test]
 fn a_full_disk_ends_the_run_and_not_the_party() {
     let Some(disk) = SmallDisk::mount(4) else {
-        eprintln!("SKIPPED: mounting a small file system needs root");
-        return;
+        return skip(Need::Mount, "mounting a small file system needs root");
     };
     let spool = format!("\"{}\"", disk.path().display());
     let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| {

@@ -20,6 +20,7 @@ use serde_json::Value;
 use suf_control::v1::RunState;
 use suf_gate::{Gate, Protocol, catalog, gatefile::GateFile};
 use suf_lab::{Host, Lab, LabPlan, NamedProfile, Network, check_kernel, uml};
+use suf_skip::{Need, skip};
 use suf_tests::{
     caller::Caller,
     disk::SmallDisk,
@@ -93,7 +94,10 @@ fn faults_on_hosts_of_their_own_cost_the_run_that_they_fall_upon() {
                 let command = [env::current_exe().expect("our path").into(), "--nocapture".into()];
                 assert_eq!(uml::run(&command).expect("the kernel runs"), 0);
             }
-            Err(why) => eprintln!("SKIPPED, nothing was cut, killed or filled on a host of its own: {why}"),
+            Err(why) => skip(
+                Need::Namespaces,
+                format!("nothing was cut, killed or filled on a host of its own: {why}"),
+            ),
         },
     }
 }

@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use suf_skip::{Need, skip};
 use suf_tests::{
     npy,
     processes::{Hosts, NAMES, expect, loopback_with_lanes},
@@ -67,7 +68,7 @@ fn names_with_both_families_lead_to_the_daemons_in_either_order() {
     for preferred in ["::1/128", "::ffff:0:0/96"] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let Some(program) = with_names(folder.path(), preferred) else {
-            return eprintln!("SKIPPED: this user may not give a process its own /etc");
+            return skip(Need::Mount, "this user may not give a process its own /etc");
         };
         let hosts = hosts(&program, |name, config| {
             let config = match name {
@@ -242,7 +243,7 @@ fn works_again(hosts: &Hosts) {
 fn has_ipv6() -> bool {
     let has = UdpSocket::bind("[::1]:0").is_ok();
     if !has {
-        eprintln!("SKIPPED: this host has no IPv6");
+        skip(Need::Ipv6, "this host has no IPv6");
     }
     has
 }

@@ -13,7 +13,7 @@ mod pages;
 mod programs;
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
-const IMPORTS: [(&str, &[&str]); 17] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("suf-wire", &[]),
     ("suf-toml", &[]),
     ("suf-files", &[]),
@@ -52,6 +52,7 @@ const IMPORTS: [(&str, &[&str]); 17] = [
             "suf-cuda",
         ],
     ),
+    ("suf-skip", &[]),
     ("suf-tests", &["*"]),
 ];
 
@@ -170,6 +171,20 @@ fn files_are_short_and_finished() {
         for mark in &marks {
             assert!(!text.contains(mark), "{} has an unfinished mark: {mark}", relative(&file));
         }
+    }
+}
+
+/// A skip that goes past the crate `suf-skip` stands in no list, and no variable makes it a failure.
+#[test]
+fn skips_go_through_the_crate_that_lists_them() {
+    // Spelled in parts, so that this file does not contain what it forbids.
+    let mark = ["println!(\"", "SKIP"].concat();
+    for file in sources(root()) {
+        let place = relative(&file);
+        assert!(
+            place.starts_with("tests/skip/") || !read(&file).contains(&mark),
+            "{place} skips without telling"
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use serde_json::Value;
 use suf_lab::check_kernel;
 use suf_link::LinkProfile;
+use suf_skip::{Need, skip};
 use suf_tests::{
     commands::{self, words},
     disk::SmallDisk,
@@ -32,7 +33,7 @@ const MANY: usize = 8192;
 #[test]
 fn a_full_disk_leaves_every_file_that_suf_writes_as_it_was() {
     let Some(disk) = SmallDisk::mount(4) else {
-        return eprintln!("SKIPPED, no disk was filled: mounting a small file system needs root");
+        return skip(Need::Mount, "no disk was filled: mounting a small file system needs root");
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     npy::write_i64(&folder.path().join("x.npy"), &[4096; MANY]);
@@ -92,7 +93,7 @@ fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
                 "lab slope --kernel host --protocols onehot --delays-ms 5,30,60 --out {disk}/results"
             ))],
             Err(why) => {
-                eprintln!("SKIPPED in part, no slope was measured: {why}");
+                skip(Need::HostLab, format!("no slope was written to a full disk: {why}"));
                 Vec::new()
             }
         },

@@ -1,5 +1,5 @@
 //! Labs that come up, are what they say, and leave nothing behind. Where this machine's kernel has no netem, the test runs
-//! itself again in a user-mode kernel; where there is none, it says so and passes.
+//! itself again in a user-mode kernel; where there is none, it skips.
 
 use std::{
     env,
@@ -10,6 +10,7 @@ use std::{
 
 use suf_lab::{Host, Lab, LabError, LabPlan, NamedProfile, Network, check_kernel, list, uml};
 use suf_link::LinkProfile;
+use suf_skip::{Need, skip};
 
 /// A link that the slowest kernel carries.
 fn plan() -> LabPlan {
@@ -31,7 +32,7 @@ fn labs() {
                     [env::current_exe().expect("our path").into(), "--nocapture".into(), "labs".into()];
                 assert_eq!(uml::run(&command).expect("the kernel runs"), 0);
             }
-            Err(why) => eprintln!("SKIPPED, no lab was tested: {why}"),
+            Err(why) => skip(Need::Namespaces, format!("no lab was tested: {why}")),
         },
     }
 }

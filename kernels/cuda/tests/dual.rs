@@ -1,7 +1,7 @@
 //! The GPU against the CPU, byte for byte: keys, masks, messages and values of programs of every built-in gate.
 //!
 //! On a machine without a GPU the tests say that they were skipped, and one of them has all others run on a GPU that the host
-//! plays; with `SUF_REQUIRE_GPU` set they fail instead.
+//! plays; with `SUF_REQUIRE=gpu` they fail instead.
 //! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full tile takes minutes.
 //! `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
 
@@ -38,6 +38,7 @@ use suf_gate::{
     ops::{Input, Op, Output},
     ring::{FRAC, WIRE},
 };
+use suf_skip::{Need, REQUIRE, is_required, skip};
 
 /// One element, less than a byte of a plane, several warps with a part, a full tile.
 const SIZES: &str = "1,9,1001,65536";
@@ -64,9 +65,8 @@ fn gpu_for_any_gate() -> Option<Arc<CudaBackend>> {
 fn used(gpu: Result<CudaBackend, BackendError>) -> Option<Arc<CudaBackend>> {
     match gpu {
         Ok(gpu) => Some(Arc::new(gpu)),
-        Err(reason) if env::var_os("SUF_REQUIRE_GPU").is_some() => panic!("a GPU is required: {reason}"),
         Err(reason) => {
-            eprintln!("SKIPPED, nothing was compared: {reason}");
+            skip(Need::Gpu, format!("nothing was compared with a GPU: {reason}"));
             None
         }
     }
@@ -207,19 +207,16 @@ fn builtin_gates_agree(protocol: Protocol) {
 /// Where there is no GPU: all tests of this file, on one that the host plays.
 #[test]
 fn the_host_plays_a_gpu_where_there_is_none() {
-    if env::var_os("SUF_REQUIRE_GPU").is_some() || CudaBackend::new(0).is_ok() {
+    if is_required(Need::Gpu) || CudaBackend::new(0).is_ok() {
         return;
     }
     let host = match HostGpu::build() {
         Ok(host) => host,
-        Err(why) => return eprintln!("SKIPPED, the host plays no GPU: {why}"),
+        Err(why) => return skip(Need::Cxx, format!("no GPU was emulated: {why}")),
     };
+    let required = [env::var(REQUIRE).unwrap_or_default(), Need::Gpu.to_string()].join(",");
     let mut tests = Command::new(env::current_exe().expect("this program has a path"));
-    tests
-        .envs(host.variables())
-        .arg("--nocapture")
-        .env("SUF_DUAL_ELEMS", HOST_SIZES)
-        .env("SUF_REQUIRE_GPU", "1");
+    tests.envs(host.variables()).arg("--nocapture").env("SUF_DUAL_ELEMS", HOST_SIZES).env(REQUIRE, required);
     let output = tests.output().expect("this program starts again");
     let [said, errors] =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());

@@ -1,12 +1,13 @@
 //! A GPU without NVRTC: what it does not take is an error that says why. What it takes is compared in `tests/dual.rs`.
 
-use std::{env, sync::Arc};
+use std::sync::Arc;
 
 use suf_cuda::CudaBackend;
 use suf_gate::{
     Backend, BackendError, Gate, NodeId, Part, Program, Protocol, Seed, Shape, TwoParties, catalog,
     gatefile::GateFile,
 };
+use suf_skip::{Need, skip};
 
 /// GELU with a window of its own.
 fn gate() -> Gate {
@@ -23,8 +24,7 @@ fn gate() -> Gate {
 fn a_gate_that_is_not_built_in_needs_the_compiler() {
     let gpu = match CudaBackend::from_ptx(0) {
         Ok(gpu) => gpu,
-        Err(reason) if env::var_os("SUF_REQUIRE_GPU").is_some() => panic!("a GPU is required: {reason}"),
-        Err(reason) => return eprintln!("SKIPPED, no GPU was asked: {reason}"),
+        Err(reason) => return skip(Need::Gpu, format!("no GPU was asked: {reason}")),
     };
     assert!(gpu.info().device.ends_with("embedded PTX"), "{}", gpu.info().device);
     let program = Program::of_gate(Arc::new(gate()), 9).expect("a program");

@@ -38,12 +38,14 @@ mod tests {
 
     use tokio::net::TcpStream;
 
+    use suf_skip::{Need, skip};
+
     use super::*;
 
     #[tokio::test]
     async fn an_unspecified_ipv6_address_takes_callers_of_both_families() {
         let Ok(listener) = tcp_listener((Ipv6Addr::UNSPECIFIED, 0).into()) else {
-            return eprintln!("SKIPPED: this host has no IPv6");
+            return skip(Need::Ipv6, "this host has no IPv6");
         };
         let port = listener.local_addr().expect("bound").port();
         for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()] {

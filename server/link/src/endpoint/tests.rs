@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use suf_skip::{Need, skip};
 use suf_wire::PeerMessage;
 
 use super::*;
@@ -29,7 +30,7 @@ async fn each_lane_has_a_socket_of_its_own() {
     let any = (Ipv4Addr::LOCALHOST, 0).into();
     let listener = Endpoint::bind(any, &identity(Role::Party1), &profile, false).expect("binds");
     if listener.sockets.len() == 1 {
-        return eprintln!("SKIPPED: this system hands out no packets by their content");
+        return skip(Need::PortFilter, "this system hands out no packets by their content");
     }
     let caller = Endpoint::caller(&identity(Role::Party0), &profile, false).expect("binds");
     let addr = listener.local_addr().expect("bound");
@@ -121,7 +122,7 @@ async fn a_caller_reaches_both_families() {
         ("[::]:0", &["127.0.0.1", "[::1]", "localhost"]),
     ] {
         let Some(listener) = endpoint(&folder, Role::Party1, listen) else {
-            return eprintln!("SKIPPED: this host has no IPv6");
+            return skip(Need::Ipv6, "this host has no IPv6");
         };
         let port = listener.local_addr().expect("bound").port();
         for host in calls {
@@ -146,7 +147,7 @@ async fn every_address_of_a_name_is_tried_in_either_order() {
     let (Some(v4), Some(v6)) =
         (endpoint(&folder, Role::Party1, "127.0.0.1:0"), endpoint(&folder, Role::Party1, "[::1]:0"))
     else {
-        return eprintln!("SKIPPED: this host has no IPv6");
+        return skip(Need::Ipv6, "this host has no IPv6");
     };
     let silent = |addr: &str| std::net::UdpSocket::bind(addr).expect("binds");
     let (silent_v4, silent_v6) = (silent("127.0.0.1:0"), silent("[::1]:0"));
