@@ -7,6 +7,7 @@
 pub mod choose;
 pub mod client;
 pub mod cluster;
+mod columns;
 mod commands;
 pub mod error;
 pub mod exports;

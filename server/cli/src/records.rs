@@ -369,6 +369,19 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The first and the third quartile of the values, each between the two values next to it.
+#[must_use]
+pub fn quartiles(values: &[f64]) -> [f64; 2] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(last) = sorted.len().checked_sub(1) else { return [0.0; 2] };
+    [1, 3].map(|quarter| {
+        let (below, over) = (last * quarter / 4, last * quarter % 4);
+        let above = sorted[(below + 1).min(last)];
+        sorted[below] + (above - sorted[below]) * over as f64 / 4.0
+    })
+}
+
 /// How the shape is written in records: the digit widths of `onehot`, nothing for protocols of one shape.
 #[must_use]
 pub fn shape_name(gate: &Gate) -> String {
@@ -510,5 +523,13 @@ pub(crate) mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[]), 0.0);
+    }
+
+    #[test]
+    fn quartiles_lie_between_values() {
+        assert_eq!(quartiles(&[5.0, 1.0, 4.0, 2.0, 3.0]), [2.0, 4.0]);
+        assert_eq!(quartiles(&[4.0, 1.0, 2.0, 3.0]), [1.75, 3.25]);
+        assert_eq!(quartiles(&[7.0]), [7.0, 7.0]);
+        assert_eq!(quartiles(&[]), [0.0, 0.0]);
     }
 }

@@ -6,10 +6,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use suf_gate::TILE_ELEMS;
 
 use crate::{
+    columns::{self, headers},
     gates,
     kernel::{AesCalls, KernelRecord, second},
     published,
-    records::Record,
+    records::{Record, quartiles},
 };
 
 /// Where a table will be read.
@@ -21,29 +22,39 @@ pub(crate) enum Style {
     Markdown,
 }
 
-/// What was measured, one row per record.
-pub(crate) fn figures(records: &[Record], style: Style) -> Table {
-    let header = [
-        "model",
-        "gate",
-        "protocol",
-        "link",
-        "elements",
-        "key B/elem",
-        "key ms",
-        "ship ms",
-        "eval ms",
-        "comp ms",
-        "comm ms",
-        "rounds",
-        "bits/elem",
-        "max err",
-        "rms err",
-        "wrong",
-    ];
+/// The figures that `suf bench` prints, one row per record.
+pub(crate) fn summary(records: &[Record], style: Style) -> Table {
     table(
         style,
-        &header,
+        &headers(columns::SUMMARY),
+        3,
+        records.iter().map(|record| {
+            vec![
+                record.model.clone(),
+                named(record),
+                record.link.clone(),
+                format!("{:.2}", record.eval_ms),
+                spread(record),
+                format!("{:.3}", record.key_bytes_per_elem()),
+                format!("{}", record.bits_per_elem),
+                record.eval_rounds.to_string(),
+                record.wrong.to_string(),
+            ]
+        }),
+    )
+}
+
+/// The quartiles of a record's `eval_ms`.
+pub(crate) fn spread(record: &Record) -> String {
+    let [first, third] = quartiles(&record.eval_ms_samples);
+    format!("{first:.2} to {third:.2}")
+}
+
+/// All figures of the records, one row per record.
+pub(crate) fn figures(records: &[Record], style: Style) -> Table {
+    table(
+        style,
+        &headers(columns::FIGURES),
         4,
         records.iter().map(|record| {
             vec![
@@ -56,6 +67,7 @@ pub(crate) fn figures(records: &[Record], style: Style) -> Table {
                 format!("{:.2}", record.key_ms),
                 format!("{:.2}", record.ship_ms),
                 format!("{:.2}", record.eval_ms),
+                spread(record),
                 format!("{:.2}", record.comp_ms),
                 format!("{:.2}", record.comm_ms),
                 record.eval_rounds.to_string(),
@@ -70,12 +82,8 @@ pub(crate) fn figures(records: &[Record], style: Style) -> Table {
 
 /// What the evaluation's time was spent on, where the parties have a GPU.
 pub(crate) fn splits(records: &[Record], style: Style) -> Table {
-    table(style, &SPLIT_COLUMNS, 3, split_rows(records))
+    table(style, &headers(columns::SPLITS), 3, split_rows(records))
 }
-
-/// Columns of [`splits`].
-pub(crate) const SPLIT_COLUMNS: [&str; 9] =
-    ["model", "protocol", "link", "eval ms", "kernels", "copies", "waiting", "on the link", "SM, memory MHz"];
 
 /// The rows of [`splits`].
 pub(crate) fn split_rows(records: &[Record]) -> impl Iterator<Item = Vec<String>> {
@@ -100,18 +108,15 @@ pub(crate) fn is_split(record: &Record) -> bool {
     record.backend == "cuda"
 }
 
-/// What the columns of [`splits`] mean.
-pub(crate) const SPLIT_NOTE: &str = "The evaluation's time, in milliseconds. Kernels: one ran, of any tile. Copies: bytes \
-    moved between messages and the card, and no kernel ran. Waiting: the party waited for its card, or handed work to it. \
-    On the link: messages were on their way, or the other party computed. Kernels and copies are timed by the card's clock.";
+/// What stands above [`splits`].
+pub(crate) const SPLIT_NOTE: &str = "Parts of the evaluation's time on a GPU, in milliseconds. Kernels and copies are timed by the card's clock.";
 
 /// Measured seconds on shaped links beside the projection from the same row's loopback record, and the published
 /// projection of the original systems.
 pub(crate) fn links(records: &[Record], style: Style) -> Table {
-    let header = ["model", "protocol", "link", "measured s", "projected s", "limit s", "published s"];
     table(
         style,
-        &header,
+        &headers(columns::LINKS),
         3,
         records.iter().filter(|record| is_shaped(record)).map(|record| {
             let LinkFigures { measured, projected, limit, published } = LinkFigures::of(record, records);
@@ -175,24 +180,9 @@ pub(crate) fn base_of<'a>(records: &'a [Record], record: &'a Record) -> &'a Reco
     records.iter().find(same).unwrap_or(record)
 }
 
-/// Columns of [`costs`].
-pub(crate) const COST_COLUMNS: [&str; 11] = [
-    "gate",
-    "protocol",
-    "key B/elem",
-    "dealer ns",
-    "AES calls",
-    "x limit",
-    "eval ns, seeded",
-    "explicit",
-    "mean",
-    "AES calls",
-    "x limit",
-];
-
 /// What computing costs on one core, one row per record.
 pub(crate) fn costs(records: &[KernelRecord], style: Style) -> Table {
-    table(style, &COST_COLUMNS, 2, cost_rows(records))
+    table(style, &headers(columns::COSTS), 2, cost_rows(records))
 }
 
 /// The rows of [`costs`].
@@ -395,6 +385,13 @@ mod tests {
         assert!(notes(&records)[0].contains("|x| < 1/32"));
         let own = [Record { gate: "my-own".into(), ..example("suf-lut", "loopback") }];
         assert!(notes(&own)[0].starts_with("my-own: suf-lut is a table"), "{:?}", notes(&own));
+    }
+
+    #[test]
+    fn the_summary_has_the_quartiles_of_the_repeats() {
+        let record = Record { eval_ms_samples: vec![3.0, 1.0, 2.0, 5.0, 4.0], ..example("onehot", "lan") };
+        let table = summary(&[record], Style::Markdown).to_string();
+        assert!(table.contains("2.00 to 4.00"), "{table}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::{distinct, plots};
 use crate::{
+    columns::{self, headers},
     kernel::KernelRecord,
     published,
     records::Record,
@@ -17,11 +18,11 @@ use crate::{
 struct Page<'a> {
     rows: Vec<FigureRow<'a>>,
     links: Vec<LinkRow<'a>>,
-    cost_columns: &'static [&'static str],
+    cost_columns: [&'static str; columns::COSTS.len()],
     costs: Vec<Vec<String>>,
     costs_note: String,
     splits: Vec<Vec<String>>,
-    split_columns: &'static [&'static str],
+    split_columns: [&'static str; columns::SPLITS.len()],
     split_note: &'static str,
     charts: Vec<plots::Chart>,
     notes: Vec<String>,
@@ -67,11 +68,11 @@ pub(super) fn page(
     let page = Page {
         rows: records.iter().map(FigureRow::new).collect(),
         links: link_rows(records),
-        cost_columns: &tables::COST_COLUMNS,
+        cost_columns: headers(columns::COSTS),
         costs: tables::cost_rows(costs).collect(),
         costs_note: tables::costs_note(costs),
         splits: tables::split_rows(records).collect(),
-        split_columns: &tables::SPLIT_COLUMNS,
+        split_columns: headers(columns::SPLITS),
         split_note: tables::SPLIT_NOTE,
         charts: plots::charts(records, slopes)?,
         notes: tables::notes(records),
@@ -89,10 +90,6 @@ pub(super) fn page(
 
 impl<'a> FigureRow<'a> {
     fn new(record: &'a Record) -> Self {
-        let samples = &record.eval_ms_samples;
-        let (least, most) = samples
-            .iter()
-            .fold((f64::INFINITY, 0.0_f64), |(least, most), sample| (least.min(*sample), most.max(*sample)));
         let millis = |value: f64| format!("{value:.2}");
         Self {
             record,
@@ -101,7 +98,7 @@ impl<'a> FigureRow<'a> {
             key_ms: millis(record.key_ms),
             ship_ms: millis(record.ship_ms),
             eval_ms: millis(record.eval_ms),
-            spread: format!("{least:.2} to {most:.2}"),
+            spread: tables::spread(record),
             comp_ms: millis(record.comp_ms),
             comm_ms: millis(record.comm_ms),
             max_err: tables::error(record.max_err),

@@ -6,6 +6,7 @@ mod plots;
 use std::{fmt::Write as _, fs, path::Path};
 
 use crate::{
+    columns::{self, Column},
     error::Error,
     kernel::KernelRecord,
     published,
@@ -93,18 +94,22 @@ fn markdown(records: &[Record], slopes: &[Slope], costs: &[KernelRecord]) -> Str
 }
 
 fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
-    let mut text = format!("{}\n", tables::figures(records, Style::Markdown));
+    let mut text = format!(
+        "{}\n\n{}",
+        tables::figures(records, Style::Markdown),
+        meanings("Times are medians of the repeats.", &columns::FIGURES)
+    );
     if records.iter().any(tables::is_split) {
         let (note, table) = (tables::SPLIT_NOTE, tables::splits(records, Style::Markdown));
-        let _ = writeln!(text, "\n{note}\n\n{table}");
+        let _ = write!(text, "\n{note}\n\n{table}\n\n{}", meanings("", &columns::SPLITS));
     }
     if records.iter().any(tables::is_shaped) {
         let _ = write!(
             text,
-            "\nSeconds of the whole gate. Projected: the published formula on the loopback row's computation. Limit: \
-             rounds x delay + bits / rate + computation. The original systems, by formula: {}.\n\n{}\n",
+            "\nSeconds of the whole gate. The original systems, by formula: {}.\n\n{}\n\n{}",
             published::SOURCE,
-            tables::links(records, Style::Markdown)
+            tables::links(records, Style::Markdown),
+            meanings("", &columns::LINKS)
         );
     }
     text.push('\n');
@@ -113,7 +118,16 @@ fn tables_in_markdown(records: &[Record], costs: &[KernelRecord]) -> String {
     }
     if !costs.is_empty() {
         let (note, table) = (tables::costs_note(costs), tables::costs(costs, Style::Markdown));
-        let _ = writeln!(text, "\nComputing alone. {note}\n\n{table}");
+        let _ = write!(text, "\nComputing alone. {note}\n\n{table}\n\n{}", meanings("", &columns::COSTS));
+    }
+    text
+}
+
+/// What the columns hold, after `first`: a list in Markdown.
+fn meanings(first: &str, columns: &[Column]) -> String {
+    let mut text = if first.is_empty() { String::new() } else { format!("{first}\n\n") };
+    for (header, meaning) in columns {
+        let _ = writeln!(text, "- *{header}*: {meaning}.");
     }
     text
 }
@@ -155,6 +169,21 @@ mod tests {
         for name in ["report.md", "report.html"] {
             let text = fs::read_to_string(folder.path().join(name)).unwrap();
             assert!(text.contains("on the link") && text.contains("1980, 0"), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_column_of_the_markdown_is_explained() {
+        let records =
+            [Record { backend: "cuda".into(), ..example("onehot", "loopback") }, example("sigma", "wan")];
+        let text = tables_in_markdown(&records, &[cost("gelu", Protocol::Sigma)]);
+        let tables: Vec<_> =
+            text.lines().zip(text.lines().skip(1)).filter(|(_, rule)| rule.starts_with("|--")).collect();
+        assert_eq!(tables.len(), 4, "{text}");
+        for (header, _) in tables {
+            for column in header.trim_matches('|').split('|').map(str::trim) {
+                assert!(text.contains(&format!("- *{column}*: ")), "{column} is not explained in {text}");
+            }
         }
     }
 
