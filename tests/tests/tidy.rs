@@ -7,10 +7,14 @@ use std::{
     process::Command,
 };
 
+#[path = "tidy/named.rs"]
+mod named;
 #[path = "tidy/pages.rs"]
 mod pages;
 #[path = "tidy/programs.rs"]
 mod programs;
+#[path = "tidy/prose.rs"]
+mod prose;
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
 const IMPORTS: [(&str, &[&str]); 18] = [

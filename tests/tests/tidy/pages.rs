@@ -116,7 +116,7 @@ fn named_pages(text: &str) -> Vec<String> {
 }
 
 /// Lines of a Markdown page outside its blocks of code.
-fn prose(page: &str) -> impl Iterator<Item = &str> {
+pub(super) fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     page.lines().filter(move |line| {
         let is_fence = line.trim_start().starts_with("```");

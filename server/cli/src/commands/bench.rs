@@ -174,13 +174,7 @@ fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
     if args.json {
         return out::json(&records);
     }
-    out::line(tables::summary(records, tables::Style::Terminal))?;
-    if records.iter().any(tables::is_split) {
-        out::line(tables::splits(records, tables::Style::Terminal))?;
-    }
-    for note in tables::notes(records) {
-        out::line(note)?;
-    }
+    out::raw(report::printed(records).as_bytes())?;
     out::line(format!("All figures, and what each column means: {}", args.out.join("report.md").display()))?;
     out::line(format!("The same with plots: {}", args.out.join("report.html").display()))?;
     Ok(())

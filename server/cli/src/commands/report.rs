@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// write nothing else.
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     readme: Option<PathBuf>,
+    /// Between the markers: only what `suf bench` prints, as a block of text.
+    #[arg(long, requires = "readme")]
+    short: bool,
 }
 
 /// Runs the command.
@@ -33,6 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let source = args.from.parent().map(PathBuf::from).unwrap_or_default();
     let Beside { costs, slopes } = Beside::read(&source);
     if let Some(readme) = &args.readme {
+        if args.short {
+            return report::printed_into_readme(readme, &records);
+        }
         return report::into_readme(readme, &records, &costs);
     }
     let folder = args.out.clone().unwrap_or_else(|| source.clone());

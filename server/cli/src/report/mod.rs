@@ -46,14 +46,39 @@ pub(crate) fn again(folder: &Path) -> Result<(), Error> {
     if path.exists() { write(folder, &records::read(&path)?, &Beside::read(folder)) } else { Ok(()) }
 }
 
+/// What `suf bench` prints of its records: the summary, and what its reader must know.
+pub(crate) fn printed(records: &[Record]) -> String {
+    let mut text = format!("{}\n", tables::summary(records, Style::Terminal));
+    // Writing to a string cannot fail.
+    if records.iter().any(tables::is_split) {
+        let _ = writeln!(text, "{}", tables::splits(records, Style::Terminal));
+    }
+    for note in tables::notes(records) {
+        let _ = writeln!(text, "{note}");
+    }
+    text
+}
+
+/// Replaces the text between the markers of the file at `path` by what `suf bench` prints of `records`.
+///
+/// # Errors
+/// As [`into_readme`].
+pub(crate) fn printed_into_readme(path: &Path, records: &[Record]) -> Result<(), Error> {
+    between_markers(path, &format!("```text\n{}```\n", printed(records)))
+}
+
 /// Replaces the text between the markers of the file at `path` by the tables of `records` and `costs`.
 ///
 /// # Errors
 /// When the file cannot be read or written, or has not exactly one pair of markers.
 pub fn into_readme(path: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
+    between_markers(path, &tables_in_markdown(records, costs))
+}
+
+fn between_markers(path: &Path, figures: &str) -> Result<(), Error> {
     let text = fs::read_to_string(path)
         .map_err(|error| Error::usage(format!("cannot read {}: {error}", path.display())))?;
-    let replaced = replace(&text, &tables_in_markdown(records, costs)).ok_or_else(|| {
+    let replaced = replace(&text, figures).ok_or_else(|| {
         Error::usage(format!("{} needs one line `{BEGIN}` and one line `{END}` after it", path.display()))
     })?;
     suf_files::write(path, replaced.as_bytes()).map_err(|error| Error::write(path, error))
