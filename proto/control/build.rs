@@ -1,5 +1,5 @@
-//! Compiles v1/control.proto in pure Rust (protox), so that no protoc is needed, and keeps the descriptor
-//! set for gRPC reflection and for the test that every method has a row in the authority table.
+//! Compiles v1/control.proto in pure Rust (protox), so that no protoc is needed. Keeps the descriptor set
+//! for gRPC reflection, and for the test that every method has a row in the authority table.
 
 use std::{env, error::Error, fs, path::PathBuf};
 

@@ -126,8 +126,8 @@ impl Lab {
         hosts.into_iter().chain([(SUF_LAB.to_owned(), self.name.clone())]).collect()
     }
 
-    /// Moves the calling thread to `host`: sockets that it makes from now on are there, and so are its child processes and
-    /// the threads that it starts.
+    /// Moves the calling thread to `host`. Its later sockets are there, and so are its child processes and the threads
+    /// that it starts.
     ///
     /// # Errors
     /// When the namespace is gone.

@@ -1,5 +1,5 @@
-//! Is the link what the plan says? Round trips by UDP echo, the rate by a timed bulk of UDP, both with plain sockets of the
-//! kernel: nothing of ours that is measured later takes part.
+//! Is the link what the plan says? Round trips are measured by UDP echo, the rate by a timed bulk of UDP. Both use plain
+//! sockets of the kernel, and none of the code that is measured later.
 
 use std::{
     io,

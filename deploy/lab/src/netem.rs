@@ -8,8 +8,8 @@ use crate::error::LabError;
 /// The options of `tc qdisc ... netem` for one end of a link.
 ///
 /// netem shapes what leaves an interface; both ends together make the link. Its rate counts whole Ethernet frames, as the
-/// profile's does. Packets that a sender hands over at once (segmentation offload, ten at most with QUIC) are one to netem: they are
-/// lost together, and counted as one drop.
+/// profile's does. Packets that a sender hands over at once (segmentation offload, ten at most with QUIC) are one to netem.
+/// They are lost together, and counted as one drop.
 pub(crate) fn options(profile: &LinkProfile) -> Vec<String> {
     let us = |ms: f64| format!("{:.0}us", ms * 1e3);
     let mut options = vec!["delay".to_owned(), us(profile.delay_ms)];

@@ -1,5 +1,5 @@
-//! Who may call what. The role comes from the caller's certificate; the table below is the whole policy, and it
-//! is enforced in front of all handlers, so that a new method is closed until it has a row here.
+//! Who may call what. The role comes from the caller's certificate. The table below is the whole policy, and it
+//! is enforced before all handlers. A new method is closed until it has a row here.
 //!
 //! Operators watch and end runs, and touch no tensor: an operator of both hosts who could fetch both output shares would
 //! know the output. Clients own tensors and runs. Whose run is whose is not a matter of roles: each party decides it from the

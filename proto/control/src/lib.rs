@@ -2,7 +2,7 @@
 //! and who may call what.
 //!
 //! This crate knows no gate and no key. TLS configurations are made by the caller, which also says how a role
-//! is read from a certificate ([`authority::Callers`]); certificates and their verification belong to the link.
+//! is read from a certificate ([`authority::Callers`]). The link verifies certificates.
 
 pub mod authority;
 pub mod call;

@@ -8,9 +8,9 @@ pub const ELEMENTS_PER_MESSAGE: usize = 1 << 16;
 /// Bytes of one share at most: an element of Z_2^64.
 pub const MAX_BYTES_PER_SHARE: usize = 8;
 
-/// Largest gRPC message taken or sent: one full message of shares (512 KiB), and no program (256 KiB), gate description
-/// (64 KiB), run's figures (4096 nodes of under 100 bytes) or list of 1000 runs (under 500 bytes each) is larger. The rest
-/// is slack for protobuf's own bytes.
+/// Largest gRPC message taken or sent: a full message of shares (512 KiB). Programs (256 KiB), gate descriptions (64 KiB)
+/// and a run's figures (4096 nodes of under 100 bytes) are smaller. So is a list of 1000 runs, of under 500 bytes each.
+/// The rest is slack for protobuf's own bytes.
 pub const MESSAGE_BYTES: usize = ELEMENTS_PER_MESSAGE * MAX_BYTES_PER_SHARE + 128 * 1024;
 
 /// Bytes in flight on one HTTP/2 stream: a share of a tensor fills a link of 3.2 Gbit/s and 8 ms (3.2 MB).
@@ -43,12 +43,12 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// and so they come first.
 pub const CALL_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long a ping may stay unanswered: several round trips of the slowest link, with retransmissions. It also waits its turn
-/// behind what a socket's buffer holds already, which is 4 MB where a tensor is on its way: at 3.2 Mbit/s that takes this long.
+/// How long a ping may stay unanswered: several round trips of the slowest link, with retransmissions. It also waits behind
+/// what a socket's buffer holds, which is 4 MB where a tensor is on its way. At 3.2 Mbit/s that takes this long.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long open calls may take to finish after a shutdown began: runs have been cancelled by then, and only
-/// their last messages are under way.
+/// How long open calls may take to finish after a shutdown began. Runs are cancelled by then, and only their
+/// last messages are under way.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Pause after a failed `accept`, which fails again at once while file descriptors are exhausted.

@@ -1,7 +1,7 @@
 //! The accept loop: TCP, then a TLS 1.3 handshake with a client certificate, then a connection for tonic.
 //!
-//! tonic's own TLS support is left out because it builds its configuration itself; here the caller's is used, and
-//! limits hold before a peer has shown who it is.
+//! tonic's own TLS support builds its configuration itself. Here the caller's is used, and limits hold before a
+//! peer is authenticated.
 
 use std::{
     io,

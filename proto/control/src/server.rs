@@ -59,7 +59,7 @@ impl Control {
 
     /// Serves until `shutdown`, then lets open calls finish for [`limits::SHUTDOWN_GRACE`].
     ///
-    /// `tls` must be TLS 1.3 only, require client certificates and offer ALPN `h2`: connections that lack one
+    /// `tls` must be TLS 1.3 only, require client certificates and offer ALPN `h2`. Connections that lack one
     /// of the three are refused, with the reason in the log. Streams that wait for a run must themselves end on
     /// `shutdown`, or they are cut after the grace.
     pub async fn serve(

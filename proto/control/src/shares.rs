@@ -1,5 +1,5 @@
-//! Shares on this API: elements of the ring Z_2^n of a wire, n <= 64, as ceil(n/8) bytes each, little endian, at most one
-//! tile per message.
+//! Shares on this API are elements of the ring Z_2^n of a wire, n <= 64. Each has ceil(n/8) bytes, little endian, and a
+//! message has at most one tile.
 
 use bytes::{Bytes, BytesMut};
 
@@ -40,9 +40,8 @@ fn pack_as<const BYTES: usize>(elements: &[u64]) -> Bytes {
 
 /// Appends the elements of one message to `out`; all values are below 2^`bits`.
 ///
-/// # Errors
-/// If the message is empty, ends inside an element, has an element of more bits, is longer than [`ELEMENTS_PER_MESSAGE`] or
-/// would bring `out` over `expected` elements in all. Nothing is appended then.
+/// # Errors If the message is empty, ends inside an element or has an element of more bits. Also if it is longer than
+/// [`ELEMENTS_PER_MESSAGE`], or would bring `out` over `expected` elements. Nothing is appended then.
 ///
 /// # Panics
 /// If `bits` is not 1 to 64.

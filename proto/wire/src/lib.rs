@@ -1,12 +1,12 @@
 //! What two processes must agree on: the messages between the parties and from the dealer, byte by byte.
 //!
 //! `proto/WIRE.md` holds the byte tables; this crate encodes and decodes them and does nothing else: no socket, no
-//! clock, no randomness. Everything is little endian, canonical (one encoding per message) and bounded: a length is
-//! compared with a limit of [`limits`] and, for payloads, with the length that the receiver expects from agreed
-//! parameters, before a byte is allocated for it.
+//! clock, no randomness. Everything is little endian, canonical (one encoding per message) and bounded. A length is
+//! compared with a limit of [`limits`] before a byte is allocated for it. A payload's length is also compared with
+//! the one that follows from agreed parameters.
 //!
 //! A message travels as a length (u32), a kind (u8) and a body. Two kinds carry a large payload after a fixed head, a
-//! data frame ([`DataFrame`]) and a key ([`KeyPart`]); they are encoded and decoded in two pieces, so that the
+//! data frame ([`DataFrame`]) and a key ([`KeyPart`]). They are encoded and decoded in two pieces, so that the
 //! payload is never copied into a second buffer.
 
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! How an exchange's values lie in a payload: segments one after another, each packed least significant bit first and
-//! padded with zero bits to a whole byte at its end.
+//! How an exchange's values lie in a payload: segments one after another. Each is packed least significant bit first
+//! and padded with zero bits to a whole byte.
 
 use crate::codec::WireError;
 use crate::limits::{MAX_SEGMENTS, TILE_ELEMS};

@@ -1,5 +1,5 @@
-//! The hash of a run's frames. Both parties compute it over the same frames; they compare it at the end
-//! ([`crate::Finished`]), so that a frame altered, dropped or moved between steps cannot pass unseen.
+//! The hash of a run's frames. Both parties compute it over the same frames and compare it at the end
+//! ([`crate::Finished`]). A frame that was altered, dropped or moved between steps is thus noticed.
 
 use std::collections::BTreeMap;
 

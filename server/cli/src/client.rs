@@ -30,8 +30,8 @@ use zeroize::Zeroizing;
 
 use crate::{error::Error, runtime::Interrupt, tensor::Tensor};
 
-/// How long a party may take to answer when a run is being ended: several round trips of the longest links, and less than a
-/// user who has interrupted the command waits for.
+/// How long a party may take to answer when a run is ended. That is several round trips of the longest links, and less than
+/// a user waits after an interruption.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Bits of one share: those of the wires that gates take and make.

@@ -28,8 +28,8 @@ use crate::{
     runtime::Interrupt,
 };
 
-/// How long a daemon may take until it is ready: opening its ledger, measuring its backend and reaching the dealer take
-/// well below a second; a GPU that compiles its kernels takes a few.
+/// How long a daemon may take until it is ready. Opening its ledger, measuring its backend and reaching the dealer take
+/// well below a second. A GPU that compiles its kernels takes a few.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a daemon may take to end: twice what the control API allows open calls after a shutdown began.

@@ -1,6 +1,6 @@
-//! `compare_activation_fair.csv` and `.json`: the published comparison's own columns and keys for `sigma` and `suf`
-//! (its SUF is our `suf-lut`), the same again for `onehot`, and the published projection beside the measured seconds.
-//! Columns of what was not run are empty.
+//! `compare_activation_fair.csv` and `.json` have the published comparison's own columns and keys for `sigma` and
+//! `suf` (its SUF is our `suf-lut`). The same follows for `onehot`, and the published projection beside the measured
+//! seconds. Columns of what was not run are empty.
 
 use std::{collections::BTreeSet, path::Path};
 

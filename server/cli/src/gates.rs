@@ -52,9 +52,9 @@ impl Definition {
         }
     }
 
-    /// What the output for `x` should be, as a real number: the function's value (see [`Curve::exact`] for large `x`), or the
-    /// specification's own, rounded down to its grid, where it approximates nothing. None where the function has no value, or one
-    /// that no output can have. `x` is in units of 2^-12.
+    /// What the output for `x` should be, as a real number: the function's value (see [`Curve::exact`] for large `x`). A
+    /// specification that approximates nothing has its own value, rounded down to its grid. None where the function has no
+    /// value, or one that no output can have. `x` is in units of 2^-12.
     ///
     /// [`Curve::exact`]: suf_gate::Curve::exact
     #[must_use]

@@ -89,8 +89,8 @@ impl<T> Lines<T> {
     }
 }
 
-/// Saves records that their folder did not take, so that nothing measured is lost: in a file of the folder for temporary
-/// files, or else on standard output. Says where they are.
+/// Saves records that their folder did not take, so that no measurement is lost. They go to the folder for temporary
+/// files, or else to standard output. Says where they are.
 pub(crate) fn rescue<T: Serialize>(records: &[T]) {
     let Ok(text) = lines(records) else { return };
     let saved =

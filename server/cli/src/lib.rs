@@ -1,8 +1,9 @@
 //! `suf`: measures, evaluates, watches and sets up. The program is a library so that the tests can start its cluster and
 //! be its client; `main.rs` is one line.
 //!
-//! Everything that is computed or agreed lives in other crates. What is here: the command line, a client of the two
-//! parties, three daemons on one machine for benchmarks, and records with what is made of them.
+//! Everything that is computed or agreed lives in other crates. This crate has the command line, a client of the
+//! two parties, and three daemons on one machine for benchmarks. It also has records and the reports made from
+//! them.
 
 pub mod choose;
 pub mod client;

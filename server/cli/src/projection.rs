@@ -1,8 +1,8 @@
-//! The published projection of a gate's time on a LAN and a WAN, kept beside the measured times:
-//! seconds = computation + 2 * `eval_bytes` / bandwidth + rounds * latency.
+//! The published projection of a gate's time on a LAN and a WAN, beside the measured times. The
+//! formula is seconds = computation + 2 * `eval_bytes` / bandwidth + rounds * latency.
 //!
 //! `eval_bytes` is sent plus received already, so the formula charges a full-duplex link four times its busier
-//! direction; it is reproduced as it was published, not corrected.
+//! direction. It is reproduced as published.
 
 /// A link of the published projection.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,5 +1,5 @@
-//! The published comparison that this project reproduces (SIGMA against SUF, 2 GPUs, loopback, projected LAN and WAN
-//! seconds), as its own JSON: for tests of our exports and for the column beside our figures.
+//! The published comparison that this project reproduces, as its own JSON: SIGMA against SUF, 2 GPUs, loopback,
+//! projected LAN and WAN seconds. Tests of our exports use it, and the column beside our figures.
 
 use serde_json::Value;
 

@@ -129,8 +129,8 @@ pub struct Record {
     pub dealer_peak_bytes: u64,
     /// Peak resident memory of the larger party, likewise.
     pub party_peak_bytes: u64,
-    /// "row": the peaks are those of this record's runs and of what was resident before; "start": those since the daemons
-    /// were started for this link, as in records that do not say.
+    /// "row": the peaks are those of this record's runs, with what was resident before. "start": those since the daemons
+    /// were started for this link. Records that do not say mean "start".
     #[serde(default = "since_start")]
     pub peaks_since: String,
     /// Processor or card and its driver, as the parties report it.
@@ -327,8 +327,8 @@ impl Record {
         self.key_bytes / self.gate_elems as f64
     }
 
-    /// The part of the measured communication that the rounds' delay explains, in milliseconds: a round takes half a
-    /// round trip, and no more than was measured is explained.
+    /// The part of the measured communication that the rounds' delay explains, in milliseconds. A round takes half a
+    /// round trip. The part is at most what was measured.
     #[must_use]
     pub fn rounds_ms(&self) -> f64 {
         (f64::from(self.eval_rounds) * self.rtt_ms / 2.0).min(self.comm_ms)

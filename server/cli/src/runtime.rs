@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
-/// How long a command may take after a signal to end what it has started elsewhere: a second for the calls to both parties, the
-/// rest to say how they went.
+/// How long a command may take after a signal to end what it has started elsewhere. The calls to both parties have a second,
+/// the rest is for their results.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Tells work that a signal came. Clones are of one signal.

@@ -162,8 +162,8 @@ impl LinkFigures {
     }
 }
 
-/// The least time that the link and the computation allow: rounds at half a round trip each, the busier direction's bits
-/// at the link's rate, and the computation.
+/// The least time that the link and the computation allow. It is half a round trip for each round, the bits of one
+/// direction at the link's rate, and the computation.
 pub(crate) fn limit_s(record: &Record) -> Option<f64> {
     let profile = suf_link::LinkProfile::find(&record.link).ok()?;
     let delay_s = profile.delay_ms / 1e3 * f64::from(record.eval_rounds);

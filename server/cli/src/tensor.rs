@@ -148,8 +148,8 @@ pub fn integers(form: &Form, fixed: bool, name: &str) -> Result<Option<String>, 
     }
 }
 
-/// The form of the output `units` of a tensor that was read in `input`'s: the same type and shape, and a wider type where
-/// a value is beyond the range of that one, with a line for people.
+/// The form of the output `units` of a tensor that was read in `input`'s. It has the same type and shape. Where a value
+/// is beyond the type's range, the type is wider, and a line says so.
 #[must_use]
 pub fn output_form(input: &Form, units: &[i64]) -> (Form, Option<String>) {
     let dtype = input.dtype;

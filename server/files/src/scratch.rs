@@ -48,8 +48,8 @@ impl Scratch {
         Self::new_in(&env::temp_dir())
     }
 
-    /// A folder in memory: what lies there reaches a disk only by swapping. None where the system has no place for that, and where the
-    /// user has named a place for temporary files (`TMPDIR`), which is the place then.
+    /// A folder in memory: what lies there reaches a disk only by swapping. None where the system has no such place. None also
+    /// where the user names a place for temporary files (`TMPDIR`), which is used then.
     #[must_use]
     pub fn in_memory() -> Option<Self> {
         let named = env::var_os("TMPDIR").is_some_and(|folder| !folder.is_empty());

@@ -83,8 +83,8 @@ pub(crate) struct Args {
     /// Measured runs of each row.
     #[arg(long, default_value_t = 5, value_parser = whole(1_u32, 1000))]
     repeats: u32,
-    /// Links: loopback, or profiles that are emulated in the parties: lan, wan, metro, intercontinental as they are built in,
-    /// or the path of a file, such as config/links/lan.toml [default: loopback; within `suf lab`, its link].
+    /// Links: loopback, or profiles that the parties emulate. Built in are lan, wan, metro and intercontinental. Others are
+    /// paths, such as config/links/lan.toml [default: loopback; within `suf lab`, its link].
     #[arg(long, value_delimiter = ',')]
     links: Vec<String>,
     /// What computes.

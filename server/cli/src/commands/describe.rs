@@ -308,7 +308,7 @@ struct ExpectedError {
     mean: f64,
 }
 
-/// Over every input for |x| < 16 at which the function has a value, and both roundings; none for `suf-lut`, which computes
+/// Over every input for |x| < 16 at which the function has a value, and both roundings. None for `suf-lut`, which computes
 /// another function, as its note says.
 fn expected_error(gate: &Gate, file: &Definition) -> Option<ExpectedError> {
     if gate.protocol() == Protocol::SufLut {

@@ -28,7 +28,8 @@ use crate::{
     tensor::{Accuracy, Tensor, output_form, write_output},
 };
 
-/// How often, and how far apart, party 0 is asked for its link to party 1: in all for as long as a run would wait for it.
+/// How often, and how far apart, party 0 is asked for its link to party 1. Together that is as long as a run would wait
+/// for it.
 const PEER_QUERIES: u32 = 100;
 const PEER_PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,8 +69,8 @@ pub(crate) struct Args {
     inputs: PathBuf,
     #[command(flatten)]
     tensor: TensorArgs,
-    /// Where the output goes: a file, which is replaced when all of it is there, or a pipe such as /dev/stdout; .npz if it
-    /// ends so, else .npy.
+    /// Where the output goes: a file, which is replaced when all of it is there, or a pipe such as /dev/stdout. It is .npz
+    /// if it ends so, else .npy.
     #[arg(long, value_name = "NPY")]
     outputs: PathBuf,
     /// Start a dealer and two parties on this machine, for this evaluation only.

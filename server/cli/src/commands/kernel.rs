@@ -20,10 +20,10 @@ const SEQ: u64 = 128;
 
 /// What computing costs on one core of this machine: nanoseconds per element, with nothing sent.
 ///
-/// For each gate and protocol: the dealer's time for both parties' keys, and the evaluation by either side (the seeded side
-/// expands its shares, the explicit side is sent them; a party is each on every other tile), in all and step by step. Beside
-/// them the calls of AES that the definition asks for, and how many times their time at this processor's measured rate the
-/// whole takes: nothing built on AES can go below 1.
+/// For each gate and protocol: the dealer's time for both parties' keys, and the evaluation by either side, in all and step
+/// by step. The seeded side expands its shares, and the explicit side is sent them. A party is each on every other tile.
+/// Beside them stand the calls of AES that the definition needs, and the ratio of the whole to their time at this
+/// processor's measured rate. Nothing built on AES can go below 1.
 ///
 /// Times are medians over tiles of 65536 elements, of what the measuring thread spent on its processor: other programs
 /// disturb them little.

@@ -16,8 +16,8 @@ use crate::{error::Error, out, runtime};
 
 /// Run a command on hosts joined by links that the kernel shapes (tc netem): delay, rate, queue, jitter, loss.
 ///
-/// The dealer, both parties and a client each have a network namespace with their own addresses; the command runs on the
-/// client's host, and `suf bench` in it puts each process on its own. Links are measured first, and refused when they are
+/// The dealer, both parties and a client each have a network namespace with their own addresses. The command runs on the
+/// client's host. `suf bench` in it puts each process on its own host. Links are measured first, and refused when they are
 /// off by more than 5 %. Needs root and sch_netem, or user-mode-linux and kmod. The networks are IPv4 alone: IPv6 would send
 /// packets that nobody asked for, and they would be counted.
 #[derive(clap::Args)]

@@ -23,8 +23,8 @@ pub(crate) enum Command {
 /// All keys in one place are right for one machine, or a trial. For several machines give --authority-only; each host then makes its
 /// own key with `suf pki request`, and `suf pki sign` makes the certificate. Keep ca.key off line. Certificates are good for a year.
 ///
-/// suf goes by the role in a certificate. The names and addresses of hosts are for other programs that call the control API, such as
-/// grpcurl; suf does not compare them with the address it calls.
+/// suf goes by the role in a certificate. The names and addresses of hosts are for other programs that call the control API,
+/// such as grpcurl. suf does not compare them with the address it calls.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   suf pki init pki                       one machine: an authority, and all certificates and keys

@@ -21,7 +21,7 @@ use crate::{
 /// Start a run at both parties and print its id. It belongs to the certificate that starts it.
 ///
 /// `suf eval --run ID` with the same certificate feeds it. The parties cancel a run whose client has no call open for their
-/// `lease_s`, 60 s by default: feed it within that time, or keep it with --watch.
+/// `lease_s`, 60 s by default. Feed it within that time, or keep it with --watch.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   suf run --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem \\

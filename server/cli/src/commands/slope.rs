@@ -1,7 +1,7 @@
 //! `suf lab slope`: rounds as a slope.
 //!
-//! With parties that start up to one delay apart, one of them sees a message early and the other late, and their times
-//! differ by up to two delays; the mean of both is rounds * delay + what does not depend on it, whoever starts first.
+//! Parties may start up to one delay apart. Then one of them sees a message early and the other late, and their times
+//! differ by up to two delays. The mean of both is rounds * delay + a constant, whichever party starts first.
 
 use std::{io::Write, sync::Arc};
 

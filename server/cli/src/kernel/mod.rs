@@ -163,8 +163,8 @@ pub fn write(path: &Path, records: &[KernelRecord]) -> Result<(), Error> {
     jsonl::write(path, records)
 }
 
-/// The records in `folder`, or none where it has no file of them. They go into reports beside what else is there, so that
-/// a damaged file costs no more than them: it is warned about, and left as it is.
+/// The records in `folder`, or none where it has no file of them. Reports have them beside other figures, so a damaged
+/// file is only a warning. The file is left as it is.
 #[must_use]
 pub fn beside(folder: &Path) -> Vec<KernelRecord> {
     let path = folder.join(FILE);

@@ -2,9 +2,9 @@
 //! sent. **Insecure as a protocol**: with one mask, x_hat - x_hat' is x - x' for every two elements. It is here to be
 //! measured and lives nowhere else.
 //!
-//! A key is two helper bits, each whether x lies in an interval, from a comparison tree (BGI16) without early
-//! termination, and a table shifted by the mask, in additive shares. Lengths are those published: 64 + 16 bytes a level
-//! for a helper, 32 + 8 bytes an entry for the table.
+//! A key has two helper bits and a table. A bit says whether x lies in an interval; it comes from a comparison tree
+//! (BGI16) without early termination. The table is shifted by the mask, in additive shares. Lengths are those
+//! published: 64 + 16 bytes a level for a helper, 32 + 8 bytes an entry for the table.
 
 use std::array;
 
@@ -131,8 +131,8 @@ impl OneMask {
 
     /// Party `party`'s shares for the public `x_hat`.
     pub(crate) fn eval(&self, party: u8, key: &Key, x_hat: &[u64]) -> Output {
-        // One mask is one key, so that every element with the same low bits has the same shares: 2^k of them are
-        // computed, and the rest is looked up.
+        // One mask is one key, so elements with equal low bits have equal shares. 2^k of them are computed, and
+        // the rest is looked up.
         let low = self.size() - 1;
         let helpers: [Vec<u8>; HELPERS] = array::from_fn(|i| self.helper_bits(party, &key.helpers[i]));
         let helpers: Vec<u8> =

@@ -71,8 +71,8 @@ pub struct Sigma {
     pub eval_ms: f64,
 }
 
-/// A row for every model at sequence length `seq` whose gate has a published table: the one-mask kernel is timed here, over
-/// `samples` after one to warm up, and SIGMA's figures are those of `records`.
+/// A row for every model at sequence length `seq` whose gate has a published table. The one-mask kernel is timed here, over
+/// `samples` after one to warm up. SIGMA's figures are those of `records`.
 ///
 /// # Errors
 /// When the system gives no entropy.

@@ -1,5 +1,5 @@
-//! Tensors in NumPy's files: `.npy`, and `.npz` with one array. What NumPy reads as a plain array of floats or integers is
-//! read, in either byte order and either order of the axes; for the rest there is a sentence that says what to save instead.
+//! Tensors in NumPy's files: `.npy`, and `.npz` with one array. Reads what NumPy reads as a plain array of floats or
+//! integers, in either byte order and either order of the axes. For other arrays the error says what to save instead.
 //!
 //! Format: NEP 1 (<https://numpy.org/neps/nep-0001-npy-format.html>), versions 1.0 to 3.0; version 1.0 is written, little
 //! endian. Values stay in memory as they stand in the file, once.
@@ -184,8 +184,7 @@ impl std::fmt::Debug for Array {
     }
 }
 
-/// Reads a `.npy` file. Nothing of the data is read when the header shows that it would be in vain, and no more memory is taken
-/// than there is data.
+/// Reads a `.npy` file. No data is read when the header is refused, and no more memory is taken than there is data.
 fn read_npy(input: &mut impl Read, length: Length, reading: Reading) -> Result<Array, NpyError> {
     let mut fixed = [0; 8];
     read_exact(input, &mut fixed)?;
