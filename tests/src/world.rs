@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
-use suf_deal::Desk;
+use suf_deal::Pairing;
 use suf_gate::{BackendError, KeyBytes, Program};
 use suf_party::{Action, Event, Failure, Ledger, Registration, Run, Summary, Work};
 use suf_wire::{
@@ -61,7 +61,7 @@ pub struct World {
     happenings: BTreeMap<u64, Happening>,
     processes: [Process; 2],
     logs: [VirtualLog; 2],
-    desk: Desk,
+    pairing: Pairing,
     backend: CpuBackend,
     faults: Faults,
     /// In which run each party first sent something that depends on a batch.
@@ -103,7 +103,7 @@ impl World {
             happenings: BTreeMap::new(),
             processes: Default::default(),
             logs: Default::default(),
-            desk: Desk::default(),
+            pairing: Pairing::default(),
             backend: CpuBackend::new(),
             faults,
             spent: HashMap::new(),
@@ -185,7 +185,7 @@ impl World {
                 Happening::Request(request) => self.deal(&request),
             }
         }
-        self.desk = Desk::default();
+        self.pairing = Pairing::default();
         let elapsed_us = self.now_us - begun_us;
         let [first, second] = std::mem::take(&mut self.processes);
         let sent = [first.sent, second.sent];

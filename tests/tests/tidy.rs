@@ -75,7 +75,7 @@ const WALL_CLOCKS: [&str; 9] = [
     "server/link/src/trust.rs",
     "server/daemon/src/ledger.rs",
     "server/cli/src/provenance.rs",
-    "dealer/daemon/src/record.rs",
+    "dealer/daemon/src/records.rs",
 ];
 
 /// Who may hold standard output: the module that writes to it, and the lab, which copies what a user-mode kernel prints.

@@ -1,8 +1,8 @@
 //! The bound on key bytes in memory.
 //!
-//! The bytes of a part's keys are reserved before they are made and given back when the last reference to them goes, which is
-//! after the QUIC stack has seen their receipt acknowledged. Requests are served in turn, so that batches share the memory
-//! part by part. What is given back may be kept for the next keys: `suf_process::KeyMemory` holds that to the same bound.
+//! The bytes of a part's keys are reserved before they are made. They are given back with the last reference to them, after
+//! the QUIC stack has seen their receipt acknowledged. Requests are served in turn, so that batches share the memory part by
+//! part. What is given back may be kept for the next keys: `suf_process::KeyMemory` holds that to the same bound.
 
 use std::sync::Arc;
 

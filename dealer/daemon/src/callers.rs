@@ -9,8 +9,8 @@ use suf_link::Connection;
 use suf_wire::Party;
 
 /// Connections of one party at once. It uses one, and more while those that it lost in a crash are still taken for alive,
-/// which takes seconds of silence. With the link's 64 streams each, both parties together have at most 512 requests, so
-/// that the desk's 1024 places are never full and neither party can take them from the other.
+/// which takes seconds of silence. With the link's 64 streams each, both parties together have at most 512 requests. So
+/// the 1024 places for waiting requests are never full, and neither party can take them from the other.
 pub(crate) const CONNECTIONS_PER_PARTY: usize = 4;
 
 /// The connections that are open, of either party, the oldest first.

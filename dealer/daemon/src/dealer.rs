@@ -15,9 +15,9 @@ use crate::{
     budget::Budget,
     callers::Callers,
     delivery::Delivery,
-    lobby::{Answer, Entered, Lobby, Partner},
-    record::{Book, Entry},
-    seat::{self, Failure, Seat},
+    records::{BatchRecords, Entry},
+    requester::{self, Failure, Requester},
+    requests::{Answer, Entered, Partner, Requests},
 };
 
 /// How long batches may take to tell the parties that the dealer shuts down.
@@ -47,8 +47,8 @@ pub struct Dealer {
     budget: Budget,
     cores: Arc<Semaphore>,
     programs: ProgramDecoder,
-    lobby: Lobby,
-    book: Book,
+    requests: Requests,
+    records: BatchRecords,
     callers: Callers,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -64,8 +64,8 @@ impl Dealer {
             programs: ProgramDecoder::new(Arc::clone(&limits.weights)),
             limits,
             backend,
-            lobby: Lobby::default(),
-            book: Book::default(),
+            requests: Requests::default(),
+            records: BatchRecords::default(),
             callers: Callers::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -96,8 +96,8 @@ impl Dealer {
 
     /// What was dealt.
     #[must_use]
-    pub fn book(&self) -> &Book {
-        &self.book
+    pub fn records(&self) -> &BatchRecords {
+        &self.records
     }
 
     /// What makes the keys.
@@ -148,36 +148,36 @@ impl Dealer {
     }
 
     async fn serve_channel(self: Arc<Self>, party: Party, channel: Channel<DealerMessage>) {
-        let mut seat = Seat::new(party, channel);
+        let mut requester = Requester::new(party, channel);
         let received = tokio::select! {
-            received = seat.receiver.recv(|_| None) => received,
+            received = requester.receiver.recv(|_| None) => received,
             () = self.stopping.cancelled() => return,
         };
         let request = match received {
             Ok(DealerMessage::Request(request)) => request,
-            other => return tracing::warn!(reason = seat::departure(party, other), "no request"),
+            other => return tracing::warn!(reason = requester::departure(party, other), "no request"),
         };
         let batch = request.batch;
         if request.party != party {
             let reason = format!("the request is {}'s, but the certificate says {party}", request.party);
-            return refuse(seat, batch, &Failure::new(Fault::Caller, reason)).await;
+            return refuse(requester, batch, &Failure::new(Fault::Caller, reason)).await;
         }
         let program = self.programs.decode(&Description::Program(request.program.clone())).await;
         if let Err(failure) = program.as_ref().map_or(Ok(()), |program| self.admit(program)) {
-            return refuse(seat, batch, &failure).await;
+            return refuse(requester, batch, &failure).await;
         }
         let order = Order::new(&request, program.clone());
-        match (self.lobby.enter(batch, order, seat), program) {
-            (Entered::First(seat, answer), Ok(program)) => {
-                let entry = self.book.open(batch, &program);
-                if let Err((seat, failure)) = self.deal(batch, seat, answer, &entry).await {
+        match (self.requests.enter(batch, order, requester), program) {
+            (Entered::First(requester, answer), Ok(program)) => {
+                let entry = self.records.open(batch, &program);
+                if let Err((requester, failure)) = self.deal(batch, requester, answer, &entry).await {
                     entry.refused(&failure);
-                    refuse(seat, batch, &failure).await;
+                    refuse(requester, batch, &failure).await;
                 }
             }
             (Entered::First(..), Err(_)) => unreachable!("what is no program is refused"),
             (Entered::Second, _) => {}
-            (Entered::Refused(seat, failure), _) => refuse(seat, batch, &failure).await,
+            (Entered::Refused(requester, failure), _) => refuse(requester, batch, &failure).await,
         }
     }
 
@@ -201,58 +201,64 @@ impl Dealer {
         Ok(())
     }
 
-    /// Waits for the other party, then deals. An error gives the seat back, to be told.
+    /// Waits for the other party, then deals. An error returns the requester, which is told why.
     async fn deal(
         self: &Arc<Self>,
         batch: BatchId,
-        mut seat: Seat,
+        mut requester: Requester,
         mut answer: oneshot::Receiver<Answer>,
         entry: &Arc<Entry>,
-    ) -> Result<(), (Seat, Failure)> {
+    ) -> Result<(), (Requester, Failure)> {
         let wait = self.limits.wait_for_peer;
         let first = tokio::select! {
             answer = &mut answer => Ok(answer),
-            received = seat.receiver.recv(|_| None) => {
-                Err(Failure::new(Fault::Caller, seat::departure(seat.party, received)))
+            received = requester.receiver.recv(|_| None) => {
+                Err(Failure::new(Fault::Caller, requester::departure(requester.party, received)))
             }
             () = tokio::time::sleep(wait) => {
-                let other = seat.party.other();
+                let other = requester.party.other();
                 let reason = format!("{other} did not ask for batch {batch} within {wait:?}; is it running?");
                 Err(Failure::new(Fault::Peer, reason))
             }
-            () = self.stopping.cancelled() => Err(seat::stopping()),
+            () = self.stopping.cancelled() => Err(requester::stopping()),
         };
         let answer = match first {
             Ok(answer) => answer,
-            Err(failure) if self.lobby.withdraw(batch) => return Err((seat, failure)),
+            Err(failure) if self.requests.withdraw(batch) => return Err((requester, failure)),
             Err(_) => answer.await,
         };
         match answer {
             Ok(Answer::Partner(partner)) => {
-                self.deliver(batch, seat, *partner, entry).await;
+                self.deliver(batch, requester, *partner, entry).await;
                 Ok(())
             }
-            Ok(Answer::Refused(failure)) => Err((seat, failure)),
+            Ok(Answer::Refused(failure)) => Err((requester, failure)),
             Err(_) => {
                 let reason = format!("batch {batch} was asked for anew while its first request was leaving");
-                Err((seat, Failure::new(Fault::Caller, reason)))
+                Err((requester, Failure::new(Fault::Caller, reason)))
             }
         }
     }
 
-    async fn deliver(self: &Arc<Self>, batch: BatchId, seat: Seat, partner: Partner, entry: &Arc<Entry>) {
-        let Partner { seat: other, program, paired } = partner;
-        let seats = if seat.party == Party::P0 { [seat, other] } else { [other, seat] };
+    async fn deliver(
+        self: &Arc<Self>,
+        batch: BatchId,
+        requester: Requester,
+        partner: Partner,
+        entry: &Arc<Entry>,
+    ) {
+        let Partner { requester: other, program, paired } = partner;
+        let requesters = if requester.party == Party::P0 { [requester, other] } else { [other, requester] };
         let entropy = self.check(&program).and_then(|()| entropy());
         match entropy {
             Ok(entropy) => {
                 let batch = Batch::new(batch, program, entropy);
-                Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired).run(seats).await;
+                Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired).run(requesters).await;
             }
             Err(failure) => {
                 entry.refused(&failure);
-                let [seat_0, seat_1] = seats;
-                tokio::join!(refuse(seat_0, batch, &failure), refuse(seat_1, batch, &failure));
+                let [requester_0, requester_1] = requesters;
+                tokio::join!(refuse(requester_0, batch, &failure), refuse(requester_1, batch, &failure));
             }
         }
     }
@@ -278,14 +284,14 @@ impl std::fmt::Debug for Dealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dealer")
             .field("limits", &self.limits)
-            .field("book", &self.book)
+            .field("records", &self.records)
             .finish_non_exhaustive()
     }
 }
 
-async fn refuse(seat: Seat, batch: BatchId, failure: &Failure) {
-    tracing::warn!(party = %seat.party, %batch, fault = %failure.fault, %failure, "refused");
-    seat.refuse(batch, failure).await;
+async fn refuse(requester: Requester, batch: BatchId, failure: &Failure) {
+    tracing::warn!(party = %requester.party, %batch, fault = %failure.fault, %failure, "refused");
+    requester.refuse(batch, failure).await;
 }
 
 /// 256 bits of the operating system's entropy for each of the three.

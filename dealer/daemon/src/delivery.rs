@@ -1,7 +1,7 @@
 //! One batch at work: made, shipped, acknowledged, forgotten.
 //!
-//! Four activities run at once and are joined by queues: paying for memory and starting workers, collecting keys in
-//! order, and one writer for each party. Memory bounds how far the first may run ahead of the last.
+//! Four activities run at once and are joined by queues. One reserves memory and starts workers, one collects keys
+//! in order, and each party has a writer. Memory bounds how far the first may run ahead of the last.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     dealer::Dealer,
-    record::Entry,
-    seat::{self, Failure, PATIENCE, Seat},
+    records::Entry,
+    requester::{self, Failure, PATIENCE, Requester},
 };
 
 /// Bytes of the header's message.
@@ -63,23 +63,23 @@ impl Delivery {
     }
 
     /// Makes the batch and ships it to both parties. When this returns, the dealer has forgotten the seeds.
-    pub(crate) async fn run(self, [seat_0, seat_1]: [Seat; 2]) {
+    pub(crate) async fn run(self, [requester_0, requester_1]: [Requester; 2]) {
         let batch = self.batch.id();
-        self.dealer.book().dealing(&self.entry);
+        self.dealer.records().dealing(&self.entry);
         let (making, made) = mpsc::unbounded_channel();
         let (to_0, for_0) = mpsc::unbounded_channel();
         let (to_1, for_1) = mpsc::unbounded_channel();
         let ((), (), stored_0, stored_1) = tokio::join!(
             self.make(making),
             self.collect(made, [to_0, to_1]),
-            self.serve(seat_0, for_0),
-            self.serve(seat_1, for_1),
+            self.serve(requester_0, for_0),
+            self.serve(requester_1, for_1),
         );
         let outcome = match self.shipping.get() {
             Some(begun) if stored_0 && stored_1 => Ok(begun.elapsed()),
             _ => Err(self.cause()),
         };
-        self.dealer.book().over(&self.entry, &outcome);
+        self.dealer.records().over(&self.entry, &outcome);
         let view = self.entry.view();
         match outcome {
             Ok(_) => {
@@ -137,11 +137,11 @@ impl Delivery {
     }
 
     /// Ships to one party, until it has stored everything or the batch is over. Whether it has.
-    async fn serve(&self, seat: Seat, keys: mpsc::UnboundedReceiver<KeyPart>) -> bool {
-        let Seat { party, mut sender, mut receiver } = seat;
+    async fn serve(&self, requester: Requester, keys: mpsc::UnboundedReceiver<KeyPart>) -> bool {
+        let Requester { party, mut sender, mut receiver } = requester;
         let shipped = tokio::select! {
             shipped = self.ship(party, &mut sender, keys) => shipped,
-            received = receiver.recv(|_| None) => Err(Some(seat::departure(party, received))),
+            received = receiver.recv(|_| None) => Err(Some(requester::departure(party, received))),
         };
         let stored = match shipped {
             Ok(()) => self.stored(party, &mut receiver).await,
@@ -153,7 +153,7 @@ impl Delivery {
             Err(None) => {
                 let Failure { fault, reason } = self.cause();
                 let abort = DealerMessage::Abort { batch: self.batch.id(), fault, reason: reason.into() };
-                seat::part(sender, abort).await;
+                requester::part(sender, abort).await;
             }
         }
         stored.is_ok()
@@ -169,7 +169,7 @@ impl Delivery {
         let batch = self.batch.id();
         let broken = |error| Some(format!("{party} is gone: {error}"));
         let header = DealerMessage::Header(self.batch.header(party));
-        seat::send(sender, &header).await.map_err(broken)?;
+        requester::send(sender, &header).await.map_err(broken)?;
         self.entry.sent(party, HEADER_BYTES);
         for _ in 0..self.batch.parts() {
             let key = tokio::select! {
@@ -180,10 +180,10 @@ impl Delivery {
             };
             self.shipping.get_or_init(Instant::now);
             let bytes = KEY_HEAD_BYTES + key.bytes.len() as u64;
-            seat::send(sender, &DealerMessage::Key(key)).await.map_err(broken)?;
+            requester::send(sender, &DealerMessage::Key(key)).await.map_err(broken)?;
             self.entry.sent(party, bytes);
         }
-        seat::send(sender, &DealerMessage::End { batch }).await.map_err(broken)?;
+        requester::send(sender, &DealerMessage::End { batch }).await.map_err(broken)?;
         self.entry.sent(party, END_BYTES);
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Delivery {
         };
         match answer {
             Ok(Ok(DealerMessage::Stored { batch })) if batch == self.batch.id() => Ok(()),
-            Ok(received) => Err(Some(seat::departure(party, received))),
+            Ok(received) => Err(Some(requester::departure(party, received))),
             Err(_) => Err(Some(format!("{party} did not store its keys within {} s", PATIENCE.as_secs()))),
         }
     }
@@ -214,6 +214,6 @@ impl Delivery {
 
     /// Why the batch is over. Without a failure of its own, the whole dealer is.
     fn cause(&self) -> Failure {
-        self.failed.get().cloned().unwrap_or_else(seat::stopping)
+        self.failed.get().cloned().unwrap_or_else(requester::stopping)
     }
 }

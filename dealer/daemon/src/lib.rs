@@ -1,8 +1,8 @@
 //! The dealer's daemon: a shell of sockets, clocks and threads round the pure crate `suf-deal`.
 //!
-//! The two parties ask for a batch, each over its own connection. When both have asked for the same, keys are made on
-//! worker threads and shipped as they become ready, in order, within a bound on memory that holds for all batches
-//! together. Once both parties have stored everything, or one of them is gone, the dealer forgets the batch.
+//! The two parties ask for a batch, each over its own connection. When both have asked for the same, worker threads
+//! make keys, which are shipped in order as they become ready. One bound on memory holds for all batches together.
+//! Once both parties have stored everything, or one of them is gone, the dealer forgets the batch.
 
 mod budget;
 mod callers;
@@ -10,13 +10,13 @@ pub mod config;
 mod daemon;
 mod dealer;
 mod delivery;
-mod lobby;
-mod record;
-mod seat;
+mod records;
+mod requester;
+mod requests;
 mod service;
 
 pub use config::Config;
 pub use daemon::run;
 pub use dealer::{Dealer, Limits};
-pub use record::{Book, Totals};
+pub use records::{BatchRecords, Totals};
 pub use service::DealerService;

@@ -33,7 +33,7 @@ impl DealerService {
 #[tonic::async_trait]
 impl v1::dealer_server::Dealer for DealerService {
     async fn info(&self, _: Request<v1::InfoRequest>) -> Result<Response<v1::DealerInfo>, Status> {
-        let totals = self.dealer.book().totals();
+        let totals = self.dealer.records().totals();
         let backend = self.dealer.backend().info();
         Ok(Response::new(v1::DealerInfo {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -57,6 +57,6 @@ impl v1::dealer_server::Dealer for DealerService {
             0 => DEFAULT_BATCHES,
             limit => limit.min(MOST_BATCHES),
         };
-        Ok(Response::new(v1::ListBatchesReply { batches: self.dealer.book().list(limit as usize) }))
+        Ok(Response::new(v1::ListBatchesReply { batches: self.dealer.records().list(limit as usize) }))
     }
 }

@@ -65,7 +65,7 @@ async fn keys_evaluate_to_the_right_outputs() {
         assert_eq!(figures.bytes_p1, program.key_bytes(Party::P1) + framing);
         assert!(figures.key_ms > 0.0 && figures.deal_ms > 0.0 && figures.ship_ms > 0.0, "{figures:?}");
     }
-    let totals = world.dealer.book().totals();
+    let totals = world.dealer.records().totals();
     assert_eq!((totals.batches_dealt, totals.elements_dealt, totals.active_batches), (2, 2 * ELEMS, 0));
 }
 
@@ -190,8 +190,8 @@ async fn the_survivor_of_a_party_that_dies_is_told_and_the_next_batch_is_dealt()
     let elems = 1 << 21;
     let world = World::start(Limits { max_elems: elems, ..limits() });
     let [first, second] = world.parties().await;
-    // 170 MB for each party: more than one party's window and the dealer's memory can hold, so that the batch is under
-    // way for as long as one of them does not read.
+    // 170 MB for each party, more than one party's window and the dealer's memory can hold. So the batch is under way
+    // for as long as one of them does not read.
     let large = program(Protocol::Onehot, elems);
     let mut asked_0 = first.ask(Party::P0, BATCH, &large).await;
     let mut asked_1 = second.ask(Party::P1, BATCH, &large).await;
@@ -236,7 +236,7 @@ async fn batches_at_once_share_the_memory() {
     };
     // 24 MB for both parties' keys of a batch: eight do not fit at once.
     tokio::join!(one(1), one(2), one(3), one(4), one(5), one(6), one(7), one(8));
-    assert_eq!(world.dealer.book().totals().elements_dealt, 8 * ELEMS);
+    assert_eq!(world.dealer.records().totals().elements_dealt, 8 * ELEMS);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! Times the exchanges of a gate where messages take no time: both parties on the first GPU, a thread for each party of each
-//! tile, messages handed over in memory. What a link adds is on top of this.
+//! Times the exchanges of a gate where messages take no time. Both parties are on the first GPU, with a thread for each
+//! party of each tile, and messages are handed over in memory. What a link adds is on top of this.
 //!
 //! `cargo run --release -p suf-cuda --example exchanges [-- [PROTOCOL...] [ELEMENTS...]]`
 

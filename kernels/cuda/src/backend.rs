@@ -16,7 +16,7 @@ use crate::{
     gates::{Masks, Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
     hosted::{Dealer, Evaluator},
-    image::Maker,
+    image::ImageSource,
     layout::{self, Job, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
     management::Management,
     memory::{Memory, Slot},
@@ -35,7 +35,7 @@ pub struct CudaBackend {
 pub(crate) struct Shared {
     pub(crate) device: Arc<Device>,
     pub(crate) memory: Arc<Memory>,
-    maker: Maker,
+    images: ImageSource,
     /// Keeps the code of the kernel below, which is started from every thread.
     _base: Module,
     streams: Kernel,
@@ -62,7 +62,7 @@ impl CudaBackend {
     /// When there is no driver, it is too old, there is no such GPU, or it takes neither what the kernels' compiler makes
     /// nor, where that is missing, the embedded PTX.
     pub fn new(device: usize) -> Result<Self, BackendError> {
-        Self::open(Device::open(device)?, Maker::find(), KEPT_GATES)
+        Self::open(Device::open(device)?, ImageSource::find(), KEPT_GATES)
     }
 
     /// The same with the kernels of `kept` gates at most, and of those in use, for tests.
@@ -70,7 +70,7 @@ impl CudaBackend {
     /// # Errors
     /// As [`CudaBackend::new`].
     pub fn keeping(device: usize, kept: usize) -> Result<Self, BackendError> {
-        Self::open(Device::open(device)?, Maker::find(), kept)
+        Self::open(Device::open(device)?, ImageSource::find(), kept)
     }
 
     /// The same as where the kernels' compiler is missing, for tests.
@@ -78,15 +78,15 @@ impl CudaBackend {
     /// # Errors
     /// As [`CudaBackend::new`].
     pub fn from_ptx(device: usize) -> Result<Self, BackendError> {
-        Self::open(Device::open(device)?, Maker::Embedded, KEPT_GATES)
+        Self::open(Device::open(device)?, ImageSource::Embedded, KEPT_GATES)
     }
 
-    fn open(device: Device, maker: Maker, kept: usize) -> Result<Self, BackendError> {
+    fn open(device: Device, images: ImageSource, kept: usize) -> Result<Self, BackendError> {
         let device = Arc::new(device);
-        let base = device.load(&maker.image(base_source().text(), device.sm)?)?;
+        let base = device.load(&images.image(base_source().text(), device.sm)?)?;
         let streams = base.kernel("streams")?;
         let memory = Arc::new(Memory::new(device.clone()));
-        let shared = Shared { device, memory, maker, _base: base, streams, gates: Recent::new(kept) };
+        let shared = Shared { device, memory, images, _base: base, streams, gates: Recent::new(kept) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -160,9 +160,9 @@ impl Shared {
     /// Model and driver, and whose kernels they are where the compiler's are not, for records.
     fn description(&self) -> String {
         let device = self.device.description();
-        match self.maker {
-            Maker::Nvrtc(_) => device,
-            Maker::Embedded => format!("{device}, embedded PTX"),
+        match self.images {
+            ImageSource::Nvrtc(_) => device,
+            ImageSource::Embedded => format!("{device}, embedded PTX"),
         }
     }
 
@@ -170,7 +170,7 @@ impl Shared {
     pub(crate) fn kernels(&self, gate: &Gate) -> Result<Arc<Kernels>, BackendError> {
         self.gates.get(*gate.digest(), || {
             let plan = Plan::of(gate)?;
-            let module = self.device.load(&self.maker.image(plan.source.text(), self.device.sm)?)?;
+            let module = self.device.load(&self.images.image(plan.source.text(), self.device.sm)?)?;
             let load = |tasks: &[Task]| {
                 tasks
                     .iter()

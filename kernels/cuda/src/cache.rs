@@ -1,8 +1,8 @@
 //! Compiled kernels, kept in the user's folder.
 //!
-//! They work on keys, so nothing is loaded that another user could have written: folder and file are the user's own, and
-//! writable by nobody else. Each file begins with a hash of its contents and its name, so that damage and mixed-up files are
-//! noticed. Whatever does not pass is compiled again.
+//! They work on keys, so nothing is loaded that another user could have written. Folder and file belong to the user, and
+//! nobody else can write to them. Each file begins with a hash of its contents and its name, so that damage and mixed-up
+//! files are noticed. Whatever does not pass is compiled again.
 
 use std::{
     env, fs, io,

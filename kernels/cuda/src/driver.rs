@@ -30,8 +30,8 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(DriverError) -> BackendError
     }
 }
 
-/// Whether nothing works any more on this GPU in this process: the failures of which the driver's reference says that the
-/// process must end, and those of a GPU that is gone.
+/// Whether nothing works any more on this GPU in this process. Such are the failures of which the driver's reference says
+/// that the process must end, and those of a GPU that is gone.
 fn is_final(code: CUresult) -> bool {
     matches!(
         code,

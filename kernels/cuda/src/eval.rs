@@ -1,5 +1,5 @@
-//! A gate's part evaluated on the GPU: for each exchange one upload, of the peer's message, and one kernel, which writes this
-//! party's to where it is sent from and then says so. The driver is called for these two alone.
+//! A gate's part evaluated on the GPU. Each exchange has one upload, of the peer's message, and one kernel. The kernel writes
+//! this party's message to where it is sent from, and then sets a flag. The driver is called for these two alone.
 
 use std::{sync::Arc, time::Instant};
 

@@ -1,5 +1,5 @@
-//! Where the code of kernels comes from: NVRTC, which takes any gate and compiles it for the very GPU; where that is missing,
-//! the embedded PTX of the built-in gates, which the driver compiles.
+//! Sources of the kernels' code. NVRTC compiles any gate for the present GPU. Where it is missing, the driver compiles the
+//! embedded PTX of the built-in gates.
 
 use std::ffi::CString;
 
@@ -20,14 +20,14 @@ pub(crate) enum Image {
 }
 
 /// What makes images of sources.
-pub(crate) enum Maker {
+pub(crate) enum ImageSource {
     /// The compiler.
     Nvrtc(Compiler),
     /// The embedded PTX.
     Embedded,
 }
 
-impl Maker {
+impl ImageSource {
     /// The compiler where there is one.
     pub(crate) fn find() -> Self {
         match Compiler::find() {
@@ -75,12 +75,12 @@ mod tests {
     #[test]
     fn what_is_not_embedded_needs_the_compiler() {
         let base = base_source();
-        assert!(matches!(Maker::Embedded.image(base.text(), 90), Ok(Image::Ptx(_))));
+        assert!(matches!(ImageSource::Embedded.image(base.text(), 90), Ok(Image::Ptx(_))));
         for (source, sm, why) in [
             (format!("{}\n", base.text()), 90, "gates that are not built in need the kernels' compiler"),
             (base.text().to_owned(), 75, "compute capability 7.5"),
         ] {
-            let error = Maker::Embedded.image(&source, sm).expect_err("it is not embedded");
+            let error = ImageSource::Embedded.image(&source, sm).expect_err("it is not embedded");
             assert!(matches!(&error, BackendError::Unavailable(text) if text.contains(why)), "{error}");
             assert!(error.to_string().contains("pip install nvidia-cuda-nvrtc"), "{error}");
         }

@@ -1,7 +1,7 @@
 //! Where a tile's bytes stand on the GPU, and the parameters of the kernels.
 //!
 //! A delivered key has no padding between its fields. On the GPU every field starts at a multiple of [`ALIGN`], so that
-//! it can be read in wide words; a full tile's fields are multiples of that anyway, and are copied in one piece.
+//! it can be read in wide words. A full tile's fields are multiples of that anyway, and are copied in one piece.
 
 use std::ops::Range;
 

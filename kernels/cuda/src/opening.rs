@@ -1,9 +1,9 @@
-//! The last exchange opened. It is one addition for each element of two messages that are both in the host's memory: a
-//! processor does it while it takes them out, which is less work than copying them to where the GPU could.
+//! The last exchange opened. It is one addition for each element of two messages in the host's memory. A processor
+//! adds while it takes them out, which is less work than copying them to the GPU.
 //!
-//! What takes time is memory: the messages were just written by the GPU and by another processor, and the sums' place was last
-//! used when the input was taken. So, where the processor can, the sums go past its caches: else it would fetch their
-//! lines first, which takes a third of the time.
+//! Memory takes the time. The messages were just written by the GPU and by another processor, and the sums' place was last
+//! used for the input. So, where the processor can, the sums go past its caches: else it would fetch their lines first, which
+//! takes a third of the time.
 
 use suf_gate::ring::WIRE;
 

@@ -2,9 +2,10 @@
 //! that every driver that is used takes it, by `examples/ptx.rs`.
 //!
 //! PTX is found by the hash of the source that it was made of, so that PTX of another source than today's is never used. The
-//! archive is, in brotli: how many sources there are (4 bytes; numbers are little-endian), for each its BLAKE3 (32 bytes) and the
-//! length of its PTX (4 bytes), then all PTX in that order. Kernels of one protocol are alike, hence one stream for all.
-//! It is unpacked as far as what is looked for, each time: that takes less than the driver's work on it, and keeps no memory.
+//! archive is, in brotli: the number of sources (4 bytes; numbers are little-endian), then an entry for each, then all PTX in
+//! that order. An entry is the source's BLAKE3 (32 bytes) and the length of its PTX (4 bytes). Kernels of one protocol are
+//! alike, hence one stream for all. It is unpacked as far as what is looked for, each time: that takes less than the driver's
+//! work on it, and keeps no memory.
 
 use std::{
     collections::HashSet,

@@ -45,9 +45,9 @@ pub(crate) struct Ran {
 }
 
 impl Told {
-    /// Waits until the kernel after which `exchanges` exchanges are made is done: then nothing of it touches memory any more,
-    /// and what it wrote to the host's can be read. Where that takes long, `is_idle` asks the driver whether all that was
-    /// queued is done.
+    /// Waits until the kernel after which `exchanges` exchanges are made is done. Then it touches memory no more, and what it
+    /// wrote to the host's memory can be read. Where that takes long, `is_idle` asks the driver whether all that was queued
+    /// is done.
     pub(crate) fn wait(
         &self,
         exchanges: u64,

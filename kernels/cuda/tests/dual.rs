@@ -1,9 +1,8 @@
 //! The GPU against the CPU, byte for byte: keys, masks, messages and values of programs of every built-in gate.
 //!
-//! On a machine without a GPU the tests say that they were skipped, and one of them has all others run on a GPU that the host
-//! plays; with `SUF_REQUIRE=gpu` they fail instead.
-//! `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full tile takes minutes.
-//! `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
+//! On a machine without a GPU the tests skip, and one of them runs all others on an emulated GPU. With `SUF_REQUIRE=gpu` they
+//! fail instead. `SUF_DUAL_ELEMS=1,9,1001` names other sizes than [`SIZES`], for checkers under which a full tile takes
+//! minutes. `SUF_DUAL_PTX` has the built-in gates run from the embedded PTX, also where NVRTC is found.
 
 #[path = "../../cpu/tests/blocks/mod.rs"]
 mod blocks;

@@ -1,8 +1,8 @@
 //! One run at work: the pure machine, and the hands that do what it asks for.
 //!
-//! Whoever has news (the peer's stream, a worker, the key fetch, the control API) calls [`ActiveRun::feed`], which takes
-//! the machine's lock, hands the event in, and carries out the actions. None of them waits: sending and measuring go
-//! through the session's outbox, which keeps their order.
+//! The peer's stream, workers, the key fetch and the control API call [`ActiveRun::feed`] with their events. It locks
+//! the machine, hands the event in, and carries out the actions. None of them waits: sending and measuring go through
+//! the session's outbox, which keeps their order.
 
 use std::{
     collections::VecDeque,

@@ -19,7 +19,7 @@ use crate::{
     keys::DealerLink,
     ledger::RedbLog,
     peer,
-    room::Budgets,
+    reservation::Budgets,
     service::PartyService,
     store::KeyStore,
     workers::Workers,

@@ -19,7 +19,7 @@ use crate::{
     ledger::unix_ms,
     need::Need,
     ownership::{Access, Owner},
-    room::{KeyRoom, Room},
+    reservation::{KeyReservation, RunReservation},
     tensor::Tensor,
 };
 
@@ -34,7 +34,7 @@ pub struct Entry {
     view: watch::Sender<v1::Run>,
     stage: Mutex<Stage>,
     /// What it holds: given up part by part, as its keys and shares are.
-    room: Mutex<Held>,
+    held: Mutex<Held>,
     outputs: Mutex<Outputs>,
     /// Inputs that somebody feeds or has fed.
     inputs_taken: Mutex<HashSet<NodeId>>,
@@ -52,7 +52,7 @@ pub(crate) type Outputs = BTreeMap<NodeId, Vec<Vec<u64>>>;
 #[derive(Debug)]
 struct Held {
     /// Until the keys have a place, which holds it from then on.
-    keys: Option<KeyRoom>,
+    keys: Option<KeyReservation>,
     /// Until the run is over and its output shares are gone.
     shares: Option<Reservation>,
 }
@@ -78,8 +78,8 @@ struct Calls {
 pub(crate) struct Call(Arc<Entry>);
 
 impl Entry {
-    pub(crate) fn new(registration: Registration, owner: Owner, room: Room) -> Self {
-        let Room { shares, keys } = room;
+    pub(crate) fn new(registration: Registration, owner: Owner, reservation: RunReservation) -> Self {
+        let RunReservation { shares, keys } = reservation;
         let hash = registration.run.public_hash();
         let program = &registration.program;
         let gate = program.only_gate();
@@ -101,7 +101,7 @@ impl Entry {
             registered: Instant::now(),
             view: watch::Sender::new(view),
             stage: Mutex::new(Stage::Registered),
-            room: Mutex::new(Held { keys: Some(keys), shares: Some(shares) }),
+            held: Mutex::new(Held { keys: Some(keys), shares: Some(shares) }),
             outputs: Mutex::default(),
             inputs_taken: Mutex::default(),
             calls: watch::Sender::default(),
@@ -274,8 +274,8 @@ impl Entry {
         self.released.cancelled().await;
     }
 
-    /// The room for the keys, for whoever gives them a place; none if the run is over.
-    pub(crate) fn take_key_room(&self) -> Option<KeyRoom> {
+    /// The reservation for the keys; none if the run is over.
+    pub(crate) fn take_key_reservation(&self) -> Option<KeyReservation> {
         self.held().keys.take()
     }
 
@@ -333,7 +333,7 @@ impl Entry {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outputs(&self) -> MutexGuard<'_, Outputs> {

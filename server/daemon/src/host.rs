@@ -20,7 +20,7 @@ use crate::{
     ownership::Owner,
     peer::{self, PeerLink},
     registry::Registry,
-    room::Budgets,
+    reservation::Budgets,
     store::KeyStore,
     workers::Workers,
 };
@@ -72,8 +72,8 @@ impl Host {
         owner: Owner,
     ) -> Result<Arc<Entry>, Failure> {
         let need = Need::of(&registration.program, registration.me);
-        let room = self.parts.budgets.admit(owner, &need)?;
-        let entry = self.registry.register(registration, owner, room)?;
+        let reservation = self.parts.budgets.admit(owner, &need)?;
+        let entry = self.registry.register(registration, owner, reservation)?;
         let elems = entry.registration().program.input_elems();
         tracing::info!(run = %entry.hash(), elems, "run registered");
         lease::keep(self, &entry);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use suf_control::v1;
-use suf_link::{Connection, Endpoint, LinkError, Receiver, Room, Sender};
+use suf_link::{Connection, Endpoint, LinkError, PayloadMemory, Receiver, Sender};
 use suf_party::{Event, Failure, Plan};
 use suf_process::{KeyMemory, hardening::scrub_stack};
 use suf_wire::{
@@ -125,8 +125,8 @@ async fn receive(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest)
     };
     let begun = Instant::now();
     let over = || Failure::new(Fault::Caller, "the run is over");
-    let room = active.entry().take_key_room().ok_or_else(over)?;
-    let store = host.store().batch(plan.batch, room);
+    let reservation = active.entry().take_key_reservation().ok_or_else(over)?;
+    let store = host.store().batch(plan.batch, reservation);
     let store = Arc::new(store.map_err(|error| Failure::new(Fault::Device, error.to_string()))?);
     active.keep_keys(&store);
     let stored = |segment, common| {
@@ -167,7 +167,7 @@ async fn receive_segment(
         let due = plan.program.key_bytes_of(plan.me, part);
         let expected = |head: &KeyPartHead| (head.part == part).then_some(due);
         let message =
-            receiver.recv_into(expected, |_, bytes| room_for_key(bytes)).await.map_err(from_dealer)?;
+            receiver.recv_into(expected, |_, bytes| memory_for_key(bytes)).await.map_err(from_dealer)?;
         let DealerMessage::Key(key) = message else { return Err(refusal(&message)) };
         let before = settle(pending.take()).await?.unwrap_or_else(|| common.clone());
         // One key is checked, hashed and stored while the next is on its way.
@@ -184,14 +184,14 @@ async fn receive_segment(
     Ok(common.digest())
 }
 
-/// Memory for a key, which is returned to the system after its run; none where the system has no more: what comes
-/// then is the allocator's to answer.
-fn room_for_key(bytes: usize) -> Option<Box<dyn Room>> {
-    KeyMemory::zeroed(bytes).ok().map(|memory| Box::new(memory) as Box<dyn Room>)
+/// Memory for a key, which is returned to the system after its run. None where the system has no more: then the
+/// allocator's memory is used.
+fn memory_for_key(bytes: usize) -> Option<Box<dyn PayloadMemory>> {
+    KeyMemory::zeroed(bytes).ok().map(|memory| Box::new(memory) as Box<dyn PayloadMemory>)
 }
 
-/// Sends the request and waits for the first answer. A connection that was made for an earlier batch may turn out to be
-/// dead, when the dealer was started anew: then it is asked once more, over a fresh one.
+/// Sends the request and waits for the first answer. A connection of an earlier batch may be dead, because the dealer
+/// was restarted. Then the request is repeated once over a new connection.
 async fn ask(
     dealer: &DealerLink,
     request: KeyRequest,

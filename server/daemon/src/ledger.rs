@@ -104,8 +104,8 @@ impl RedbLog {
         Ok(Self { file, name, mark, state: Mutex::new(State { database: Some(database), known }) })
     }
 
-    /// Looks at the ledger in `state_dir` as [`RedbLog::open`] does, and makes no file: how many batches it knows, or none if it is
-    /// not there yet.
+    /// Checks the ledger in `state_dir` as [`RedbLog::open`] does, and makes no file. Returns the number of its batches, or
+    /// none if there is no ledger yet.
     ///
     /// # Errors
     /// As there.

@@ -1,7 +1,7 @@
 //! The party's daemon: a shell of sockets, clocks and files round the pure run.
 //!
-//! The control API, the keys and the disk live on one runtime, the link to the other party on a thread of its own, the
-//! computing on worker threads. What happens is handed to the run's machine (crate `suf-party`), which decides.
+//! The control API, the keys and the disk share one runtime. The link to the other party has threads of its own, and
+//! worker threads compute. What happens is handed to the run's machine (crate `suf-party`), which decides.
 
 mod active;
 mod arrivals;
@@ -22,7 +22,7 @@ mod need;
 pub mod ownership;
 mod peer;
 mod registry;
-mod room;
+mod reservation;
 mod service;
 pub mod store;
 mod tensor;

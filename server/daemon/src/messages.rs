@@ -6,7 +6,7 @@ use std::{
 };
 
 use suf_gate::{Node, Program, secret::SecretMemory};
-use suf_link::{Counts, LinkError, Meter, Owner, Room, Session};
+use suf_link::{Counts, LinkError, Meter, Owner, PayloadMemory, Session};
 use suf_party::{Event, Failure, Measured, NodeMeasured};
 use suf_wire::{DataFrame, DataHead, NodeId, PeerMessage};
 
@@ -74,7 +74,7 @@ impl Owner for Messages {
     }
 
     /// Memory from which the backend takes an exchange's message without copying it.
-    fn room(&self, head: &DataHead, bytes: usize) -> Option<Box<dyn Room>> {
+    fn payload_memory(&self, head: &DataHead, bytes: usize) -> Option<Box<dyn PayloadMemory>> {
         if is_input(&self.noted.program, head.part.node) {
             return None;
         }

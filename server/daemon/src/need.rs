@@ -74,8 +74,8 @@ fn opening_bytes(program: &Program) -> u64 {
     program.inputs().map(|id| bytes(program.node(id))).sum()
 }
 
-/// Most elements of wires that are held at once. All inputs are there from the start, a wire goes with the last node that takes
-/// it, tile by tile, and what an output takes stays until the end.
+/// Most elements of wires that are held at once. All inputs are there from the start. A wire is freed tile by tile by the last
+/// node that takes it. The wire of an output stays until the end.
 fn most_held(program: &Program) -> u64 {
     let count = program.nodes().count();
     let mut last_taker: Vec<Option<usize>> = vec![None; count];

@@ -19,9 +19,9 @@ const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
 /// First and longest pause between two attempts to reach party 0: quick after a restart, quiet through a night.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How much longer than for a handshake a run waits for the other party to be connected, and for the first message of a
-/// channel: 10 s in all, more on links with long delays. A peer that was killed is noticed after 6 s of silence at the latest, and
-/// called again at once.
+/// How much longer than a handshake a run waits for a connection to the other party, and for a channel's first message.
+/// Together that is 10 s, and more on links with long delays. A peer that was killed is noticed after 6 s of silence at the
+/// latest, and called again at once.
 const BEYOND_HANDSHAKE: Duration = Duration::from_secs(2);
 
 /// The present connection to the other party, and what was measured of the link.

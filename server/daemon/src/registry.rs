@@ -15,7 +15,7 @@ use crate::{
     entry::{Entry, Outputs},
     need::output_elems,
     ownership::{Access, Owner, RunName, Viewer, unknown},
-    room::Room,
+    reservation::RunReservation,
 };
 
 /// Ended runs that are remembered: a list of them is under 500 KB.
@@ -47,7 +47,7 @@ struct Inner {
 }
 
 impl Registry {
-    /// Registers a run of the client `owner`, which holds `room` until it is over. Every run comes in here, whoever proposes it afterwards.
+    /// Registers a run of the client `owner`, which holds `reservation` until it is over. Every run comes in here, whoever proposes it afterwards.
     ///
     /// # Errors
     /// When its id is known already or too many runs are at work, of this client or in all.
@@ -55,10 +55,10 @@ impl Registry {
         &self,
         registration: Registration,
         owner: Owner,
-        room: Room,
+        reservation: RunReservation,
     ) -> Result<Arc<Entry>, Failure> {
         let mut inner = self.lock();
-        let entry = Entry::new(registration, owner, room);
+        let entry = Entry::new(registration, owner, reservation);
         if inner.runs.contains_key(&entry.hash()) {
             return Err(Failure::caller("this run id was used before; draw a fresh one")
                 .with_code(Code::AlreadyExists));
@@ -151,7 +151,7 @@ mod tests {
     use suf_wire::{NodeId, Party};
 
     use super::*;
-    use crate::room::tests::no_room;
+    use crate::reservation::tests::no_reservation;
 
     fn registration(id: u128, elems: u64) -> Registration {
         let file = GateFile::builtin("gelu").expect("built in");
@@ -168,8 +168,9 @@ mod tests {
     fn one_clients_flood_of_runs_leaves_room_for_others() {
         let registry = Registry::default();
         let mut ids = 0_u128..;
-        let mut ask =
-            |owner| registry.register(registration(ids.next().expect("without end"), 1), owner, no_room());
+        let mut ask = |owner| {
+            registry.register(registration(ids.next().expect("without end"), 1), owner, no_reservation())
+        };
         let client = |number: u8| Owner::of(&[number]);
         let first = ask(client(0)).expect("the first");
         for _ in 1..ACTIVE_PER_CLIENT {
@@ -191,7 +192,7 @@ mod tests {
     fn a_run_is_found_by_its_client_alone_and_by_hash_by_operators() {
         let registry = Registry::default();
         let (owner, other) = (Owner::of(b"one"), Owner::of(b"another"));
-        let entry = registry.register(registration(1, 9), owner, no_room()).expect("the first");
+        let entry = registry.register(registration(1, 9), owner, no_reservation()).expect("the first");
         let id = v1::RunRef { run_id: entry.registration().run.0.to_vec().into(), ..v1::RunRef::default() };
         let hash = v1::RunRef { run_hash: entry.hash().0.to_vec().into(), ..v1::RunRef::default() };
         let never = v1::RunRef { run_id: vec![9; 16].into(), ..v1::RunRef::default() };
@@ -213,7 +214,7 @@ mod tests {
         let registry = Registry::default();
         let (greedy, modest) = (Owner::of(b"greedy"), Owner::of(b"modest"));
         let done = |id, elems, owner| {
-            let entry = registry.register(registration(id, elems), owner, no_room()).expect("room");
+            let entry = registry.register(registration(id, elems), owner, no_reservation()).expect("room");
             registry.keep_outputs(&entry, Outputs::from([(NodeId(2), vec![vec![1]])]));
             end(&entry, v1::RunState::Done);
             entry
@@ -230,7 +231,8 @@ mod tests {
     async fn a_lease_runs_while_no_call_is_open_and_any_call_renews_it() {
         const LEASE: Duration = Duration::from_secs(60);
         let registry = Registry::default();
-        let entry = registry.register(registration(1, 9), Owner::of(b"one"), no_room()).expect("the first");
+        let entry =
+            registry.register(registration(1, 9), Owner::of(b"one"), no_reservation()).expect("the first");
         let begun = tokio::time::Instant::now();
         let calls = async {
             tokio::time::sleep(LEASE / 2).await;
@@ -251,7 +253,7 @@ mod tests {
         let registration = registration(1, 9);
         let run = registration.run;
         let (found, registered) = tokio::join!(registry.registered(run), async {
-            registry.register(registration, Owner::of(b"one"), no_room()).expect("the first")
+            registry.register(registration, Owner::of(b"one"), no_reservation()).expect("the first")
         });
         assert!(Arc::ptr_eq(&found, &registered));
     }

@@ -1,8 +1,8 @@
 //! Keys between their arrival and their only use: in memory or in spool files, where the run's reservation says.
 //!
-//! A spool file is sealed, part by part, with AES-256-GCM under a key that exists in this process's memory alone: the
-//! tag is the key's integrity, and after a crash what is left on the disk is noise. The files are removed when their
-//! batch ends, and at the next start.
+//! A spool file is sealed, part by part, with AES-256-GCM under a key that exists in this process's memory alone. The
+//! tag protects its integrity. After a crash the file is noise. The files are removed when their batch ends, and at
+//! the next start.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use suf_wire::{BatchId, Part};
 use crate::{
     budget::Reservation,
     mark,
-    room::{KeyRoom, SpoolRoom},
+    reservation::{KeyReservation, SpoolReservation},
 };
 
 /// Folder of the spool files in the state directory.
@@ -50,7 +50,7 @@ enum Place {
         Mutex<HashMap<Part, Bytes>>,
         #[expect(dead_code, reason = "held until the keys are gone")] Reservation,
     ),
-    Spool(Spool, SpoolRoom),
+    Spool(Spool, SpoolReservation),
 }
 
 /// Why a key cannot be stored or fetched.
@@ -110,10 +110,16 @@ impl KeyStore {
     ///
     /// # Errors
     /// When a spool file is needed and cannot be made.
-    pub(crate) fn batch(&self, batch: BatchId, room: KeyRoom) -> Result<BatchStore, StoreError> {
-        let place = match room {
-            KeyRoom::Memory(reserved) => Place::Memory(Mutex::default(), reserved),
-            KeyRoom::Spool(room) => Place::Spool(Spool::create(&self.spool, batch)?, room),
+    pub(crate) fn batch(
+        &self,
+        batch: BatchId,
+        reservation: KeyReservation,
+    ) -> Result<BatchStore, StoreError> {
+        let place = match reservation {
+            KeyReservation::Memory(reserved) => Place::Memory(Mutex::default(), reserved),
+            KeyReservation::Spool(reservation) => {
+                Place::Spool(Spool::create(&self.spool, batch)?, reservation)
+            }
         };
         Ok(BatchStore { batch, place })
     }
@@ -130,8 +136,8 @@ impl BatchStore {
                 keys.lock().unwrap_or_else(PoisonError::into_inner).insert(part, bytes);
                 Ok(())
             }
-            Place::Spool(spool, room) => {
-                room.wrote(bytes.len() as u64 + SEAL_BYTES);
+            Place::Spool(spool, reservation) => {
+                reservation.wrote(bytes.len() as u64 + SEAL_BYTES);
                 spool.put(self.batch, part, &bytes)
             }
         }
@@ -247,7 +253,7 @@ mod tests {
     use suf_wire::NodeId;
 
     use super::*;
-    use crate::room::{self, Budgets};
+    use crate::reservation::{self, Budgets};
 
     const BATCH: BatchId = BatchId([7; 16]);
 
@@ -259,7 +265,7 @@ mod tests {
     fn store(limit: u64) -> (tempfile::TempDir, KeyStore, Budgets) {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = KeyStore::open(dir.path()).expect("opens");
-        let budgets = room::tests::with_key_memory(limit, dir.path());
+        let budgets = reservation::tests::with_key_memory(limit, dir.path());
         (dir, store, budgets)
     }
 
@@ -267,8 +273,8 @@ mod tests {
     fn both_places_give_each_key_back_once() {
         for (limit, spooled) in [(100, false), (5, true)] {
             let (_dir, store, budgets) = store(limit);
-            let room = room::tests::key_room(&budgets, 6);
-            let batch = store.batch(BATCH, room).expect("a place");
+            let reservation = reservation::tests::key_reservation(&budgets, 6);
+            let batch = store.batch(BATCH, reservation).expect("a place");
             assert_eq!(batch.is_spooled(), spooled);
             let keys = [(part(1, 0), b"one"), (part(1, 1), b"two"), (part(2, 0), b"six")];
             for (part, key) in keys {
@@ -285,18 +291,18 @@ mod tests {
     fn room_is_given_back_with_the_batch() {
         for (limit, in_use) in [(10, [0, 10, 0]), (0, [0, 0, 10])] {
             let (_dir, store, budgets) = store(limit);
-            let room = room::tests::key_room(&budgets, 10);
-            let batch = store.batch(BATCH, room).expect("a place");
-            assert_eq!(room::tests::in_use(&budgets), in_use);
+            let reservation = reservation::tests::key_reservation(&budgets, 10);
+            let batch = store.batch(BATCH, reservation).expect("a place");
+            assert_eq!(reservation::tests::in_use(&budgets), in_use);
             drop(batch);
-            assert_eq!(room::tests::in_use(&budgets), [0, 0, 0]);
+            assert_eq!(reservation::tests::in_use(&budgets), [0, 0, 0]);
         }
     }
 
     #[test]
     fn the_spool_holds_no_plain_key_and_notices_damage() {
         let (dir, store, budgets) = store(0);
-        let batch = store.batch(BATCH, room::tests::key_room(&budgets, 64)).expect("a place");
+        let batch = store.batch(BATCH, reservation::tests::key_reservation(&budgets, 64)).expect("a place");
         batch.put(part(1, 0), Bytes::from(vec![0x5a; 64])).expect("kept");
         let path = dir.path().join(SPOOL).join(BATCH.to_string());
         let mut bytes = fs::read(&path).expect("the spool file");
@@ -313,7 +319,9 @@ mod tests {
     #[test]
     fn leftovers_are_removed_at_the_start() {
         let (dir, store, budgets) = store(0);
-        std::mem::forget(store.batch(BATCH, room::tests::key_room(&budgets, 1)).expect("a place"));
+        std::mem::forget(
+            store.batch(BATCH, reservation::tests::key_reservation(&budgets, 1)).expect("a place"),
+        );
         KeyStore::open(dir.path()).expect("opens");
         assert_eq!(fs::read_dir(dir.path().join(SPOOL)).expect("readable").count(), 0);
     }

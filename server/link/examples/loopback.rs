@@ -1,5 +1,6 @@
-//! Loopback figures of a link between two threads, and those of their lanes: bulk in Gbit/s, and round trips of 1 KB and 1 MB. Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element
-//! of a gate's exchanges: then six tiles (`x2`: two) of 65536 elements are also exchanged as the gate would, with nothing
+//! Loopback figures of a link between two threads, and those of their lanes: bulk in Gbit/s, and round trips of 1 KB and 1 MB.
+//! Arguments: a profile's name or file (default `loopback`), `shaped` to emulate it, and the bits per element of a gate's
+//! exchanges. With these bits, six tiles (`x2`: two) of 65536 elements are also exchanged as by the gate, with nothing
 //! computed.
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use suf_link::{
-    Channel, Connection, Endpoint, Identity, LinkError, LinkProfile, Outbox, Owner, Pki, Room, Session,
+    Channel, Connection, Endpoint, Identity, LinkError, LinkProfile, Outbox, Owner, PayloadMemory, Pki,
+    Session,
 };
 use suf_wire::{
     BatchId, Causal, DataFrame, DataHead, DealerMessage, KeyPart, NodeId, Part, PeerMessage, Role, Tag,
@@ -194,7 +196,7 @@ impl Owner for Gates {
         self.payloads.get(usize::from(head.step)).map(Bytes::len)
     }
 
-    fn room(&self, _: &DataHead, _: usize) -> Option<Box<dyn Room>> {
+    fn payload_memory(&self, _: &DataHead, _: usize) -> Option<Box<dyn PayloadMemory>> {
         None
     }
 

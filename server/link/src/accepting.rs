@@ -67,8 +67,8 @@ impl Incoming {
                 inner.close(code::MESSAGE, problem.as_bytes());
                 LinkError::Lanes { remote: remote.to_string(), problem }
             })?;
-            // In TLS 1.3 a caller's handshake ends before its certificate is looked at, so that without this a refusal would
-            // surface only later, in the middle of something else.
+            // In TLS 1.3 a caller's handshake ends before its certificate is checked. Without this message a refusal would
+            // surface later, during another exchange.
             say(&inner, &remote, &VERSION.to_le_bytes()).await?;
             let guarded = |lanes| Connection::new(lanes, role).guarded(&self.identity, Purpose::Caller);
             Ok(lanes.map(guarded))
@@ -83,8 +83,8 @@ pub(crate) fn certificate_of(inner: &quinn::Connection) -> Option<CertificateDer
     shown.into_iter().next()
 }
 
-/// Reads the role from the other side's certificate and closes the connection if it is not among `admitted`, or if the
-/// certificate's key is our own: a dealer that is also a party would know everything.
+/// Reads the role from the other side's certificate. Closes the connection if the role is not among `admitted`, or if
+/// the certificate's key is our own: a dealer that is also a party would know everything.
 pub(crate) fn admit(
     inner: &quinn::Connection,
     remote: &Remote,
@@ -114,8 +114,8 @@ pub(crate) fn admit(
     }
 }
 
-/// Sends the one thing that each side says of a new QUIC connection: the caller which lane it is, the listener that it is
-/// welcome, with the version.
+/// Sends each side's first message on a new QUIC connection. The caller names the lane, and the listener accepts it and
+/// names the version.
 pub(crate) async fn say(inner: &quinn::Connection, remote: &Remote, bytes: &[u8]) -> Result<(), LinkError> {
     let mut stream = inner.open_uni().await.map_err(|error| remote.lost(error, false))?;
     stream.write_all(bytes).await.map_err(|error| remote.unwritable(error))?;

@@ -87,8 +87,8 @@ impl<M: Message> Channel<M> {
 }
 
 impl Channel<PeerMessage> {
-    /// First on a channel between parties, on both sides: says who we are, and checks that the other side speaks our
-    /// version and is what its certificate says. Gives the other side's software.
+    /// First on a channel between parties, on both sides. Says which party we are, and checks the other side's
+    /// version and that its certificate agrees. Gives the other side's software.
     ///
     /// # Errors
     /// [`LinkError::Version`] for another version; [`LinkError::Role`] for another role.
@@ -216,14 +216,14 @@ pub struct Receiver<M: Message> {
 }
 
 /// Memory that a payload can be received in.
-pub trait Room: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static {}
+pub trait PayloadMemory: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static {}
 
-impl<T: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static> Room for T {}
+impl<T: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static> PayloadMemory for T {}
 
 /// Bytes of a message, as far as they are here.
 enum Piece {
     Own(Vec<u8>),
-    Lent { room: Box<dyn Room>, filled: usize },
+    Lent { memory: Box<dyn PayloadMemory>, filled: usize },
 }
 
 /// What comes over one lane.
@@ -247,14 +247,13 @@ enum Stage<H> {
 
 impl<M: Message> Receiver<M> {
     /// The next message. `expected` gives the length in bytes that a payload with this head must have by the agreed
-    /// parameters, `None` if no such payload is due; it is asked before memory is set aside. Use `|_| None` where only
-    /// messages without a payload are due.
+    /// parameters, or `None` if no such payload is due. It is asked before memory is allocated. Use `|_| None` where
+    /// only messages without a payload are due.
     ///
     /// May be dropped and called again without losing a byte.
     ///
-    /// # Errors
-    /// [`LinkError::Ended`] when the other side finished, [`LinkError::Message`] for bytes that are no message or not the
-    /// one that is due, which also closes the connection; else how the connection ended.
+    /// # Errors [`LinkError::Ended`] when the other side finished. [`LinkError::Message`] for bytes that are no message
+    /// or not the one that is due; this also closes the connection. Else how the connection ended.
     pub async fn recv(&mut self, expected: impl FnMut(&M::Head) -> Option<usize>) -> Result<M, LinkError> {
         self.recv_into(expected, |_, _| None).await
     }
@@ -267,7 +266,7 @@ impl<M: Message> Receiver<M> {
     pub async fn recv_into(
         &mut self,
         mut expected: impl FnMut(&M::Head) -> Option<usize>,
-        mut lend: impl FnMut(&M::Head, usize) -> Option<Box<dyn Room>>,
+        mut lend: impl FnMut(&M::Head, usize) -> Option<Box<dyn PayloadMemory>>,
     ) -> Result<M, LinkError> {
         loop {
             self.fill().await?;
@@ -328,7 +327,7 @@ impl<M: Message> Receiver<M> {
     fn advance(
         &mut self,
         expected: &mut impl FnMut(&M::Head) -> Option<usize>,
-        lend: &mut impl FnMut(&M::Head, usize) -> Option<Box<dyn Room>>,
+        lend: &mut impl FnMut(&M::Head, usize) -> Option<Box<dyn PayloadMemory>>,
     ) -> Result<Option<M>, WireError> {
         let piece = std::mem::replace(&mut self.piece, Piece::Own(Vec::new()));
         let (next, message) = match &mut self.stage {
@@ -358,12 +357,12 @@ impl<M: Message> Receiver<M> {
         let length = self.stage.length::<M>();
         let lent = match &self.stage {
             Stage::Payload { head: Some(head), .. } => {
-                lend(head, length).filter(|room| (**room).as_ref().len() == length)
+                lend(head, length).filter(|memory| (**memory).as_ref().len() == length)
             }
             _ => None,
         };
         self.piece = match lent {
-            Some(room) => Piece::Lent { room, filled: 0 },
+            Some(memory) => Piece::Lent { memory, filled: 0 },
             None => Piece::Own(Vec::with_capacity(length)),
         };
         Ok(message)
@@ -381,7 +380,7 @@ impl Piece {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(bytes) => bytes,
-            Self::Lent { room, filled } => &(**room).as_ref()[..*filled],
+            Self::Lent { memory, filled } => &(**memory).as_ref()[..*filled],
         }
     }
 
@@ -389,8 +388,8 @@ impl Piece {
     fn extend(&mut self, more: &[u8]) {
         match self {
             Self::Own(bytes) => bytes.extend_from_slice(more),
-            Self::Lent { room, filled } => {
-                (**room).as_mut()[*filled..*filled + more.len()].copy_from_slice(more);
+            Self::Lent { memory, filled } => {
+                (**memory).as_mut()[*filled..*filled + more.len()].copy_from_slice(more);
                 *filled += more.len();
             }
         }
@@ -407,14 +406,14 @@ impl From<Piece> for Payload {
     fn from(piece: Piece) -> Self {
         match piece {
             Piece::Own(bytes) => Self::Own(bytes),
-            Piece::Lent { room, .. } => Self::Lent(Bytes::from_owner(LentRoom(room))),
+            Piece::Lent { memory, .. } => Self::Lent(Bytes::from_owner(LentMemory(memory))),
         }
     }
 }
 
-struct LentRoom(Box<dyn Room>);
+struct LentMemory(Box<dyn PayloadMemory>);
 
-impl AsRef<[u8]> for LentRoom {
+impl AsRef<[u8]> for LentMemory {
     fn as_ref(&self) -> &[u8] {
         (*self.0).as_ref()
     }

@@ -59,7 +59,7 @@ impl Traffic {
 pub struct PathFigures {
     /// Smoothed round trip time.
     pub rtt: Duration,
-    /// Least round trip time seen. Too small on a host whose cores are all busy: QUIC reads the clock before it reads the
+    /// Least round trip time seen. Too small on a host whose cores are all busy. QUIC reads the clock before it reads the
     /// socket, and may have to wait between the two.
     pub min_rtt: Duration,
     /// Congestion window, in bytes.

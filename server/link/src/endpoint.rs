@@ -21,8 +21,8 @@ use crate::socket::{self, LinkSocket};
 use crate::steering::LaneIds;
 use crate::threads::LaneThread;
 
-/// UDP sockets that listen and call: one for each lane, each with a thread of its own, or one for all where there is one
-/// lane. Two endpoints, each on threads of its own, keep bulk keys from queueing before evaluation messages.
+/// UDP sockets that listen and call, one for each lane. Each has a thread of its own where there are several. Two
+/// endpoints, each on threads of its own, keep bulk keys from queueing before evaluation messages.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Lane `i` of a connection is on socket `i` modulo their number.
@@ -114,8 +114,8 @@ impl Endpoint {
             let udp = LinkSocket::new(bound, &thread, udp_payload_bytes, shaped.then_some(profile));
             let udp = Arc::new(udp.map_err(failed)?);
 
-            // The key follows from the identity, so that a process that was killed and started again on its port can tell the
-            // other sides at once that their connections are gone (RFC 9000, section 10.3).
+            // The key is derived from the identity. A process that was killed and restarted on its port can thus end its old
+            // connections at once (RFC 9000, section 10.3).
             let mut config = EndpointConfig::new(Arc::new(identity.reset_key()));
             // quinn sets aside room for 2048 datagrams of this size; the other side is told, and sends none larger.
             config

@@ -66,8 +66,8 @@ pub struct Identity {
     reset: hmac::Key,
 }
 
-/// The suites of TLS 1.3 with AES-128 first, as QUIC's own packets have: AES-256 takes a third longer on the link's threads,
-/// and keys are dealt from AES-128 anyway.
+/// The suites of TLS 1.3 with AES-128 first, as QUIC's own packets have. AES-256 takes a third longer on the link's threads,
+/// and keys are expanded from AES-128 anyway.
 fn provider() -> CryptoProvider {
     use rustls::crypto::aws_lc_rs::{cipher_suite as suite, default_provider};
     let cipher_suites = vec![

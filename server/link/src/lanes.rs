@@ -1,9 +1,9 @@
 //! The lanes of a connection: QUIC connections that share its messages.
 //!
 //! A QUIC connection encrypts, decrypts and orders on one core at a time. Where the link and the cores carry more than that,
-//! several share the work, each on a thread and a socket of its own. Where order matters, the bytes of a channel go over them in
-//! turns, [`STRIPE_BYTES`] over each, and are read in the same turns, so that they keep their order without numbers, and all
-//! above sees one stream. Where it does not, there is a channel on each lane, and no thread waits for another's.
+//! several share the work, each on a thread and a socket of its own. Where order matters, the bytes of a channel go over them
+//! in turns, [`STRIPE_BYTES`] over each, and are read in the same turns. They keep their order without numbers, and callers see
+//! one stream. Where it does not, there is a channel on each lane, and no thread waits for another's.
 
 use std::fmt;
 use std::sync::{Arc, Mutex as Lock, OnceLock, PoisonError};
@@ -24,8 +24,8 @@ pub(crate) const MOST_LANES: u8 = 8;
 /// Lanes whose connection is not complete yet, at most, on one listener.
 const MOST_WAITING: usize = 64;
 
-/// Bytes of a channel that go over one lane before the next has its turn. Also the largest piece that QUIC is handed: it
-/// counts a piece against the send window until all of it is acknowledged, so that one of the window's size would stop the
+/// Bytes of a channel that go over one lane before the next has its turn. Also the largest piece that QUIC is handed. QUIC
+/// counts a piece against the send window until all of it is acknowledged. A piece of the window's size would stop the
 /// stream for a round trip.
 pub(crate) const STRIPE_BYTES: usize = 64 << 10;
 

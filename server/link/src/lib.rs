@@ -3,11 +3,11 @@
 //! - [`Pki`] is a certificate authority: it signs a [`Request`] that a host made with its own key, and takes certificates back.
 //!   [`Identity`] holds a certificate, the authorities and their revocation lists, and builds the TLS settings of every listener and
 //!   caller, gRPC included. The role stands in the certificate and is checked on each side of each connection.
-//! - [`Endpoint`] listens and calls; a [`Connection`] carries [`Channel`]s, each a stream of one family of messages of
-//!   the crate `suf-wire`, over all lanes of the connection in turns. A [`Session`] carries a run's messages, each over one lane.
+//! - [`Endpoint`] listens and calls. A [`Connection`] carries [`Channel`]s over all lanes of the connection in turns. Each is a
+//!   stream of one family of messages of the crate `suf-wire`. A [`Session`] carries a run's messages, each over one lane.
 //! - [`Meter`]: rounds and payload bits are counted here and nowhere else. A frame's causal depth is computed here from
-//!   the [`suf_wire::Causal`] that the caller had from the frames it received; UDP bytes come from the QUIC stack's own
-//!   counters ([`Traffic`]).
+//!   the [`suf_wire::Causal`] of the frames that the caller used. UDP bytes come from the QUIC stack's own counters
+//!   ([`Traffic`]).
 //! - [`LinkProfile`] describes a link; windows, timers and packet sizes follow from it ([`Settings`]). A profile can also
 //!   be emulated inside the process (a shaped socket), which needs no privileges; figures from it are labelled
 //!   [`LinkKind::Shaped`].
@@ -50,7 +50,7 @@ mod trust;
 
 pub use accepting::Incoming;
 pub use certificate::role_of;
-pub use channel::{Channel, Receiver, Room, Sender};
+pub use channel::{Channel, PayloadMemory, Receiver, Sender};
 pub use connection::{Connection, PathFigures, Traffic};
 pub use endpoint::Endpoint;
 pub use error::LinkError;

@@ -140,8 +140,8 @@ impl LinkProfile {
         Ok(profile)
     }
 
-    /// The profile with no more lanes than this host can serve: three for each eight processors. A lane keeps a processor busy at
-    /// each end, which may be one host, and the gates' computing needs some as well; lanes that take turns only cost.
+    /// The profile with no more lanes than this host can serve: three for each eight processors. A lane keeps a processor busy
+    /// at each end. Both ends may be one host, and the gates need processors as well. Lanes that share a processor only cost.
     fn on_this_host(self) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let affordable = u8::try_from(3 * processors / 8).unwrap_or(u8::MAX);
@@ -225,9 +225,9 @@ const COMMON_UDP_PAYLOAD_BYTES: u16 = 1500 - HEADERS_BYTES;
 const STREAM_RECEIVE_WINDOW_BYTES: u64 = 16 << 20;
 /// Several streams at once; bounds what an other side can make us hold.
 const RECEIVE_WINDOW_BYTES: u64 = 64 << 20;
-/// Enough in flight for every profile, and a bound on what we hold for a slow reader. Links with a shorter queue get
-/// less: the bandwidth-delay product and a quarter of the queue, so that two connections over one bottleneck, a dealer's
-/// to both parties, do not overflow it.
+/// Enough in flight for every profile, and a bound on what we hold for a slow reader. Links with a shorter queue get the
+/// bandwidth-delay product and a quarter of the queue. A dealer's two connections over one bottleneck thus do not
+/// overflow it.
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// Lets the first 1 MB message leave in one round trip on links whose bandwidth-delay product is small.
 const LEAST_CONGESTION_WINDOW_BYTES: u64 = 2 << 20;
@@ -243,7 +243,7 @@ const IDLE: Duration = Duration::from_secs(6);
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// Least time for a handshake: several round trips between continents, some lost packets, and a busy processor.
 const LEAST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(8);
-/// Round trips for a handshake: it takes three, and a packet that is lost twice in a row, 3 and 6 more until it is sent again.
+/// Round trips for a handshake. It takes three. A packet that is lost twice in a row is sent again after 3 and 6 more.
 const HANDSHAKE_ROUND_TRIPS: u32 = 16;
 /// Channels open at once on a connection: one for each run, and runs are few.
 const STREAMS: u32 = 64;

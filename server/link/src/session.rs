@@ -1,15 +1,15 @@
 //! The messages of one run between the parties, over all lanes of their connection. Nothing above this knows of lanes.
 //!
 //! Each lane has a stream of its own, which one thread reads and writes, so that no thread waits for another's. Messages
-//! that share a lane keep their order; which lane a message takes is one rule ([`PeerMessage::lane`]), and a frame that
-//! comes over another is refused.
+//! that share a lane keep their order. One rule gives a message's lane ([`PeerMessage::lane`]), and a frame that comes
+//! over another is refused.
 
 use std::sync::Arc;
 
 use suf_wire::{Causal, DataFrame, DataHead, PeerMessage, Role, WireError};
 use tokio::sync::mpsc;
 
-use crate::channel::{Channel, Receiver, Room, Sender};
+use crate::channel::{Channel, PayloadMemory, Receiver, Sender};
 use crate::error::LinkError;
 use crate::meter::Meter;
 use crate::outbox::{Item, Outbox};
@@ -29,7 +29,7 @@ pub trait Owner: Send + Sync + 'static {
     fn expected(&self, head: &DataHead) -> Option<usize>;
 
     /// Memory of `bytes` bytes to receive that frame's payload in; none if any will do.
-    fn room(&self, head: &DataHead, bytes: usize) -> Option<Box<dyn Room>>;
+    fn payload_memory(&self, head: &DataHead, bytes: usize) -> Option<Box<dyn PayloadMemory>>;
 
     /// A frame is about to be sent, with its depth.
     fn sends(&self, frame: &DataFrame);
@@ -172,7 +172,8 @@ impl<O: Owner> Lane<O> {
                 let mine = head.part.lane(self.lanes) == self.number;
                 mine.then(|| self.owner.expected(head)).flatten()
             };
-            let received = receiver.recv_into(expected, |head, bytes| self.owner.room(head, bytes)).await;
+            let received =
+                receiver.recv_into(expected, |head, bytes| self.owner.payload_memory(head, bytes)).await;
             match received {
                 Ok(message) if message.lane(self.lanes) == self.number => {
                     if matches!(message, PeerMessage::Frame(_)) {

@@ -49,8 +49,8 @@ pub(crate) fn has_route(addr: SocketAddr) -> io::Result<()> {
 
 /// As many sockets on one port, each for the packets of its lane; one where the system cannot tell them apart.
 pub(crate) fn bind_group(addr: SocketAddr, sockets: u8) -> io::Result<Vec<UdpSocket>> {
-    // Sockets of a group share their port with every process of the same user, and a daemon that is started twice is a mistake:
-    // whoever has the port alone at first is the only one.
+    // Sockets of a group share their port with every process of the same user. A daemon that is started twice is a mistake, so
+    // the port must be unused at first.
     let first = bind(addr)?;
     let addr = first.local_addr()?;
     if sockets == 1 {
@@ -91,21 +91,20 @@ fn unbound(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// How many datagrams of `udp_payload_bytes` one send may carry. quinn takes ten at once where the system offers it; with
+/// How many datagrams of `udp_payload_bytes` one send may carry. quinn takes ten at once where the system offers it. With
 /// large packets that exceeds a datagram, and quinn would fall back to packets of 1200 bytes.
 fn most_segments(udp_payload_bytes: u16, offered: usize) -> usize {
     offered.min(MOST_PAYLOAD_BYTES / usize::from(udp_payload_bytes)).max(1)
 }
 
-/// How many datagrams of `udp_payload_bytes` one receive may bring: the kernel joins no more than make the largest datagram. quinn
-/// sets aside 32 times this many and writes to the start of each, so that the 64 which the system offers would be 130 MB for
-/// large packets, in pages of 2 MB of which the first bytes are used.
+/// How many datagrams of `udp_payload_bytes` one receive may bring: the kernel joins no more than make the largest datagram.
+/// quinn allocates 32 times this many and writes to the start of each. The system offers 64, which would be 130 MB for large
+/// packets, in pages of 2 MB of which the first bytes are used.
 fn received_segments(udp_payload_bytes: u16, offered: usize) -> usize {
     offered.min(MOST_PAYLOAD_BYTES.div_ceil(usize::from(udp_payload_bytes)))
 }
 
-/// What quinn sends and receives through: a UDP socket that offers fewer segments than the system does, and whose sends may
-/// take the way over an emulated link.
+/// The UDP socket of quinn. It offers fewer segments than the system does, and its sends may go through an emulated link.
 #[derive(Debug)]
 pub(crate) struct LinkSocket {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -114,8 +113,8 @@ pub(crate) struct LinkSocket {
 }
 
 impl LinkSocket {
-    /// Sends and receives packets of at most `udp_payload_bytes` through `socket`, on `thread`; with `shaped`, all that is sent is
-    /// emulated to cross the link of that profile.
+    /// Sends and receives packets of at most `udp_payload_bytes` through `socket`, on `thread`. With `shaped`, all that is sent
+    /// crosses an emulated link of that profile.
     pub(crate) fn new(
         socket: UdpSocket,
         thread: &LaneThread,

@@ -1,8 +1,8 @@
 //! One port for several sockets: the system hands each packet to the socket of the lane that it is for.
 //!
 //! Sockets that share a port by SO_REUSEPORT get packets by a hash of addresses, or by a classic BPF program. Ours reads the
-//! first byte of QUIC's destination connection id (RFC 9000, section 17): connection ids that a listener gives out begin
-//! with their lane, and so do those that a caller invents for the first packets of a lane.
+//! first byte of QUIC's destination connection id (RFC 9000, section 17). Connection ids of a listener begin with their
+//! lane. So do those that a caller chooses for the first packets of a lane.
 
 use std::net::UdpSocket;
 
@@ -19,8 +19,8 @@ const LONG_ID_AT: u32 = 6;
 /// Set in the first byte of a long header.
 const LONG_HEADER: u32 = 0x80;
 
-/// Has the system steer the packets of the group that `socket` is in: `sockets` sockets with one port, of which the one that was
-/// bound first is lane 0.
+/// Has the system distribute the packets of the group that `socket` is in. The group has `sockets` sockets with one port, and
+/// the one that was bound first is lane 0.
 ///
 /// # Errors
 /// Where the system has no such programs.

@@ -20,8 +20,8 @@ use crate::error::LinkError;
 use crate::pem::{self, wrong};
 use crate::revocation::List;
 
-/// Days before its end from which a certificate, an authority or a revocation list is warned about: two weeks are enough to
-/// renew it in office hours.
+/// Days before its end from which a certificate, an authority or a revocation list causes a warning. Two weeks are enough
+/// to renew it in office hours.
 pub(crate) const WARN_DAYS: u64 = 14;
 
 /// Most authorities in one file: each is asked about each certificate, at most.

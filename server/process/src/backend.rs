@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use suf_gate::{Backend, BackendError};
 
-use crate::until_lost::UntilLost;
+use crate::with_fallback::WithFallback;
 
 /// The key `backend`: what computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,7 +30,7 @@ impl BackendChoice {
             Self::Cpu => Ok(cpu()),
             Self::Cuda => gpu(index),
             Self::Auto => match gpu(index) {
-                Ok(gpu) => Ok(Arc::new(UntilLost::new(gpu, cpu()))),
+                Ok(gpu) => Ok(Arc::new(WithFallback::new(gpu, cpu()))),
                 Err(reason) => {
                     tracing::info!(%reason, "no GPU is used, the CPU computes");
                     Ok(cpu())

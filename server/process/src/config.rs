@@ -122,8 +122,9 @@ pub fn target(key: &str, address: &str) -> Result<(), String> {
 /// Folder of link profiles beside a configuration.
 pub const LINKS: &str = "links";
 
-/// The key `link` for `LinkProfile::find`: a path, taken from `folder`, which has a slash or a dot, or a name. A name stands for
-/// the file of that name in [`LINKS`] beside the configuration, unless it says what the built-in profile says, or is not there.
+/// The key `link` for `LinkProfile::find`: a path, taken from `folder`, which has a slash or a dot, or a name. A name stands
+/// for the file of that name in [`LINKS`] beside the configuration. It stands for the built-in profile where there is no such
+/// file, or an equal one.
 #[must_use]
 pub fn link_in(folder: &Path, link: &str) -> String {
     if link.contains(['/', '.']) {

@@ -108,8 +108,8 @@ impl Examination {
         self.take(key, found, |()| format!("{} {state}", path.display()));
     }
 
-    /// Ends the examination. As `--check` it looks at the files beside the configuration and at the addresses in `names`, each
-    /// with its key, whose hosts may not be there yet; and prints all that is good, and that `who` is ready.
+    /// Ends the examination. `--check` also reads the files beside the configuration, and resolves the addresses in `names`,
+    /// each with its key. Their hosts may not be there yet. It prints all that is right, and that `who` is ready.
     ///
     /// # Errors
     /// With all that is wrong; with what standard output does not take.
@@ -144,7 +144,7 @@ fn resolve(address: &str) -> Result<(), String> {
     runtime.block_on(target.resolve()).map(drop).map_err(|error| error.to_string())
 }
 
-/// Reads the files that stand beside a configuration and are not named by it, so that an error in one is found before it is used.
+/// Reads the files beside a configuration that it does not name, so that an error in one is found before its use.
 fn neighbours(folder: &Path, found: &mut Examination) {
     read_all(folder, LINKS, found, |path, text| {
         LinkProfile::parse(path, text).map(drop).map_err(|error| error.to_string())

@@ -1,5 +1,5 @@
-//! What a daemon does at its start to keep its memory to itself: no core dumps, no reading by processes of the same user,
-//! no pages on a swap device.
+//! Hardens a daemon's memory at its start. There are no core dumps, no reading by processes of the same user, and no
+//! pages on a swap device.
 
 use std::{fmt, hint::black_box};
 

@@ -1,5 +1,5 @@
-//! What every daemon is around its work: its options, its configuration file, the hardening of its memory and how much of it
-//! there is, output, logs, signals, the renewal of its identity, and the backend it computes with.
+//! What both daemons share beside their work: options, configuration file, output, logs and signals. Memory is hardened and
+//! measured here, identities are renewed, and the backend is chosen.
 //!
 //! This crate knows no run and no batch. What a daemon does is in its own crate.
 
@@ -17,7 +17,7 @@ pub mod weights;
 mod daemon;
 mod decoder;
 mod fault;
-mod until_lost;
+mod with_fallback;
 
 pub use backend::BackendChoice;
 pub use config::{ConfigError, Configuration};
@@ -29,7 +29,7 @@ pub use suf_cpu::KeyMemory;
 /// The allocator of every program of ours; see [`ALLOCATOR`].
 pub type Allocator = zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc>;
 
-/// Keeps the memory of keys and messages between tiles; the system's allocator gives it back and faults it in again, which
-/// costs SIGMA's evaluation a quarter of its time. All memory is wiped when it is freed: key bytes pass through buffers of
-/// the QUIC stack, which knows nothing of secrets.
+/// Keeps the memory of keys and messages between tiles. The system's allocator returns it and faults it in again, which
+/// takes a quarter of SIGMA's evaluation. All memory is wiped when it is freed: key bytes pass through buffers of the QUIC
+/// stack, which knows nothing of secrets.
 pub const ALLOCATOR: Allocator = zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);

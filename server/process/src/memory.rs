@@ -1,7 +1,7 @@
 //! How much memory this process may use: what the machine has, or what its control group allows, whichever is less.
 //!
-//! Budgets are configured in MiB. A budget beyond a stated part of the limit is cut down to that part, with a warning: a
-//! process that exceeds its control group's limit is killed by the kernel, and all of its runs with it.
+//! Budgets are configured in MiB. A budget beyond a stated part of the limit is reduced to that part, with a warning.
+//! The kernel kills a process that exceeds its control group's limit, and all of its runs end.
 
 use std::{
     ffi::OsString,

@@ -52,8 +52,8 @@ pub fn is_stdout(path: &Path) -> bool {
         .is_ok_and(|there| own.is_ok_and(|own| (own.st_dev, own.st_ino) == (there.dev(), there.ino())))
 }
 
-/// Answers a command line that asks for help or the version, or is wrong, and gives the exit status: 0, or 1 if the answer
-/// cannot be written, or 2 for wrong usage.
+/// Answers a command line that asks for help or the version, or is wrong. The exit status is 0, or 1 if the answer cannot
+/// be written, or 2 for wrong usage.
 #[must_use]
 pub fn answer(program: &str, error: &clap::Error) -> u8 {
     let written = error.print();

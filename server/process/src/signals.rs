@@ -6,8 +6,8 @@ use std::{io, process, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What a shell reports for a process ended by signal n is 128 + n; a process that ends itself on a second
-/// signal reports the same.
+/// A shell reports 128 + n for a process ended by signal n. A process that ends itself on a second signal
+/// reports the same.
 const SIGNAL_STATUS_BASE: i32 = 128;
 
 /// A token that the first SIGTERM or SIGINT cancels. A second signal exits the process on the spot, with status

@@ -14,7 +14,7 @@ impl World {
     pub(super) fn deal(&mut self, request: &KeyRequest) {
         let program = Program::decode(&request.program, &WeightStore::default()).map(Arc::new);
         let order = Order::new(request, program);
-        let program = match order.and_then(|order| self.desk.request(order)) {
+        let program = match order.and_then(|order| self.pairing.request(order)) {
             Ok(Standing::Agreed(program)) => program,
             Ok(Standing::Waiting) => return,
             Err(refusal) => {

@@ -78,9 +78,9 @@ impl World {
         [self.call(Role::Party0).await.expect("admitted"), self.call(Role::Party1).await.expect("admitted")]
     }
 
-    /// Waits until a first request is at the desk.
+    /// Waits until a first request waits for the second.
     pub(crate) async fn one_waits(&self) {
-        while self.dealer.book().list(1).first().map(v1::Batch::state) != Some(v1::BatchState::Waiting) {
+        while self.dealer.records().list(1).first().map(v1::Batch::state) != Some(v1::BatchState::Waiting) {
             tokio::task::yield_now().await;
         }
     }

@@ -1,6 +1,6 @@
-//! A GPU that the host plays, for tests where there is none: a driver and a compiler of kernels in the places where NVIDIA's are
-//! looked for. What runs by them is the whole backend, and every kernel as C++ with its array bounds, shifts and alignments
-//! checked. See `cu/host/driver.cpp`.
+//! A GPU that the host emulates, for tests where there is none: a driver and a compiler of kernels in the places of NVIDIA's.
+//! What runs by them is the whole backend, and every kernel as C++ with its array bounds, shifts and alignments checked. See
+//! `cu/host/driver.cpp`.
 
 use std::{
     fs, io,

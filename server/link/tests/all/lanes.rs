@@ -151,7 +151,8 @@ async fn payloads_are_received_in_lent_memory() {
         let memory = vec![0xff_u8; lent];
         let start = memory.as_ptr() as usize;
         let mut memory = Some(memory);
-        let lend = |_: &_, _| memory.take().map(|memory| Box::new(memory) as Box<dyn suf_link::Room>);
+        let lend =
+            |_: &_, _| memory.take().map(|memory| Box::new(memory) as Box<dyn suf_link::PayloadMemory>);
         let message = called.receiver.recv_into(|_| Some(100_000), lend).await.expect("a frame");
         let PeerMessage::Frame(got) = message else { panic!("{message:?} is no frame") };
         assert_eq!(got.payload, sent.payload);

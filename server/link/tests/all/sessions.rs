@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use suf_link::{LinkError, Outbox, Owner, Room, Session};
+use suf_link::{LinkError, Outbox, Owner, PayloadMemory, Session};
 use suf_wire::{
     Causal, DataFrame, DataHead, Fault, NodeId, Part, PeerMessage, Reason, Role, RunId, WireError,
 };
@@ -42,7 +42,7 @@ impl Owner for Inbox {
         (head.bits > 8).then_some(head.bits as usize / 8)
     }
 
-    fn room(&self, head: &DataHead, bytes: usize) -> Option<Box<dyn Room>> {
+    fn payload_memory(&self, head: &DataHead, bytes: usize) -> Option<Box<dyn PayloadMemory>> {
         assert_eq!(head.bits as usize / 8, bytes);
         Some(Box::new(vec![0; bytes]))
     }

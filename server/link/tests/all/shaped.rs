@@ -21,8 +21,8 @@ fn profile() -> LinkProfile {
     }
 }
 
-/// Sends frames of `bytes` to and fro, `rounds` times, checks each, and gives the least time of a round trip: what other
-/// processes take from this one's cores is no property of the link.
+/// Sends frames of `bytes` to and fro, `rounds` times, and checks each. Gives the least time of a round trip, because
+/// other processes on the cores are no property of the link.
 async fn ping_pong(pair: &Pair, rounds: u32, bytes: usize) -> Duration {
     let mut here: Channel<PeerMessage> = pair.calling.open().await.expect("opens");
     let pattern = |round: u32| (0..bytes).map(|at| (at as u32 ^ round) as u8).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! The book of batches: what the control API shows, and nothing of the keys.
+//! Records of batches: what the control API shows, and nothing of the keys.
 
 use std::{
     collections::VecDeque,
@@ -10,14 +10,14 @@ use suf_control::{failure, v1};
 use suf_gate::Program;
 use suf_wire::{BatchId, Party};
 
-use crate::seat::Failure;
+use crate::requester::Failure;
 
 /// Batches that are remembered, the limit of one reply of the control API. One takes under 1 KiB.
 const REMEMBERED: usize = 1000;
 
 /// The latest batches, and sums over all.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct BatchRecords {
     inner: Mutex<Inner>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Entry {
     view: Mutex<v1::Batch>,
 }
 
-impl Book {
+impl BatchRecords {
     /// Opens an entry for a batch of `program` that one party has asked for.
     pub(crate) fn open(&self, batch: BatchId, program: &Program) -> Arc<Entry> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -91,7 +91,7 @@ impl Book {
         entry.lock().state = v1::BatchState::Dealing.into();
     }
 
-    /// The batch that was [`Book::dealing`] is over. Both parties stored it `ship` after its first key byte left, or it
+    /// The batch that was [`BatchRecords::dealing`] is over. Both parties stored it `ship` after its first key byte left, or it
     /// failed.
     pub(crate) fn over(&self, entry: &Entry, outcome: &Result<Duration, Failure>) {
         let view = {
@@ -177,32 +177,32 @@ mod tests {
 
     #[test]
     fn the_latest_thousand_are_remembered_newest_first() {
-        let (book, program) = (Book::default(), program());
+        let (records, program) = (BatchRecords::default(), program());
         for id in 0..1003_u128 {
-            book.open(BatchId(id.to_be_bytes()), &program);
+            records.open(BatchId(id.to_be_bytes()), &program);
         }
-        let list = book.list(2000);
+        let list = records.list(2000);
         assert_eq!(list.len(), REMEMBERED);
         assert_eq!(list[0].batch_id[..], 1002u128.to_be_bytes());
         assert_eq!(list[999].batch_id[..], 3u128.to_be_bytes());
-        assert_eq!(book.list(2).len(), 2);
+        assert_eq!(records.list(2).len(), 2);
     }
 
     #[test]
     fn sums_count_what_was_stored_and_all_that_was_sent() {
-        let book = Book::default();
+        let records = BatchRecords::default();
         for outcome in [Ok(Duration::from_millis(5)), Err(Failure::new(suf_wire::Fault::Peer, "gone"))] {
-            let entry = book.open(BatchId([1; 16]), &program());
-            book.dealing(&entry);
-            assert_eq!(book.totals().active_batches, 1);
+            let entry = records.open(BatchId([1; 16]), &program());
+            records.dealing(&entry);
+            assert_eq!(records.totals().active_batches, 1);
             entry.made(Duration::from_millis(2), Duration::from_millis(4));
             entry.made(Duration::from_millis(2), Duration::from_millis(3));
             entry.sent(Party::P1, 100);
-            book.over(&entry, &outcome);
+            records.over(&entry, &outcome);
         }
         let expected = Totals { batches_dealt: 1, elements_dealt: 9, bytes_shipped: 200, active_batches: 0 };
-        assert_eq!(book.totals(), expected);
-        let [failed, stored] = &book.list(2)[..] else { panic!("two entries") };
+        assert_eq!(records.totals(), expected);
+        let [failed, stored] = &records.list(2)[..] else { panic!("two entries") };
         assert_eq!(
             (stored.state(), stored.deal_ms, stored.key_ms, stored.ship_ms),
             (v1::BatchState::Stored, 4.0, 4.0, 5.0)

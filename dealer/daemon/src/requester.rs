@@ -37,13 +37,13 @@ pub(crate) fn stopping() -> Failure {
 
 /// A party that has asked for a batch, and the stream on which it waits.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Requester {
     pub(crate) party: Party,
     pub(crate) sender: Sender<DealerMessage>,
     pub(crate) receiver: Receiver<DealerMessage>,
 }
 
-impl Seat {
+impl Requester {
     pub(crate) fn new(party: Party, channel: Channel<DealerMessage>) -> Self {
         let (sender, receiver) = channel.split();
         Self { party, sender, receiver }

@@ -36,7 +36,7 @@ impl Disk {
 
 /// Bytes of the spool that a batch may write.
 #[derive(Debug)]
-pub(crate) struct SpoolRoom {
+pub(crate) struct SpoolReservation {
     _reserved: Reservation,
     /// Of all batches.
     written: Arc<AtomicU64>,
@@ -44,7 +44,7 @@ pub(crate) struct SpoolRoom {
     own: AtomicU64,
 }
 
-impl SpoolRoom {
+impl SpoolReservation {
     /// Notes that `bytes` were written.
     pub(crate) fn wrote(&self, bytes: u64) {
         self.own.fetch_add(bytes, Ordering::Relaxed);
@@ -52,28 +52,28 @@ impl SpoolRoom {
     }
 }
 
-impl Drop for SpoolRoom {
+impl Drop for SpoolReservation {
     fn drop(&mut self) {
         self.written.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
     }
 }
 
-/// Where the keys of a run will be, and the room for them.
+/// What is reserved for the keys of a run, and where.
 #[derive(Debug)]
-pub(crate) enum KeyRoom {
+pub(crate) enum KeyReservation {
     /// In memory.
     Memory(Reservation),
     /// In a sealed file.
-    Spool(SpoolRoom),
+    Spool(SpoolReservation),
 }
 
 /// What a run holds until it is over.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct RunReservation {
     /// For its shares, and for what is computed from them.
     pub(crate) shares: Reservation,
     /// For its keys.
-    pub(crate) keys: KeyRoom,
+    pub(crate) keys: KeyReservation,
 }
 
 /// The budgets of a party.
@@ -102,30 +102,29 @@ impl Budgets {
         }
     }
 
-    /// Room for a run of `client` that needs `need`: for its shares in memory, and for its keys in memory or, where they do not
-    /// fit, on disk.
+    /// Reserves what a run of `client` needs: memory for its shares, and memory for its keys or, where they do not fit, disk.
     ///
     /// # Errors
     /// Which budget has too little left, and what is asked of it.
-    pub(crate) fn admit(&self, client: Owner, need: &Need) -> Result<Room, Refusal> {
-        let keys = self.key_room(client, need.keys, need.seals)?;
+    pub(crate) fn admit(&self, client: Owner, need: &Need) -> Result<RunReservation, Refusal> {
+        let keys = self.key_reservation(client, need.keys, need.seals)?;
         let loaded = match keys {
-            KeyRoom::Memory(_) => 0,
-            KeyRoom::Spool(_) => need.loaded,
+            KeyReservation::Memory(_) => 0,
+            KeyReservation::Spool(_) => need.loaded,
         };
         let shares = self.shares.reserve(self.me, client, need.shares + loaded)?;
-        Ok(Room { shares, keys })
+        Ok(RunReservation { shares, keys })
     }
 
-    /// Room for `bytes` of keys, which have `seals` bytes more in the spool.
-    fn key_room(&self, client: Owner, bytes: u64, seals: u64) -> Result<KeyRoom, Refusal> {
+    /// Reserves `bytes` of keys, which have `seals` bytes more in the spool.
+    fn key_reservation(&self, client: Owner, bytes: u64, seals: u64) -> Result<KeyReservation, Refusal> {
         match self.keys.reserve(self.me, client, bytes) {
-            Ok(reserved) => Ok(KeyRoom::Memory(reserved)),
-            Err(_) => self.spool_room(client, bytes.saturating_add(seals)).map(KeyRoom::Spool),
+            Ok(reserved) => Ok(KeyReservation::Memory(reserved)),
+            Err(_) => self.spool_room(client, bytes.saturating_add(seals)).map(KeyReservation::Spool),
         }
     }
 
-    fn spool_room(&self, client: Owner, bytes: u64) -> Result<SpoolRoom, Refusal> {
+    fn spool_room(&self, client: Owner, bytes: u64) -> Result<SpoolReservation, Refusal> {
         let me = self.me;
         let reserved = self.spool.reserve(me, client, bytes)?;
         let free = self.disk.free().map_err(|error| Refusal::Unknown { me, error: error.to_string() })?;
@@ -136,7 +135,11 @@ impl Budgets {
         if bytes > free {
             return Err(Refusal::Disk { me, asked: bytes, free });
         }
-        Ok(SpoolRoom { _reserved: reserved, written: Arc::clone(&self.disk.written), own: AtomicU64::new(0) })
+        Ok(SpoolReservation {
+            _reserved: reserved,
+            written: Arc::clone(&self.disk.written),
+            own: AtomicU64::new(0),
+        })
     }
 
     /// What is in use of shares, keys and spool.
@@ -186,16 +189,16 @@ pub(crate) mod tests {
     }
 
     /// What a run holds that needs nothing.
-    pub(crate) fn no_room() -> Room {
+    pub(crate) fn no_reservation() -> RunReservation {
         let words = Words { what: "bytes", key: "k", client_key: "c" };
         let nothing =
             || Budget::new(words, bounds(0, 0)).reserve(Party::P0, client("one"), 0).expect("no bytes");
-        Room { shares: nothing(), keys: KeyRoom::Memory(nothing()) }
+        RunReservation { shares: nothing(), keys: KeyReservation::Memory(nothing()) }
     }
 
-    /// Room for `bytes` of keys.
-    pub(crate) fn key_room(budgets: &Budgets, bytes: u64) -> KeyRoom {
-        budgets.key_room(client("one"), bytes, 0).expect("room")
+    /// Reserves `bytes` of keys.
+    pub(crate) fn key_reservation(budgets: &Budgets, bytes: u64) -> KeyReservation {
+        budgets.key_reservation(client("one"), bytes, 0).expect("room")
     }
 
     #[test]
@@ -203,9 +206,9 @@ pub(crate) mod tests {
         let roomy = bounds(1 << 30, 1 << 30);
         let (_folder, budgets) = budgets(roomy, roomy, roomy);
         let need = need(1000);
-        let room = budgets.admit(client("one"), &need).expect("room");
+        let reservation = budgets.admit(client("one"), &need).expect("room");
         assert_eq!(in_use(&budgets), [116_000, need.keys, 0]);
-        let Room { mut shares, keys } = room;
+        let RunReservation { mut shares, keys } = reservation;
         drop(keys);
         shares.shrink_to(need.outputs);
         assert_eq!(in_use(&budgets), [8000, 0, 0]);
@@ -242,12 +245,12 @@ pub(crate) mod tests {
         let (_folder, budgets) = budgets(roomy, bounds(2 * keys, keys), bounds(sealed, sealed));
         let admit = |name| budgets.admit(client(name), &need);
         let first = admit("one").expect("room");
-        assert!(matches!(first.keys, KeyRoom::Memory(_)));
+        assert!(matches!(first.keys, KeyReservation::Memory(_)));
         let second = admit("one").expect("room");
         assert_eq!(second.shares.bytes() - first.shares.bytes(), need.loaded);
-        let KeyRoom::Spool(spool) = &second.keys else { panic!("no more memory for this client") };
+        let KeyReservation::Spool(spool) = &second.keys else { panic!("no more memory for this client") };
         spool.wrote(sealed);
-        assert!(matches!(admit("another").expect("room").keys, KeyRoom::Memory(_)));
+        assert!(matches!(admit("another").expect("room").keys, KeyReservation::Memory(_)));
         let refused = admit("one").expect_err("neither memory nor spool");
         assert_eq!(refused.fault(), Fault::Caller);
         assert!(refused.to_string().contains("client_spool_mb"), "{refused}");

@@ -6,22 +6,22 @@ use std::{
     time::Instant,
 };
 
-use suf_deal::{Desk, Order, Refusal, Standing};
+use suf_deal::{Order, Pairing, Refusal, Standing};
 use suf_gate::Program;
 use suf_wire::{BatchId, Fault, Party};
 use tokio::sync::oneshot;
 
-use crate::seat::{Failure, Seat};
+use crate::requester::{Failure, Requester};
 
-/// The desk, and how to reach those who wait at it.
+/// Requests that wait for the other party's, and how to answer them.
 #[derive(Debug, Default)]
-pub(crate) struct Lobby {
+pub(crate) struct Requests {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    desk: Desk,
+    pairing: Pairing,
     waiting: HashMap<BatchId, Waiting>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Answer {
 /// The other party, and what both want.
 #[derive(Debug)]
 pub(crate) struct Partner {
-    pub(crate) seat: Seat,
+    pub(crate) requester: Requester,
     pub(crate) program: Arc<Program>,
     /// When the second request was here.
     pub(crate) paired: Instant,
@@ -53,42 +53,47 @@ pub(crate) struct Partner {
 #[derive(Debug)]
 pub(crate) enum Entered {
     /// It is the first; the answer comes here.
-    First(Seat, oneshot::Receiver<Answer>),
-    /// It is the second, and the first one's task has taken the seat over.
+    First(Requester, oneshot::Receiver<Answer>),
+    /// It is the second, and the first one's task takes the requester over.
     Second,
     /// It is not served.
-    Refused(Seat, Failure),
+    Refused(Requester, Failure),
 }
 
-impl Lobby {
-    /// Takes the order for `batch` of the party on `seat`, or the refusal of its request.
-    pub(crate) fn enter(&self, batch: BatchId, order: Result<Order, Refusal>, seat: Seat) -> Entered {
+impl Requests {
+    /// Takes the order for `batch` of `requester`, or the refusal of its request.
+    pub(crate) fn enter(
+        &self,
+        batch: BatchId,
+        order: Result<Order, Refusal>,
+        requester: Requester,
+    ) -> Entered {
         let arrived = Instant::now();
         let mut inner = self.lock();
-        match order.and_then(|order| inner.desk.request(order)) {
+        match order.and_then(|order| inner.pairing.request(order)) {
             Ok(Standing::Waiting) => {
                 let (answer, answered) = oneshot::channel();
-                inner.waiting.insert(batch, Waiting { party: seat.party, answer });
-                Entered::First(seat, answered)
+                inner.waiting.insert(batch, Waiting { party: requester.party, answer });
+                Entered::First(requester, answered)
             }
             Ok(Standing::Agreed(program)) => {
                 let Some(first) = inner.waiting.remove(&batch) else {
-                    return Entered::Refused(seat, lost("was not in the lobby"));
+                    return Entered::Refused(requester, lost("did not wait any more"));
                 };
-                let partner = Partner { seat, program, paired: arrived };
+                let partner = Partner { requester, program, paired: arrived };
                 let sent = first.answer.send(Answer::Partner(Box::new(partner)));
                 let Err(Answer::Partner(partner)) = sent else { return Entered::Second };
-                Entered::Refused(partner.seat, lost("left without a word"))
+                Entered::Refused(partner.requester, lost("left without a word"))
             }
             Err(refusal) => {
-                inner.desk.withdraw(batch);
+                inner.pairing.withdraw(batch);
                 if let Some(first) = inner.waiting.remove(&batch) {
                     let other = blame(&refusal, first.party);
                     // An error says that the first is leaving just now, and needs no answer.
                     let _ = first.answer.send(Answer::Refused(other));
                 }
-                let failure = blame(&refusal, seat.party);
-                Entered::Refused(seat, failure)
+                let failure = blame(&refusal, requester.party);
+                Entered::Refused(requester, failure)
             }
         }
     }
@@ -96,7 +101,7 @@ impl Lobby {
     /// Takes the first request back. False: its answer is on its way.
     pub(crate) fn withdraw(&self, batch: BatchId) -> bool {
         let mut inner = self.lock();
-        inner.desk.withdraw(batch);
+        inner.pairing.withdraw(batch);
         inner.waiting.remove(&batch).is_some()
     }
 
@@ -106,7 +111,7 @@ impl Lobby {
     }
 }
 
-/// The first request is at the desk, but nobody waits for its answer.
+/// The first request waits, but nobody waits for its answer.
 fn lost(how: &str) -> Failure {
     Failure::new(Fault::Dealer, format!("bug: who asked first for this batch {how}; start a fresh run"))
 }
@@ -140,13 +145,13 @@ mod tests {
 
     use super::*;
 
-    /// A dealer's seats, each with the party that sits there.
-    struct Room {
+    /// A dealer, and both parties that call it.
+    struct TestWorld {
         listener: Endpoint,
         parties: Vec<(Endpoint, Connection, Connection)>,
     }
 
-    impl Room {
+    impl TestWorld {
         async fn open() -> Self {
             let folder = tempfile::tempdir().expect("a temporary folder");
             Pki::create(folder.path(), &BTreeMap::new()).expect("certificates");
@@ -169,20 +174,20 @@ mod tests {
             Self { listener, parties }
         }
 
-        /// The seat of `party` for a batch, once its request is there.
-        async fn seat(&self, party: Party, request: &KeyRequest) -> Seat {
+        /// The requester of `party` for a batch, once its request is there.
+        async fn requester(&self, party: Party, request: &KeyRequest) -> Requester {
             let (_, theirs, ours) = &self.parties[party.index()];
             let mut channel = theirs.open::<DealerMessage>().await.expect("a stream");
             channel.sender.send(&DealerMessage::Request(request.clone())).await.expect("sent");
-            let mut seat = Seat::new(party, ours.accept().await.expect("a stream"));
-            seat.receiver.recv(|_| None).await.expect("the request");
-            seat
+            let mut requester = Requester::new(party, ours.accept().await.expect("a stream"));
+            requester.receiver.recv(|_| None).await.expect("the request");
+            requester
         }
     }
 
     #[tokio::test]
-    async fn the_lobby_survives_a_panic_in_decoding_and_one_of_its_own() {
-        let (room, lobby) = (Room::open().await, Lobby::default());
+    async fn waiting_requests_survive_a_panic_in_decoding_and_one_of_its_own() {
+        let (world, requests) = (TestWorld::open().await, Requests::default());
         let onehot = catalog::builtin().find(|gate| gate.protocol() == Protocol::Onehot);
         let program = Program::of_gate(Arc::new(onehot.expect("built in")), 9).expect("of a size");
         let program = Arc::new(program);
@@ -192,7 +197,7 @@ mod tests {
         };
         let enter = async |batch, party, decoded| {
             let request = request(batch, party);
-            lobby.enter(batch, Order::new(&request, decoded), room.seat(party, &request).await)
+            requests.enter(batch, Order::new(&request, decoded), world.requester(party, &request).await)
         };
         // What the decoder makes of a panic: the one whose description it was is refused, and so is who waits for it.
         let batch = BatchId([1; 16]);
@@ -209,7 +214,7 @@ mod tests {
 
         let held = std::thread::scope(|scope| {
             let holder = || {
-                let _held = lobby.lock();
+                let _held = requests.lock();
                 panic!("as the test wants it");
             };
             scope.spawn(holder).join()
@@ -223,6 +228,6 @@ mod tests {
             let answer = answer.await.expect("it is told");
             assert!(matches!(answer, Answer::Partner(_)), "{answer:?}");
         }
-        room.listener.close("the test is over").await;
+        world.listener.close("the test is over").await;
     }
 }

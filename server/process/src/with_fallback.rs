@@ -15,7 +15,7 @@ use suf_gate::{
 /// work on the lost device fails, and its runs with it: their keys were there. Backends agree bit for bit, so that a run whose
 /// next part is staged by the other goes on. So does one of a gate that the first does not have
 /// ([`BackendError::Unavailable`]): the other computes it.
-pub(crate) struct UntilLost {
+pub(crate) struct WithFallback {
     first: Arc<dyn Backend>,
     second: Arc<dyn Backend>,
     watch: Watch,
@@ -30,7 +30,7 @@ struct Watch {
     lacking: Arc<Mutex<String>>,
 }
 
-impl UntilLost {
+impl WithFallback {
     pub(crate) fn new(first: Arc<dyn Backend>, second: Arc<dyn Backend>) -> Self {
         let (lost, lacking) = Default::default();
         let watch = Watch { device: first.info().device.into(), lost, lacking };
@@ -52,7 +52,7 @@ impl UntilLost {
     }
 }
 
-impl Backend for UntilLost {
+impl Backend for WithFallback {
     fn info(&self) -> BackendInfo {
         if self.watch.is_lost() { self.second.info() } else { self.first.info() }
     }
@@ -204,7 +204,7 @@ mod tests {
     fn what_is_on_a_lost_device_fails_and_the_rest_is_done_by_the_other() {
         let batch = gelu();
         let lost = Arc::new(AtomicBool::new(false));
-        let backend = UntilLost::new(Arc::new(Losable(Arc::clone(&lost))), Arc::new(CpuBackend::new()));
+        let backend = WithFallback::new(Arc::new(Losable(Arc::clone(&lost))), Arc::new(CpuBackend::new()));
         let half = || {
             let mut input = staged(&batch, Part::new(NodeId(0), 0), &backend).begin(nine_words());
             input.as_mut().expect("a device").step(0, &[]).expect("a device")
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_gate_that_the_device_lacks_is_done_by_the_other() {
-        let backend = UntilLost::new(Arc::new(Lacking), Arc::new(CpuBackend::new()));
+        let backend = WithFallback::new(Arc::new(Lacking), Arc::new(CpuBackend::new()));
         let mut eval = staged(&gelu(), PART, &backend).begin(nine_words()).expect("the other");
         eval.step(0, &[]).expect("the other");
         assert_eq!(backend.info().name, "lacking", "it is not lost");

@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use suf_gate::{Program, ProgramError};
 use suf_wire::{BatchId, Digest, KeyRequest, Party};
 
-/// Most batches that wait for their second request. Each holds some 100 bytes here, and the stream on which its party waits;
-/// a party that asks for more without its peer following is refused.
+/// Most batches that wait for their second request. Each holds some 100 bytes here, and the stream on which its party waits.
+/// A party that asks for more without its peer following is refused.
 const MAX_WAITING: usize = 1024;
 
 /// Requests that wait for the other party's.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct Pairing {
     waiting: HashMap<BatchId, Waiting>,
 }
 
@@ -107,7 +107,7 @@ pub enum Refusal {
     Full,
 }
 
-impl Desk {
+impl Pairing {
     /// Takes an order. After an error both parties' orders for the batch are void.
     ///
     /// # Errors
@@ -174,28 +174,28 @@ mod tests {
 
     #[test]
     fn both_must_ask_for_the_same() {
-        let mut desk = Desk::default();
-        assert_eq!(desk.request(order(Party::P0, 9)), Ok(Standing::Waiting));
-        let agreed = desk.request(order(Party::P1, 9));
+        let mut pairing = Pairing::default();
+        assert_eq!(pairing.request(order(Party::P0, 9)), Ok(Standing::Waiting));
+        let agreed = pairing.request(order(Party::P1, 9));
         assert!(
             matches!(&agreed, Ok(Standing::Agreed(program)) if program.parts().count() == 3),
             "{agreed:?}"
         );
 
-        assert_eq!(desk.request(order(Party::P1, 9)), Ok(Standing::Waiting));
-        let error = desk.request(order(Party::P0, 10)).expect_err("9 is not 10");
+        assert_eq!(pairing.request(order(Party::P1, 9)), Ok(Standing::Waiting));
+        let error = pairing.request(order(Party::P0, 10)).expect_err("9 is not 10");
         assert!(
             matches!(error, Refusal::Disagreement { first: Party::P1, second: Party::P0, .. }),
             "{error}"
         );
-        assert!(!desk.withdraw(BatchId([7; 16])), "a disagreement voids both requests");
+        assert!(!pairing.withdraw(BatchId([7; 16])), "a disagreement voids both requests");
     }
 
     #[test]
     fn one_party_cannot_be_both() {
-        let mut desk = Desk::default();
-        assert_eq!(desk.request(order(Party::P0, 9)), Ok(Standing::Waiting));
-        assert!(matches!(desk.request(order(Party::P0, 9)), Err(Refusal::Twice { .. })));
+        let mut pairing = Pairing::default();
+        assert_eq!(pairing.request(order(Party::P0, 9)), Ok(Standing::Waiting));
+        assert!(matches!(pairing.request(order(Party::P0, 9)), Err(Refusal::Twice { .. })));
     }
 
     #[test]
@@ -208,12 +208,12 @@ mod tests {
 
     #[test]
     fn waiting_requests_are_bounded() {
-        let mut desk = Desk::default();
+        let mut pairing = Pairing::default();
         for i in 0..MAX_WAITING {
             let batch = BatchId((i as u128).to_le_bytes());
-            assert_eq!(desk.request(Order { batch, ..order(Party::P0, 1) }), Ok(Standing::Waiting));
+            assert_eq!(pairing.request(Order { batch, ..order(Party::P0, 1) }), Ok(Standing::Waiting));
         }
         let batch = BatchId([0xff; 16]);
-        assert_eq!(desk.request(Order { batch, ..order(Party::P0, 1) }), Err(Refusal::Full));
+        assert_eq!(pairing.request(Order { batch, ..order(Party::P0, 1) }), Err(Refusal::Full));
     }
 }
