@@ -8,9 +8,6 @@ use super::{files, read, relative, root};
 const FOLDERS: [&str; 9] =
     ["proto/", "server/", "dealer/", "kernels/", "deploy/", "config/", "tests/", "docs/", ".ci/"];
 
-/// What stands in such a place and is made, or is meant as an example.
-const NOT_KEPT: [&str; 2] = ["config/party0.toml", "config/party1.toml"];
-
 #[test]
 fn files_that_documents_name_in_code_exist() {
     let mut count = 0;
@@ -20,7 +17,7 @@ fn files_that_documents_name_in_code_exist() {
             let path = path.split(['#', ':']).next().unwrap_or_default();
             let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder));
             let is_pattern = path.contains(['*', '{', '<']) || path.contains("NAME");
-            if !is_path || is_pattern || NOT_KEPT.contains(&path) {
+            if !is_path || is_pattern {
                 continue;
             }
             assert!(root().join(path).exists(), "{} names {path}, which is not there", relative(&page));
