@@ -1,5 +1,5 @@
-//! The transcript, hashed on a thread of its own. Hashing is deferred until the exchanges end or much waits, because it would
-//! take processors from encryption while the peer waits.
+//! The transcript, kept on a thread of its own, which hashes when the exchanges are over or much waits: the link's thread has
+//! the encryption to do, and so have the others while the peer waits.
 
 use std::{
     mem,
@@ -10,8 +10,8 @@ use suf_party::Plan;
 use suf_wire::{DataFrame, Party, Transcript};
 use tokio::{runtime::Handle, sync::oneshot};
 
-/// Payload bytes that are handed to the thread at a time. Waking it takes the caller longer than keeping a frame, and it
-/// would delay the exchanges of a short run. SIGMA's on BERT-base are 14 MB.
+/// Payload bytes that are handed to the thread at a time: waking it takes the caller longer than keeping a frame, and what is
+/// handed over in the middle of a short run's exchanges is in their way. SIGMA's on BERT-base are 14 MB.
 const HANDED_BYTES: usize = 16 << 20;
 
 /// Where the frames of a run go to be hashed, each direction's in its order. The thread ends with this.
