@@ -1,0 +1,346 @@
+//! The parties' side: one number minus many thresholds, at every row, in one pass down the trees. All paths are public.
+
+use std::{cmp::Ordering, ops::Range};
+
+use suf_wire::Party;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{BLOCK_BYTES, Block, Payload, ROWS, TreeHash, bit, select};
+
+/// What one party holds of the trees of some rows.
+#[derive(Clone, Copy)]
+pub struct Keys<'k> {
+    /// Which party it is.
+    pub party: Party,
+    /// Levels of a tree.
+    pub levels: usize,
+    /// A root for each row, 16 bytes; bit 0 of each is ignored.
+    pub roots: &'k [u8],
+    /// Correction words of the nodes: for each row those of all levels.
+    pub nodes: &'k [u8],
+    /// Correction words of the payloads, likewise.
+    pub payloads: &'k [u8],
+}
+
+impl std::fmt::Debug for Keys<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({} levels)", self.levels)
+    }
+}
+
+/// What is compared with r: for each row a public v, and `v - t mod N` for the thresholds t.
+pub trait Points {
+    /// Bits of a number.
+    fn bits(&self) -> usize;
+
+    /// For each threshold, in ascending order, after how many levels its comparison ends; 1 at least.
+    fn depths(&self) -> &[usize];
+
+    /// Writes `v - t mod N` of a row for the thresholds `t <= v` from the greatest to the least, then v, then `v - t mod N` for
+    /// the other thresholds from the greatest to the least: so they ascend. Returns how many thresholds are at most v.
+    fn write(&self, row: usize, points: &mut [u64]) -> usize;
+}
+
+/// Which of a row's points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// v itself.
+    Value,
+    /// v minus the threshold of this number.
+    Threshold(usize),
+}
+
+/// A node in work, and what has been added up on the way to it.
+#[derive(Clone, Copy)]
+struct Node<P> {
+    block: Block,
+    sum: P,
+    span: Span,
+}
+
+/// The points of a row that lie under a node: places in the row's ascending list.
+#[derive(Clone, Copy)]
+struct Span {
+    row: u32,
+    from: u32,
+    to: u32,
+    /// After how many levels the comparison of the only point ends; [`SEVERAL`] or [`VALUE`].
+    due: u32,
+}
+
+/// There are several points.
+const SEVERAL: u32 = u32::MAX;
+
+/// The only point is v.
+const VALUE: u32 = u32::MAX - 1;
+
+impl<P: Payload> Zeroize for Node<P> {
+    fn zeroize(&mut self) {
+        self.block.zeroize();
+        self.sum.zeroize();
+    }
+}
+
+/// A right sibling whose payload is added to a node's sum.
+#[derive(Clone, Copy)]
+struct Sibling {
+    /// The node's place among the nodes.
+    owner: u32,
+    row: u32,
+    /// The sibling's control bit.
+    control: bool,
+}
+
+/// Gives `take`, for each row, threshold and the levels d after which its comparison ends, this party's shares of the payload times
+/// `1[y < r]` on the d highest bits, for y the threshold's point; and for each such d once, with y = v.
+///
+/// # Panics
+/// If a length is not what the number of rows demands.
+pub fn evaluate<P: Payload>(
+    hash: &dyn TreeHash,
+    keys: &Keys<'_>,
+    points: &impl Points,
+    mut take: impl FnMut(usize, Point, usize, P),
+) {
+    let rows = keys.roots.len() / BLOCK_BYTES;
+    assert_eq!(keys.nodes.len(), rows * keys.levels * BLOCK_BYTES, "a word for each level");
+    assert_eq!(keys.payloads.len(), rows * keys.levels * P::BYTES, "a word for each level");
+    assert!(points.depths().iter().all(|depth| (1..=keys.levels).contains(depth)), "the tree's levels");
+    let mut walk = Walk::new(hash, keys, points);
+    for first in (0..rows).step_by(ROWS) {
+        walk.run(first..rows.min(first + ROWS), &mut take);
+    }
+}
+
+struct Walk<'a, T, P: Payload> {
+    hash: &'a dyn TreeHash,
+    keys: &'a Keys<'a>,
+    points: &'a T,
+    depths: &'a [usize],
+    /// For each depth, the thresholds that end there.
+    ends: Vec<Vec<usize>>,
+    bits: usize,
+    /// Words of a number, and numbers of a row.
+    words: usize,
+    count: usize,
+    values: Vec<u64>,
+    /// For each row, how many thresholds are at most v: the place of v in its list.
+    below: Vec<u32>,
+    /// The nodes of one level, and those of the next.
+    now: Zeroizing<Vec<Node<P>>>,
+    next: Zeroizing<Vec<Node<P>>>,
+    /// Which of the next nodes have v alone or several points, and which end there: their places, in ascending order.
+    watched: Vec<u32>,
+    ended: Vec<u32>,
+    hashed: Zeroizing<Vec<Block>>,
+    siblings: Zeroizing<Vec<Block>>,
+    owners: Vec<Sibling>,
+}
+
+impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
+    fn new(hash: &'a dyn TreeHash, keys: &'a Keys<'a>, points: &'a T) -> Self {
+        let depths = points.depths();
+        let mut ends = vec![Vec::new(); keys.levels + 1];
+        for (threshold, depth) in depths.iter().enumerate() {
+            ends[*depth].push(threshold);
+        }
+        let bits = points.bits();
+        let (words, count) = (bits.div_ceil(64), depths.len() + 1);
+        Self {
+            hash,
+            keys,
+            points,
+            depths,
+            ends,
+            bits,
+            words,
+            count,
+            values: vec![0; ROWS * count * words],
+            below: vec![0; ROWS],
+            now: Zeroizing::default(),
+            next: Zeroizing::default(),
+            watched: Vec::new(),
+            ended: Vec::new(),
+            hashed: Zeroizing::default(),
+            siblings: Zeroizing::default(),
+            owners: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, rows: Range<usize>, take: &mut impl FnMut(usize, Point, usize, P)) {
+        let first = rows.start;
+        self.now.clear();
+        let roots = &self.keys.roots.as_chunks::<BLOCK_BYTES>().0[rows];
+        for (row, root) in roots.iter().enumerate() {
+            let values = &mut self.values[row * self.count * self.words..][..self.count * self.words];
+            self.below[row] = self.points.write(first + row, values) as u32;
+            let block = (u128::from_le_bytes(*root) & !1 | self.keys.party.index() as u128).to_le_bytes();
+            let span = self.span(row as u32, 0, self.count as u32);
+            self.now.push(Node { block, sum: P::default(), span });
+        }
+        for level in 0..self.keys.levels {
+            self.step(first, level);
+            self.add_payloads(first, level);
+            if !self.ends[level + 1].is_empty() {
+                self.emit(first, level + 1, take);
+            }
+            std::mem::swap(&mut self.now, &mut self.next);
+        }
+    }
+
+    fn span(&self, row: u32, from: u32, to: u32) -> Span {
+        let due = if to - from > 1 {
+            SEVERAL
+        } else {
+            match self.places(row).point(from) {
+                Point::Value => VALUE,
+                Point::Threshold(threshold) => self.depths[threshold] as u32,
+            }
+        };
+        Span { row, from, to, due }
+    }
+
+    fn places(&self, row: u32) -> Places {
+        Places { value: self.below[row as usize], last: self.depths.len() as u32 }
+    }
+
+    /// Makes of the nodes of `now`, at `level`, those of `next`.
+    fn step(&mut self, first: usize, level: usize) {
+        for list in [&mut self.watched, &mut self.ended] {
+            list.clear();
+        }
+        self.next.clear();
+        self.siblings.clear();
+        self.owners.clear();
+        self.hashed.clear();
+        self.hashed.extend(self.now.iter().map(|node| node.block));
+        self.hash.nodes(&mut self.hashed);
+        let index = self.bits - 1 - level;
+        let stride = self.keys.levels * BLOCK_BYTES;
+        let words = &self.keys.nodes[first * stride + level * BLOCK_BYTES..];
+        let (now, hashed) = (std::mem::take(&mut self.now), std::mem::take(&mut self.hashed));
+        for (Node { block, sum, span }, hashed) in now.iter().zip(hashed.iter()) {
+            let word = words[span.row as usize * stride..].first_chunk().expect("a word for each level");
+            let node = u128::from_le_bytes(*block);
+            let left = u128::from_le_bytes(*hashed) ^ (select(node & 1) & u128::from_le_bytes(*word));
+            let right = left ^ node;
+            let (to_left, to_right) = if span.due == SEVERAL {
+                let middle = self.split(span, index);
+                let of = |from, to| (from < to).then(|| self.span(span.row, from, to));
+                (of(span.from, middle), of(middle, span.to))
+            } else if self.goes_right(span.row, span.from, index) {
+                (None, Some(*span))
+            } else {
+                (Some(*span), None)
+            };
+            if let Some(span) = to_left {
+                let owner = self.next.len() as u32;
+                self.owners.push(Sibling { owner, row: span.row, control: right & 1 == 1 });
+                self.siblings.push(right.to_le_bytes());
+                self.push(left, *sum, span, level + 1);
+            }
+            if let Some(span) = to_right {
+                self.push(right, *sum, span, level + 1);
+            }
+        }
+        (self.now, self.hashed) = (now, hashed);
+    }
+
+    #[inline(always)]
+    fn push(&mut self, block: u128, sum: P, span: Span, depth: usize) {
+        let place = self.next.len() as u32;
+        if span.due >= VALUE {
+            self.watched.push(place);
+        } else if span.due == depth as u32 {
+            self.ended.push(place);
+        }
+        self.next.push(Node { block: block.to_le_bytes(), sum, span });
+    }
+
+    /// Adds the payloads of right siblings.
+    fn add_payloads(&mut self, first: usize, level: usize) {
+        self.hash.leaves(&mut self.siblings);
+        let stride = self.keys.levels * P::BYTES;
+        let words = &self.keys.payloads[first * stride + level * P::BYTES..];
+        for (sibling, block) in self.owners.iter().zip(self.siblings.iter()) {
+            let word = P::read(&words[sibling.row as usize * stride..][..P::BYTES]);
+            let sum = &mut self.next[sibling.owner as usize].sum;
+            *sum = sum.plus(P::of_block(block)).plus(word.only_where(sibling.control.into()));
+        }
+    }
+
+    /// The first of a row's points under a node that goes right by bit `index`: they ascend, and above the bit they are equal.
+    fn split(&self, span: &Span, index: usize) -> u32 {
+        let (mut from, mut to) = (span.from, span.to);
+        while from < to {
+            let middle = from.midpoint(to);
+            if self.goes_right(span.row, middle, index) { to = middle } else { from = middle + 1 }
+        }
+        from
+    }
+
+    #[inline(always)]
+    fn goes_right(&self, row: u32, place: u32, index: usize) -> bool {
+        let at = (row as usize * self.count + place as usize) * self.words;
+        bit(&self.values[at..at + self.words], index) == 1
+    }
+
+    /// Hands out the sums of the next nodes that end at `depth`, and takes nodes out of work whose only comparison ends.
+    fn emit(&mut self, first: usize, depth: usize, take: &mut impl FnMut(usize, Point, usize, P)) {
+        // Party 1 takes its payloads with a minus.
+        let minus = self.keys.party.index() as u64;
+        let ends = &self.ends[depth];
+        for node in self.watched.iter().map(|place| &self.next[*place as usize]) {
+            let Span { row, from, to, .. } = node.span;
+            let places = self.places(row);
+            let (row, sum) = (first + row as usize, node.sum.negated_where(minus));
+            if (from..to).contains(&places.value) {
+                take(row, Point::Value, depth, sum);
+            }
+            if ((to - from) as usize) < ends.len() {
+                for point in (from..to).map(|place| places.point(place)) {
+                    if matches!(point, Point::Threshold(threshold) if self.depths[threshold] == depth) {
+                        take(row, point, depth, sum);
+                    }
+                }
+            } else {
+                for threshold in ends.iter().filter(|threshold| (from..to).contains(&places.of(**threshold)))
+                {
+                    take(row, Point::Threshold(*threshold), depth, sum);
+                }
+            }
+        }
+        // From the last on, so that what takes a node's place is not one of them.
+        for place in self.ended.iter().rev() {
+            let Node { sum, span, .. } = self.next.swap_remove(*place as usize);
+            let point = self.places(span.row).point(span.from);
+            take(first + span.row as usize, point, depth, sum.negated_where(minus));
+        }
+    }
+}
+
+/// Where a row's points stand in its ascending list.
+#[derive(Clone, Copy)]
+struct Places {
+    /// The place of v.
+    value: u32,
+    /// The last place.
+    last: u32,
+}
+
+impl Places {
+    /// The point at a place.
+    fn point(self, place: u32) -> Point {
+        match place.cmp(&self.value) {
+            Ordering::Less => Point::Threshold((self.value - 1 - place) as usize),
+            Ordering::Equal => Point::Value,
+            Ordering::Greater => Point::Threshold((self.last + self.value - place) as usize),
+        }
+    }
+
+    /// The place of a threshold.
+    fn of(self, threshold: usize) -> u32 {
+        let threshold = threshold as u32;
+        if threshold < self.value { self.value - 1 - threshold } else { self.last + self.value - threshold }
+    }
+}
