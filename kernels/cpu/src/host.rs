@@ -34,6 +34,10 @@ impl DealHost for Dealer<'_> {
         let domain = Domain { part, ..self.job.domain() };
         Ok(masks::of_wire(self.job.program, domain, self.level, &self.job.party_seeds.each_ref()))
     }
+
+    fn loops(&self) -> Arc<dyn Loops> {
+        Arc::new(LevelLoops(self.level))
+    }
 }
 
 impl EvalHost for Evaluator<'_> {

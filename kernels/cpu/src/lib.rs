@@ -22,6 +22,7 @@ pub mod simd;
 mod suf;
 mod suf_lut;
 pub mod tree;
+mod tree_hash;
 mod tree_lookup;
 mod wrap;
 

@@ -1,9 +1,16 @@
 //! The loops of [`suf_gate::ops::host`] that take long, modulo 2^64. Weights and shapes are public, and no branch or index depends
 //! on anything else.
 
-use suf_gate::ops::{Weights, host::Loops};
+use suf_gate::{
+    dcf::TreeHash,
+    ops::{Weights, host::Loops},
+    prg::FixedKeys,
+};
 
-use crate::simd::{Kernel, Level, Simd};
+use crate::{
+    simd::{Kernel, Level, Simd},
+    tree_hash::LevelHash,
+};
 
 /// Columns that are worked on together: their sums stay in the first-level cache, and their weights in the second.
 const COLUMNS: usize = 256;
@@ -18,6 +25,10 @@ impl Loops for LevelLoops {
         let mut out = vec![0; rows * weights.cols() as usize];
         self.0.dispatch(Linear { weights, tile, out: &mut out });
         out
+    }
+
+    fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send> {
+        Box::new(LevelHash::new(self.0, keys))
     }
 }
 

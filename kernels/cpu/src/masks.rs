@@ -3,6 +3,7 @@
 
 use suf_gate::{
     NodeId, Part, Program, Seed, TwoParties,
+    layout::FieldId,
     ops::host,
     prg::{Domain, MASK},
 };
@@ -51,5 +52,16 @@ impl CpuBackend {
     pub fn mask(&self, batch: &TwoParties, part: Part) -> Vec<u64> {
         let job = batch.deal_job(part);
         of_wire(job.program, job.domain(), self.level(), &job.party_seeds.each_ref()).to_vec()
+    }
+
+    /// The first bytes of each party's stream of a field of `part`.
+    #[must_use]
+    pub fn streams(&self, batch: &TwoParties, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2] {
+        let job = batch.deal_job(part);
+        job.party_seeds.each_ref().map(|seed| {
+            let mut out = vec![0; bytes];
+            Stream::new(self.level(), &job.domain().stream(seed, field)).fill(0, &mut out);
+            out
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! Programs of several nodes on the processor: every node against its integer function, and no randomness twice.
 
 mod blocks;
+#[path = "programs/softmax.rs"]
+mod softmax;
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -34,6 +34,10 @@ impl DealHost for Dealer<'_> {
         let domain = Domain { part, ..self.job.domain() };
         self.shared.mask(self.job.program, domain, part.node, &self.job.party_seeds.each_ref())
     }
+
+    fn loops(&self) -> Arc<dyn Loops> {
+        Arc::new(Plain)
+    }
 }
 
 impl EvalHost for Evaluator<'_> {

@@ -4,11 +4,15 @@
 //! Each wire is decoded, X = x_hat - r. Each node's integer function is applied to the decoded inputs and to the rounding coins,
 //! which follow from x_hat and X (`docs/protocols.md#rounding`), without the protocol's formulas. The result must be equal.
 
+mod exponential;
+mod integer;
+
 use std::convert::Infallible;
 
 use crate::{
-    Form, Node, NodeId, Part, Program, Ring, Taken, Wire,
-    ops::{Entry, GateOp, Linear, Op},
+    Form, Node, NodeId, Part, Party, Program, Ring, Side, Taken, Wire,
+    layout::FieldId,
+    ops::{Entry, GateOp, Linear, Op, Spline, spline::cut_of},
 };
 
 /// What was found of a node.
@@ -29,6 +33,9 @@ pub trait Observed {
 
     /// The mask of a masked wire's tile.
     fn mask(&self, part: Part) -> Vec<u64>;
+
+    /// The first bytes of each party's stream of a field of a part: rounding coins of exponentials follow from them.
+    fn streams(&self, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2];
 }
 
 /// Checks all nodes of `program`.
@@ -120,6 +127,16 @@ fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, fo
         (Op::Drop(op), [x]) => {
             expect(&mut x.elements().map(|(x_hat, x)| reduced(rounded(x_hat, x, op.0))));
         }
+        (Op::RowExponent(op), [x]) => {
+            expect(&mut exponential::of_rows(op, x, part, run).map(|y| y.and_then(reduced)))
+        }
+        (Op::Exp2(op), [x, k]) => {
+            let seeded = program.side(Party::P0, part) == Side::Seeded;
+            expect(&mut exponential::of_elements(op, (x, k), part, seeded, run).map(|y| y.and_then(reduced)));
+        }
+        (Op::Spline(op), [x]) => {
+            expect(&mut x.elements().map(|(x_hat, x)| spline(op, x_hat, x)).map(|y| y.and_then(reduced)));
+        }
         _ => found.wrong += made.len() as u64,
     }
 }
@@ -157,6 +174,18 @@ fn gate(op: &GateOp, x_hat: u64, x: i64) -> Option<i64> {
     let grid = gate.grid()?;
     let (entered, _) = entry.enter(x_hat);
     Some(if rounded(entered, x, grid) > x >> grid { up } else { down })
+}
+
+/// The line of the piece of x, which each of its ends sees rounded to the bits that are compared; none outside the bounds.
+fn spline(op: &Spline, x_hat: u64, x: i64) -> Option<i64> {
+    let pieces = op.pieces();
+    u64::try_from(x).ok().filter(|x| (pieces.low()..pieces.high()).contains(x))?;
+    let is_reached = |end: &u64| {
+        let cut = cut_of(*end);
+        rounded(x_hat, x, cut as u8) >= (end >> cut).cast_signed()
+    };
+    let piece = pieces.pieces()[pieces.ends().filter(is_reached).count()];
+    Some(piece.slope.wrapping_mul(x).wrapping_add(piece.offset))
 }
 
 /// X W + b over the integers modulo 2^64.

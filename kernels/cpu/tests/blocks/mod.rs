@@ -8,6 +8,7 @@ use suf_gate::{
     check::{self, Observed},
     dpf::Dpf,
     gatefile::GateFile,
+    layout::FieldId,
     onehot::Onehot,
     ops::{Add, DropBits, Entry, GateOp, Input, Linear, Op, Open, Output, Shift, Weights},
     ring::{FRAC, WIRE},
@@ -74,13 +75,22 @@ impl Observed for Seen<'_> {
     fn mask(&self, part: Part) -> Vec<u64> {
         CpuBackend::new().mask(self.parties, part)
     }
+
+    fn streams(&self, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2] {
+        CpuBackend::new().streams(self.parties, part, field, bytes)
+    }
+}
+
+/// What a checker sees of a run.
+pub(crate) fn observed<'a>(parties: &'a TwoParties, transcript: &'a Transcript) -> impl Observed + 'a {
+    Seen { parties, transcript }
 }
 
 /// Runs a program on `backend` and asserts that every node is right on every element.
 pub(crate) fn assert_right(backend: &dyn Backend, parties: &TwoParties, inputs: &[[Vec<u64>; 2]]) {
     let transcript = parties.run(backend, [backend, backend], inputs).expect("the backend computes");
     let program = parties.program();
-    let found = check::check(program, &Seen { parties, transcript: &transcript });
+    let found = check::check(program, &observed(parties, &transcript));
     for node in found {
         let name = program.node(node.node).op().def().name();
         assert_eq!((node.wrong, node.out_of_range), (0, 0), "{} {name}", node.node);

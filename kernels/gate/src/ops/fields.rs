@@ -1,5 +1,7 @@
 //! Keys whose fields are shares of numbers, made and read on the host.
 
+use std::ops::Range;
+
 use zeroize::Zeroizing;
 
 use super::host::{DealHost, EvalHost};
@@ -34,11 +36,8 @@ impl<'a> SharedFields<'a> {
         let field = self.job.key_shape().field(self.next);
         assert_eq!(field.entries(self.job.counts()), values.len(), "a value for each entry");
         let ring = ring(field.source, field.width);
-        let seeded = match self.job.side(Party::P0) {
-            Side::Seeded => Party::P0,
-            Side::Explicit => Party::P1,
-        };
-        let stream = self.host.field(seeded, self.next, packing::packed_bytes(ring, values.len()))?;
+        let stream =
+            self.host.field(seeded(self.job), self.next, packing::packed_bytes(ring, values.len()))?;
         // The share minus the value, negated.
         values.iter_mut().for_each(|value| *value = value.wrapping_neg());
         packing::add_packed(ring, &stream, &mut values);
@@ -60,6 +59,49 @@ impl<'a> SharedFields<'a> {
             Side::Explicit => [explicit, SecretBytes::default()],
         }
     }
+}
+
+/// The party that expands its side of the shared fields.
+pub(crate) fn seeded(job: &DealJob<'_>) -> Party {
+    match job.side(Party::P0) {
+        Side::Seeded => Party::P0,
+        Side::Explicit => Party::P1,
+    }
+}
+
+/// The bytes of a field at a party.
+pub(crate) enum FieldBytes {
+    /// They came from the dealer, in the whole key.
+    Delivered(KeyBytes, Range<usize>),
+    /// They are the party's own stream.
+    Expanded(Zeroizing<Vec<u8>>),
+}
+
+impl FieldBytes {
+    /// The bytes themselves.
+    pub(crate) fn expose(&self) -> &[u8] {
+        match self {
+            Self::Delivered(key, range) => &key.expose()[range.clone()],
+            Self::Expanded(bytes) => bytes,
+        }
+    }
+}
+
+/// The bytes of field `id` at a party.
+///
+/// # Errors
+/// When the device of the streams fails.
+pub(crate) fn field_bytes(
+    job: &EvalJob,
+    key: &KeyBytes,
+    host: &dyn EvalHost,
+    id: FieldId,
+) -> Result<FieldBytes, BackendError> {
+    let (shape, counts) = (job.key_shape(), job.counts());
+    Ok(match shape.range(id, job.side(), counts) {
+        Some(range) => FieldBytes::Delivered(key.clone(), range),
+        None => FieldBytes::Expanded(host.field(id, shape.field(id).bytes(counts))?),
+    })
 }
 
 /// A party's shares of the numbers of field `id`, modulo 2^bits.

@@ -5,16 +5,23 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::{Add, Op, Weights, input, linear, open, output};
+use super::{Add, Op, Weights, exp2, input, linear, open, output, row_exponent, spline};
 use crate::{
     BackendError, DealJob, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, PartEval, Party, Program,
-    SecretBytes, Span, StagedPart, Value, layout::FieldId, wire::Mask,
+    SecretBytes, Span, StagedPart, Value,
+    dcf::{LibraryHash, TreeHash},
+    layout::FieldId,
+    prg::FixedKeys,
+    wire::Mask,
 };
 
 /// The loops that take long, for the instructions of a backend's host. All numbers are modulo 2^64.
 pub trait Loops: Send + Sync {
     /// X W for the rows of a tile, as [`Weights::multiply`].
     fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64>;
+
+    /// The hashes of a tile's trees under its fixed keys.
+    fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send>;
 }
 
 /// The definitions as they stand.
@@ -24,6 +31,10 @@ pub struct Plain;
 impl Loops for Plain {
     fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64> {
         weights.multiply(tile)
+    }
+
+    fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send> {
+        Box::new(LibraryHash::new(keys))
     }
 }
 
@@ -46,6 +57,9 @@ pub trait DealHost {
     /// # Errors
     /// When the device fails.
     fn mask(&self, part: Part) -> MaskTile;
+
+    /// The host's loops.
+    fn loops(&self) -> Arc<dyn Loops>;
 }
 
 /// What a backend gives to a party that evaluates a part.
@@ -73,6 +87,9 @@ pub trait EvalHost {
 pub fn deal(job: &DealJob<'_>, host: &dyn DealHost) -> Result<[SecretBytes; 2], BackendError> {
     match job.node().op() {
         Op::Open(open) => open.deal(job, host),
+        Op::RowExponent(op) => op.deal(job, host),
+        Op::Exp2(op) => op.deal(job, host),
+        Op::Spline(op) => op.deal(job, host),
         Op::Input(_) | Op::Output(_) | Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
             Ok([SecretBytes::default(), SecretBytes::default()])
         }
@@ -98,6 +115,9 @@ pub fn stage(
         }
         Op::Output(_) => output::stage(job.clone(), host.mask(taken(0))?),
         Op::Open(_) => open::stage(job, key, host)?,
+        Op::RowExponent(_) => row_exponent::stage(job, key, host)?,
+        Op::Exp2(_) => exp2::stage(job, key, host)?,
+        Op::Spline(_) => spline::stage(job, key, host)?,
         Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
             Box::new(Local { job: job.clone(), loops: host.loops(), taken: Vec::new() })
         }
@@ -157,7 +177,13 @@ fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, loops: 
             made.iter_mut().for_each(|y| *y = ring.reduce(*y));
             made
         }
-        Op::Input(_) | Op::Output(_) | Op::Gate(_) | Op::Open(_) => unreachable!("its mask is fresh"),
+        Op::Input(_)
+        | Op::Output(_)
+        | Op::Gate(_)
+        | Op::Open(_)
+        | Op::RowExponent(_)
+        | Op::Exp2(_)
+        | Op::Spline(_) => unreachable!("its mask is fresh"),
     }
 }
 

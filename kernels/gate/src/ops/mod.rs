@@ -1,6 +1,7 @@
 //! What the nodes of a program do. [`Op`] is the only list of operations; each says what it is in an [`OpDef`], beside
 //! its own code.
 
+pub mod exp2;
 mod fields;
 pub mod gate;
 pub mod host;
@@ -9,15 +10,20 @@ pub mod linear;
 mod local;
 pub mod open;
 pub mod output;
+pub mod row_exponent;
+pub mod spline;
 
 use std::{ops::Range, sync::Arc};
 
+pub use exp2::Exp2;
 pub use gate::{Entry, GateOp};
 pub use input::Input;
 pub use linear::{Linear, Weights};
 pub use local::{Add, DropBits, Shift};
 pub use open::Open;
 pub use output::Output;
+pub use row_exponent::{RowExponent, Scores};
+pub use spline::{Function, Spline};
 
 use crate::{Counts, Form, Gate, KeyShape, NodeCost, Segment, Wire};
 
@@ -40,6 +46,12 @@ pub enum Op {
     Shift(Shift),
     /// A wire without its lowest bits.
     Drop(DropBits),
+    /// A number near the logarithm of the sum of each row's exponentials.
+    RowExponent(RowExponent),
+    /// 2 to the scores minus their rows' exponents.
+    Exp2(Exp2),
+    /// A piecewise linear function.
+    Spline(Spline),
 }
 
 /// What an operation is. All of it is public, and the same for both parties and the dealer.
@@ -89,6 +101,9 @@ impl Op {
             Self::Add(op) => op,
             Self::Shift(op) => op,
             Self::Drop(op) => op,
+            Self::RowExponent(op) => op,
+            Self::Exp2(op) => op,
+            Self::Spline(op) => op,
         }
     }
 

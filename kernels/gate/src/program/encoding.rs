@@ -6,7 +6,10 @@ use super::{Node, Program, ProgramError, WeightStore};
 use crate::{
     Form, Gate, NodeId, Ring, TensorShape,
     limits::{MAX_GATE_BYTES, MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
-    ops::{Add, DropBits, Entry, GateOp, Input, Linear, Op, Open, Output, Shift},
+    ops::{
+        Add, DropBits, Entry, Exp2, Function, GateOp, Input, Linear, Op, Open, Output, RowExponent, Scores,
+        Shift, Spline,
+    },
 };
 
 const MAGIC: &[u8; 4] = b"sufp";
@@ -20,6 +23,12 @@ const LINEAR: u8 = 5;
 const ADD: u8 = 6;
 const SHIFT: u8 = 7;
 const DROP: u8 = 8;
+const ROW_EXPONENT: u8 = 16;
+const EXP2: u8 = 17;
+const SPLINE: u8 = 18;
+
+const RECIPROCAL: u8 = 0;
+const INVERSE_SQRT: u8 = 1;
 
 /// Most wires that a node takes.
 const MAX_INPUTS: usize = 16;
@@ -86,6 +95,9 @@ impl Program {
                 Op::Add(_) => ADD,
                 Op::Shift(_) => SHIFT,
                 Op::Drop(_) => DROP,
+                Op::RowExponent(_) => ROW_EXPONENT,
+                Op::Exp2(_) => EXP2,
+                Op::Spline(_) => SPLINE,
             };
             out.extend([code, inputs.len() as u8]);
             inputs.iter().for_each(|input| put_u16(&mut out, input.index()));
@@ -106,6 +118,17 @@ impl Program {
                     out.push(op.frac());
                 }
                 Op::Shift(Shift(bits)) | Op::Drop(DropBits(bits)) => out.push(*bits),
+                Op::RowExponent(op) => {
+                    let Scores { bits, cols, low, high, row_low } = *op.scores();
+                    out.extend(bits.to_le_bytes());
+                    out.extend(cols.to_le_bytes());
+                    [low, high, row_low].iter().for_each(|bound| out.extend(bound.to_le_bytes()));
+                }
+                Op::Exp2(op) => {
+                    out.extend(op.bits().to_le_bytes());
+                    out.extend([op.to().bits(), op.frac()]);
+                }
+                Op::Spline(op) => put_spline(&mut out, op),
             }
         }
         out
@@ -122,6 +145,21 @@ fn put_input(out: &mut Vec<u8>, input: &Input) {
     out.extend(wire.shape.rows().to_le_bytes());
     out.extend(wire.shape.cols().to_le_bytes());
     out.extend([wire.ring.bits(), wire.frac, form_code(wire.form)]);
+}
+
+fn put_spline(out: &mut Vec<u8>, spline: &Spline) {
+    let pieces = spline.pieces();
+    let (code, of) = match pieces.function() {
+        Function::Reciprocal => (RECIPROCAL, 0),
+        Function::InverseSqrt { of } => (INVERSE_SQRT, of),
+    };
+    out.push(code);
+    out.extend(of.to_le_bytes());
+    out.extend([spline.ring().bits(), spline.frac(), spline.to_frac()]);
+    out.extend(pieces.low().to_le_bytes());
+    out.extend(pieces.high().to_le_bytes());
+    // Whoever makes other pieces of them finds another digest.
+    out.extend(pieces.digest());
 }
 
 fn form_code(form: Form) -> u8 {
@@ -168,6 +206,10 @@ impl<'a> Cursor<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
+    fn i16(&mut self) -> Result<i16, ProgramError> {
+        self.array().map(i16::from_le_bytes)
+    }
+
     fn u32(&mut self) -> Result<u32, ProgramError> {
         self.array().map(u32::from_le_bytes)
     }
@@ -205,6 +247,14 @@ impl<'a> Cursor<'a> {
                 let [bits] = self.array()?;
                 if code == SHIFT { Op::Shift(Shift(bits)) } else { Op::Drop(DropBits(bits)) }
             }
+            ROW_EXPONENT => Op::RowExponent(self.row_exponent()?),
+            EXP2 => {
+                let bits = self.u16()?;
+                let [ring, frac] = self.array()?;
+                let made = Exp2::new(bits, ring_of(ring)?, frac);
+                Op::Exp2(made.map_err(|_| ProgramError::Encoding("an exponential that there is not"))?)
+            }
+            SPLINE => Op::Spline(self.spline()?),
             _ => return Err(ProgramError::Encoding("unknown operation")),
         };
         Ok((op, inputs))
@@ -219,6 +269,31 @@ impl<'a> Cursor<'a> {
             return Err(ProgramError::Encoding("fewer bits than the ring's are fractional"));
         }
         Ok(Input::new(shape, ring_of(bits)?, frac, form_of(form)?))
+    }
+
+    fn row_exponent(&mut self) -> Result<RowExponent, ProgramError> {
+        let (bits, cols) = (self.u16()?, self.u32()?);
+        let [low, high, row_low] = [self.i16()?, self.i16()?, self.i16()?];
+        RowExponent::new(Scores { bits, cols, low, high, row_low })
+            .map_err(|_| ProgramError::Encoding("scores that do not fit"))
+    }
+
+    fn spline(&mut self) -> Result<Spline, ProgramError> {
+        let [code] = self.array()?;
+        let function = match (code, self.u32()?) {
+            (RECIPROCAL, 0) => Function::Reciprocal,
+            (INVERSE_SQRT, of) => Function::InverseSqrt { of },
+            _ => return Err(ProgramError::Encoding("unknown function")),
+        };
+        let [ring, frac, to_frac] = self.array()?;
+        let (low, high) = (u64::from_le_bytes(self.array()?), u64::from_le_bytes(self.array()?));
+        let made = Spline::new(function, ring_of(ring)?, frac, to_frac, low, high)
+            .map_err(|_| ProgramError::Encoding("a function without pieces"))?;
+        if self.array()? == made.pieces().digest() {
+            Ok(made)
+        } else {
+            Err(ProgramError::Encoding("other pieces of a function"))
+        }
     }
 
     fn open(&mut self) -> Result<Open, ProgramError> {
