@@ -1,9 +1,11 @@
 //! The loops of [`suf_gate::ops::host`] that take long, modulo 2^64. Weights and shapes are public, and no branch or index depends
 //! on anything else.
 
+use std::ops::Range;
+
 use suf_gate::{
     dcf::TreeHash,
-    ops::{Weights, host::Loops},
+    ops::{Product, Weights, host::Loops},
     prg::FixedKeys,
 };
 
@@ -29,6 +31,30 @@ impl Loops for LevelLoops {
 
     fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send> {
         Box::new(LevelHash::new(self.0, keys))
+    }
+
+    fn product(&self, op: &Product, rows: Range<u32>, elems: usize, x: &[u64], y: &[u64]) -> Vec<u64> {
+        let mut out = vec![0; elems];
+        self.0.dispatch(Multiply { op, rows, x, y, out: &mut out });
+        out
+    }
+}
+
+struct Multiply<'a> {
+    op: &'a Product,
+    rows: Range<u32>,
+    x: &'a [u64],
+    y: &'a [u64],
+    out: &'a mut [u64],
+}
+
+impl Kernel for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { op, rows, x, y, out } = self;
+        op.multiply(rows, x, y, out);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Programs of several nodes on the processor: every node against its integer function, and no randomness twice.
 
 mod blocks;
+mod products;
 #[path = "programs/softmax.rs"]
 mod softmax;
 

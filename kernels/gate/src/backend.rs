@@ -4,10 +4,11 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::{
-    Counts, Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Taken,
-    Value, prg::Domain, secret::SecretMemory,
+    Counts, Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Value,
+    ops::host::DealHost, prg::Domain, secret::SecretMemory,
 };
 
 /// A kind of device that makes and evaluates keys.
@@ -143,6 +144,20 @@ impl DealJob<'_> {
         self.node().op().def().key_shape()
     }
 
+    /// What the part takes of the masks of the node's first `count` wires.
+    pub(crate) fn masks(
+        &self,
+        host: &dyn DealHost,
+        count: usize,
+    ) -> Result<Vec<Zeroizing<Vec<u64>>>, BackendError> {
+        let taken = self.program.taken(self.part).take(count);
+        let masks = taken.map(|taken| {
+            let tile = |part| Ok(std::mem::take(&mut *host.mask(part)?));
+            self.program.gather(&taken, tile).map(Zeroizing::new)
+        });
+        masks.collect()
+    }
+
     /// The side of `party`.
     #[must_use]
     pub fn side(&self, party: Party) -> Side {
@@ -234,8 +249,21 @@ impl EvalJob {
     /// # Errors
     /// [`BackendError::Misuse`] for another number of inputs or of elements, and what the inputs' device says.
     pub fn inputs(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<Vec<u64>>, BackendError> {
-        let taken: Vec<Taken> = self.program.taken(self.part).collect();
-        let mut due: Vec<Part> = taken.iter().flat_map(Taken::parts).collect();
+        self.check_inputs(&inputs)?;
+        let mut inputs = inputs.into_iter();
+        let mut next = || inputs.next().expect("as many as are due").words();
+        if self.node().is_input() {
+            return Ok(vec![next()?]);
+        }
+        self.program.taken(self.part).map(|taken| self.program.gather(&taken, |_| next())).collect()
+    }
+
+    /// Whether `inputs` are what [`EvalJob::inputs`] takes.
+    ///
+    /// # Errors
+    /// [`BackendError::Misuse`] for another number of inputs or of elements.
+    pub fn check_inputs(&self, inputs: &[Arc<dyn Value>]) -> Result<(), BackendError> {
+        let mut due: Vec<Part> = self.program.taken(self.part).flat_map(|taken| taken.parts()).collect();
         if self.node().is_input() {
             due.push(self.part);
         }
@@ -245,12 +273,7 @@ impl EvalJob {
         if inputs.iter().zip(due).any(|(input, due)| input.elems() != self.program.elems(due)) {
             return Err(BackendError::Misuse("an input of another length than the part's"));
         }
-        let mut inputs = inputs.into_iter();
-        let mut next = || inputs.next().expect("as many as are due").words();
-        if self.node().is_input() {
-            return Ok(vec![next()?]);
-        }
-        taken.iter().map(|taken| self.program.gather(taken, |_| next())).collect()
+        Ok(())
     }
 
     /// The one input of a part that takes one, as [`EvalJob::inputs`].

@@ -6,6 +6,7 @@
 
 mod exponential;
 mod integer;
+mod products;
 
 use std::convert::Infallible;
 
@@ -104,6 +105,7 @@ fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, fo
         }
     };
     let ring = node.ring();
+    let rows = node.cut().rows(part.tile);
     let reduced = move |x: i64| ring.map(|ring| ring.decode(ring.encode(x)));
     match (node.op(), &taken[..]) {
         // What the client gave is compared by whoever gave it.
@@ -136,6 +138,34 @@ fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, fo
         }
         (Op::Spline(op), [x]) => {
             expect(&mut x.elements().map(|(x_hat, x)| spline(op, x_hat, x)).map(|y| y.and_then(reduced)));
+        }
+        (Op::Slice(op), [x]) => {
+            let columns = op.first as usize..(op.first + op.count) as usize;
+            let rows = x.x.chunks_exact(x.wire.shape.cols() as usize);
+            expect(&mut rows.flat_map(|row| row[columns.clone()].iter().copied().map(Some)));
+        }
+        (Op::Gain(op), [x]) => {
+            let factors = op.weights().values().iter().enumerate().cycle();
+            let bias = |column: usize| op.weights().bias().get(column).copied().unwrap_or(0);
+            expect(&mut x.x.iter().zip(factors).map(|(x, (column, factor))| {
+                reduced(x.wrapping_mul((*factor).into()).wrapping_add(bias(column)))
+            }));
+        }
+        (Op::SubtractRow(_), [x, values]) => {
+            let rows = x.x.chunks_exact(x.wire.shape.cols() as usize).zip(&values.x);
+            expect(&mut rows.flat_map(|(row, value)| row.iter().map(|x| reduced(x.wrapping_sub(*value)))));
+        }
+        (Op::Pads(op), [x]) => {
+            let mask = |(x_hat, value)| x.wire.ring.sub(x_hat, x.wire.ring.encode(value));
+            expect(&mut x.elements().map(|element| reduced(op.pad().value(mask(element)).cast_signed())));
+        }
+        (Op::Product(op), _) => expect(&mut products::product(op, rows, &taken).into_iter().map(reduced)),
+        (Op::Scale(op), _) => {
+            let scaled = products::scale(op, rows, &taken).into_iter();
+            expect(&mut scaled.map(|x| reduced(x?)));
+        }
+        (Op::SquareSum(op), [x, ..]) => {
+            expect(&mut products::square_sums(op, x).into_iter().map(|x| reduced(x?)));
         }
         _ => found.wrong += made.len() as u64,
     }

@@ -1,6 +1,8 @@
 //! How ring elements stand in a message: n bits each, one after another from the lowest bit, zeros up to a whole byte.
 //! This is the definition, for any n; a backend has faster ways.
 
+use zeroize::Zeroizing;
+
 use crate::Ring;
 
 /// The elements `values` of `ring`, packed.
@@ -23,15 +25,13 @@ pub fn pack(ring: Ring, values: &[u64]) -> Vec<u8> {
     for value in values {
         word |= u128::from(ring.reduce(*value)) << filled;
         filled += bits;
-        while filled >= 8 {
-            out.push(word as u8);
-            word >>= 8;
-            filled -= 8;
+        if filled >= u64::BITS {
+            out.extend((word as u64).to_le_bytes());
+            word >>= u64::BITS;
+            filled -= u64::BITS;
         }
     }
-    if filled > 0 {
-        out.push(word as u8);
-    }
+    out.extend(&word.to_le_bytes()[..filled.div_ceil(8) as usize]);
     out
 }
 
@@ -53,11 +53,15 @@ pub fn add_packed(ring: Ring, packed: &[u8], sums: &mut [u64]) {
         64 => return add_bytes::<8>(ring, packed, sums),
         _ => {}
     }
-    let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter());
+    let (words, tail) = packed.as_chunks::<8>();
+    let mut last = Zeroizing::new([0; 8]);
+    last[..tail.len()].copy_from_slice(tail);
+    let mut words = words.iter().chain([&*last]).map(|word| u128::from(u64::from_le_bytes(*word)));
+    let (mut word, mut filled) = (0u128, 0);
     for sum in sums {
-        while filled < bits {
-            word |= u128::from(*bytes.next().expect("as many bytes as the elements have")) << filled;
-            filled += 8;
+        if filled < bits {
+            word |= words.next().expect("as many bytes as the elements have") << filled;
+            filled += u64::BITS;
         }
         *sum = ring.add(*sum, word as u64);
         word >>= bits;

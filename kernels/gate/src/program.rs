@@ -16,7 +16,7 @@ use crate::{
     Form, Gate, GateError, NodeId, Part, Party, Ring, Side, TensorShape, Wire,
     layout::Counts,
     limits::{MAX_DATA_BYTES, MAX_GATES, MAX_KEY_PART_BYTES, MAX_NODES, MAX_PROGRAM_BYTES},
-    ops::{Entry, Input, Op, Output, Weights},
+    ops::{Entry, Input, Needed, Op, Output, Weights},
     ring::{FRAC, WIRE},
     wire::Tiles,
 };
@@ -181,6 +181,12 @@ impl Program {
             let (read, rows) = (op.def().reads(index, 0..shape.rows()), taken.shape.rows());
             if read != (0..rows) {
                 return Err(refused(format!("it reads {} rows of {taken}", read.end)));
+            }
+        }
+        for Needed { pad, of, at } in op.def().pads() {
+            let (of, made) = (inputs[of], self.node(inputs[at]));
+            if !matches!(made.op(), Op::Pads(pads) if *pads.pad() == pad) || made.inputs() != [of] {
+                return Err(refused(format!("{} is not {pad} of {of}", inputs[at])));
             }
         }
         let gate = op.as_gate().map(|op| op.gate());

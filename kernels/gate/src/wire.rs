@@ -33,6 +33,12 @@ impl TensorShape {
         if elems > MAX_ELEMS { None } else { Self::new(elems as u32, 1) }
     }
 
+    /// The same with one column.
+    #[must_use]
+    pub const fn column(self) -> Self {
+        Self { cols: 1, ..self }
+    }
+
     /// Number of rows.
     #[must_use]
     pub const fn rows(self) -> u32 {

@@ -1,6 +1,8 @@
 //! What a run of a program needs of its party's memory and disk, in bytes.
 
-use suf_gate::{Node, Part, Party, Program, TILE_ELEMS};
+use std::cmp::Reverse;
+
+use suf_gate::{Node, NodeId, Part, Party, Program, TILE_ELEMS};
 use suf_party::WINDOW;
 
 use crate::store::SEAL_BYTES;
@@ -45,7 +47,7 @@ impl Need {
             keys: program.key_bytes(party),
             seals: parts * SEAL_BYTES,
             loaded: parts.min(LOADED_PARTS) * largest_key,
-            shares: most_held(program) * BYTES_PER_ELEMENT
+            shares: (most_held(program) + gathered_elems(program)) * BYTES_PER_ELEMENT
                 + opening_bytes(program)
                 + in_flight * IN_FLIGHT_BYTES_PER_ELEMENT,
             outputs: output_elems(program) * BYTES_PER_ELEMENT,
@@ -64,6 +66,27 @@ fn exchanging_elems(program: &Program) -> u64 {
     program.nodes().filter(|(_, node)| counts(node)).map(|(_, node)| node.shape().elems()).sum()
 }
 
+/// Elements that the parts in flight hold copies of, because they take other rows than they make: those of the largest parts
+/// that a window holds.
+fn gathered_elems(program: &Program) -> u64 {
+    let mut gathered = Vec::new();
+    for id in program.nodes().map(|(id, _)| id).filter(|id| reads_other_rows(program, *id)) {
+        gathered.extend((0..program.node(id).tiles()).map(|tile| {
+            let taken = program.taken(Part::new(id, tile));
+            taken.map(|taken| program.taken_elems(&taken) as u64).sum::<u64>()
+        }));
+    }
+    gathered.sort_unstable_by_key(|elems| Reverse(*elems));
+    gathered.into_iter().take(WINDOW as usize).sum()
+}
+
+/// Whether a part takes other rows than it makes: then what it takes and what it makes are held at once.
+fn reads_other_rows(program: &Program, id: NodeId) -> bool {
+    let first = Part::new(id, 0);
+    let rows = program.made(first).rows;
+    program.taken(first).any(|taken| taken.rows != rows)
+}
+
 /// Bytes of the openings of all inputs, in both directions, which may all wait for a slow link. An input that is not opened
 /// is not told apart.
 fn opening_bytes(program: &Program) -> u64 {
@@ -75,7 +98,7 @@ fn opening_bytes(program: &Program) -> u64 {
 }
 
 /// Most elements of wires that are held at once. All inputs are there from the start. A wire is freed tile by tile by the last
-/// node that takes it. The wire of an output stays until the end.
+/// node that takes it, unless parts take other rows than they make. The wire of an output stays until the end.
 fn most_held(program: &Program) -> u64 {
     let count = program.nodes().count();
     let mut last_taker: Vec<Option<usize>> = vec![None; count];
@@ -91,7 +114,12 @@ fn most_held(program: &Program) -> u64 {
     let (mut begins, mut ends) = (vec![0; count + 1], vec![0; count + 1]);
     for ((id, node), last) in program.nodes().zip(&last_taker) {
         if let Some(last) = last {
-            begins[if node.is_input() { 0 } else { id.index() + 1 }] += node.shape().elems();
+            let begin = match () {
+                () if node.is_input() => 0,
+                () if reads_other_rows(program, id) => id.index(),
+                () => id.index() + 1,
+            };
+            begins[begin] += node.shape().elems();
             ends[last + 1] += node.shape().elems();
         }
     }
@@ -108,8 +136,8 @@ mod tests {
     use std::sync::Arc;
 
     use suf_gate::{
-        Form, NodeId, Protocol, TensorShape, catalog,
-        ops::{Input, Op, Output},
+        Form, Protocol, Ring, TensorShape, catalog,
+        ops::{Factors, Heads, Input, Op, Output, Pads, Product},
         ring::{FRAC, WIRE},
     };
 
@@ -169,5 +197,27 @@ mod tests {
         assert_eq!(need.shares, 20 * elems + 96 * u64::from(WINDOW) * TILE_ELEMS as u64);
         let largest = Party::BOTH.map(|party| program.key_bytes_of(party, Part::new(NodeId(1), 0)));
         assert_eq!(need.loaded, 36 * largest[0].max(largest[1]) as u64);
+    }
+
+    /// Scores of 3 heads of 4 tokens, of 5 sequences: the parts of a product hold all that they read besides what they make.
+    #[test]
+    fn products_hold_what_they_take_and_what_they_make() {
+        let shape = TensorShape::new(20, 6).expect("a tensor");
+        let ring = Ring::new(48);
+        let input = || (Op::Input(Input::new(shape, ring, 10, Form::Masked)), vec![]);
+        let pads = || Op::Pads(Pads::own(ring, ring).expect("the same ring"));
+        let heads = Factors::Scores(Heads { heads: 3, tokens: 4 });
+        let product = Product::new(heads, [ring; 2], ring).expect("they fit");
+        let program = Program::new([
+            input(),
+            input(),
+            (pads(), vec![NodeId(0)]),
+            (pads(), vec![NodeId(1)]),
+            (Op::Product(product), vec![NodeId(0), NodeId(1), NodeId(2), NodeId(3)]),
+            (Op::Output(Output), vec![NodeId(4)]),
+        ]);
+        let program = program.expect("a program");
+        assert_eq!(gathered_elems(&program), 4 * 120);
+        assert_eq!(most_held(&program), 4 * 120 + 60 * 4);
     }
 }

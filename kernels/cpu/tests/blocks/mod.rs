@@ -1,10 +1,13 @@
 //! Programs of several nodes, and what is right about them: for the tests of any backend.
 
+pub(crate) mod layer;
+
 use std::sync::Arc;
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, Curve, Form, Gate, NodeId, Part, Program, Ring, Seed, Shape, TensorShape, TwoParties,
+    Backend, Curve, Form, Gate, NodeId, Part, Party, Program, Ring, Seed, Shape, Side, TensorShape,
+    TwoParties,
     check::{self, Observed},
     dpf::Dpf,
     gatefile::GateFile,
@@ -90,10 +93,37 @@ pub(crate) fn observed<'a>(parties: &'a TwoParties, transcript: &'a Transcript) 
 pub(crate) fn assert_right(backend: &dyn Backend, parties: &TwoParties, inputs: &[[Vec<u64>; 2]]) {
     let transcript = parties.run(backend, [backend, backend], inputs).expect("the backend computes");
     let program = parties.program();
+    assert_costs(program);
     let found = check::check(program, &observed(parties, &transcript));
     for node in found {
         let name = program.node(node.node).op().def().name();
         assert_eq!((node.wrong, node.out_of_range), (0, 0), "{} {name}", node.node);
+    }
+}
+
+/// What each node declares is what its messages and keys add up to.
+fn assert_costs(program: &Program) {
+    for (id, node) in program.nodes() {
+        let (declared, name) = (node.declared(), node.op().def().name());
+        let parts = || (0..node.tiles()).map(|tile| Part::new(id, tile));
+        let bits: u64 = parts()
+            .map(|part| {
+                let steps = 0..node.exchanges();
+                steps.filter_map(|step| program.frame_bits(part, step)).sum::<u64>()
+            })
+            .sum();
+        assert_eq!(declared.bits, bits, "{id} {name}");
+        let key = |side| {
+            let shape = node.op().def().key_shape();
+            parts().map(|part| shape.bits(side, program.counts(part))).sum::<u64>()
+        };
+        let keys = (declared.seeded_key_bits, declared.explicit_key_bits);
+        assert_eq!(keys, (key(Side::Seeded), key(Side::Explicit)), "{id} {name}");
+        // Padding to whole bytes is less than one for each field of each part.
+        let fields = (node.op().def().key_shape().fields().len() as u64) * u64::from(node.tiles());
+        let bytes = Party::BOTH.map(|party| program.node_key_bytes(party, id)).iter().sum::<u64>();
+        let least = (keys.0 + keys.1).div_ceil(8);
+        assert!((least..=least + 128 * fields).contains(&bytes), "{id} {name}: {bytes}, {least}");
     }
 }
 

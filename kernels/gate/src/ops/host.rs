@@ -1,11 +1,14 @@
 //! What a host does for any backend: all operations but gates. A backend brings the streams and the loops that take long.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::{Add, Op, Weights, exp2, input, linear, open, output, row_exponent, spline};
+use super::{
+    Add, Op, Product, SubtractRow, Weights, exp2, input, linear, open, output, pads, product, row_exponent,
+    scale, spline,
+};
 use crate::{
     BackendError, DealJob, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, PartEval, Party, Program,
     SecretBytes, Span, StagedPart, Value,
@@ -20,6 +23,9 @@ pub trait Loops: Send + Sync {
     /// X W for the rows of a tile, as [`Weights::multiply`].
     fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64>;
 
+    /// The `elems` elements of `rows` of what `op` makes from what they read of x and y, as [`Product::multiply`].
+    fn product(&self, op: &Product, rows: Range<u32>, elems: usize, x: &[u64], y: &[u64]) -> Vec<u64>;
+
     /// The hashes of a tile's trees under its fixed keys.
     fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send>;
 }
@@ -31,6 +37,12 @@ pub struct Plain;
 impl Loops for Plain {
     fn linear(&self, weights: &Weights, tile: &[u64]) -> Vec<u64> {
         weights.multiply(tile)
+    }
+
+    fn product(&self, op: &Product, rows: Range<u32>, elems: usize, x: &[u64], y: &[u64]) -> Vec<u64> {
+        let mut out = vec![0; elems];
+        op.multiply(rows, x, y, &mut out);
+        out
     }
 
     fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send> {
@@ -86,13 +98,23 @@ pub trait EvalHost {
 /// When the device of the streams fails.
 pub fn deal(job: &DealJob<'_>, host: &dyn DealHost) -> Result<[SecretBytes; 2], BackendError> {
     match job.node().op() {
-        Op::Open(open) => open.deal(job, host),
+        Op::Open(op) => op.deal(job, host),
+        Op::Pads(op) => op.deal(job, host),
+        Op::Product(op) => op.deal(job, host),
+        Op::Scale(op) => op.deal(job, host),
+        Op::SquareSum(op) => op.deal(job, host),
         Op::RowExponent(op) => op.deal(job, host),
         Op::Exp2(op) => op.deal(job, host),
         Op::Spline(op) => op.deal(job, host),
-        Op::Input(_) | Op::Output(_) | Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
-            Ok([SecretBytes::default(), SecretBytes::default()])
-        }
+        Op::Input(_)
+        | Op::Output(_)
+        | Op::Linear(_)
+        | Op::Add(_)
+        | Op::Shift(_)
+        | Op::Drop(_)
+        | Op::Slice(_)
+        | Op::Gain(_)
+        | Op::SubtractRow(_) => Ok([SecretBytes::default(), SecretBytes::default()]),
         Op::Gate(_) => Err(BackendError::Misuse("gates are the backend's")),
     }
 }
@@ -115,12 +137,20 @@ pub fn stage(
         }
         Op::Output(_) => output::stage(job.clone(), host.mask(taken(0))?),
         Op::Open(_) => open::stage(job, key, host)?,
+        Op::Pads(_) => pads::stage(job, key, host)?,
+        Op::Product(_) => product::stage(job, key, host)?,
+        Op::Scale(_) => scale::stage(job, key, host)?,
+        Op::SquareSum(_) => scale::stage_squares(job, key, host)?,
         Op::RowExponent(_) => row_exponent::stage(job, key, host)?,
         Op::Exp2(_) => exp2::stage(job, key, host)?,
         Op::Spline(_) => spline::stage(job, key, host)?,
-        Op::Linear(_) | Op::Add(_) | Op::Shift(_) | Op::Drop(_) => {
-            Box::new(Local { job: job.clone(), loops: host.loops(), taken: Vec::new() })
-        }
+        Op::Linear(_)
+        | Op::Add(_)
+        | Op::Shift(_)
+        | Op::Drop(_)
+        | Op::Slice(_)
+        | Op::Gain(_)
+        | Op::SubtractRow(_) => Box::new(Local { job: job.clone(), loops: host.loops(), taken: Vec::new() }),
         Op::Gate(_) => return Err(BackendError::Misuse("gates are the backend's")),
     })
 }
@@ -177,13 +207,23 @@ fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, loops: 
             made.iter_mut().for_each(|y| *y = ring.reduce(*y));
             made
         }
+        Op::Slice(op) => {
+            let cols = program.node(program.node(made).inputs()[0]).shape().cols();
+            op.apply(cols, &next())
+        }
+        Op::Gain(op) => op.apply(ring, next()),
+        Op::SubtractRow(_) => SubtractRow::apply(ring, next(), &next()),
         Op::Input(_)
         | Op::Output(_)
         | Op::Gate(_)
         | Op::Open(_)
         | Op::RowExponent(_)
         | Op::Exp2(_)
-        | Op::Spline(_) => unreachable!("its mask is fresh"),
+        | Op::Spline(_)
+        | Op::Pads(_)
+        | Op::Product(_)
+        | Op::Scale(_)
+        | Op::SquareSum(_) => unreachable!("its mask is fresh, or it has none"),
     }
 }
 
@@ -207,16 +247,21 @@ impl PartEval for Local {
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
-        let taken = std::mem::take(&mut self.taken);
-        if taken.is_empty() || !incoming.is_empty() {
+        if self.taken.is_empty() || !incoming.is_empty() {
             return Err(BackendError::Misuse("a local operation ends once, without a message"));
         }
+        let taken = std::mem::take(&mut self.taken);
         let Self { job, loops, .. } = self;
         let mut made = apply(job.node().op(), &job.program, job.part.node, taken, &**loops);
-        if let (Op::Linear(op), Some(wire)) = (job.node().op(), job.node().wire())
+        let weights = match job.node().op() {
+            Op::Linear(op) => Some(op.weights()),
+            Op::Gain(op) => Some(op.weights()),
+            _ => None,
+        };
+        if let (Some(weights), Some(wire)) = (weights, job.node().wire())
             && linear::adds_bias(wire.form, job.party)
         {
-            op.weights().add_bias(wire.ring, &mut made);
+            weights.add_bias(wire.ring, &mut made);
         }
         Ok(HostValue::shared(made))
     }

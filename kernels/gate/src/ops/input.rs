@@ -108,11 +108,11 @@ impl PartEval for Opening {
         if self.mask.is_some() {
             return Err(BackendError::Misuse("an input ends after it was opened"));
         }
-        let mut words = std::mem::take(&mut self.shares);
-        let due = if self.is_sent { packing::packed_bytes(self.ring, words.len()) } else { 0 };
-        if words.is_empty() || incoming.len() != due {
+        let due = if self.is_sent { packing::packed_bytes(self.ring, self.shares.len()) } else { 0 };
+        if self.shares.is_empty() || incoming.len() != due {
             return Err(BackendError::Misuse("a message out of turn or of another length than the input's"));
         }
+        let mut words = std::mem::take(&mut self.shares);
         if self.is_sent {
             packing::add_packed(self.ring, incoming, &mut words);
         }

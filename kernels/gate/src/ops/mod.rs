@@ -2,6 +2,7 @@
 //! its own code.
 
 pub mod exp2;
+mod extended;
 mod fields;
 pub mod gate;
 pub mod host;
@@ -10,19 +11,29 @@ pub mod linear;
 mod local;
 pub mod open;
 pub mod output;
+mod pads;
+mod product;
+mod round;
 pub mod row_exponent;
+mod rows;
+mod scale;
 pub mod spline;
 
 use std::{ops::Range, sync::Arc};
 
 pub use exp2::Exp2;
+pub use extended::Extended;
 pub use gate::{Entry, GateOp};
 pub use input::Input;
 pub use linear::{Linear, Weights};
 pub use local::{Add, DropBits, Shift};
 pub use open::Open;
 pub use output::Output;
+pub use pads::{Pad, PadOf, Pads};
+pub use product::{Factors, Heads, Product};
 pub use row_exponent::{RowExponent, Scores};
+pub use rows::{Gain, Slice, SubtractRow};
+pub use scale::{Scale, SquareSum};
 pub use spline::{Function, Spline};
 
 use crate::{Counts, Form, Gate, KeyShape, NodeCost, Segment, Wire};
@@ -46,6 +57,20 @@ pub enum Op {
     Shift(Shift),
     /// A wire without its lowest bits.
     Drop(DropBits),
+    /// Some columns of a wire.
+    Slice(Slice),
+    /// Each column times a public integer.
+    Gain(Gain),
+    /// Each row minus a value of its own.
+    SubtractRow(SubtractRow),
+    /// Shares of a function of a wire's mask.
+    Pads(Pads),
+    /// The product of two wires.
+    Product(Product),
+    /// An extended matrix times a value of each row.
+    Scale(Scale),
+    /// The sum of the squares of each row.
+    SquareSum(SquareSum),
     /// A number near the logarithm of the sum of each row's exponentials.
     RowExponent(RowExponent),
     /// 2 to the scores minus their rows' exponents.
@@ -80,6 +105,22 @@ pub trait OpDef {
         let _ = input;
         rows
     }
+
+    /// The wires of shares of masks that the node takes.
+    fn pads(&self) -> Vec<Needed> {
+        Vec::new()
+    }
+}
+
+/// A wire of shares of a mask that a node takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// What is shared.
+    pub pad: Pad,
+    /// Which of the node's wires the mask belongs to.
+    pub of: usize,
+    /// Which of its wires has the shares.
+    pub at: usize,
 }
 
 impl Op {
@@ -101,6 +142,13 @@ impl Op {
             Self::Add(op) => op,
             Self::Shift(op) => op,
             Self::Drop(op) => op,
+            Self::Slice(op) => op,
+            Self::Gain(op) => op,
+            Self::SubtractRow(op) => op,
+            Self::Pads(op) => op,
+            Self::Product(op) => op,
+            Self::Scale(op) => op,
+            Self::SquareSum(op) => op,
             Self::RowExponent(op) => op,
             Self::Exp2(op) => op,
             Self::Spline(op) => op,

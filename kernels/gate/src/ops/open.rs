@@ -5,22 +5,19 @@
 //! `x >> d = (u >> d) - 2^(n-2-d) - (r >> d) + 2^a msb(r) (1 - q)`, a = n - d ([`super::gate::Entry`]): shares of `r >> d`
 //! modulo 2^n', and of `2^a msb(r)`, which are n' - a bits.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{
-    Op, OpDef,
+    Extended, Op, OpDef,
     fields::{SharedFields, shares},
     host::{DealHost, EvalHost},
     only,
+    round::{self, Share},
 };
 use crate::{
-    BackendError, Counts, DealJob, EvalJob, Field, Form, HostValue, KeyBytes, KeyShape, NodeCost, Part,
-    PartEval, Party, Ring, SecretBytes, Segment, Source, Span, StagedPart, Value, Width, Wire,
+    BackendError, Counts, DealJob, EvalJob, Field, Form, KeyBytes, KeyShape, NodeCost, Part, Party, Ring,
+    SecretBytes, Segment, Source, StagedPart, Width, Wire,
     layout::{FieldId, NO_KEY},
-    packing,
 };
 
 /// Shared: `r >> d` modulo 2^n'.
@@ -44,7 +41,7 @@ impl Open {
     /// Opens a shared wire of the ring `ring` in that ring.
     #[must_use]
     pub fn shared(ring: Ring) -> Self {
-        let exchanges = vec![vec![Segment::new("x_hat", ring.bits())]];
+        let exchanges = round::exchange(ring);
         Self { form: Form::Shared, from: ring, drop: 0, to: ring, key_shape: NO_KEY.clone(), exchanges }
     }
 
@@ -53,15 +50,12 @@ impl Open {
     /// # Errors
     /// When no bit is left, in words.
     pub fn masked(from: Ring, drop: u8, to: Ring) -> Result<Self, String> {
-        if from.bits() < 3 || drop > from.bits() - 2 {
-            return Err(format!("{drop} bits cannot be dropped of {} to be opened", from.bits()));
-        }
+        let kept = Extended::new(from, drop)?.kept();
         let mut fields = vec![Field::new("mask", Source::Shared, Width::Packed(to.bits()))];
-        let kept = from.bits() - drop;
         if to.bits() > kept {
             fields.push(Field::new("wrap", Source::Shared, Width::Packed(to.bits() - kept)));
         }
-        let exchanges = vec![vec![Segment::new("x_hat", to.bits())]];
+        let exchanges = round::exchange(to);
         Ok(Self { form: Form::Masked, from, drop, to, key_shape: KeyShape::new(false, fields), exchanges })
     }
 
@@ -119,13 +113,9 @@ impl Open {
         Ok(key.finish())
     }
 
-    /// The public summand of x >> d, and 1 - q: whether a wrap may have to be added.
-    #[must_use]
-    pub fn public(&self, x_hat: u64) -> (u64, u64) {
-        let quarter = 1u64 << (self.from.bits() - 2);
-        let u = self.from.add(x_hat, quarter);
-        let moved = (u >> self.drop).wrapping_sub(quarter >> self.drop);
-        (moved, 1 - (u >> (self.from.bits() - 1)))
+    /// The wire that it takes, if that is masked.
+    fn extended(&self) -> Extended {
+        Extended { ring: self.from, drop: self.drop }
     }
 }
 
@@ -175,75 +165,27 @@ pub(crate) fn stage(
         |id, is_there: bool| if is_there { shares(job, key, host, id) } else { Ok(Zeroizing::default()) };
     let masks = of(MASK_SHARES, open.form == Form::Masked)?;
     let wraps = of(WRAP_SHARES, open.has_wrap())?;
-    let (mask, open) = (host.mask(job.part)?, open.clone());
-    Ok(Box::new(Opening { open, masks, wraps, mask, wire: Vec::new(), sent: None, job: job.clone() }))
+    round::stage(job, host, Shares { open: open.clone(), masks, wraps })
 }
 
-struct Opening {
+struct Shares {
     open: Open,
     masks: Zeroizing<Vec<u64>>,
     wraps: Zeroizing<Vec<u64>>,
-    /// Of the wire that is made.
-    mask: Zeroizing<Vec<u64>>,
-    /// The masked wire, or this party's shares.
-    wire: Vec<u64>,
-    /// This party's shares of what is opened.
-    sent: Option<Vec<u64>>,
-    job: EvalJob,
 }
 
-impl StagedPart for Opening {
-    fn begin(mut self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
-        self.wire = self.job.only_input(inputs)?;
-        Ok(self)
-    }
-}
-
-impl Opening {
-    /// This party's share of element `i` without a mask, modulo 2^64.
-    fn unmasked(&self, i: usize) -> u64 {
-        if self.open.form == Form::Shared {
-            return self.wire[i];
+impl Share for Shares {
+    fn share(&self, job: &EvalJob, taken: Vec<Vec<u64>>) -> Vec<u64> {
+        let mut wire = taken.into_iter().next().expect("it takes one wire");
+        if self.open.form != Form::Masked {
+            return wire;
         }
-        let (moved, may_wrap) = self.open.public(self.wire[i]);
-        let wrap = self.wraps.get(i).map_or(0, |wrap| wrap.wrapping_mul(may_wrap) << self.open.kept());
-        let public = match self.job.party {
-            Party::P0 => moved,
-            Party::P1 => 0,
-        };
-        public.wrapping_sub(self.masks[i]).wrapping_add(wrap)
-    }
-}
-
-impl PartEval for Opening {
-    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
-        if step != 0 || !incoming.is_empty() || self.sent.is_some() || self.wire.is_empty() {
-            return Err(BackendError::Misuse("a wire is opened once"));
+        let is_first = u64::from(job.party == Party::P0);
+        for (i, (x, mask)) in wire.iter_mut().zip(self.masks.iter()).enumerate() {
+            let (moved, may_wrap) = self.open.extended().public(*x);
+            let wrap = self.wraps.get(i).map_or(0, |wrap| wrap.wrapping_mul(may_wrap) << self.open.kept());
+            *x = is_first.wrapping_mul(moved).wrapping_sub(*mask).wrapping_add(wrap);
         }
-        let ring = self.open.to;
-        let shares = (0..self.wire.len()).map(|i| ring.add(self.unmasked(i), self.mask[i]));
-        let shares: Vec<u64> = shares.collect();
-        let message = packing::pack(ring, &shares);
-        self.sent = Some(shares);
-        Ok(message.into())
-    }
-
-    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
-        let ring = self.open.to;
-        let due = packing::packed_bytes(ring, self.wire.len());
-        let sent = self.sent.as_mut().filter(|_| incoming.len() == due);
-        let shares = sent.ok_or(BackendError::Misuse("a message out of turn or of another length"))?;
-        let mut opened = std::mem::take(shares);
-        self.wire.clear();
-        packing::add_packed(ring, incoming, &mut opened);
-        Ok(HostValue::shared(opened))
-    }
-
-    fn take_spans(&mut self) -> Vec<Span> {
-        Vec::new()
-    }
-
-    fn is_prompt(&self) -> bool {
-        false
+        wire
     }
 }

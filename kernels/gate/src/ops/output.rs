@@ -72,10 +72,10 @@ impl PartEval for Unmasking {
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
-        let mut words = std::mem::take(&mut self.wire);
-        if words.is_empty() || !incoming.is_empty() {
+        if self.wire.is_empty() || !incoming.is_empty() {
             return Err(BackendError::Misuse("an output ends once, without a message"));
         }
+        let mut words = std::mem::take(&mut self.wire);
         for (word, mask) in words.iter_mut().zip(self.mask.iter()) {
             *word = match self.job.party {
                 Party::P0 => self.ring.sub(*word, *mask),

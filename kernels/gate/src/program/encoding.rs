@@ -1,5 +1,7 @@
 //! The canonical encoding: the gates that differ, in the order in which nodes first name them, then the nodes.
 
+mod products;
+
 use std::sync::Arc;
 
 use super::{Node, Program, ProgramError, WeightStore};
@@ -7,8 +9,8 @@ use crate::{
     Form, Gate, NodeId, Ring, TensorShape,
     limits::{MAX_GATE_BYTES, MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
     ops::{
-        Add, DropBits, Entry, Exp2, Function, GateOp, Input, Linear, Op, Open, Output, RowExponent, Scores,
-        Shift, Spline,
+        Add, DropBits, Entry, Exp2, Function, Gain, GateOp, Input, Linear, Op, Open, Output, RowExponent,
+        Scores, Shift, Spline, SubtractRow, Weights,
     },
 };
 
@@ -23,6 +25,13 @@ const LINEAR: u8 = 5;
 const ADD: u8 = 6;
 const SHIFT: u8 = 7;
 const DROP: u8 = 8;
+const SLICE: u8 = 9;
+const GAIN: u8 = 10;
+const SUBTRACT_ROW: u8 = 11;
+const PADS: u8 = 12;
+const PRODUCT: u8 = 13;
+const SCALE: u8 = 14;
+const SQUARE_SUM: u8 = 15;
 const ROW_EXPONENT: u8 = 16;
 const EXP2: u8 = 17;
 const SPLINE: u8 = 18;
@@ -95,6 +104,13 @@ impl Program {
                 Op::Add(_) => ADD,
                 Op::Shift(_) => SHIFT,
                 Op::Drop(_) => DROP,
+                Op::Slice(_) => SLICE,
+                Op::Gain(_) => GAIN,
+                Op::SubtractRow(_) => SUBTRACT_ROW,
+                Op::Pads(_) => PADS,
+                Op::Product(_) => PRODUCT,
+                Op::Scale(_) => SCALE,
+                Op::SquareSum(_) => SQUARE_SUM,
                 Op::RowExponent(_) => ROW_EXPONENT,
                 Op::Exp2(_) => EXP2,
                 Op::Spline(_) => SPLINE,
@@ -103,7 +119,7 @@ impl Program {
             inputs.iter().for_each(|input| put_u16(&mut out, input.index()));
             match op {
                 Op::Input(input) => put_input(&mut out, input),
-                Op::Output(Output) | Op::Add(Add) => {}
+                Op::Output(Output) | Op::Add(Add) | Op::SubtractRow(SubtractRow) => {}
                 Op::Gate(op) => {
                     let index = self.gates.iter().position(|known| known == op.gate());
                     put_u16(&mut out, index.expect("every gate is in the list"));
@@ -118,6 +134,13 @@ impl Program {
                     out.push(op.frac());
                 }
                 Op::Shift(Shift(bits)) | Op::Drop(DropBits(bits)) => out.push(*bits),
+                Op::Gain(op) => {
+                    out.extend(op.weights().digest());
+                    out.push(op.frac());
+                }
+                Op::Slice(_) | Op::Pads(_) | Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) => {
+                    products::put(&mut out, op);
+                }
                 Op::RowExponent(op) => {
                     let Scores { bits, cols, low, high, row_low } = *op.scores();
                     out.extend(bits.to_le_bytes());
@@ -236,13 +259,16 @@ impl<'a> Cursor<'a> {
             }
             OPEN => Op::Open(self.open()?),
             LINEAR => {
-                let digest = self.array()?;
-                let [frac] = self.array()?;
-                let here = weights.get(&digest);
-                let missing = || ProgramError::Weights(blake3::Hash::from_bytes(digest).to_hex().to_string());
-                Op::Linear(Linear::new(Arc::clone(here.ok_or_else(missing)?), frac))
+                let (weights, frac) = self.weights(weights)?;
+                Op::Linear(Linear::new(weights, frac))
+            }
+            GAIN => {
+                let (weights, frac) = self.weights(weights)?;
+                Op::Gain(Gain::new(weights, frac))
             }
             ADD => Op::Add(Add),
+            SUBTRACT_ROW => Op::SubtractRow(SubtractRow),
+            SLICE..=SQUARE_SUM => self.product(code)?,
             SHIFT | DROP => {
                 let [bits] = self.array()?;
                 if code == SHIFT { Op::Shift(Shift(bits)) } else { Op::Drop(DropBits(bits)) }
@@ -258,6 +284,14 @@ impl<'a> Cursor<'a> {
             _ => return Err(ProgramError::Encoding("unknown operation")),
         };
         Ok((op, inputs))
+    }
+
+    fn weights(&mut self, weights: &WeightStore) -> Result<(Arc<Weights>, u8), ProgramError> {
+        let digest = self.array()?;
+        let [frac] = self.array()?;
+        let here = weights.get(&digest).map(Arc::clone);
+        let missing = || ProgramError::Weights(blake3::Hash::from_bytes(digest).to_hex().to_string());
+        Ok((here.ok_or_else(missing)?, frac))
     }
 
     fn input(&mut self) -> Result<Input, ProgramError> {
