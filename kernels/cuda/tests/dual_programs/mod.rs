@@ -11,8 +11,9 @@ use suf_gate::{
 
 use super::{
     blocks::{
-        FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward, numbers, onehot, parties,
-        shares,
+        FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward,
+        layer::{Size, inputs, layer},
+        numbers, onehot, parties, shares,
     },
     dual, gpu, gpu_for_any_gate,
 };
@@ -109,6 +110,17 @@ fn feed_forward_blocks_agree() {
         let program = feed_forward(gate, 9, 24, 50);
         let inputs = [shares(FULL, &around_zero(5, 27, 9 * 24))];
         assert_right(&dual(&gpu), &parties(program, 2), &inputs);
+    }
+}
+
+/// A layer of a transformer without its softmax: products of masked wires in every form.
+#[test]
+fn layers_agree() {
+    let Some(gpu) = gpu() else { return };
+    let size = Size { batch: 2, heads: 2, dim: 4, tokens: 7, wide: 9 };
+    for is_masked in [false, true] {
+        let parties = parties(layer(size, is_masked), 6);
+        assert_right(&dual(&gpu), &parties, &inputs(size, is_masked));
     }
 }
 
