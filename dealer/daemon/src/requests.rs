@@ -98,7 +98,7 @@ impl Requests {
         }
     }
 
-    /// Takes the first request back. False: its answer is on its way.
+    /// Withdraws the first request. False: its answer is being sent.
     pub(crate) fn withdraw(&self, batch: BatchId) -> bool {
         let mut inner = self.lock();
         inner.pairing.withdraw(batch);
@@ -111,7 +111,7 @@ impl Requests {
     }
 }
 
-/// The first request waits, but nobody waits for its answer.
+/// The first request is registered, but no task waits for its answer.
 fn lost(how: &str) -> Failure {
     Failure::new(Fault::Dealer, format!("bug: who asked first for this batch {how}; start a fresh run"))
 }

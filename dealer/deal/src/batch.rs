@@ -51,7 +51,7 @@ impl Batch {
         self.keyed
     }
 
-    /// What precedes the keys of `party`: among it, the seed that is nobody else's.
+    /// What precedes the keys of `party`: among it, the party's own seed.
     #[must_use]
     pub fn header(&self, party: Party) -> Header {
         Header {

@@ -62,7 +62,7 @@ pub enum Refusal {
     /// The program's description is not one.
     #[error("{party} asks for a program that cannot be read: {error}")]
     Program {
-        /// Who asked.
+        /// The party that asked.
         party: Party,
         /// What is wrong with it.
         error: ProgramError,
@@ -70,7 +70,7 @@ pub enum Refusal {
     /// The digest is not the description's.
     #[error("{party} names program {named}, but describes {described}")]
     Digest {
-        /// Who asked.
+        /// The party that asked.
         party: Party,
         /// The digest in the request.
         named: Digest,
@@ -85,11 +85,11 @@ pub enum Refusal {
     Disagreement {
         /// The batch.
         batch: BatchId,
-        /// Who asked first.
+        /// The party that asked first.
         first: Party,
         /// What it asked for.
         first_program: Digest,
-        /// Who asked second.
+        /// The party that asked second.
         second: Party,
         /// What it asked for.
         second_program: Digest,
@@ -97,7 +97,7 @@ pub enum Refusal {
     /// The same party asks twice.
     #[error("{party} has asked for batch {batch} already")]
     Twice {
-        /// Who asked.
+        /// The party that asked.
         party: Party,
         /// The batch.
         batch: BatchId,

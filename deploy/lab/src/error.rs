@@ -42,7 +42,7 @@ pub enum LabError {
     },
     /// A link is not what the plan says.
     #[error(
-        "the {link} has {what} {measured} instead of {expected} (more than 5 % off): this machine cannot carry that \
+        "the {link} has {what} {measured} instead of {expected} (more than 5 % off). This machine cannot carry that \
          profile, or is too busy now; take a slower profile"
     )]
     Off {

@@ -1,6 +1,6 @@
 //! Which labs are up, and whose: one file for each in a folder of /run, which is empty after a boot, as namespaces are.
 //!
-//! The process that owns a lab holds a lock on its file. A file that nobody has locked belongs to a lab whose owner was
+//! The process that owns a lab holds a lock on its file. A file without a lock belongs to a lab whose owner was
 //! killed, unless it says that the lab is kept.
 
 use std::{

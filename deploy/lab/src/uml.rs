@@ -131,7 +131,7 @@ impl Machine {
     /// What to do about a kernel that dies at boot.
     fn advice(&self) -> &'static str {
         if registers::has_amx() && self.library.is_none() {
-            "versions before 6.13 do so on processors with AMX, such as this one: install a C compiler (cc), with which \
+            "versions before 6.13 do so on processors with AMX, such as this one. Install a C compiler (cc), with which \
              the lab mends that, or user-mode-linux 6.13 or newer, or use a host kernel with sch_netem"
         } else {
             "use a host kernel with sch_netem, or another version of user-mode-linux"

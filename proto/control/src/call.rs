@@ -18,8 +18,8 @@ pub enum CallError {
 }
 
 /// The connection broke while a call was open, or could not be used for it.
-const STOPPED: &str = "it stopped answering in the middle of a call; its daemon ended or was restarted, its host stands still, or \
-                       the network is cut: see that it runs, and its log, then try again";
+const STOPPED: &str = "it stopped answering in the middle of a call. Its daemon ended or was restarted, its host \
+                       stands still, or the network is cut. See that it runs, and its log, then try again";
 
 /// What came is no message of this API, or the method is not known.
 const OTHER_RELEASE: &str =

@@ -53,8 +53,8 @@ pub enum ConnectError {
     },
     /// We do not accept the server's certificate.
     #[error(
-        "the certificate of {url} is not acceptable ({why}): \
-         check that it is for this role, was issued by an authority given here, and is in date and not revoked"
+        "the certificate of {url} is not acceptable ({why}). Check that it is for this role, was issued by an \
+         authority given here, and is in date and not revoked"
     )]
     ServerCertificate {
         /// As given.
@@ -86,7 +86,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Who has to act: the configuration on this side, or the daemon on the other.
+    /// The side that has to act: the configuration here, or the daemon there.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Address { .. } => Fault::Caller,

@@ -13,7 +13,7 @@ const FAULT_METADATA: &str = "suf-fault";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", Blame(*.fault))]
 pub struct Failure {
-    /// Who has to act.
+    /// The side that has to act.
     pub fault: Fault,
     /// gRPC code for generic clients.
     pub code: Code,

@@ -63,7 +63,7 @@ pub enum WireError {
         /// The field.
         field: &'static str,
     },
-    /// A payload that nobody asked for at this point of the exchange.
+    /// A payload that is not due at this point of the exchange.
     #[error("{field}: not expected now (node {node}, tile {tile}, step {step})")]
     Unexpected {
         /// The message.

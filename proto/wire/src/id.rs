@@ -269,7 +269,7 @@ impl Decode for Role {
     }
 }
 
-/// Who is at fault when something ends badly.
+/// The side at fault when something fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
     /// The other party, or its network.
@@ -280,7 +280,7 @@ pub enum Fault {
     Device,
     /// A configuration file, a certificate, a port.
     Config,
-    /// Whoever asked for it.
+    /// The caller.
     Caller,
     /// This program.
     Bug,

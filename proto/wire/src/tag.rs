@@ -7,7 +7,7 @@ use crate::id::{BatchId, Party};
 use crate::part::Part;
 
 /// The first 16 bytes of BLAKE3 over (domain, batch, party, node, tile, bytes). They show a key damaged or misplaced on
-/// its way or in the spool. It is no proof against its maker: whoever can write a key can write its tag.
+/// its way or in the spool. It is no proof against its maker: a process that can write a key can write its tag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tag(pub [u8; 16]);
 

@@ -13,9 +13,9 @@ pub enum Error {
     /// The run failed. Exit status 1.
     #[error("{place}{failure}")]
     Run {
-        /// Who reported it, such as "party 0: "; empty for this process.
+        /// The process that reported it, such as "party 0: "; empty for this process.
         place: String,
-        /// Who has to act, and what happened.
+        /// The side that has to act, and what happened.
         failure: Failure,
     },
     /// A daemon did not answer. Exit status 1.

@@ -217,7 +217,7 @@ pub(crate) fn costs_note(records: &[KernelRecord]) -> String {
     let hardware: BTreeSet<_> = records.iter().map(|record| record.hardware.as_str()).collect();
     let aes: BTreeSet<_> = records.iter().map(|record| format!("{:.2}", record.aes_ns)).collect();
     format!(
-        "One core of {}, nanoseconds per element, medians of {} tiles of {} elements; limit: the calls of AES at {} ns \
+        "One core of {}, nanoseconds per element, medians of {} tiles of {} elements. The limit is the calls of AES at {} ns \
          each, as measured in a long stream.",
         hardware.into_iter().collect::<Vec<_>>().join(", "),
         records.iter().map(|record| record.samples).max().unwrap_or(0),

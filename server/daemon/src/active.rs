@@ -89,7 +89,7 @@ impl ActiveRun {
             outbox: Outbox::default(),
             over: CancellationToken::new(),
         });
-        // Held until its first actions are carried out: whoever finds it in the entry finds it begun.
+        // Held until its first actions are carried out, so that a run found in the entry has begun.
         let mut inner = active.lock();
         if !entry.activate(&active, &active.plan) {
             return None;
@@ -113,7 +113,7 @@ impl ActiveRun {
         }
     }
 
-    /// Ends the run for a reason that is nobody's fault.
+    /// Ends the run for a reason without fault.
     pub fn cancel(self: &Arc<Self>, reason: String) {
         let mut inner = self.lock();
         inner.cancelled = true;
@@ -253,7 +253,7 @@ impl ActiveRun {
         self.feed(done.map_or_else(Event::Failed, Event::Done));
     }
 
-    /// Lets half a round trip pass: the peer begins when it hears that this party is ready, which is on its way now.
+    /// Waits half a round trip: the peer begins when it receives the message that this party is ready.
     fn align(self: &Arc<Self>) {
         let Some(connection) = self.connection.get() else { return };
         let begin = Instant::now() + connection.path().min_rtt / 2;

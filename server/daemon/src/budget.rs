@@ -70,7 +70,7 @@ pub(crate) struct Reservation {
 pub(crate) enum Refusal {
     /// A budget has too little left.
     #[error(
-        "{what} of this run need {} MiB, but at {me} {} MiB of {key} = {}{whose} are free; wait for other runs to end and \
+        "{what} of this run need {} MiB, but at {me} {} MiB of {key} = {}{whose} are free. Wait for other runs to end and \
          their outputs to be fetched, take fewer elements, or raise {key} there",
         .asked.div_ceil(MIB), free / MIB, bound / MIB
     )]
@@ -92,8 +92,8 @@ pub(crate) enum Refusal {
     },
     /// The disk has too little left.
     #[error(
-        "the keys of this run need {} MiB in the key spool, but the disk of {me}'s state_dir has space for {} MiB; free \
-         space there, take fewer elements, or raise key_memory_mb",
+        "the keys of this run need {} MiB in the key spool, but the disk of {me}'s state_dir has space for {} \
+         MiB. Free space there, take fewer elements, or raise key_memory_mb",
         .asked.div_ceil(MIB), free / MIB
     )]
     Disk {
@@ -198,7 +198,7 @@ impl Drop for Reservation {
 }
 
 impl Refusal {
-    /// Who has to act.
+    /// The side that has to act.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Full { .. } => Fault::Caller,

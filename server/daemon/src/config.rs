@@ -92,7 +92,7 @@ pub struct Config {
     weights: Vec<PathBuf>,
 }
 
-/// Who waits for whom.
+/// Which party calls, and which listens.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "PeerTable")]
 pub enum Peer {

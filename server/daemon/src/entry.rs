@@ -36,7 +36,7 @@ pub struct Entry {
     /// What it holds: given up part by part, as its keys and shares are.
     held: Mutex<Held>,
     outputs: Mutex<Outputs>,
-    /// Inputs that somebody feeds or has fed.
+    /// Inputs that a call feeds or has fed.
     inputs_taken: Mutex<HashSet<NodeId>>,
     calls: watch::Sender<Calls>,
     /// Changes with each part of the input.
@@ -205,7 +205,7 @@ impl Entry {
         true
     }
 
-    /// Ends the run for a reason that is nobody's fault.
+    /// Ends the run for a reason without fault.
     pub(crate) fn cancel(&self, reason: &str) {
         let reason = format!("{} ended the run: {reason}", self.me());
         if let Some(active) = self.end_early(v1::RunState::Cancelled, Failure::caller(reason.clone())) {

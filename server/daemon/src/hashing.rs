@@ -48,7 +48,7 @@ impl Hashing {
                     Item::Frames(frames) => {
                         frames.iter().for_each(|(from, frame)| transcript.absorb(*from, frame));
                     }
-                    // Who does not wait any more does not need it.
+                    // An error says that the receiver has gone, and needs no answer.
                     Item::Digest(asked) => drop(asked.send(transcript.digest())),
                 }
             }

@@ -170,7 +170,7 @@ async fn receive_segment(
             receiver.recv_into(expected, |_, bytes| memory_for_key(bytes)).await.map_err(from_dealer)?;
         let DealerMessage::Key(key) = message else { return Err(refusal(&message)) };
         let before = settle(pending.take()).await?.unwrap_or_else(|| common.clone());
-        // One key is checked, hashed and stored while the next is on its way.
+        // One key is checked, hashed and stored while the next is received.
         let (store, plan) = (Arc::clone(store), plan.clone());
         pending = Some(tokio::task::spawn_blocking(move || {
             let kept = keep(&store, &plan, key, before);

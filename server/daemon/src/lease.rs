@@ -1,4 +1,4 @@
-//! What ends a run besides its own work: nobody proposes it, its client is gone, its output is not fetched.
+//! Ends runs that are not proposed, whose client is gone, or whose output is not fetched.
 
 use std::{sync::Arc, time::Duration};
 

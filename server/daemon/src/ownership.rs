@@ -15,7 +15,7 @@ use tonic::Code;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner([u8; 32]);
 
-/// Who calls, as far as runs are concerned.
+/// The caller, as far as runs are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Viewer {
     /// A client, with its own runs.
@@ -120,7 +120,7 @@ pub(crate) fn run_id(bytes: &[u8]) -> Result<RunId, Failure> {
 
 /// The one answer about runs that do not exist and about those of others, so that asking tells nothing.
 pub(crate) fn unknown() -> Failure {
-    let reason = "no such run: a client names runs of its own, by id or by hash; operators and observers name runs by \
+    let reason = "no such run: a client names runs of its own, by id or by hash. Operators and observers name runs by \
                   hash; `suf runs` lists them";
     Failure::caller(reason).with_code(Code::NotFound)
 }

@@ -95,7 +95,7 @@ impl Found {
         self.entry.shown(self.access)
     }
 
-    /// The same, if the caller is the run's client. The authority table lets nobody else call what asks for it.
+    /// The same, if the caller is the run's client. The authority table admits only clients to the methods that ask for it.
     fn owned(self) -> Result<Self, Failure> {
         match self.access {
             Access::Owner => Ok(self),
@@ -342,7 +342,7 @@ impl Stream for UntilEnd {
     }
 }
 
-/// An input on its way. Dropped before the whole of it is there, with the reason in `stopped`, it fails the run.
+/// An input that is being received. Dropping it early fails the run, with the reason in `stopped`.
 struct Feeding<'a> {
     entry: &'a Entry,
     stopped: Option<String>,

@@ -77,7 +77,7 @@ impl Workers {
         queue.jobs.push_back(Box::new(job));
         let waiting = queue.jobs.len();
         self.shared.waiting.store(waiting, Ordering::Release);
-        // Who looks takes the lock afterwards, and finds the job.
+        // A spinning worker re-checks the queue under the lock, so no wake-up is lost.
         let found = waiting <= self.shared.looking.load(Ordering::Acquire);
         drop(queue);
         if !found {

@@ -53,7 +53,7 @@ impl AtomicFile {
         Self::open(path, None)
     }
 
-    /// As [`AtomicFile::create`]; the file will have `mode`, if it is given. Nobody sees its bytes earlier who may not see them then.
+    /// As [`AtomicFile::create`]; the file will have `mode`, if it is given. Its bytes are readable by no other users before that.
     fn open(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let (target, old) = match find(path)? {
             Target::Direct => return Ok(Self(Inner::Direct(OpenOptions::new().append(true).open(path)?))),
@@ -185,7 +185,7 @@ fn find(path: &Path) -> io::Result<Target> {
 /// A temporary file in the folder of `target` with `mode`; as the process makes files, where none is given.
 pub(crate) fn with_mode(target: &Path, mode: Option<u32>) -> io::Result<NamedTempFile> {
     let Some(mode) = mode else { return beside(target, NEW_FILE) };
-    // Whoever opened it while it was open to all could read what is written afterwards.
+    // A process that opened it while it was open to all could read what is written afterwards.
     let file = beside(target, mode & 0o600)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
@@ -199,7 +199,7 @@ fn beside(target: &Path, mode: u32) -> io::Result<NamedTempFile> {
         let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
         opened.inspect_err(|error| reason = error.raw_os_error())
     });
-    // Without the temporary file's name, which nobody gave.
+    // Without the temporary file's name, which the user does not know.
     made.map_err(|error| reason.map_or(error, io::Error::from_raw_os_error))
 }
 

@@ -96,7 +96,7 @@ impl Drop for NewFiles {
     fn drop(&mut self) {
         self.files.clear();
         if self.made {
-            // Not if somebody else has put something there.
+            // Not if another process has put something there.
             let _ = fs::remove_dir(&self.folder);
         }
     }

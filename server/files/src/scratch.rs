@@ -62,7 +62,7 @@ impl Scratch {
         for _ in 0..TRIES {
             let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
             match FolderLock::take(folder.path(), &format!("process {}", std::process::id())) {
-                // Whoever removed it before it was locked has removed the file that is locked now.
+                // A process may have removed the file before it was locked.
                 Ok(lock) if lock.is_in(folder.path()) => return Ok(Self { folder, _lock: lock }),
                 Ok(_) | Err(Taken::By(_)) => {}
                 Err(Taken::Unusable(error)) if error.kind() == ErrorKind::NotFound => {}
@@ -97,7 +97,7 @@ fn sweep(place: &Path) {
     }
 }
 
-/// Removes `folder` if nobody has its lock.
+/// Removes `folder` if no process has its lock.
 fn remove_if_left(folder: &Path) {
     let lock_path = folder.join(FILE);
     match OpenOptions::new().write(true).open(&lock_path) {
@@ -165,7 +165,7 @@ mod tests {
             fs::write(left.join(file), "secret").unwrap();
         }
         fs::create_dir(place.path().join(format!("{PREFIX}begun"))).unwrap();
-        // What is not ours stays: other names, and whatever somebody has put into a folder of ours.
+        // What is not ours stays: other names, and what others have put into a folder of ours.
         let others = ["suf-else", "suf-local-others"].map(|name| place.path().join(name));
         for folder in &others {
             fs::create_dir(folder).unwrap();

@@ -45,7 +45,7 @@ impl Incoming {
     /// not. Gives the connection when this was the last of its lanes, and `None` before.
     ///
     /// # Errors
-    /// Who could not be admitted, and why.
+    /// The caller that was not admitted, and why.
     pub async fn establish(self, admitted: &[Role]) -> Result<Option<Connection>, LinkError> {
         let mut remote = Remote::new(None, self.inner.remote_address());
         let late = remote.unreachable();

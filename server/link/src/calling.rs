@@ -38,7 +38,7 @@ impl Endpoint {
     /// "party0" say; names and addresses of hosts are not compared with `addr`. Returns when the other side has admitted us.
     ///
     /// # Errors
-    /// Who refused, and why.
+    /// The side that refused, and why.
     pub async fn connect(
         &self,
         addr: SocketAddr,

@@ -16,14 +16,14 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// What a certificate proves in a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Who calls: a TLS client.
+    /// The calling side: a TLS client.
     Caller,
-    /// Who is called: a TLS server.
+    /// The called side: a TLS server.
     Listener,
 }
 
 impl Purpose {
-    /// What a role needs its certificate for. The dealer is called and calls nobody; people only call.
+    /// What a role needs its certificate for. The dealer is only called, people only call.
     pub(crate) fn of(role: Role) -> &'static [Self] {
         match role {
             Role::Dealer => &[Self::Listener],

@@ -284,7 +284,7 @@ impl<M: Message> Receiver<M> {
     }
 
     pub(crate) fn refuse(&self, error: WireError) -> LinkError {
-        // Before the connection is closed: whoever finds it closed then finds out why.
+        // Before the connection is closed, so that the reason is there when it is found closed.
         self.lanes.remote().refused.get_or_init(|| error.clone());
         self.lanes.close(code::MESSAGE, error.to_string().as_bytes());
         self.lanes.remote().bad_message(error)

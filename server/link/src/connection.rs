@@ -124,7 +124,7 @@ impl Connection {
         Ok(Channel::accepted(&self.lanes, self.lanes.accept().await?))
     }
 
-    /// Opens a session. Waits for nobody; the other side learns of it with the first message.
+    /// Opens a session without waiting. The other side learns of it with the first message.
     ///
     /// # Errors
     /// How the connection ended.

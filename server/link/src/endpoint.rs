@@ -162,7 +162,7 @@ impl Endpoint {
     }
 
     /// The next caller, not yet trusted; `None` once the endpoint is closed. Where several may call, establish each in a
-    /// task of its own, so that a slow one holds up nobody. Callers beyond the limits are answered here.
+    /// task of its own, so that a slow one delays no other. Callers beyond the limits are answered here.
     pub async fn incoming(&self) -> Option<Incoming> {
         loop {
             let (inner, thread) = self.next_caller().await?;

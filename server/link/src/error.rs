@@ -75,7 +75,7 @@ pub enum LinkError {
         /// Each address's error, which names it, in the order in which they failed.
         tried: Vec<LinkError>,
     },
-    /// Nobody answered.
+    /// There was no answer.
     #[error("{remote}: no answer; is the process running, and the UDP port open?")]
     Unreachable {
         /// Whom we called.
@@ -184,7 +184,7 @@ impl LinkError {
         Self::Addresses { role, target: target.to_owned(), tried }
     }
 
-    /// Who is at fault.
+    /// The side at fault.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Bind { .. }
@@ -204,7 +204,7 @@ impl LinkError {
             | Self::Ended { fault, .. }
             | Self::Message { fault, .. } => *fault,
             Self::Lanes { .. } => Fault::Peer,
-            // Who answered, and was not what was wanted, says more than those who did not.
+            // An address that answered with the wrong role says more than those that did not answer.
             Self::Addresses { role, tried, .. } => {
                 let told = tried.iter().find(|error| {
                     !matches!(error, Self::Unreachable { .. } | Self::Address { .. } | Self::Lost { .. })
@@ -239,7 +239,7 @@ pub(crate) struct Remote {
     pub(crate) addr: SocketAddr,
     /// Where there are several lanes, why the first that ended did: the others were closed by us, for that.
     pub(crate) cause: Option<Arc<OnceLock<ConnectionError>>>,
-    /// The message for which we closed the connection: whoever reads or writes anything of it is told of that.
+    /// The message for which we closed the connection. Later reads and writes return it.
     pub(crate) refused: Arc<OnceLock<WireError>>,
 }
 
@@ -253,7 +253,7 @@ impl std::fmt::Display for Remote {
 }
 
 impl Remote {
-    /// Whoever is at `addr`, not established yet.
+    /// The other side at `addr`, not authenticated yet.
     pub(crate) fn new(role: Option<Role>, addr: SocketAddr) -> Self {
         Self { role, addr: canonical(addr), cause: None, refused: Arc::default() }
     }

@@ -1,7 +1,7 @@
 //! How many handshakes may be in progress, before anybody has shown a certificate.
 //!
 //! The source address of a first packet proves nothing. Few such callers are served at once. The others get a token to come
-//! back with (a Retry packet, RFC 9000, section 8.1.2), which costs no memory here. Whoever has such a token has places
+//! back with (a Retry packet, RFC 9000, section 8.1.2), which costs no memory here. A caller with such a token has places
 //! that no forged address can take.
 
 use std::net::IpAddr;

@@ -143,7 +143,7 @@ impl Identity {
         let certificate = self.files.cert.display();
         let own = (days < WARN_DAYS).then(|| {
             format!(
-                "the certificate {certificate} ends in {days} days; get a new one with `suf pki request` and `suf pki sign`, put it \
+                "the certificate {certificate} ends in {days} days. Get a new one with `suf pki request` and `suf pki sign`, put it \
                  in its place and send SIGHUP"
             )
         });

@@ -61,7 +61,7 @@ impl LaneHello {
 }
 
 impl fmt::Debug for LaneHello {
-    /// Without the call, which whoever knows it could join, with the caller's certificate.
+    /// Without the call's number, with which another connection of the same certificate could join.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {} of {}", self.lane, self.lanes)
     }
@@ -140,7 +140,7 @@ impl Lanes {
         Self { all: all.into(), threads: threads.into(), remote, opening, accepting, watch, closing, guard }
     }
 
-    /// Ends a task when nobody uses the connection any more; one at most.
+    /// Ends a task when the connection is not used any more; one at most.
     pub(crate) fn keep(&self, guard: AbortHandle) {
         self.guard.get_or_init(|| guard);
     }
@@ -203,7 +203,7 @@ impl Lanes {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        // The watching task holds the lanes, which end when nobody does.
+        // The watching task holds the lanes; they end when nothing holds them.
         for task in self.watch.iter().chain(self.guard.get()) {
             task.abort();
         }
@@ -356,7 +356,7 @@ mod tests {
                 (Role::Party0, LaneHello { lanes: 3, ..first }),
             ],
             vec![(Role::Party0, HELLO), (Role::Party0, LaneHello { call: [8; 16], ..first })],
-            // Whoever knows a call is not its caller.
+            // A call's number does not prove its caller.
             vec![(Role::Party0, HELLO), (Role::Operator, first)],
         ] {
             let refused = called(&calls).await.expect_err("it is refused");

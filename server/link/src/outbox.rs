@@ -107,7 +107,7 @@ impl Outbox {
                 (Queue { items, thread }, queue)
             })
             .unzip();
-        // Whoever finds no lanes waits here, and looks again.
+        // A sender that finds no lanes waits here, and looks again.
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for item in waiting.drain(..) {
             put_into(&lanes, item);

@@ -167,9 +167,11 @@ fn all<T: PemObject>(text: &[u8], wanted: Wanted) -> Result<Vec<T>, String> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let labels = labels(text);
     if wanted == Wanted::Key && is_encrypted(text, &labels) {
-        return Err("is an encrypted private key, and a daemon cannot ask for the password; \
-             decrypt it with `openssl pkey -in KEY_FILE -out NEW_FILE` and `chmod 600 NEW_FILE`"
-            .into());
+        return Err(
+            "is an encrypted private key, and a daemon cannot ask for the password. Decrypt it with \
+                    `openssl pkey -in KEY_FILE -out NEW_FILE` and `chmod 600 NEW_FILE`"
+                .into(),
+        );
     }
     let found: Result<Vec<T>, _> = T::pem_slice_iter(text).collect();
     let found = found.map_err(|error| damaged(&error))?;

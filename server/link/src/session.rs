@@ -23,7 +23,7 @@ pub struct Session {
     threads: Vec<LaneThread>,
 }
 
-/// Whoever a session's messages are for. Each method is called on the thread that moves the message.
+/// The receiver of a session's messages. Each method is called on the thread that moves the message.
 pub trait Owner: Send + Sync + 'static {
     /// Bytes of the frame with this head, if it may come now.
     fn expected(&self, head: &DataHead) -> Option<usize>;

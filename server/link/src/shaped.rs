@@ -95,7 +95,7 @@ struct Queue {
     closed: bool,
 }
 
-/// A send on its way: one datagram, or several of one size where nothing can part them.
+/// A send that is under way: one datagram, or several of one size that stay together.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Late {
     due: Instant,

@@ -10,7 +10,7 @@ use nix::libc::{self, sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn::{ConnectionId, ConnectionIdGenerator};
 
-/// Bytes of a connection id: the lane, and what nobody can guess.
+/// Bytes of a connection id: the lane, and random bytes.
 const ID_BYTES: usize = 8;
 
 /// Where a connection id begins in a packet with a short header, and in one with a long header.

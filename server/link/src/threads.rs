@@ -109,7 +109,7 @@ impl Own {
     }
 }
 
-/// quinn's tasks belong on their lane's thread, whoever makes or accepts the connection.
+/// quinn's tasks belong on their lane's thread, also when another thread makes or accepts the connection.
 impl Runtime for LaneThread {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
         let _there = self.runtime.enter();

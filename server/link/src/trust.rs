@@ -122,8 +122,8 @@ impl Trust {
             let days = authority.life.days_left();
             if days < WARN_DAYS {
                 warnings.push(format!(
-                    "{ca}: the authority {:?} ends in {days} days, and no certificate of it is accepted afterwards; \
-                     put a new one beside it, then renew the certificates",
+                    "{ca}: the authority {:?} ends in {days} days, and no certificate of it is accepted \
+                     afterwards. Put a new one beside it, then renew the certificates",
                     authority.name
                 ));
             }

@@ -1,4 +1,4 @@
-//! Who is at fault, between daemons and towards their users.
+//! Which side is at fault, between daemons and towards their users.
 
 use suf_control::v1;
 use suf_wire::Fault;

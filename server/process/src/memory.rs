@@ -89,8 +89,8 @@ fn cut(
 ) -> String {
     let MemoryLimit { bytes, source } = limit;
     format!(
-        "{key} = {configured_mb}, but only {effective_mb} MiB are used: that is {part} % of {} MiB, {source}; give this \
-         process more memory, or set {key} = {effective_mb} or less",
+        "{key} = {configured_mb}, but only {effective_mb} MiB are used. That is {part} % of {} MiB, {source}. \
+         Give this process more memory, or set {key} = {effective_mb} or less",
         bytes >> 20
     )
 }

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-/// Whether somebody may still read standard output.
+/// Whether standard output may still have a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// The text was accepted.
@@ -38,7 +38,7 @@ pub fn raw(text: &[u8]) -> io::Result<Reader> {
     judge(out.write_all(text).and_then(|()| out.flush()))
 }
 
-/// Writes `text` and the end of a line to standard error. A message that nobody can be shown is lost.
+/// Writes `text` and the end of a line to standard error. A message that cannot be written is lost.
 pub fn note(text: impl Display) {
     // There is no third stream to say it on.
     let _ = write_line(&mut io::stderr().lock(), text);

@@ -29,7 +29,7 @@ Examples:
   suf pki request party0 --out pki --host 10.0.0.1
 
 Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.
-A reader that has seen enough (`suf runs | head -n 1`) is no failure; output that cannot be written, as on a full disk, is 1.
+A reader that has seen enough (`suf runs | head -n 1`) is no failure. Output that cannot be written, as on a full disk, is 1.
 SUF_PARTY0, SUF_PARTY1 and SUF_IDENTITY stand in for --party0, --party1 and --identity where they are not given.
 RUST_LOG sets the log level of the daemons (default: info).";
 

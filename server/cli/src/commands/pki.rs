@@ -233,8 +233,8 @@ fn sign(args: &SignArgs) -> Result<(), Error> {
         let plain = wanted.replace(':', "").to_ascii_lowercase();
         if plain != fingerprint {
             return Err(Error::usage(format!(
-                "nothing was signed: the key has the fingerprint {fingerprint}, not {wanted}; \
-                 ask whoever made the request, and see that it was not exchanged on its way"
+                "nothing was signed: the key has the fingerprint {fingerprint}, not {wanted}. Ask the maker of the \
+                 request whether it was exchanged"
             )));
         }
     }

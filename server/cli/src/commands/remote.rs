@@ -15,7 +15,7 @@ use crate::{
     error::Error,
 };
 
-/// Who we are.
+/// Our identity.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct IdentityArgs {
     /// Our certificate, such as pki/client.pem [default: the variable SUF_IDENTITY].

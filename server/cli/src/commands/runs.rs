@@ -157,7 +157,7 @@ pub(crate) fn cancel(args: &CancelArgs) -> Result<(), Error> {
     })
 }
 
-/// Prints each state of a run until it ends, or until nobody reads any more; its failure is ours.
+/// Prints each state of a run until it ends, or until the reader is gone. The run's failure is the command's.
 async fn follow(party: &OneParty, run: RunName, json: bool) -> Result<(), Error> {
     let place = client::place(party.party()?);
     let states = party.connect().await?.watch_run(run.reference()).await;
