@@ -28,7 +28,7 @@ struct Tally {
 }
 
 #[test]
-fn nothing_that_goes_wrong_reveals_or_corrupts() {
+fn simulated_faults_reuse_no_key_and_corrupt_no_output() {
     let number = |name| std::env::var(name).ok().map(|text: String| text.parse::<u64>().expect("a number"));
     let seeds = match number("SUF_SEED") {
         Some(seed) => seed..seed + 1,

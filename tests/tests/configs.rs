@@ -98,32 +98,6 @@ fn an_unknown_key_is_an_error_in_every_kind_of_file() {
 }
 
 #[test]
-fn the_commands_in_the_pages_are_known_to_the_program() {
-    let pages = ["README.md", "docs/activations.md"].map(|page| read(&root().join(page)));
-    let mut tried = 0;
-    for line in pages.iter().flat_map(|page| page.lines()) {
-        let command = line.split('#').next().unwrap_or_default().trim();
-        let Some(arguments) = command
-            .strip_prefix("cargo run --release --bin suf -- ")
-            .or_else(|| command.strip_prefix("suf "))
-        else {
-            continue;
-        };
-        let arguments: Vec<_> = arguments.split_whitespace().collect();
-        // --help parses the subcommand and its position; options are checked against the help text.
-        let words = arguments.iter().take_while(|word| !word.starts_with('-'));
-        let output = Command::new(PROGRAM).args(words).arg("--help").output().expect("suf starts");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        for option in arguments.iter().filter(|word| word.starts_with("--")) {
-            assert!(text.contains(option), "{command}: the program has no {option}");
-        }
-        tried += 1;
-    }
-    assert!(tried >= 10, "the pages have {tried} commands");
-}
-
-#[test]
 fn the_page_on_suf_lut_says_what_it_computes() {
     let page = read(&root().join("docs/suf-lut.md"));
     let gelu = GateFile::builtin("gelu").expect("built in");

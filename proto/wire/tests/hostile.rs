@@ -251,7 +251,7 @@ fn a_greeting_of_version_4_says_so_and_its_messages_are_refused() {
         let [a, b, c, d] = (body as u32 + 1).to_le_bytes();
         [a, b, c, d, kind]
     };
-    // Accept, Ready, Finished; Header, and Chunk with its key of one byte.
+    // Accept, Ready, Finished; Header, and a key of one byte.
     for (kind, body) in [(0x03, 72), (0x05, 48), (0x07, 65)] {
         assert!(Prefix::decode::<PeerMessage>(length(kind, body)).is_err(), "kind {kind}");
     }
