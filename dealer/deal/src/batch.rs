@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_gate::{Backend, BackendError, DealJob, Program};
+use suf_gate::{Backend, BackendError, DealJob, Program, ops::MaskCache};
 use suf_wire::{BatchId, Digest, Header, KeyPart, Part, Party, Seed};
 
 /// The randomness of one batch: 256 bits for each party and for the dealer, from the operating system.
@@ -23,6 +23,7 @@ pub struct Batch {
     /// Number of parts that have keys.
     keyed: u32,
     entropy: Entropy,
+    masks: MaskCache,
 }
 
 impl Batch {
@@ -30,7 +31,7 @@ impl Batch {
     #[must_use]
     pub fn new(id: BatchId, program: Arc<Program>, entropy: Entropy) -> Self {
         let keyed = program.nodes().filter(|(_, node)| node.is_keyed()).map(|(_, node)| node.tiles()).sum();
-        Self { id, program, keyed, entropy }
+        Self { id, program, keyed, entropy, masks: MaskCache::default() }
     }
 
     /// The batch's id.
@@ -77,6 +78,7 @@ impl Batch {
             part,
             party_seeds: &self.entropy.parties,
             dealer_seed: &self.entropy.dealer,
+            masks: &self.masks,
         })?;
         let [first, second] = keys.map(Bytes::from_owner);
         Ok([KeyPart::new(self.id, Party::P0, part, first), KeyPart::new(self.id, Party::P1, part, second)])

@@ -32,7 +32,7 @@ impl DealHost for Dealer<'_> {
 
     fn mask(&self, part: Part) -> MaskTile {
         let domain = Domain { part, ..self.job.domain() };
-        Ok(masks::of_wire(self.job.program, domain, self.level, &self.job.party_seeds.each_ref()))
+        Ok(masks::of_dealer(self.job, domain, self.level))
     }
 
     fn loops(&self) -> Arc<dyn Loops> {
@@ -47,7 +47,7 @@ impl EvalHost for Evaluator<'_> {
 
     fn mask(&self, part: Part) -> MaskTile {
         let domain = Domain { part, ..self.job.domain() };
-        Ok(masks::of_wire(&self.job.program, domain, self.level, &[&self.job.seed]))
+        Ok(masks::of_wire(&self.job.program, domain, self.level, &[&self.job.seed], None))
     }
 
     fn loops(&self) -> Arc<dyn Loops> {

@@ -103,7 +103,7 @@ impl PartKey {
 
     fn mask(&self, wire: NodeId) -> Vec<u64> {
         let domain = self.job.mask_domain(wire);
-        std::mem::take(&mut masks::of_wire(&self.job.program, domain, self.level, &[&self.job.seed]))
+        std::mem::take(&mut masks::of_wire(&self.job.program, domain, self.level, &[&self.job.seed], None))
     }
 
     /// Keeps for each element whether a wrap of its extended wire may have to be added.
@@ -400,9 +400,7 @@ impl<'j> KeyWriter<'j> {
         if is_fresh && entry == Entry::WHOLE {
             return self.mask_sums(wire);
         }
-        let seeds = self.job.party_seeds.each_ref();
-        let domain = self.job.mask_domain(wire);
-        let mut masks = masks::of_wire(self.job.program, domain, self.level, &seeds);
+        let mut masks = masks::of_dealer(self.job, self.job.mask_domain(wire), self.level);
         if entry.is_extended() {
             self.tops = Zeroizing::new(masks.iter().map(|r| entry.top(*r) as u16).collect());
         }

@@ -2,9 +2,9 @@
 //! and benchmarks have.
 
 use suf_gate::{
-    NodeId, Part, Program, Seed, TwoParties,
+    DealJob, NodeId, Part, Program, Seed, TwoParties,
     layout::FieldId,
-    ops::host,
+    ops::{self, MaskCache},
     prg::{Domain, MASK},
 };
 use zeroize::Zeroizing;
@@ -12,12 +12,13 @@ use zeroize::Zeroizing;
 use crate::{CpuBackend, loops::LevelLoops, pack, prg::Stream, simd::Level};
 
 /// The tile of the mask of the wire that `domain`'s part makes, as far as `seeds` make it: the sum of their owners' shares, in the
-/// wire's ring.
+/// wire's ring. The masks of `cache` are of the same seeds.
 pub(crate) fn of_wire(
     program: &Program,
     domain: Domain<'_>,
     level: Level,
     seeds: &[&Seed],
+    cache: Option<&MaskCache>,
 ) -> Zeroizing<Vec<u64>> {
     let fresh = |wire: NodeId| {
         let ring = program.node(wire).ring().expect("the wire has a mask, hence it is there");
@@ -29,7 +30,12 @@ pub(crate) fn of_wire(
         }
         std::mem::take(&mut *sums)
     };
-    Zeroizing::new(host::mask(program, domain.part.node, &LevelLoops(level), &fresh))
+    Zeroizing::new(ops::mask(program, domain.part, &LevelLoops(level), cache, &fresh))
+}
+
+/// The same of the dealer of a batch.
+pub(crate) fn of_dealer(job: &DealJob<'_>, domain: Domain<'_>, level: Level) -> Zeroizing<Vec<u64>> {
+    of_wire(job.program, domain, level, &job.party_seeds.each_ref(), Some(job.masks))
 }
 
 /// One party's stream of the fresh mask of the wire's tile that `domain` names.
@@ -51,7 +57,7 @@ impl CpuBackend {
     #[must_use]
     pub fn mask(&self, batch: &TwoParties, part: Part) -> Vec<u64> {
         let job = batch.deal_job(part);
-        of_wire(job.program, job.domain(), self.level(), &job.party_seeds.each_ref()).to_vec()
+        of_dealer(&job, job.domain(), self.level()).to_vec()
     }
 
     /// The first bytes of each party's stream of a field of `part`.

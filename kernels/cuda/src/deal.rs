@@ -40,7 +40,9 @@ impl Dealing {
         // What the host makes goes up with the table: the mask of the wire taken, as if party 0 had all of it, and its highest bits.
         let is_stream = job.program.node(wire).wire().is_some_and(|wire| masks::is_stream(wire, entry));
         let seeds = job.party_seeds.each_ref();
-        let from_host = (!is_stream).then(|| shared.mask(job.program, domain, wire, &seeds)).transpose()?;
+        let from_host = (!is_stream)
+            .then(|| shared.mask(job.program, domain, wire, &seeds, Some(job.masks)))
+            .transpose()?;
         let mask_bytes = if is_stream { 0 } else { PACKED * elems };
         let [mask_at, none_at] = [layout.take(mask_bytes), layout.take(mask_bytes)];
         let tops_at = layout.take(if entry.is_extended() { elems } else { 0 });

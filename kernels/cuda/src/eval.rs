@@ -60,8 +60,9 @@ impl Staged {
         // A share of a mask that the host makes goes up with the key.
         let is_stream = eval.program.node(wire).wire().is_some_and(|wire| masks::is_stream(wire, entry));
         let from_host = kernels.masks.taken && !is_stream;
-        let mask =
-            from_host.then(|| shared.mask(&eval.program, eval.domain(), wire, &[&eval.seed])).transpose()?;
+        let mask = from_host
+            .then(|| shared.mask(&eval.program, eval.domain(), wire, &[&eval.seed], None))
+            .transpose()?;
         let mask_at = layout.take(if from_host { PACKED * elems } else { 0 });
         let head = layout.end();
         let places = layout.fields(eval.key_shape(), side, elems, side == Side::Seeded);

@@ -32,7 +32,13 @@ impl DealHost for Dealer<'_> {
 
     fn mask(&self, part: Part) -> MaskTile {
         let domain = Domain { part, ..self.job.domain() };
-        self.shared.mask(self.job.program, domain, part.node, &self.job.party_seeds.each_ref())
+        self.shared.mask(
+            self.job.program,
+            domain,
+            part.node,
+            &self.job.party_seeds.each_ref(),
+            Some(self.job.masks),
+        )
     }
 
     fn loops(&self) -> Arc<dyn Loops> {
@@ -47,7 +53,7 @@ impl EvalHost for Evaluator<'_> {
 
     fn mask(&self, part: Part) -> MaskTile {
         let domain = Domain { part, ..self.job.domain() };
-        self.shared.mask(&self.job.program, domain, part.node, &[&self.job.seed])
+        self.shared.mask(&self.job.program, domain, part.node, &[&self.job.seed], None)
     }
 
     fn loops(&self) -> Arc<dyn Loops> {

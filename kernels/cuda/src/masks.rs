@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use suf_gate::{
     BackendError, Mask, NodeId, Part, Program, Ring, Seed, Wire,
-    ops::{
-        Entry,
-        host::{self, Plain},
-    },
+    ops::{self, Entry, MaskCache, host::Plain},
     prg::{Domain, MASK, StreamKey},
     ring::WIRE,
 };
@@ -64,13 +61,14 @@ impl Shared {
     }
 
     /// A tile of the mask of `wire`, as far as `seeds` make it: the sum of their owners' shares. `domain` is that of any part with
-    /// this tile.
+    /// this tile. The masks of `cache` are of the same seeds.
     pub(crate) fn mask(
         &self,
         program: &Program,
         domain: Domain<'_>,
         wire: NodeId,
         seeds: &[&Seed],
+        cache: Option<&MaskCache>,
     ) -> Result<Zeroizing<Vec<u64>>, BackendError> {
         let mut sources = BTreeSet::new();
         fresh_masks(program, wire, &mut BTreeSet::new(), &mut sources);
@@ -93,7 +91,8 @@ impl Shared {
             (source, sums)
         });
         let sums: BTreeMap<_, _> = sums.collect();
-        Ok(Zeroizing::new(host::mask(program, wire, &Plain, &|source| sums[&source].to_vec())))
+        let part = Part { node: wire, ..domain.part };
+        Ok(Zeroizing::new(ops::mask(program, part, &Plain, cache, &|source| sums[&source].to_vec())))
     }
 }
 

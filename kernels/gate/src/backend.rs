@@ -8,7 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     Counts, Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Value,
-    ops::host::DealHost, prg::Domain, secret::SecretMemory,
+    ops::{MaskCache, host::DealHost},
+    prg::Domain,
+    secret::SecretMemory,
 };
 
 /// A kind of device that makes and evaluates keys.
@@ -102,6 +104,8 @@ pub struct DealJob<'a> {
     pub party_seeds: &'a [Seed; 2],
     /// The seed of what the dealer alone knows.
     pub dealer_seed: &'a Seed,
+    /// Masks of the batch's wires that were derived before.
+    pub masks: &'a MaskCache,
 }
 
 /// One part to evaluate.

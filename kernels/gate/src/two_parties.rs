@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     Backend, BackendError, DealJob, EvalJob, HostValue, KeyBytes, Part, PartEval, Party, Program,
-    SecretBytes, Seed, Value,
+    SecretBytes, Seed, Value, ops::MaskCache,
 };
 
 /// One batch of a program, with all that its dealer knows.
@@ -17,6 +17,7 @@ pub struct TwoParties {
     batch: [u8; 16],
     party_seeds: [Seed; 2],
     dealer_seed: Seed,
+    masks: Arc<MaskCache>,
 }
 
 /// What both parties had in the end, each array by party.
@@ -36,7 +37,7 @@ impl TwoParties {
     #[must_use]
     pub fn new(program: Arc<Program>, batch: [u8; 16], seeds: [Seed; 3]) -> Self {
         let [first, second, dealer_seed] = seeds;
-        Self { program, batch, party_seeds: [first, second], dealer_seed }
+        Self { program, batch, party_seeds: [first, second], dealer_seed, masks: Arc::default() }
     }
 
     /// The program.
@@ -54,6 +55,7 @@ impl TwoParties {
             part,
             party_seeds: &self.party_seeds,
             dealer_seed: &self.dealer_seed,
+            masks: &self.masks,
         }
     }
 

@@ -1,6 +1,8 @@
 //! What the nodes of a program do. [`Op`] is the only list of operations; each says what it is in an [`OpDef`], beside
 //! its own code.
 
+mod cache;
+mod derived;
 pub mod exp2;
 mod extended;
 mod fields;
@@ -21,6 +23,8 @@ pub mod spline;
 
 use std::{ops::Range, sync::Arc};
 
+pub use cache::MaskCache;
+pub use derived::mask;
 pub use exp2::Exp2;
 pub use extended::Extended;
 pub use gate::{Entry, GateOp};

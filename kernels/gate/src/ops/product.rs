@@ -139,15 +139,22 @@ fn scores(heads: Heads, rows: Range<u32>, x: &[u64], y: &[u64], out: &mut [u64])
     // Of a tensor of tokens.
     let width = x.len() / (first.len() * tokens);
     let dim = width / count;
+    // The matrix of y of one head, transposed.
+    let mut turned = Zeroizing::new(vec![0; dim * tokens]);
+    let mut of_head = None;
     for (row, out) in rows.zip(out.chunks_exact_mut(tokens)) {
         let row = row as usize - first.start as usize * count * tokens;
         let (sequence, head, token) = (row / (count * tokens), row / tokens % count, row % tokens);
         let of_token = |token: usize| (sequence * tokens + token) * width + head * dim;
-        let x = &x[of_token(token)..][..dim];
-        for (token, out) in out.iter_mut().enumerate() {
-            let y = &y[of_token(token)..][..dim];
-            *out = x.iter().zip(y).fold(0, |sum, (x, y)| sum.wrapping_add(x.wrapping_mul(*y)));
+        if of_head != Some((sequence, head)) {
+            of_head = Some((sequence, head));
+            for token in 0..tokens {
+                for (i, y) in y[of_token(token)..][..dim].iter().enumerate() {
+                    turned[i * tokens + token] = *y;
+                }
+            }
         }
+        combine(&x[of_token(token)..][..dim], &turned, tokens, out);
     }
 }
 
@@ -162,14 +169,45 @@ fn mix(heads: Heads, rows: Range<u32>, x: &[u64], y: &[u64], out: &mut [u64]) {
         let row = row as usize - first.start as usize * tokens;
         let (sequence, token) = (row / tokens, row % tokens);
         for (head, out) in out.chunks_exact_mut(dim).enumerate() {
-            out.fill(0);
-            let weights = &x[((sequence * count + head) * tokens + token) * tokens..][..tokens];
-            for (other, weight) in weights.iter().enumerate() {
-                let y = &y[(sequence * tokens + other) * width + head * dim..][..dim];
-                out.iter_mut().zip(y).for_each(|(out, y)| *out = out.wrapping_add(weight.wrapping_mul(*y)));
-            }
+            let factors = &x[((sequence * count + head) * tokens + token) * tokens..][..tokens];
+            combine(factors, &y[sequence * tokens * width + head * dim..], width, out);
         }
     }
+}
+
+/// The sum of rows times their `factors`. A row begins every `stride` numbers.
+#[inline(always)]
+fn combine(factors: &[u64], rows: &[u64], stride: usize, out: &mut [u64]) {
+    let done = combine_blocks::<32>(factors, rows, stride, out);
+    let done = done + combine_blocks::<8>(factors, &rows[done..], stride, &mut out[done..]);
+    for (column, out) in out.iter_mut().enumerate().skip(done) {
+        *out = 0;
+        for (i, factor) in factors.iter().enumerate() {
+            *out = out.wrapping_add(factor.wrapping_mul(rows[i * stride + column]));
+        }
+    }
+}
+
+/// The same of as many whole blocks of columns as there are, whose sums stay in registers. Gives the number of columns.
+#[inline(always)]
+fn combine_blocks<const BLOCK: usize>(
+    factors: &[u64],
+    rows: &[u64],
+    stride: usize,
+    out: &mut [u64],
+) -> usize {
+    let (blocks, _) = out.as_chunks_mut::<BLOCK>();
+    for (block, out) in blocks.iter_mut().enumerate() {
+        let mut sums = [0u64; BLOCK];
+        for (i, factor) in factors.iter().enumerate() {
+            let row = &rows[i * stride + block * BLOCK..][..BLOCK];
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum = sum.wrapping_add(factor.wrapping_mul(*x));
+            }
+        }
+        *out = sums;
+    }
+    blocks.len() * BLOCK
 }
 
 impl Heads {
