@@ -5,11 +5,15 @@
 //! Nothing here does I/O: whoever has a folder gives its files through [`Folder`].
 
 pub mod bert;
+pub mod builtin;
+pub mod cost;
 pub mod folder;
+pub mod heads;
 pub mod plan;
 pub mod pooling;
 pub mod quantise;
 pub mod ranges;
+pub mod steps;
 pub mod tensors;
 pub mod text;
 

@@ -15,6 +15,7 @@ pub mod exports;
 pub mod gates;
 mod jsonl;
 pub mod kernel;
+pub mod model;
 pub mod models;
 pub mod npy;
 mod out;

@@ -9,6 +9,7 @@ pub mod examine;
 pub mod hardening;
 pub mod identity;
 pub mod memory;
+pub mod model;
 pub mod output;
 pub mod signals;
 pub mod telemetry;
@@ -24,6 +25,7 @@ pub use config::{ConfigError, Configuration};
 pub use daemon::{Args, Start, bind_control, run, say_ready};
 pub use decoder::{Description, ProgramDecoder};
 pub use fault::at_fault;
+pub use model::ModelFolder;
 pub use suf_cpu::KeyMemory;
 
 /// The allocator of every program of ours; see [`ALLOCATOR`].

@@ -9,7 +9,7 @@ use crate::{
 const FILE: &str = "config.json";
 
 /// `model_type` of this architecture.
-pub(super) const TYPE: &str = "bert";
+pub const TYPE: &str = "bert";
 
 /// Names of GELU with the error function, as `hidden_act` has them.
 const GELU: [&str; 2] = ["gelu", "gelu_python"];

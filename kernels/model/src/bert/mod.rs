@@ -1,10 +1,12 @@
 //! BERT: an encoder with layer norms behind attention and feed-forward block, absolute positions, GELU.
 
+mod compile;
 mod config;
 mod quantised;
 mod reference;
 
-pub use config::Config;
+pub use compile::{CompileError, Compiled, Length, bucket, compile};
+pub use config::{Config, TYPE};
 pub use quantised::{Quantised, QuantisedLayer, Residual};
 pub use reference::Reference;
 

@@ -13,21 +13,21 @@ use crate::{
 };
 
 /// Fractional bits of a layer norm's result.
-pub const NORMED: u8 = 26;
+pub(super) const NORMED: u8 = 26;
 /// Of weights behind a layer norm, and of the last ones of the feed-forward block.
-pub const WEIGHT: u8 = 14;
+pub(super) const WEIGHT: u8 = 14;
 /// Of weights behind attention.
-pub const ATTENTION_WEIGHT: u8 = 12;
+pub(super) const ATTENTION_WEIGHT: u8 = 12;
 /// Of attention's result before those weights.
-pub const ATTENDED: u8 = 22;
+pub(super) const ATTENDED: u8 = 22;
 /// Of what the activation makes.
-pub const ACTIVATED: u8 = 12;
+pub(super) const ACTIVATED: u8 = 12;
 /// Of gains.
-pub const GAIN: u8 = 10;
+pub(super) const GAIN: u8 = 10;
 /// Of the weights of a row's mean.
-pub const MEAN: u8 = 19;
+pub(super) const MEAN: u8 = 19;
 /// Of the residual.
-pub const RESIDUAL: u8 = NORMED + GAIN;
+pub(super) const RESIDUAL: u8 = NORMED + GAIN;
 
 /// A model's integers.
 #[derive(Debug)]

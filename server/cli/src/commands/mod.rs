@@ -5,6 +5,7 @@ mod describe;
 mod eval;
 mod kernel;
 mod lab;
+mod model;
 mod pki;
 mod progress;
 mod remote;
@@ -53,6 +54,8 @@ enum Command {
     /// Certificates and their authority.
     #[command(subcommand)]
     Pki(pki::Command),
+    #[command(subcommand)]
+    Model(model::Command),
     Report(report::Args),
     Lab(lab::Args),
     /// Run the dealer: it makes one-time keys for the two parties.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Watch(args) => runs::watch(&args),
         Command::Cancel(args) => runs::cancel(&args),
         Command::Pki(command) => pki::run(&command),
+        Command::Model(command) => model::run(&command),
         Command::Report(args) => report::run(&args),
         Command::Lab(args) => match lab::run(&args) {
             Ok(status) => return status,

@@ -1,0 +1,163 @@
+//! Models as users name them: a folder, a plan, texts.
+
+use std::{
+    io::Read,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use suf_model::{
+    Plan, TextError,
+    bert::{Bert, Quantised, Reference, bucket},
+    builtin,
+    plan::{self, hex},
+    ranges::Ranges,
+};
+use suf_process::ModelFolder;
+
+use crate::{error::Error, gates::own_file, out};
+
+/// Largest file of texts: a million sentences.
+const MOST_TEXTS: u64 = 256 << 20;
+
+/// A model that was read from a folder.
+#[derive(Debug)]
+pub struct Model {
+    /// Its floats.
+    pub bert: Bert,
+    /// Its integers.
+    pub integers: Quantised,
+    folder: ModelFolder,
+}
+
+impl Model {
+    /// The model of the folder at `path`.
+    ///
+    /// # Errors
+    /// When there is no such folder, or no model in it: which file, what is wrong, and what to do.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let folder = ModelFolder::open(path).map_err(Error::usage)?;
+        let wrong = |error| Error::usage(format!("the model {}: {error}", path.display()));
+        let bert = Bert::load(&folder).map_err(wrong)?;
+        let integers = Quantised::new(&bert).map_err(wrong)?;
+        Ok(Self { bert, integers, folder })
+    }
+
+    /// The plan at `path`; without one, that of the model's folder, one that is part of the program, or one that is made from
+    /// built-in sentences. Also where it comes from; what is not the user's own is said on standard error.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not right, or belongs to another model.
+    pub fn plan(&self, path: Option<&Path>) -> Result<(Plan, String), Error> {
+        let beside = self.folder.path().join(plan::FILE);
+        let path = path.or_else(|| beside.exists().then_some(beside.as_path()));
+        if let Some(path) = path {
+            let plan = read_plan(path)?;
+            let config = &self.bert.config;
+            plan.suits(self.integers.digest(), config.layers as usize, config.heads as usize)
+                .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+            return Ok((plan, path.display().to_string()));
+        }
+        if let Some(plan) = builtin::plan(self.integers.digest()) {
+            return Ok((plan, "part of this program".into()));
+        }
+        let texts: Vec<_> = builtin::sentences().map(str::to_owned).collect();
+        out::note(format_args!(
+            "no plan for the model {}: ranges are measured on {} built-in sentences; `suf model calibrate` makes a \
+             plan from texts of your own",
+            hex(self.integers.digest()),
+            texts.len()
+        ));
+        let tokens = self.tokens(&texts)?;
+        let ranges = self.measure(&tokens, || ());
+        Ok((self.plan_of(&ranges), "built-in sentences".into()))
+    }
+
+    /// The plan for these ranges.
+    #[must_use]
+    pub fn plan_of(&self, ranges: &Ranges) -> Plan {
+        Plan::new(suf_model::bert::TYPE, *self.integers.digest(), ranges)
+    }
+
+    /// The tokens of each text.
+    ///
+    /// # Errors
+    /// Which text cannot be taken, and why.
+    pub fn tokens(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
+        let most = self.bert.config.positions as usize;
+        let encode = |(at, text): (usize, &String)| {
+            let numbered = |error: TextError| Error::usage(format!("text {}: {error}", at + 1));
+            self.bert.tokens.encode(text, most).map_err(numbered)
+        };
+        texts.iter().enumerate().map(encode).collect()
+    }
+
+    /// The ranges of these texts, each padded to its bucket. `step` is called after each.
+    #[must_use]
+    pub fn measure(&self, texts: &[Vec<u32>], step: impl Fn() + Sync) -> Ranges {
+        let reference = Reference::new(&self.bert);
+        let config = &self.bert.config;
+        let none = Ranges::none(config.layers as usize, config.heads as usize);
+        let (next, all) = (AtomicUsize::new(0), Mutex::new(none.clone()));
+        let measure = || {
+            let mut ranges = none.clone();
+            while let Some(ids) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let padded = bucket(ids.len() as u32, config.positions).unwrap_or(config.positions);
+                reference.measure(ids, padded as usize, &mut ranges);
+                step();
+            }
+            let mut all = all.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *all = std::mem::replace(&mut *all, none.clone()).join(&ranges);
+        };
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(texts.len());
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(measure);
+            }
+        });
+        all.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The texts of a file, one a line. Empty lines are left out.
+///
+/// # Errors
+/// When it cannot be read, is too large, has no text, or a line that is not UTF-8.
+pub fn texts(path: &Path) -> Result<Vec<String>, Error> {
+    let name = path.display();
+    let unread = |error| {
+        Error::usage(format!("cannot read the texts {name}: {error}; see its path and its permissions"))
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unread)?;
+    file.take(MOST_TEXTS + 1).read_to_end(&mut bytes).map_err(unread)?;
+    if bytes.len() as u64 > MOST_TEXTS {
+        return Err(Error::usage(format!(
+            "{name} has more than {MOST_TEXTS} bytes: cut it into several files"
+        )));
+    }
+    let mut texts = Vec::new();
+    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let text = str::from_utf8(line).map_err(|_| {
+            Error::usage(format!("{name}, line {}: this is no text in UTF-8: save the file as UTF-8", at + 1))
+        })?;
+        if !text.trim().is_empty() {
+            texts.push(text.trim_end_matches('\r').to_owned());
+        }
+    }
+    if texts.is_empty() {
+        return Err(Error::usage(format!("{name} has no text: write one on each line")));
+    }
+    Ok(texts)
+}
+
+fn read_plan(path: &Path) -> Result<Plan, Error> {
+    let bytes = own_file("the plan", path)?;
+    let wrong = |mistake| Error::usage(format!("the plan {} is wrong in {mistake}", path.display()));
+    let text = suf_toml::text(&bytes).map_err(wrong)?;
+    Plan::parse(text).map_err(wrong)
+}
