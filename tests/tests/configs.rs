@@ -9,6 +9,7 @@ use std::{
 
 use suf_gate::{Protocol, catalog, gatefile::GateFile, spec::SpecFile};
 use suf_link::LinkProfile;
+use suf_model::{Plan, builtin};
 use suf_process::Configuration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -47,6 +48,10 @@ fn every_file_in_config_is_parsed_by_its_reader() {
             }
             _ if place.starts_with("specs/") => {
                 SpecFile::parse(&place, &text).expect("an operator specification");
+            }
+            _ if place.starts_with("models/") => {
+                let plan = Plan::parse(&text).expect("a plan");
+                assert!(builtin::plan(&plan.model).is_some(), "{place} does not ship");
             }
             other => panic!("config/{other} has no reader"),
         }
@@ -91,6 +96,7 @@ fn an_unknown_key_is_an_error_in_every_kind_of_file() {
         SpecFile::parse("strange", &strange("specs/hard-swish-quadratic.toml"))
             .expect_err("unknown key")
             .to_string(),
+        Plan::parse(&strange("models/all-minilm-l6-v2.toml")).expect_err("unknown key").to_string(),
     ];
     for error in errors {
         assert!(error.contains("colour"), "{error}");

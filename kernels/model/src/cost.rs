@@ -1,5 +1,6 @@
 //! What a step costs: exchanges, bits per direction, key bytes.
 
+use crate::ranges::Span;
 use crate::steps::{Kind, Step, StepId, Steps};
 
 /// What one step costs.
@@ -58,8 +59,7 @@ impl Steps {
                 Cost { key_bytes: rows.key_bytes + elems.key_bytes, ..rows }
             }
             Kind::Exponential(group) => per(made, opened(f64::from(group.m) / 8.0)),
-            Kind::Reciprocal(span) => per(made, spline(ring, span.max, 24)),
-            Kind::InverseRoot(span) => per(made, spline(ring, span.max, 24)),
+            Kind::Reciprocal(span) | Kind::InverseRoot(span) => per(made, spline(ring, *span)),
             Kind::Scale(drop, row_drop) => {
                 let [a, b] = [taken(0).made.ring - drop, taken(1).made.ring - row_drop].map(f64::from);
                 let wraps = (64.0 - a) * 2.0 + (64.0 - b) + (64.0 - a - b).max(0.0);
@@ -111,8 +111,8 @@ impl Steps {
     }
 }
 
-/// A spline of a value below `most` with `frac` fractional bits: a level of its tree for each bit.
-fn spline(ring: f64, most: f64, frac: u8) -> Each {
-    let bits = (most.log2() + f64::from(frac)).ceil();
-    Each { rounds: 1, bits: ring, explicit: 0.0, common: 32.0 * bits + 32.0 }
+/// A spline on this span: a level of its tree for each bit that tells its pieces apart, 16 in each octave.
+fn spline(ring: f64, span: Span) -> Each {
+    let bits = (span.max / span.min).log2().ceil() + 10.0;
+    Each { rounds: 1, bits: ring, explicit: 0.0, common: 32.0 * bits }
 }

@@ -6,28 +6,30 @@ use crate::{ranges::Span, steps::Refusal};
 /// What m may be.
 pub const SIZES: [u16; 4] = [128, 256, 512, 1024];
 
-/// Bits of both mantissas of the first exponential, and two bits below the modulus.
-const FIRST_BITS: f64 = 14.0;
+/// What the first exponential keeps free of m / 2: its mantissas, and the ends of the range.
+const FIRST_BITS: i32 = 15;
 
 /// What the second exponential keeps free of m: 64 bits of slack, its mantissas, and its rounding.
-const SECOND_BITS: f64 = 98.0;
+const SECOND_BITS: i32 = 98;
 
 /// Least distance, in bits, of a masked score below all others, beside the logarithm of the row's length.
-const MASK_BITS: f64 = 20.0;
+const MASK_BITS: i32 = 20;
 
-/// Heads that are evaluated together.
-#[derive(Clone, Debug, PartialEq)]
+/// Heads that are evaluated together. Bounds are in bits: powers of two of the exponential.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The exponent m of the modulus.
     pub m: u16,
     /// The heads, in order.
     pub heads: Vec<usize>,
-    /// Their scores, with the mask where there is one.
-    pub scores: Span,
-    /// What is added to half a score in the first exponential.
-    pub offset: u16,
-    /// What the mask adds to the scores of padding, in whole bits; none without padding.
-    pub mask: Option<i32>,
+    /// Below all scores, those of padding with their mask.
+    pub low: i16,
+    /// Above all scores.
+    pub high: i16,
+    /// Below the scores that have no mask: each row has one of them.
+    pub row_low: i16,
+    /// What is added to the scores of padding; none without padding.
+    pub mask: Option<i16>,
 }
 
 /// The groups of heads whose `scores` are within these bounds, in rows of `tokens`, `masked` or not.
@@ -70,32 +72,35 @@ pub fn groups(scores: &[Span], tokens: u32, masked: bool) -> Result<Vec<Group>, 
 
 impl Group {
     /// These heads under one modulus.
-    fn new(m: u16, heads: &[usize], scores: &[Span], row: f64, masked: bool) -> Result<Self, String> {
+    fn new(m: u16, heads: &[usize], scores: &[Span], row: i32, masked: bool) -> Result<Self, String> {
         let own = || heads.iter().map(|head| scores[*head]);
-        let width = own().map(Span::width).fold(0.0, f64::max);
-        let depth = if masked { (width + MASK_BITS + row).ceil() } else { 0.0 };
         let union = own().fold(Span::NONE, Span::join);
-        let union = Span { min: union.min - depth, max: union.max };
-        let most = f64::from(m) - SECOND_BITS - 2.0 * row;
-        if width + depth > most {
-            return Err(format!("they spread over {} bits, and m = {m} holds {most}", width + depth));
+        // Bounds that do not fit into 32 bits stay beyond every m.
+        let (row_low, high) = (union.min.floor() as i32, union.max.ceil() as i32);
+        let width = own().map(|scores| scores.width().ceil() as i32).fold(0, i32::max);
+        let depth = if masked { width.saturating_add(MASK_BITS + row) } else { 0 };
+        let low = row_low.saturating_sub(depth);
+        let width = high.saturating_sub(low);
+        let bits = i32::from(m);
+        let most = (bits - SECOND_BITS - 2 * row).min(bits - 2 * (FIRST_BITS + row));
+        if width > most {
+            return Err(format!("they lie between {low} and {high}, and m = {m} holds {most} bits"));
         }
-        let offset = offset(union, m, row).ok_or_else(|| {
-            format!("they lie between {} and {}, which m = {m} does not hold", union.min, union.max)
-        })?;
-        let mask = masked.then_some(-(depth as i32));
-        Ok(Self { m, heads: heads.to_vec(), scores: union, offset, mask })
+        // Within m of each other; their distance from 0 is to fit, too.
+        let [low, high, row_low, depth] =
+            [low, high, row_low, -depth].map(|bits| i16::try_from(bits).map_err(|_| format!("{bits} bits")));
+        let mask = if masked { Some(depth?) } else { None };
+        Ok(Self { m, heads: heads.to_vec(), low: low?, high: high?, row_low: row_low?, mask })
+    }
+
+    /// Largest absolute score.
+    #[must_use]
+    pub fn magnitude(&self) -> f64 {
+        f64::from(self.low.unsigned_abs().max(self.high.unsigned_abs()))
     }
 }
 
 /// log2 of a row's length, rounded up.
-pub(crate) fn row_bits(tokens: u32) -> f64 {
-    f64::from(tokens.next_power_of_two().ilog2())
-}
-
-/// What to add to half a score, so that the first exponential's sums are within its modulus; none if nothing does.
-fn offset(scores: Span, m: u16, row: f64) -> Option<u16> {
-    let least = (1.0 - scores.min / 2.0).ceil().max(0.0);
-    let most = (f64::from(m / 2) - FIRST_BITS - row - scores.max / 2.0).floor();
-    (least <= most).then(|| f64::midpoint(least, most).floor() as u16)
+pub(crate) fn row_bits(tokens: u32) -> i32 {
+    tokens.next_power_of_two().ilog2().cast_signed()
 }

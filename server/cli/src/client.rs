@@ -21,7 +21,7 @@ use suf_control::{
         input_part, output_part, party_client::PartyClient,
     },
 };
-use suf_gate::{Gate, TILE_ELEMS, ring::WIRE};
+use suf_gate::{Gate, NodeId, Ring, TILE_ELEMS, ring::WIRE};
 use suf_link::Identity;
 use suf_wire::{BatchId, Party, Role, RunId};
 use tokio::time::timeout;
@@ -248,6 +248,11 @@ impl Parties {
             )?;
         }
         self.fetch(gate, run, tensor, sink).await?;
+        self.outcome(run).await
+    }
+
+    /// What a run that ended well left behind.
+    pub(crate) async fn outcome(&self, run: RunId) -> Result<Outcome, Error> {
         let (first, second) = tokio::try_join!(self.done(Party::P0, run), self.done(Party::P1, run))?;
         let batch = BatchId(first.batch_id[..].try_into().map_err(|_| malformed("its batch id"))?);
         let figures = |run: v1::Run| run.figures.ok_or_else(|| malformed("a finished run without figures"));
@@ -255,7 +260,7 @@ impl Parties {
     }
 
     /// Follows the run at `party` until it awaits input, or has its output already.
-    async fn wait_for_keys(
+    pub(crate) async fn wait_for_keys(
         &self,
         party: Party,
         run: RunId,
@@ -321,8 +326,8 @@ impl Parties {
     ) -> Result<(), Error> {
         let (elements, tiles) = (tensor.elements(), tensor.tiles());
         let (mut first, mut second) = tokio::try_join!(
-            OutputShares::open(self.party(Party::P0), Party::P0, run, elements),
-            OutputShares::open(self.party(Party::P1), Party::P1, run, elements)
+            OutputShares::open(self.party(Party::P0), Party::P0, run, (NodeId(0), WIRE), elements),
+            OutputShares::open(self.party(Party::P1), Party::P1, run, (NodeId(0), WIRE), elements)
         )?;
         for tile in 0..tiles.count() {
             let elems = tiles.elems(tile);
@@ -402,7 +407,7 @@ fn interrupted(ended: [Result<RunState, Failure>; 2]) -> Error {
 }
 
 /// A run that is watched; the party knows by that that its client is there.
-struct Watched {
+pub(crate) struct Watched {
     /// It has its output.
     done: bool,
     _states: Streaming<v1::Run>,
@@ -468,8 +473,10 @@ pub fn place(party: Party) -> &'static str {
 }
 
 /// Output shares of one party, as they arrive.
-struct OutputShares {
+pub(crate) struct OutputShares {
     party: Party,
+    /// Bits of a share.
+    bits: u8,
     parts: Streaming<v1::OutputPart>,
     elements: u64,
     /// Shares that have arrived and were not taken yet.
@@ -478,13 +485,15 @@ struct OutputShares {
 }
 
 impl OutputShares {
-    async fn open(
+    /// Those of the output `node`, or of the only one where that is 0, whose wire has this ring.
+    pub(crate) async fn open(
         mut client: PartyClient<Channel>,
         party: Party,
         run: RunId,
+        (node, ring): (NodeId, Ring),
         elements: u64,
     ) -> Result<Self, Error> {
-        let output = OutputRef { run: Some(reference(run)), node: 0 };
+        let output = OutputRef { run: Some(reference(run)), node: node.0.into() };
         let parts = client.fetch_output(output).await;
         let mut parts = parts.map_err(|status| Error::call(place(party), status))?.into_inner();
         let first = parts.message().await.map_err(|status| Error::call(place(party), status))?;
@@ -492,14 +501,14 @@ impl OutputShares {
             Some(output_part::Part::Header(header))
                 if header.run_id[..] == run.0 && header.elements == elements =>
             {
-                Ok(Self { party, parts, elements, ready: Vec::new(), taken: 0 })
+                Ok(Self { party, bits: ring.bits(), parts, elements, ready: Vec::new(), taken: 0 })
             }
             _ => Err(malformed("an output without its header")),
         }
     }
 
     /// The next `elems` shares.
-    async fn next(&mut self, elems: usize) -> Result<Vec<u64>, Error> {
+    pub(crate) async fn next(&mut self, elems: usize) -> Result<Vec<u64>, Error> {
         while self.ready.len() < elems {
             let Some(part) = self.message().await? else {
                 return Err(malformed("an output that ends early"));
@@ -508,7 +517,7 @@ impl OutputShares {
                 return Err(malformed("an output with two headers"));
             };
             let left = self.elements - self.taken;
-            shares::unpack_into(SHARE_BITS, &bytes, left, &mut self.ready)
+            shares::unpack_into(self.bits, &bytes, left, &mut self.ready)
                 .map_err(|failure| malformed(&failure.reason))?;
         }
         self.taken += elems as u64;
@@ -516,7 +525,8 @@ impl OutputShares {
         Ok(std::mem::replace(&mut self.ready, rest))
     }
 
-    async fn end(&mut self) -> Result<(), Error> {
+    /// That there are no more.
+    pub(crate) async fn end(&mut self) -> Result<(), Error> {
         match self.message().await? {
             None => Ok(()),
             Some(_) => Err(malformed("more output than the run has elements")),
@@ -528,7 +538,8 @@ impl OutputShares {
     }
 }
 
-fn malformed(what: &str) -> Error {
+/// An answer that no party of this version gives.
+pub(crate) fn malformed(what: &str) -> Error {
     Error::here(Fault::Bug, format!("a party answered with {what}; are both of the same version as `suf`?"))
 }
 

@@ -19,6 +19,7 @@ pub mod model;
 pub mod models;
 pub mod npy;
 mod out;
+pub mod program;
 pub mod projection;
 pub mod provenance;
 pub mod published;

@@ -132,9 +132,9 @@ struct Compiler {
 
 impl Compiler {
     fn layer(&mut self, x: StepId, layer: &QuantisedLayer, plan: &LayerPlan) -> Result<StepId, Refusal> {
-        let Length { tokens, padded, .. } = self.made.length;
+        let Length { padded, .. } = self.made.length;
         let scores = if padded { &plan.padded } else { &plan.scores };
-        let groups = groups(scores, tokens, padded)
+        let groups = groups(scores, self.config.positions, padded)
             .map_err(|Refusal(why)| Refusal(format!("layer {}: {why}", self.layer)))?;
         let mut attention = None;
         for (at, group) in groups.iter().enumerate() {
@@ -189,7 +189,7 @@ impl Compiler {
 
         let rows = batch * heads * tokens;
         let scores = |ring: u8| {
-            let bound = group.scores.magnitude();
+            let bound = group.magnitude();
             Made { rows, cols: tokens, ring, frac: SCORE, bound }
         };
         let modulus = SCORE + group.m.ilog2() as u8;
@@ -202,12 +202,13 @@ impl Compiler {
         let kind = Kind::Scores(group.clone());
         let scores = self.push(&format!("scores{name}"), kind, takes, scores(modulus))?;
         let value = self.open(&format!("value{name}"), value, product - HEAD, NARROW, plan.value)?;
-        let exponent = Made { rows, cols: 1, ring: group.m.ilog2() as u8, frac: 0, bound: group.m.into() };
+        let exponent =
+            Made { rows, cols: 1, ring: group.m.ilog2() as u8 - 1, frac: 0, bound: (group.m / 2).into() };
         let kind = Kind::RowExponent(group.clone());
         let exponent = self.push(&format!("row exponent{name}"), kind, [scores], exponent)?;
 
         // Sums of a row's exponentials, whose exponent is near the logarithm of the sum of their roots.
-        let sums = Span { min: (1.0 - 1.0 / 16.0) * (-row_bits(tokens)).exp2(), max: 4.125 };
+        let sums = Span { min: (1.0 - 1.0 / 16.0) * f64::from(-row_bits(tokens)).exp2(), max: 4.125 };
         let exponential = Made { rows, cols: tokens, ring: NARROW, frac: SCORE, bound: sums.max };
         let kind = Kind::Exponential(group.clone());
         let exponential = self.push(&format!("exp2{name}"), kind, [scores, exponent], exponential)?;
@@ -217,8 +218,11 @@ impl Compiler {
         let kind = Kind::Attend(group.clone());
         let attended = self.push(&format!("attend{name}"), kind, [exponential, value], attended)?;
         let reciprocal = Made { rows, cols: 1, ring: NARROW, frac: ATTEND, bound: 1.0 / sums.min };
+        let ones =
+            Integers { rows: tokens as usize, cols: 1, values: vec![1; tokens as usize], bias: Vec::new() };
+        let row_sums = self.linear(&format!("row sum{name}"), exponential, &ones, 0)?;
         let kind = Kind::Reciprocal(sums);
-        let reciprocal = self.push(&format!("reciprocal{name}"), kind, [exponential], reciprocal)?;
+        let reciprocal = self.push(&format!("reciprocal{name}"), kind, [row_sums], reciprocal)?;
         let scaled = Made { ring: FULL, frac: ATTEND_KEPT + RECIPROCAL_KEPT, ..of_values };
         let kind = Kind::Scale(ATTEND - ATTEND_KEPT, ATTEND - RECIPROCAL_KEPT);
         let scaled = self.push(&format!("attended{name}"), kind, [attended, reciprocal], scaled)?;
