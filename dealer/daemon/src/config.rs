@@ -3,15 +3,14 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use serde::Deserialize;
-use suf_gate::{WeightStore, limits::MAX_ELEMS};
+use suf_gate::limits::MAX_ELEMS;
 use suf_link::IdentityFiles;
 use suf_process::{
-    BackendChoice,
+    BackendChoice, ModelEntry,
     config::{self, Configuration},
     memory::{MemoryLimit, Percent, budget_bytes},
     weights,
@@ -61,6 +60,12 @@ pub struct Config {
     /// Files of quantised weights that programs may name: the same as at the parties.
     #[serde(default)]
     weights: Vec<PathBuf>,
+    /// Models whose programs may be evaluated: the same as there.
+    #[serde(default)]
+    models: Vec<ModelEntry>,
+    /// Weights in memory, in MiB.
+    #[serde(default = "weights::default_memory_mb")]
+    model_memory_mb: u64,
 }
 
 /// Least memory for keys, in MiB: both parties' keys of the largest part that the protocol allows.
@@ -81,25 +86,25 @@ impl Config {
     ///
     /// # Errors
     /// When an entry of `gates` is neither a digest nor a name; [`Config::load`] has checked that.
-    pub fn limits(&self, limit: Option<&MemoryLimit>, weights: &Arc<WeightStore>) -> Result<Limits, String> {
+    pub fn limits(&self, limit: Option<&MemoryLimit>, weights: weights::Loaded) -> Result<Limits, String> {
         Ok(Limits {
             max_elems: self.max_elems,
             memory_bytes: budget_bytes("memory_mb", self.memory_mb, MEMORY_PART, limit),
             threads: config::threads(self.threads),
             wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
             gates: config::allowed_gates(self.gates.as_deref())?,
-            weights: Arc::clone(weights),
+            weights,
         })
     }
 }
 
 impl Config {
-    /// The weights that programs may name.
+    /// The weights that programs may name, and the models that they are of.
     ///
     /// # Errors
-    /// When a file cannot be read or holds something else.
-    pub fn weights(&self) -> Result<Arc<WeightStore>, String> {
-        weights::load(&self.weights)
+    /// When a file cannot be read or holds something else, a model has no plan, or they take too much memory.
+    pub fn weights(&self) -> Result<weights::Loaded, String> {
+        weights::load(&self.weights, &self.models, self.model_memory_mb)
     }
 }
 
@@ -112,7 +117,9 @@ impl Configuration for Config {
         config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
         config::allowed_gates(self.gates.as_deref())?;
+        config::within("model_memory_mb", self.model_memory_mb, 1, MOST_MEMORY_MB)?;
         self.weights.iter_mut().for_each(|file| *file = folder.join(&*file));
+        self.models.iter_mut().for_each(|model| model.resolve(folder));
         self.identity.resolve(folder);
         self.link = config::link_in(folder, &self.link);
         Ok(())

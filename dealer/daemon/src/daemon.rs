@@ -37,7 +37,7 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
     found.tcp("control", config.control);
     let weights = found.take("weights", config.weights(), weights::described);
     let weights = weights.unwrap_or_default();
-    let limits = config.limits(MemoryLimit::of_this_process().as_ref(), &weights)?;
+    let limits = config.limits(MemoryLimit::of_this_process().as_ref(), weights)?;
     found.good("memory_mb", format_args!("keys take up to {} MiB", limits.memory_bytes >> 20));
     let backend = found.backend(config.backend, 0);
     found.end(args, "the dealer", &[])?;

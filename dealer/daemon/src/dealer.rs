@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use suf_deal::{Batch, Entropy, Order};
-use suf_gate::{Backend, Program, Seed, WeightStore, catalog::AllowedGates};
+use suf_gate::{Backend, Program, Seed, catalog::AllowedGates};
 use suf_link::{Channel, Connection, Endpoint, Incoming};
-use suf_process::{Description, ProgramDecoder};
+use suf_process::{Description, LoadedModel, ProgramDecoder, weights};
 use suf_wire::{BatchId, DealerMessage, Digest, Fault, Part, Party};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,8 +36,8 @@ pub struct Limits {
     pub wait_for_peer: Duration,
     /// Gates that it makes keys for; none stands for all.
     pub gates: Option<Arc<AllowedGates>>,
-    /// Weights that programs may name.
-    pub weights: Arc<WeightStore>,
+    /// Weights that programs may name, and their models.
+    pub weights: weights::Loaded,
 }
 
 /// A dealer.
@@ -61,7 +61,7 @@ impl Dealer {
         Arc::new(Self {
             budget: Budget::new(limits.memory_bytes),
             cores: Arc::new(Semaphore::new(limits.threads.max(1))),
-            programs: ProgramDecoder::new(Arc::clone(&limits.weights)),
+            programs: ProgramDecoder::new(Arc::clone(&limits.weights.store)),
             limits,
             backend,
             requests: Requests::default(),
@@ -70,6 +70,11 @@ impl Dealer {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         })
+    }
+
+    /// The models for whose programs it makes keys.
+    pub fn models(&self) -> impl Iterator<Item = &LoadedModel> {
+        self.limits.weights.models.iter()
     }
 
     /// Serves the parties that call `endpoint`, until [`Dealer::stop`] or until the endpoint is closed.

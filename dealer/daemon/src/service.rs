@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use suf_control::v1;
 use suf_link::Identity;
+use suf_process::LoadedModel;
 use tonic::{Request, Response, Status};
 
 use crate::Dealer;
@@ -46,6 +47,7 @@ impl v1::dealer_server::Dealer for DealerService {
             bytes_shipped: totals.bytes_shipped,
             active_batches: totals.active_batches,
             certificate_expires_unix_s: self.identity.expires_unix_s(),
+            models: self.dealer.models().map(LoadedModel::message).collect(),
         }))
     }
 

@@ -2,7 +2,7 @@
 //! plan belongs to one model, by the digest of its integers; it is public.
 //!
 //! Ranges are measured on texts; a plan has headroom beside them: [`RINGS`] times for what rings hold, [`SCORES`] times for the
-//! width of a head's scores. What is beyond a plan's bounds no party can see: the result is then wrong.
+//! width of a head's scores and [`SCORE_BITS`] on both sides. What is beyond a plan's bounds no party can see: the result is then wrong.
 
 use std::fmt::Write as _;
 
@@ -16,6 +16,10 @@ pub const RINGS: f64 = 4.0;
 
 /// Headroom of the width of scores.
 pub const SCORES: f64 = 1.1;
+
+/// Headroom of scores on both sides beside that, in bits. Narrow heads spread half as far again when 1500 texts are measured
+/// instead of 50, and the least modulus holds many times their width.
+pub const SCORE_BITS: f64 = 8.0;
 
 /// The file in a model's folder.
 pub const FILE: &str = "plan.toml";
@@ -208,7 +212,7 @@ impl NormPlan {
 
 /// Whole bits around scores, with headroom on both sides.
 fn score_bounds(scores: Span) -> Span {
-    let beside = scores.width() * (SCORES - 1.0) / 2.0;
+    let beside = scores.width() * (SCORES - 1.0) / 2.0 + SCORE_BITS;
     Span { min: (scores.min - beside).floor(), max: (scores.max + beside).ceil() }
 }
 

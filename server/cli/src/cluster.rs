@@ -49,7 +49,12 @@ pub struct Setup {
     pub backend: String,
     /// Where they run.
     pub placement: Placement,
+    /// A model whose programs they evaluate: its folder, and the text of its plan.
+    pub model: Option<(PathBuf, String)>,
 }
+
+/// The file of the model's plan, beside the configurations.
+const PLAN: &str = "plan.toml";
 
 /// Where the three processes run.
 #[derive(Debug, Clone, Default)]
@@ -138,6 +143,10 @@ impl Cluster {
         };
         let (client, operator) = (identity(Role::Client)?, identity(Role::Operator)?);
 
+        if let Some((_, plan)) = &setup.model {
+            let file = path.join(PLAN);
+            fs::write(&file, plan).map_err(|error| Error::write(&file, error))?;
+        }
         let start = |host, config: &str| Daemon::start(path, &setup.placement, host, config);
         let dealer = start(Host::Dealer, &dealer_config(setup, &pki))?;
         let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
@@ -410,7 +419,12 @@ fn config<const N: usize>(setup: &Setup, pki: &Path, host: Host, own: [(&str, Va
         ("backend", setup.backend.as_str().into()),
         ("identity", identity),
     ];
-    let entries = own.into_iter().chain(common).map(|(key, value)| (key.to_owned(), value));
+    let model = setup.model.as_ref().map(|(folder, _)| {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+        let entry = table([("dir", folder.display().to_string().into()), ("plan", PLAN.into())]);
+        ("models", Value::Array(vec![entry]))
+    });
+    let entries = own.into_iter().chain(common).chain(model).map(|(key, value)| (key.to_owned(), value));
     entries.collect::<Table>().to_string()
 }
 
@@ -435,6 +449,7 @@ mod tests {
             shaped: false,
             backend: "cpu".into(),
             placement: Placement::Loopback,
+            model: None,
         };
         let dealer: toml::Table = dealer_config(&setup, Path::new("pki")).parse().unwrap();
         assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));

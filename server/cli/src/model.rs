@@ -14,12 +14,12 @@ use suf_model::{
     Plan, TextError,
     bert::{Bert, Quantised, Reference, bucket},
     builtin,
-    plan::{self, hex},
+    plan::hex,
     ranges::Ranges,
 };
 use suf_process::ModelFolder;
 
-use crate::{error::Error, gates::own_file, out};
+use crate::{error::Error, out};
 
 /// Largest file of texts: a million sentences.
 const MOST_TEXTS: u64 = 256 << 20;
@@ -53,17 +53,9 @@ impl Model {
     /// # Errors
     /// When the file cannot be read, is not right, or belongs to another model.
     pub fn plan(&self, path: Option<&Path>) -> Result<(Plan, String), Error> {
-        let beside = self.folder.path().join(plan::FILE);
-        let path = path.or_else(|| beside.exists().then_some(beside.as_path()));
-        if let Some(path) = path {
-            let plan = read_plan(path)?;
-            let config = &self.bert.config;
-            plan.suits(self.integers.digest(), config.layers as usize, config.heads as usize)
-                .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
-            return Ok((plan, path.display().to_string()));
-        }
-        if let Some(plan) = builtin::plan(self.integers.digest()) {
-            return Ok((plan, "part of this program".into()));
+        let found = self.folder.plan(path, &self.bert, &self.integers).map_err(Error::usage)?;
+        if let Some(found) = found {
+            return Ok(found);
         }
         let texts: Vec<_> = builtin::sentences().map(str::to_owned).collect();
         out::note(format_args!(
@@ -72,7 +64,7 @@ impl Model {
             hex(self.integers.digest()),
             texts.len()
         ));
-        let tokens = self.tokens(&texts)?;
+        let tokens = self.tokens(&texts, true)?;
         let ranges = self.measure(&tokens, || ());
         Ok((self.plan_of(&ranges), "built-in sentences".into()))
     }
@@ -83,15 +75,17 @@ impl Model {
         Plan::new(suf_model::bert::TYPE, *self.integers.digest(), ranges)
     }
 
-    /// The tokens of each text.
+    /// The tokens of each text. One that is too long is cut with `truncate`, and refused otherwise.
     ///
     /// # Errors
     /// Which text cannot be taken, and why.
-    pub fn tokens(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
+    pub fn tokens(&self, texts: &[String], truncate: bool) -> Result<Vec<Vec<u32>>, Error> {
         let most = self.bert.config.positions as usize;
         let encode = |(at, text): (usize, &String)| {
             let numbered = |error: TextError| Error::usage(format!("text {}: {error}", at + 1));
-            self.bert.tokens.encode(text, most).map_err(numbered)
+            let tokens = &self.bert.tokens;
+            let ids = if truncate { tokens.encode_cut(text, most) } else { tokens.encode(text, most) };
+            ids.map_err(numbered)
         };
         texts.iter().enumerate().map(encode).collect()
     }
@@ -153,11 +147,4 @@ pub fn texts(path: &Path) -> Result<Vec<String>, Error> {
         return Err(Error::usage(format!("{name} has no text: write one on each line")));
     }
     Ok(texts)
-}
-
-fn read_plan(path: &Path) -> Result<Plan, Error> {
-    let bytes = own_file("the plan", path)?;
-    let wrong = |mistake| Error::usage(format!("the plan {} is wrong in {mistake}", path.display()));
-    let text = suf_toml::text(&bytes).map_err(wrong)?;
-    Plan::parse(text).map_err(wrong)
 }

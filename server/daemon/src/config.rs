@@ -7,10 +7,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use suf_gate::{Protocol, WeightStore, catalog::AllowedGates, limits::MAX_ELEMS};
+use suf_gate::{Protocol, catalog::AllowedGates, limits::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
-    BackendChoice,
+    BackendChoice, ModelEntry,
     config::{self, Configuration},
     memory::{MemoryLimit, Percent, budget_bytes},
     weights,
@@ -90,6 +90,12 @@ pub struct Config {
     /// Files of quantised weights that programs may name: the same as at the other party and at the dealer.
     #[serde(default)]
     weights: Vec<PathBuf>,
+    /// Models whose programs may be evaluated: the same as there.
+    #[serde(default)]
+    models: Vec<ModelEntry>,
+    /// Weights in memory, in MiB.
+    #[serde(default = "weights::default_memory_mb")]
+    model_memory_mb: u64,
 }
 
 /// Which party calls, and which listens.
@@ -179,12 +185,12 @@ impl Config {
         config::allowed_gates(self.gates.as_deref())
     }
 
-    /// The weights that programs may name.
+    /// The weights that programs may name, and the models that they are of.
     ///
     /// # Errors
-    /// When a file cannot be read or holds something else.
-    pub fn weights(&self) -> Result<Arc<WeightStore>, String> {
-        weights::load(&self.weights)
+    /// When a file cannot be read or holds something else, a model has no plan, or they take too much memory.
+    pub fn weights(&self) -> Result<weights::Loaded, String> {
+        weights::load(&self.weights, &self.models, self.model_memory_mb)
     }
 
     /// What runs may hold, on a host with this limit of memory. A budget that is cut down is logged as a warning.
@@ -245,7 +251,9 @@ impl Configuration for Config {
         self.protocols()?;
         self.gates()?;
         self.identity.resolve(folder);
+        config::within("model_memory_mb", self.model_memory_mb, 1, MOST_MEMORY_MB)?;
         self.weights.iter_mut().for_each(|file| *file = folder.join(&*file));
+        self.models.iter_mut().for_each(|model| model.resolve(folder));
         self.state_dir = folder.join(&self.state_dir);
         self.link = config::link_in(folder, &self.link);
         Ok(())

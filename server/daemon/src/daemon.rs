@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, thread};
 
 use suf_control::server::Control;
-use suf_gate::{Backend, WeightStore};
+use suf_gate::Backend;
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_party::{Ledger, Policy};
 use suf_process::{
@@ -36,7 +36,7 @@ struct Needs {
     identity: Identity,
     profile: LinkProfile,
     backend: Arc<dyn Backend>,
-    weights: Arc<WeightStore>,
+    weights: weights::Loaded,
     limits: Limits,
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use suf_control::{failure::Failure, v1};
-use suf_gate::{Backend, BackendInfo, WeightStore};
+use suf_gate::{Backend, BackendInfo};
 use suf_link::{Identity, LinkKind, LinkProfile};
 use suf_party::{Ledger, Policy, Registration};
-use suf_process::ProgramDecoder;
+use suf_process::{LoadedModel, ProgramDecoder, weights};
 use suf_wire::Party;
 use tokio::runtime::Handle;
 
@@ -47,8 +47,8 @@ pub(crate) struct Parts {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) workers: Workers,
     pub(crate) dealer: DealerLink,
-    /// The weights that programs may name.
-    pub(crate) weights: Arc<WeightStore>,
+    /// The weights that programs may name, and their models.
+    pub(crate) weights: weights::Loaded,
     /// Control API, keys, disk.
     pub(crate) runtime: Handle,
     /// The peer link, on threads of its own.
@@ -58,7 +58,7 @@ pub(crate) struct Parts {
 impl Host {
     pub(crate) fn new(parts: Parts) -> Self {
         let peer = PeerLink::new(&parts.profile);
-        let programs = ProgramDecoder::new(Arc::clone(&parts.weights));
+        let programs = ProgramDecoder::new(Arc::clone(&parts.weights.store));
         Self { parts, registry: Registry::default(), peer, programs }
     }
 
@@ -118,6 +118,11 @@ impl Host {
     #[must_use]
     pub fn backend_info(&self) -> BackendInfo {
         self.parts.backend.info()
+    }
+
+    /// The models whose programs it evaluates.
+    pub fn models(&self) -> impl Iterator<Item = &LoadedModel> {
+        self.parts.weights.models.iter()
     }
 
     /// The link to the other party, by its profile.

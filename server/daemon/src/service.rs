@@ -6,7 +6,7 @@ use bytes::Bytes;
 use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
 use suf_gate::{Program, limits::MAX_ELEMS};
 use suf_party::{Event, Registration};
-use suf_process::Description;
+use suf_process::{Description, LoadedModel};
 use suf_wire::{Fault, Part, Party, RunId};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream, wrappers::WatchStream};
@@ -305,6 +305,7 @@ impl v1::party_server::Party for PartyService {
             spool: Some(spool),
             gates: suf_gate::gatefile::GateFile::builtin_names().map(Into::into).collect(),
             certificate_expires_unix_s: self.host.certificate_expires_unix_s(),
+            models: self.host.models().map(LoadedModel::message).collect(),
         }))
     }
 }

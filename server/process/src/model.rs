@@ -1,4 +1,4 @@
-//! The folder of a model on the disk.
+//! Models that a configuration names: their folders on the disk, and the weights that programs of them name.
 
 use std::{
     fs::File,
@@ -6,11 +6,89 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use suf_model::{Folder, folder::too_large};
+use bytes::Bytes;
+use serde::Deserialize;
+use suf_control::v1;
+use suf_gate::WeightStore;
+use suf_model::{
+    Folder, Plan,
+    bert::{self, Bert, Quantised},
+    builtin,
+    folder::too_large,
+    plan::{self, hex},
+};
+
+/// Largest plan that is read.
+const MOST_PLAN_BYTES: u64 = suf_toml::MAX_FILE_BYTES as u64;
 
 /// A folder.
 #[derive(Clone, Debug)]
 pub struct ModelFolder(PathBuf);
+
+/// An entry of `[[models]]` in a configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// The model's folder.
+    dir: PathBuf,
+    /// The plan; without it that of the folder, or one that is part of the program.
+    plan: Option<PathBuf>,
+}
+
+/// A model that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedModel {
+    /// The name of its folder.
+    pub name: String,
+    /// The digest of its integers.
+    pub digest: [u8; 32],
+    /// Bytes of its weights in memory.
+    pub bytes: u64,
+}
+
+impl ModelEntry {
+    /// Takes relative paths from `folder`.
+    pub fn resolve(&mut self, folder: &Path) {
+        self.dir = folder.join(&self.dir);
+        self.plan = self.plan.take().map(|plan| folder.join(plan));
+    }
+
+    /// Adds the weights of the model to `store`.
+    ///
+    /// # Errors
+    /// When there is no such model, or no plan for it, in words.
+    pub fn load(&self, store: &mut WeightStore) -> Result<LoadedModel, String> {
+        let place = self.dir.display();
+        let wrong = |problem: String| format!("the model {place}: {problem}");
+        let folder = ModelFolder::open(&self.dir)?;
+        let model = Bert::load(&folder).map_err(|error| wrong(error.to_string()))?;
+        let integers = Quantised::new(&model).map_err(|error| wrong(error.to_string()))?;
+        let plan = folder.plan(self.plan.as_deref(), &model, &integers)?;
+        let (plan, source) = plan.ok_or_else(|| {
+            wrong(format!(
+                "there is no plan for the model {}: make one with `suf model calibrate`, and name it by `plan`",
+                hex(integers.digest())
+            ))
+        })?;
+        let weights =
+            bert::weights(&model.config, &integers, &plan).map_err(|error| wrong(error.to_string()))?;
+        let bytes = weights.iter().map(|weights| weights.bytes() as u64).sum();
+        weights.into_iter().for_each(|weights| store.add(weights));
+        let name = self.dir.file_name().unwrap_or(self.dir.as_os_str()).to_string_lossy().into_owned();
+        let digest = *integers.digest();
+        tracing::info!(name, digest = %hex(&digest), bytes, plan = source, "model loaded");
+        Ok(LoadedModel { name, digest, bytes })
+    }
+}
+
+impl LoadedModel {
+    /// The model, as the control API tells of it.
+    #[must_use]
+    pub fn message(&self) -> v1::Model {
+        let Self { name, digest, bytes } = self;
+        v1::Model { name: name.clone(), digest: Bytes::copy_from_slice(digest), bytes: *bytes }
+    }
+}
 
 impl ModelFolder {
     /// The folder at `path`.
@@ -25,33 +103,59 @@ impl ModelFolder {
         }
     }
 
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// The plan at `path`; without one, that of the folder, or one that is part of the program. Also where it comes from. None if
+    /// there is none of them.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not right, or belongs to another model, in words.
+    pub fn plan(
+        &self,
+        path: Option<&Path>,
+        model: &Bert,
+        integers: &Quantised,
+    ) -> Result<Option<(Plan, String)>, String> {
+        let beside = self.0.join(plan::FILE);
+        let Some(path) = path.or_else(|| beside.exists().then_some(beside.as_path())) else {
+            let found = builtin::plan(integers.digest());
+            return Ok(found.map(|plan| (plan, "part of this program".to_owned())));
+        };
+        let name = path.display();
+        let bytes =
+            read(path, MOST_PLAN_BYTES).and_then(|bytes| bytes.ok_or_else(|| "there is no such file".into()));
+        let bytes = bytes.map_err(|problem| format!("cannot read the plan {name}: {problem}"))?;
+        let wrong = |mistake| format!("the plan {name} is wrong in {mistake}");
+        let plan = suf_toml::text(&bytes).and_then(Plan::parse).map_err(wrong)?;
+        let (layers, heads) = (model.config.layers as usize, model.config.heads as usize);
+        plan.suits(integers.digest(), layers, heads).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Some((plan, name.to_string())))
     }
 }
 
 impl Folder for ModelFolder {
     fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
-        let mut file = match File::open(self.0.join(path)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        };
-        let found = file.metadata().map_err(|error| error.to_string())?;
-        if !found.is_file() {
-            return Err("it is no file".into());
-        }
-        if found.len() > most {
-            return Err(too_large(found.len(), most));
-        }
-        let mut bytes = Vec::with_capacity(found.len() as usize);
-        // A file that grows meanwhile is cut at its length.
-        let read = Read::by_ref(&mut file).take(found.len()).read_to_end(&mut bytes);
-        read.map_err(|error| error.to_string())?;
-        Ok(Some(bytes))
+        read(&self.0.join(path), most)
     }
+}
+
+/// The bytes of a file; none if there is no such file. Its size is looked at first.
+fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, String> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let found = file.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() {
+        return Err("it is no file".into());
+    }
+    if found.len() > most {
+        return Err(too_large(found.len(), most));
+    }
+    let mut bytes = Vec::with_capacity(found.len() as usize);
+    // A file that grows meanwhile is cut at its length.
+    let read = Read::by_ref(&mut file).take(found.len()).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Quantised weights from safetensors files that a configuration names. Parties and the dealer load the same ones: a program names
-//! them by their digests, so that other weights are found before anything is dealt.
+//! Quantised weights from safetensors files and models that a configuration names. Parties and the dealer load the same ones: a
+//! program names them by their digests, so that other weights are found before anything is dealt.
 //!
 //! A matrix is a tensor of two dimensions, inputs by outputs, of 8-, 16- or 32-bit integers. The tensor `NAME.bias`, of one
 //! dimension and 32- or 64-bit integers, is the bias of the matrix `NAME`.
@@ -13,17 +13,35 @@ use std::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use suf_gate::{WeightStore, ops::Weights};
 
+use crate::model::{LoadedModel, ModelEntry};
+
+/// Memory of weights in MiB, where a configuration does not say: models of 250 million weights.
+#[must_use]
+pub const fn default_memory_mb() -> u64 {
+    1024
+}
+
 /// Longest file: the weights of a model with a thousand million parameters in 32 bits, twice over.
 const MOST_BYTES: u64 = 8 << 30;
 
 /// What stands behind a matrix's name in that of its bias.
 const BIAS: &str = ".bias";
 
-/// The weights of all `files`.
+/// What a configuration's weights and models came to.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The weights that programs may name.
+    pub store: Arc<WeightStore>,
+    /// The models, in order.
+    pub models: Vec<LoadedModel>,
+}
+
+/// The weights of all `files` and `models`, which take `memory_mb` MiB at most.
 ///
 /// # Errors
-/// The first file that cannot be read, or holds what is no quantised weight: which file and tensor, and what is expected.
-pub fn load(files: &[PathBuf]) -> Result<Arc<WeightStore>, String> {
+/// The first file that cannot be read, or holds what is no quantised weight: which file and tensor, and what is expected. A model that
+/// cannot be read or has no plan. Less memory than they take.
+pub fn load(files: &[PathBuf], models: &[ModelEntry], memory_mb: u64) -> Result<Loaded, String> {
     let mut store = WeightStore::default();
     for path in files {
         for (name, weights) in
@@ -36,15 +54,27 @@ pub fn load(files: &[PathBuf]) -> Result<Arc<WeightStore>, String> {
             store.add(Arc::new(weights));
         }
     }
-    Ok(Arc::new(store))
+    let models: Vec<_> = models.iter().map(|entry| entry.load(&mut store)).collect::<Result<_, _>>()?;
+    let bytes: usize = store.all().map(|weights| weights.bytes()).sum();
+    let due = (bytes as u64).div_ceil(1 << 20);
+    if due > memory_mb {
+        return Err(format!(
+            "model_memory_mb = {memory_mb}, and the weights of `models` and `weights` take {due} MiB: allow as much"
+        ));
+    }
+    Ok(Loaded { store: Arc::new(store), models })
 }
 
-/// How many there are, for people.
+/// How much there is, for people.
 #[must_use]
-pub fn described(store: &Arc<WeightStore>) -> String {
-    let (count, bytes) =
-        store.all().fold((0, 0), |(count, bytes), weights| (count + 1, bytes + weights.bytes()));
-    format!("{count} matrices that programs may name, {} MiB", bytes >> 20)
+pub fn described(loaded: &Loaded) -> String {
+    let all = loaded.store.all();
+    let (count, bytes) = all.fold((0, 0), |(count, bytes), weights| (count + 1, bytes + weights.bytes()));
+    let models = loaded.models.iter().map(|LoadedModel { name, digest, bytes }| {
+        format!("; the model {name} with {} MiB and the digest {}", bytes >> 20, suf_wire::Digest(*digest))
+    });
+    let models: String = models.collect();
+    format!("{count} matrices that programs may name, {} MiB{models}", bytes >> 20)
 }
 
 fn read(path: &Path) -> Result<Vec<(String, Weights)>, String> {

@@ -41,7 +41,7 @@ pub(crate) fn limits() -> Limits {
         threads: 2,
         wait_for_peer: PATIENCE,
         gates: None,
-        weights: Arc::default(),
+        weights: Default::default(),
     }
 }
 

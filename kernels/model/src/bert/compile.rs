@@ -1,6 +1,6 @@
 //! The steps of a BERT: rings and scales, layer by layer. Public weights.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use suf_gate::{Gate, Shape, gatefile::GateFile, onehot::Onehot, ops::Weights};
 
@@ -122,6 +122,30 @@ pub fn compile(
     let made = compiler.made_of(x);
     compiler.made.steps.push("output".into(), Kind::Output, [x], made)?;
     Ok(compiler.made)
+}
+
+/// The matrices that programs of the model may name within the bounds of `plan`, each once.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn weights(
+    config: &Config,
+    integers: &Quantised,
+    plan: &Plan,
+) -> Result<Vec<Arc<Weights>>, CompileError> {
+    let mut found = BTreeMap::new();
+    for padded in [false, true] {
+        let length = Length { tokens: config.positions, batch: 1, padded };
+        for weights in compile(config, integers, plan, length)?.weights {
+            found.insert(*weights.digest(), weights);
+        }
+    }
+    for tokens in 1..config.positions {
+        let Integers { rows, cols, values, bias } = ones(tokens);
+        let weights = Weights::new(rows as u32, cols as u32, values, bias).map_err(Refusal)?;
+        found.insert(*weights.digest(), Arc::new(weights));
+    }
+    Ok(found.into_values().collect())
 }
 
 struct Compiler {
@@ -341,6 +365,11 @@ impl Compiler {
         let made = self.made_of(x);
         (made == self.normed()).then_some(made.bound)
     }
+}
+
+/// What sums a row of so many elements.
+fn ones(tokens: u32) -> Integers {
+    Integers { rows: tokens as usize, cols: 1, values: vec![1; tokens as usize], bias: Vec::new() }
 }
 
 /// Largest absolute value of a product's outputs: by the largest element of the input, and by the length of its rows.

@@ -5,7 +5,7 @@ mod config;
 mod quantised;
 mod reference;
 
-pub use compile::{CompileError, Compiled, Length, bucket, compile};
+pub use compile::{CompileError, Compiled, Length, bucket, compile, weights};
 pub use config::{Config, TYPE};
 pub use quantised::{Quantised, QuantisedLayer, Residual};
 pub use reference::Reference;

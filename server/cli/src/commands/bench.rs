@@ -248,7 +248,13 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
         }
         let link = lab.plan().peer.name.clone();
         let placement = Placement::Lab(Arc::new(lab));
-        return Ok(vec![Setup { link, shaped: false, backend: args.backend.clone(), placement }]);
+        return Ok(vec![Setup {
+            link,
+            shaped: false,
+            backend: args.backend.clone(),
+            placement,
+            model: None,
+        }]);
     }
     named_once("--links", &args.links)?;
     let default = [LOOPBACK.to_owned()];
@@ -275,7 +281,13 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
                 None => link.clone(),
             };
             let shaped = link != LOOPBACK;
-            Ok(Setup { link, shaped, backend: args.backend.clone(), placement: Placement::Loopback })
+            Ok(Setup {
+                link,
+                shaped,
+                backend: args.backend.clone(),
+                placement: Placement::Loopback,
+                model: None,
+            })
         })
         .collect()
 }

@@ -122,6 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             shaped: false,
             backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
             placement: Placement::Loopback,
+            model: None,
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect(interrupt).await {

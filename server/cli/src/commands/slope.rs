@@ -52,6 +52,7 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
             shaped: false,
             backend: "cpu".into(),
             placement: Placement::Lab(Arc::new(Lab::join(lab.name()).map_err(failed)?)),
+            model: None,
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = measure(args, &gates, &mut lab, &cluster, interrupt).await;

@@ -20,8 +20,8 @@ use crate::{
 /// Each text is evaluated in 64-bit floats on this machine, alone and padded. Nothing is sent. A plan is public: it says how large
 /// values within the model get, and nothing of a single text. Take texts like those that will be evaluated.
 ///
-/// Hidden values, variances, inputs of the activation and values of heads may be 4 times as large as measured, scores spread
-/// 1.1 times as far. What is beyond that is evaluated wrongly, and no party can see it.
+/// Hidden values, variances, inputs of the activation and values of heads may be 4 times as large as measured. Scores may spread 1.1
+/// times as far, and 8 bits more on both sides. What is beyond that is evaluated wrongly, and no party can see it.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   suf model calibrate all-MiniLM-L6-v2 --input texts.txt --out plan.toml
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let model = Model::load(&args.folder)?;
     let texts = texts(&args.input)?;
-    let tokens = model.tokens(&texts)?;
+    let tokens = model.tokens(&texts, false)?;
     let file = AtomicFile::create(&args.out).map_err(|error| Error::unwritable(&args.out, &error))?;
     let progress = Mutex::new(Progress::new(tokens.len() as u64));
     let ranges = model.measure(&tokens, || {
