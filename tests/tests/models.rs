@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use suf_skip::{Need, skip};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -122,7 +123,7 @@ fn what_cannot_be_read_is_named_and_nothing_is_written() {
 #[test]
 fn minilm_takes_91_rounds_and_the_bytes_that_were_promised() {
     let Some(folder) = std::env::var_os("SUF_MINILM").map(PathBuf::from) else {
-        return eprintln!("SKIPPED, the real model: SUF_MINILM names no folder with MiniLM");
+        return skip(Need::MiniLm, "no real model: SUF_MINILM names no folder with MiniLM");
     };
     let folder = folder.to_str().expect("its path is text");
     for (tokens, length, sent, keys) in

@@ -17,7 +17,7 @@ mod programs;
 mod prose;
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("suf-wire", &[]),
     ("suf-toml", &[]),
     ("suf-files", &[]),

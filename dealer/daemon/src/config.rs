@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(config.identity.ca, Path::new("/etc/suf/ca.pem"));
         assert_eq!(config.identity.key, Path::new("/keys/dealer.key"));
         assert_eq!(config.link, "loopback");
-        assert!(config.limits(None, &Arc::default()).expect("good").threads >= 1);
+        assert!(config.limits(None, weights::Loaded::default()).expect("good").threads >= 1);
         let text = format!("link = \"links/ours.toml\"\n{GOOD}");
         let config = Config::parse(&text, Path::new("/etc/suf/dealer.toml")).expect("good");
         assert_eq!(config.link, "/etc/suf/links/ours.toml");
@@ -175,6 +175,6 @@ mod tests {
     fn the_file_that_ships_is_good() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dealer.toml"));
         let config = Config::load(path).expect("config/dealer.toml is good");
-        assert_eq!(config.limits(None, &Arc::default()).expect("good").max_elems, MAX_ELEMS);
+        assert_eq!(config.limits(None, weights::Loaded::default()).expect("good").max_elems, MAX_ELEMS);
     }
 }
