@@ -10,6 +10,11 @@ use std::{
 };
 
 use serde_json::Value;
+use suf_model::{
+    bert::{Bert, Reference},
+    builtin,
+};
+use suf_process::ModelFolder;
 use suf_skip::{Need, skip};
 use tempfile::TempDir;
 
@@ -117,6 +122,85 @@ fn what_cannot_be_read_is_named_and_nothing_is_written() {
         }
     }
     assert!(!place.path().join("new.toml").exists(), "a plan was written");
+}
+
+/// Vectors by a dealer and two parties on this machine, beside the reference in floats: exact and padded, one and many.
+#[test]
+fn vectors_of_texts_come_out_of_two_parties() {
+    let place = prepare();
+    let suf = |arguments: &[&str]| suf(place.path(), arguments);
+    well(&suf(&["model", "calibrate", "model", "--input", "texts.txt", "--out", "model/plan.toml"]));
+    let model = Bert::load(&tiny::folder()).expect("a model");
+    let reference = Reference::new(&model);
+    let texts = ["a", "the quick brown fox", "jumps over"];
+    for options in [&["--length", "exact"][..], &["--length", "bucket", "--batch", "2"]] {
+        let arguments = ["embed", "--local", "--model", "model", "--input", "texts.txt", "--out", "v.npy"];
+        let made = suf(&[&arguments, options].concat());
+        well(&made);
+        let vectors = vectors(&place.path().join("v.npy"), texts.len(), tiny::HIDDEN);
+        for (text, vector) in texts.iter().zip(vectors) {
+            let ids = model.tokens.encode(text, tiny::POSITIONS).expect("a text");
+            let cosine = cosine(&vector, &reference.embed(&ids));
+            assert!(cosine >= 0.9998, "{text}: cosine {cosine}");
+        }
+    }
+}
+
+/// The rows of a file of `rows` float32 vectors.
+fn vectors(path: &Path, rows: usize, cols: usize) -> Vec<Vec<f64>> {
+    let array = fs::read(path).expect("vectors");
+    let (header, data) = array.split_at(array.len() - 4 * rows * cols);
+    let header = text(header);
+    assert!(header.contains("'descr': '<f4'") && header.contains(&format!("({rows}, {cols})")), "{header}");
+    let values = data.as_chunks().0.iter().map(|word| f64::from(f32::from_le_bytes(*word)));
+    values.collect::<Vec<_>>().chunks_exact(cols).map(<[f64]>::to_vec).collect()
+}
+
+/// Of two vectors of length 1.
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn texts_that_cannot_be_embedded_are_refused_before_anything_starts() {
+    let place = prepare();
+    let long = "word ".repeat(99);
+    for (arguments, parts) in [
+        (&["--out", "v.npy", "a", ""][..], ["text 2: the text is empty", ""]),
+        (&["--out", "v.npy", &long], ["text 1: the text has 398 tokens", "the model takes 64 at most"]),
+        (&["--out", "v.npy"], ["<TEXT>", ""]),
+        (&["--out", "nowhere/v.npy", "a"], ["nowhere/v.npy", ""]),
+    ] {
+        let output = suf(place.path(), &[&["embed", "--local", "--model", "model"], arguments].concat());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        for part in parts {
+            assert!(error.contains(part), "{arguments:?}: `{part}` is not in {error}");
+        }
+    }
+    assert!(!place.path().join("v.npy").exists(), "vectors were written");
+}
+
+/// 16 of the built-in sentences, each evaluated with as many tokens as it has.
+#[test]
+fn vectors_of_the_real_model_are_those_of_the_reference() {
+    let Some(folder) = std::env::var_os("SUF_MINILM").map(PathBuf::from) else {
+        return skip(Need::MiniLm, "no real model: SUF_MINILM names no folder with MiniLM");
+    };
+    let model = Bert::load(&ModelFolder::open(&folder).expect("a folder")).expect("a model");
+    let reference = Reference::new(&model);
+    let place = tempfile::tempdir().expect("a folder");
+    let texts: Vec<_> = builtin::sentences().take(16).collect();
+    fs::write(place.path().join("texts.txt"), texts.join("\n")).expect("a file");
+    let folder = folder.to_str().expect("its path is text");
+    let arguments = ["embed", "--local", "--model", folder, "--input", "texts.txt", "--out", "v.npy"];
+    well(&suf(place.path(), &arguments));
+    let vectors = vectors(&place.path().join("v.npy"), texts.len(), model.config.hidden as usize);
+    for (text, vector) in texts.iter().zip(vectors) {
+        let ids = model.tokens.encode(text, 512).expect("a text");
+        let cosine = cosine(&vector, &reference.embed(&ids));
+        assert!(cosine >= 0.9998, "{text}: cosine {cosine}");
+    }
 }
 
 /// The totals of the published comparison's model: 91 rounds, and what is sent and dealt.

@@ -1,44 +1,33 @@
 //! The exponential of scores is a rotation modulo 2^m - 1. m is a power of two, chosen for each head: a wider range of scores takes a
 //! larger m. Heads with equal m are evaluated together.
 
-use crate::{ranges::Span, steps::Refusal};
+use suf_gate::ops::Scores;
+
+use crate::{nodes::Refusal, ranges::Span};
 
 /// What m may be.
-pub const SIZES: [u16; 4] = [128, 256, 512, 1024];
-
-/// What the first exponential keeps free of m / 2: its mantissas, and the ends of the range.
-const FIRST_BITS: i32 = 15;
-
-/// What the second exponential keeps free of m: 64 bits of slack, its mantissas, and its rounding.
-const SECOND_BITS: i32 = 98;
+const SIZES: [u16; 4] = [128, 256, 512, 1024];
 
 /// Least distance, in bits, of a masked score below all others, beside the logarithm of the row's length.
 const MASK_BITS: i32 = 20;
 
-/// Heads that are evaluated together. Bounds are in bits: powers of two of the exponential.
+/// Heads that are evaluated together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The exponent m of the modulus.
-    pub m: u16,
+    /// The modulus, and bounds of scores: of those of padding with their mask.
+    pub scores: Scores,
     /// The heads, in order.
     pub heads: Vec<usize>,
-    /// Below all scores, those of padding with their mask.
-    pub low: i16,
-    /// Above all scores.
-    pub high: i16,
-    /// Below the scores that have no mask: each row has one of them.
-    pub row_low: i16,
-    /// What is added to the scores of padding; none without padding.
+    /// What is added to the scores of padding, in whole bits; none without padding.
     pub mask: Option<i16>,
 }
 
-/// The groups of heads whose `scores` are within these bounds, in rows of `tokens`, `masked` or not.
+/// The groups of heads whose `scores` are within these bounds, in rows of `cols` or fewer, `masked` or not.
 ///
 /// # Errors
 /// When no m suffices for a head.
-pub fn groups(scores: &[Span], tokens: u32, masked: bool) -> Result<Vec<Group>, Refusal> {
-    let row = row_bits(tokens);
-    let group = |m, heads: &[usize]| Group::new(m, heads, scores, row, masked);
+pub fn groups(scores: &[Span], cols: u32, masked: bool) -> Result<Vec<Group>, Refusal> {
+    let group = |m, heads: &[usize]| Group::new(m, heads, scores, cols, masked);
     let mut due: Vec<usize> = (0..scores.len()).collect();
     let mut groups = Vec::new();
     for m in SIZES {
@@ -72,35 +61,24 @@ pub fn groups(scores: &[Span], tokens: u32, masked: bool) -> Result<Vec<Group>, 
 
 impl Group {
     /// These heads under one modulus.
-    fn new(m: u16, heads: &[usize], scores: &[Span], row: i32, masked: bool) -> Result<Self, String> {
+    fn new(m: u16, heads: &[usize], scores: &[Span], cols: u32, masked: bool) -> Result<Self, String> {
         let own = || heads.iter().map(|head| scores[*head]);
         let union = own().fold(Span::NONE, Span::join);
-        // Bounds that do not fit into 32 bits stay beyond every m.
+        // A bound that does not fit into 32 bits stays beyond every m.
         let (row_low, high) = (union.min.floor() as i32, union.max.ceil() as i32);
         let width = own().map(|scores| scores.width().ceil() as i32).fold(0, i32::max);
-        let depth = if masked { width.saturating_add(MASK_BITS + row) } else { 0 };
+        let depth = if masked { width.saturating_add(MASK_BITS + row_bits(cols)) } else { 0 };
         let low = row_low.saturating_sub(depth);
-        let width = high.saturating_sub(low);
-        let bits = i32::from(m);
-        let most = (bits - SECOND_BITS - 2 * row).min(bits - 2 * (FIRST_BITS + row));
-        if width > most {
-            return Err(format!("they lie between {low} and {high}, and m = {m} holds {most} bits"));
-        }
-        // Within m of each other; their distance from 0 is to fit, too.
-        let [low, high, row_low, depth] =
-            [low, high, row_low, -depth].map(|bits| i16::try_from(bits).map_err(|_| format!("{bits} bits")));
-        let mask = if masked { Some(depth?) } else { None };
-        Ok(Self { m, heads: heads.to_vec(), low: low?, high: high?, row_low: row_low?, mask })
-    }
-
-    /// Largest absolute score.
-    #[must_use]
-    pub fn magnitude(&self) -> f64 {
-        f64::from(self.low.unsigned_abs().max(self.high.unsigned_abs()))
+        let bound =
+            |bits: i32| i16::try_from(bits).map_err(|_| format!("{bits} bits are beyond every modulus"));
+        let scores = Scores { bits: m, cols, low: bound(low)?, high: bound(high)?, row_low: bound(row_low)? };
+        scores.check()?;
+        let mask = if masked { Some(bound(-depth)?) } else { None };
+        Ok(Self { scores, heads: heads.to_vec(), mask })
     }
 }
 
 /// log2 of a row's length, rounded up.
-pub(crate) fn row_bits(tokens: u32) -> i32 {
-    tokens.next_power_of_two().ilog2().cast_signed()
+pub(crate) fn row_bits(cols: u32) -> i32 {
+    cols.next_power_of_two().ilog2().cast_signed()
 }

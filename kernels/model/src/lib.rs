@@ -6,14 +6,13 @@
 
 pub mod bert;
 pub mod builtin;
-pub mod cost;
 pub mod folder;
 pub mod heads;
+pub mod nodes;
 pub mod plan;
 pub mod pooling;
 pub mod quantise;
 pub mod ranges;
-pub mod steps;
 pub mod tensors;
 pub mod text;
 

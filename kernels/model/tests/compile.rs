@@ -5,7 +5,7 @@ mod tiny;
 use suf_model::{
     Plan,
     bert::{Bert, Length, Quantised, Reference, TYPE, bucket, compile},
-    heads::groups,
+    heads::{Group, groups},
     plan::PlanError,
     ranges::{Ranges, Span},
 };
@@ -89,8 +89,9 @@ fn a_layer_takes_fifteen_rounds() {
         for (tokens, batch) in [(3, 1), (16, 1), (32, 4)] {
             let length = Length { tokens, batch, padded };
             let compiled = compile(&model.config, &integers, &plan, length).expect("a program");
-            assert_eq!(compiled.steps.total().rounds, 1 + 15 * tiny::LAYERS as u32);
+            assert_eq!(compiled.program.rounds(), 15 * tiny::LAYERS as u16);
             assert_eq!(compiled.masks.is_empty(), !padded);
+            assert_eq!(compiled.program.nodes().count(), compiled.about.len());
         }
     }
 }
@@ -107,7 +108,7 @@ fn bounds_that_no_ring_holds_are_refused() {
     for (error, reason) in [
         (
             refused(|plan| plan.layers[1].scores[2] = Span { min: -900.0, max: 900.0 }),
-            "layer 1: scores of head 2",
+            "layer 1 scores of head 2",
         ),
         (refused(|plan| plan.layers[0].attention.variance.max = 1e11), "layer 0 attention squares"),
         (refused(|plan| plan.layers[0].output.variance.min = 1e-11), "layer 0 feed-forward root"),
@@ -121,20 +122,20 @@ fn heads_share_a_modulus_that_suffices() {
     let span = |min: f64, max: f64| Span { min, max };
     let scores = [span(-9.0, 3.0), span(-100.0, 60.0), span(-20.0, 30.0), span(-60.0, 170.0), span(2.0, 9.0)];
     let made = groups(&scores, 128, false).expect("all fit");
-    let found: Vec<_> = made.iter().map(|group| (group.m, group.heads.clone())).collect();
+    let found: Vec<_> = made.iter().map(|group| (group.scores.bits, group.heads.clone())).collect();
     assert_eq!(found, [(128, vec![0]), (256, vec![2, 4]), (512, vec![1, 3])]);
     for group in &made {
-        assert_eq!((group.low, group.mask), (group.row_low, None));
+        assert_eq!((group.scores.low, group.mask), (group.scores.row_low, None));
         for head in &group.heads {
-            assert!(f64::from(group.low) <= scores[*head].min && f64::from(group.high) >= scores[*head].max);
+            let held = f64::from(group.scores.low)..=f64::from(group.scores.high);
+            assert!(held.contains(&scores[*head].min) && held.contains(&scores[*head].max));
         }
     }
     let masked = groups(&scores, 128, true).expect("all fit");
-    for group in &masked {
-        let width = group.high - group.row_low;
-        assert_eq!(group.mask, Some(group.low - group.row_low));
-        assert!(group.row_low - group.low >= width + 20, "{group:?}");
-        assert!(group.high - group.low + 14 <= group.m.cast_signed() - 98, "{group:?}");
+    for Group { scores, mask, .. } in &masked {
+        assert_eq!(*mask, Some(scores.low - scores.row_low));
+        assert!(scores.row_low - scores.low >= scores.high - scores.row_low + 20, "{scores:?}");
+        assert_eq!(scores.check(), Ok(()));
     }
     assert!(groups(&[span(-1e300, 1e300)], 128, false).is_err());
 }

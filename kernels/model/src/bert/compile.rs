@@ -1,8 +1,17 @@
-//! The steps of a BERT: rings and scales, layer by layer. Public weights.
+//! The program of a BERT: rings and scales, layer by layer. Public weights.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use suf_gate::{Gate, Shape, gatefile::GateFile, onehot::Onehot, ops::Weights};
+use suf_gate::{
+    Form, Gate, NodeId, Program, ProgramError, Ring, Shape,
+    gatefile::GateFile,
+    onehot::Onehot,
+    ops::{
+        Add, DropBits, Entry, Exp2, Extended, Factors, Function, Gain, GateOp, Heads, Input, Linear, Op,
+        Open, Output, Pad, PadOf, Pads, Product, RowExponent, Scale, Scores, Spline, SquareSum, SubtractRow,
+        Weights,
+    },
+};
 
 use super::{
     Config, Quantised, QuantisedLayer, Residual,
@@ -10,18 +19,18 @@ use super::{
 };
 use crate::{
     heads::{Group, groups, row_bits},
+    nodes::{About, Nodes, Refusal, shape},
     plan::{LayerPlan, NormPlan, Plan, PlanError},
     quantise::Integers,
     ranges::Span,
-    steps::{Kind, Made, Refusal, StepId, Steps},
 };
 
 /// Of queries, keys and values in the products of attention.
 const HEAD: u8 = 12;
 /// Of scores and of their exponentials.
-const SCORE: u8 = 24;
+pub(super) const SCORE: u8 = 24;
 /// Of what the exponentials attend to, and of the reciprocal of their sum.
-const ATTEND: u8 = 36;
+const ATTEND: u8 = SCORE + HEAD;
 /// Of that, where it is multiplied.
 const ATTEND_KEPT: u8 = 18;
 /// Of the reciprocal, where it is multiplied.
@@ -34,9 +43,9 @@ const ROOT: u8 = 52;
 const ROOT_KEPT: u8 = 14;
 
 /// The ring of products and of the norms' results.
-const FULL: u8 = 64;
+const FULL: Ring = Ring::new(64);
 /// The ring of exponentials, what they attend to, and what the activation makes.
-const NARROW: u8 = 48;
+const NARROW: Ring = Ring::new(48);
 
 /// Bits of `onehot`'s digit above the window: the gate is right below 2^(bits + 1). The last one is of two digits.
 const DIGITS: [&[u8]; 4] = [&[4], &[5], &[6], &[6, 6]];
@@ -62,15 +71,17 @@ pub struct Length {
     pub padded: bool,
 }
 
-/// A model's steps, and what the client has to know of them.
+/// A model's program, and what the client has to know of it.
 #[derive(Debug)]
 pub struct Compiled {
-    /// The steps.
-    pub steps: Steps,
-    /// The matrices that they name.
+    /// The program.
+    pub program: Arc<Program>,
+    /// Names and bounds of its nodes, in order.
+    pub about: Vec<About>,
+    /// The matrices that it names.
     pub weights: Vec<Arc<Weights>>,
-    /// The steps that take masks, and their groups.
-    pub masks: Vec<(StepId, Group)>,
+    /// What each mask's input adds to the scores of padding, in whole bits; in the order of these inputs.
+    pub masks: Vec<i16>,
     /// Which program.
     pub length: Length,
 }
@@ -92,12 +103,15 @@ pub enum CompileError {
     /// A bound that nothing holds.
     #[error("{0}: the plan's range is too wide for this program")]
     Range(#[from] Refusal),
+    /// A limit of programs.
+    #[error("{0}: take fewer tokens or a smaller batch")]
+    Program(#[from] ProgramError),
 }
 
-/// The steps of the model with these `integers` within the bounds of `plan`.
+/// The program of the model with these `integers` within the bounds of `plan`.
 ///
 /// # Errors
-/// When the plan is another model's, or a ring cannot hold a bound.
+/// When the plan is another model's, a ring cannot hold a bound, or the program is too large.
 pub fn compile(
     config: &Config,
     integers: &Quantised,
@@ -108,20 +122,13 @@ pub fn compile(
     if !(1..=config.positions).contains(&length.tokens) {
         return Err(CompileError::Tokens { tokens: length.tokens, most: config.positions });
     }
-    let mut compiler = Compiler {
-        config: *config,
-        made: Compiled { steps: Steps::default(), weights: Vec::new(), masks: Vec::new(), length },
-        layer: 0,
-    };
-    let normed = compiler.normed();
-    let mut x = compiler.push("input", Kind::Input, [], normed)?;
-    for (at, (layer, plan)) in integers.layers.iter().zip(&plan.layers).enumerate() {
-        compiler.layer = at;
-        x = compiler.layer(x, layer, plan)?;
-    }
-    let made = compiler.made_of(x);
-    compiler.made.steps.push("output".into(), Kind::Output, [x], made)?;
-    Ok(compiler.made)
+    let mut compiler =
+        Compiler { config: *config, length, nodes: Nodes::default(), masks: Vec::new(), layer: None };
+    let x = compiler.program(integers, plan)?;
+    let Compiler { mut nodes, masks, .. } = compiler;
+    nodes.push_free("output", Op::Output(Output), [x])?;
+    let (program, about, weights) = nodes.finish()?;
+    Ok(Compiled { program: Arc::new(program), about, weights, masks, length })
 }
 
 /// The matrices that programs of the model may name within the bounds of `plan`, each once.
@@ -150,35 +157,60 @@ pub fn weights(
 
 struct Compiler {
     config: Config,
-    made: Compiled,
-    layer: usize,
+    length: Length,
+    nodes: Nodes,
+    masks: Vec<i16>,
+    /// The layer at which it is.
+    layer: Option<usize>,
+}
+
+/// A wire that is multiplied without its low bits, and the shares of its mask that this takes.
+#[derive(Clone, Copy)]
+struct Multiplied {
+    wire: NodeId,
+    extended: Extended,
+    quotient: NodeId,
+    top: NodeId,
 }
 
 impl Compiler {
-    fn layer(&mut self, x: StepId, layer: &QuantisedLayer, plan: &LayerPlan) -> Result<StepId, Refusal> {
-        let Length { padded, .. } = self.made.length;
+    fn program(&mut self, integers: &Quantised, plan: &Plan) -> Result<NodeId, Refusal> {
+        let Length { tokens, batch, .. } = self.length;
+        let rows = shape("input", batch * tokens, self.config.hidden)?;
+        let input = Input::new(rows, FULL, NORMED, Form::Masked);
+        let mut x = self.push("input", Op::Input(input), [], self.normed())?;
+        for (at, (layer, plan)) in integers.layers.iter().zip(&plan.layers).enumerate() {
+            self.layer = Some(at);
+            x = self.layer(x, layer, plan)?;
+        }
+        Ok(x)
+    }
+
+    fn layer(&mut self, x: NodeId, layer: &QuantisedLayer, plan: &LayerPlan) -> Result<NodeId, Refusal> {
+        let Length { padded, .. } = self.length;
         let scores = if padded { &plan.padded } else { &plan.scores };
-        let groups = groups(scores, self.config.positions, padded)
-            .map_err(|Refusal(why)| Refusal(format!("layer {}: {why}", self.layer)))?;
+        let groups =
+            groups(scores, self.config.positions, padded).map_err(|Refusal(why)| Refusal(self.name(&why)))?;
         let mut attention = None;
         for (at, group) in groups.iter().enumerate() {
-            let name = if groups.len() == 1 { String::new() } else { format!(" m={}", group.m) };
+            let suffix = if groups.len() == 1 { String::new() } else { format!(" m={}", group.scores.bits) };
             // The bias is added once.
-            let made = self.attend(x, layer, plan, group, &name, at == 0)?;
+            let made = self.attend(x, layer, plan, group, &suffix, at == 0)?;
             attention = Some(match attention {
                 None => made,
-                Some(before) => self.add(&format!("attention sum{name}"), before, made, f64::INFINITY)?,
+                Some(before) => self.add(&format!("attention sum{suffix}"), before, made, f64::INFINITY)?,
             });
         }
+        // A model has a head at least.
         let attention = attention.unwrap_or(x);
-        let residual =
-            self.residual("attention", x, &layer.attention_residual, ATTENDED + ATTENTION_WEIGHT)?;
+        let frac = ATTENDED + ATTENTION_WEIGHT;
+        let residual = self.residual("attention", x, &layer.attention_residual, frac)?;
         let sum = self.add("attention and residual", attention, residual, plan.attention.hidden)?;
         let x = self.norm("attention", sum, &plan.attention)?;
 
-        let up = self.linear("up", x, &layer.up, WEIGHT)?;
+        let up = self.linear("up", x, &layer.up, WEIGHT, Some(self.normed()))?;
         let inner = self.gelu(up, plan)?;
-        let down = self.linear("down", inner, &layer.down, WEIGHT)?;
+        let down = self.linear("down", inner, &layer.down, WEIGHT, None)?;
         let residual = self.residual("feed-forward", x, &layer.residual, ACTIVATED + WEIGHT)?;
         let sum = self.add("feed-forward and residual", down, residual, plan.output.hidden)?;
         self.norm("feed-forward", sum, &plan.output)
@@ -187,184 +219,230 @@ impl Compiler {
     /// The heads of one group, up to their product with the weights behind attention.
     fn attend(
         &mut self,
-        x: StepId,
+        x: NodeId,
         layer: &QuantisedLayer,
         plan: &LayerPlan,
         group: &Group,
-        name: &str,
+        suffix: &str,
         with_bias: bool,
-    ) -> Result<StepId, Refusal> {
-        let Length { tokens, batch, padded } = self.made.length;
-        let (width, heads) = (self.config.head(), group.heads.len() as u32);
-        let columns: Vec<usize> = group
-            .heads
-            .iter()
-            .flat_map(|head| (0..width).map(move |at| head * width as usize + at as usize))
-            .collect();
-        let mut project = |part: &str, integers: &Integers| {
-            self.linear(&format!("{part}{name}"), x, &integers.select_outputs(&columns), WEIGHT)
-        };
-        let query = project("query", &layer.query)?;
-        let key = project("key", &layer.key)?;
-        let value = project("value", &layer.value)?;
+    ) -> Result<NodeId, Refusal> {
+        let Length { tokens, .. } = self.length;
+        let width = self.config.head() as usize;
+        let named = |part: &str| format!("{part}{suffix}");
+        let columns: Vec<usize> =
+            group.heads.iter().flat_map(|head| (0..width).map(move |at| head * width + at)).collect();
+        let heads = Heads { heads: group.heads.len() as u32, tokens };
         let product = NORMED + WEIGHT;
-        let query = self.drop(&format!("query{name}"), query, product - HEAD)?;
-        let key = self.drop(&format!("key{name}"), key, product - HEAD)?;
+        let [query, key, value] = [("query", &layer.query), ("key", &layer.key), ("value", &layer.value)]
+            .map(|(part, integers)| {
+                self.linear(&named(part), x, &integers.select_outputs(&columns), WEIGHT, Some(self.normed()))
+            });
+        let (query, key, value) = (query?, key?, value?);
+        let query = self.drop(&named("query"), query, product - HEAD)?;
+        let key = self.drop(&named("key"), key, product - HEAD)?;
+        let scores = self.scores(&named("scores"), [query, key], heads, group)?;
 
-        let rows = batch * heads * tokens;
-        let scores = |ring: u8| {
-            let bound = group.magnitude();
-            Made { rows, cols: tokens, ring, frac: SCORE, bound }
-        };
-        let modulus = SCORE + group.m.ilog2() as u8;
-        let mut takes = vec![query, key];
-        if padded {
-            let mask = self.push(&format!("mask{name}"), Kind::Mask, [], scores(modulus))?;
-            self.made.masks.push((mask, group.clone()));
-            takes.push(mask);
-        }
-        let kind = Kind::Scores(group.clone());
-        let scores = self.push(&format!("scores{name}"), kind, takes, scores(modulus))?;
-        let value = self.open(&format!("value{name}"), value, product - HEAD, NARROW, plan.value)?;
-        let exponent =
-            Made { rows, cols: 1, ring: group.m.ilog2() as u8 - 1, frac: 0, bound: (group.m / 2).into() };
-        let kind = Kind::RowExponent(group.clone());
-        let exponent = self.push(&format!("row exponent{name}"), kind, [scores], exponent)?;
+        self.nodes.extends(value)?;
+        let bound = self.nodes.bound(value).min(plan.value);
+        let open = Open::masked(FULL, product - HEAD, NARROW).map_err(Refusal)?;
+        let value = self.push(&named("value"), Op::Open(open), [value], bound)?;
 
+        let range = Scores { cols: tokens, ..group.scores };
+        let exponent = RowExponent::new(range).map_err(Refusal)?;
+        let exponent = self.free(&named("row exponent"), Op::RowExponent(exponent), [scores])?;
         // Sums of a row's exponentials, whose exponent is near the logarithm of the sum of their roots.
         let sums = Span { min: (1.0 - 1.0 / 16.0) * f64::from(-row_bits(tokens)).exp2(), max: 4.125 };
-        let exponential = Made { rows, cols: tokens, ring: NARROW, frac: SCORE, bound: sums.max };
-        let kind = Kind::Exponential(group.clone());
-        let exponential = self.push(&format!("exp2{name}"), kind, [scores, exponent], exponential)?;
-        let of_values = self.made_of(value);
-        let bound = sums.max * of_values.bound;
-        let attended = Made { ring: NARROW, frac: ATTEND, bound, ..of_values };
-        let kind = Kind::Attend(group.clone());
-        let attended = self.push(&format!("attend{name}"), kind, [exponential, value], attended)?;
-        let reciprocal = Made { rows, cols: 1, ring: NARROW, frac: ATTEND, bound: 1.0 / sums.min };
-        let ones =
-            Integers { rows: tokens as usize, cols: 1, values: vec![1; tokens as usize], bias: Vec::new() };
-        let row_sums = self.linear(&format!("row sum{name}"), exponential, &ones, 0)?;
-        let kind = Kind::Reciprocal(sums);
-        let reciprocal = self.push(&format!("reciprocal{name}"), kind, [row_sums], reciprocal)?;
-        let scaled = Made { ring: FULL, frac: ATTEND_KEPT + RECIPROCAL_KEPT, ..of_values };
-        let kind = Kind::Scale(ATTEND - ATTEND_KEPT, ATTEND - RECIPROCAL_KEPT);
-        let scaled = self.push(&format!("attended{name}"), kind, [attended, reciprocal], scaled)?;
-        let scaled =
-            self.drop(&format!("attended{name}"), scaled, ATTEND_KEPT + RECIPROCAL_KEPT - ATTENDED)?;
+        let exp2 = Exp2::new(group.scores.bits, NARROW, SCORE).map_err(Refusal)?;
+        let exp2 = self.push(&named("exp2"), Op::Exp2(exp2), [scores, exponent], sums.max)?;
+
+        let pads = [("exp2", exp2), ("value", value)].map(|(part, wire)| {
+            self.free(
+                &named(&format!("{part} mask")),
+                Op::Pads(Pads::own(NARROW, NARROW).map_err(Refusal)?),
+                [wire],
+            )
+        });
+        let [exp2_pad, value_pad] = pads;
+        let mix = Product::new(Factors::Mix(heads), [NARROW, NARROW], NARROW).map_err(Refusal)?;
+        let takes = [exp2, value, exp2_pad?, value_pad?];
+        let attended = self.push(&named("attend"), Op::Product(mix), takes, sums.max * bound)?;
+
+        let row_sums = self.linear(&named("row sum"), exp2, &ones(tokens), 0, None)?;
+        let spline = spline(Function::Reciprocal, NARROW, [SCORE, ATTEND], sums)?;
+        let reciprocal = self.push(&named("reciprocal"), spline, [row_sums], 1.0 / sums.min)?;
+
+        let attended = self.multiplied(&named("attend"), attended, ATTEND - ATTEND_KEPT)?;
+        let reciprocal = self.multiplied(&named("reciprocal"), reciprocal, ATTEND - RECIPROCAL_KEPT)?;
+        let scaled = self.scale(&named("attended"), attended, reciprocal, Some(heads), bound)?;
+        let scaled = self.drop(&named("attended"), scaled, ATTEND_KEPT + RECIPROCAL_KEPT - ATTENDED)?;
         let weights = layer.attention.select_inputs(&columns);
         let weights = if with_bias { weights } else { weights.without_bias() };
-        self.linear(&format!("attention{name}"), scaled, &weights, ATTENTION_WEIGHT)
+        self.linear(&named("attention"), scaled, &weights, ATTENTION_WEIGHT, None)
+    }
+
+    /// Q K^T, opened modulo 2^(fractional bits) m: exponents count modulo m.
+    fn scores(
+        &mut self,
+        name: &str,
+        factors: [NodeId; 2],
+        heads: Heads,
+        group: &Group,
+    ) -> Result<NodeId, Refusal> {
+        let to = Ring::new(SCORE + group.scores.bits.ilog2() as u8);
+        let rings = factors.map(|factor| self.nodes.wire(factor).ring);
+        let mut takes = factors.to_vec();
+        for (factor, part) in factors.into_iter().zip(["query", "key"]) {
+            let pad = Pads::dealt(Pad::whole(self.nodes.wire(factor).ring, to));
+            takes.push(self.free(&format!("{name} {part} mask"), Op::Pads(pad), [factor])?);
+        }
+        let product = match group.mask {
+            None => Product::new(Factors::Scores(heads), rings, to),
+            Some(mask) => {
+                let rows = shape(name, self.nodes.wire(factors[0]).shape.rows(), 1)?;
+                let input = Op::Input(Input::new(rows, to, SCORE, Form::Shared));
+                takes.push(self.free(&format!("{name} padding"), input, [])?);
+                self.masks.push(mask);
+                Product::masked_scores(heads, rings, to)
+            }
+        };
+        self.free(name, Op::Product(product.map_err(Refusal)?), takes)
     }
 
     /// What goes around a block: gain and bias of the norm before it, the mean subtracted, with `frac` fractional bits.
-    fn residual(&mut self, part: &str, x: StepId, residual: &Residual, frac: u8) -> Result<StepId, Refusal> {
-        let from = self.made_of(x);
-        let largest = residual.gain.iter().map(|gain| f64::from(gain.abs())).fold(0.0, f64::max);
-        let bound = from.bound * largest / f64::from(1 << GAIN);
-        let gained = Made { frac: RESIDUAL, bound, ..from };
-        let gained =
-            self.push(&format!("{part} gain"), Kind::Gain(residual.gain.clone(), GAIN), [x], gained)?;
-        let mean =
-            Integers { rows: residual.mean.len(), cols: 1, values: residual.mean.clone(), bias: Vec::new() };
-        let mean = self.linear(&format!("{part} mean"), x, &mean, MEAN)?;
+    fn residual(&mut self, part: &str, x: NodeId, residual: &Residual, frac: u8) -> Result<NodeId, Refusal> {
+        let normed = self.normed();
+        let largest = |values: &[i64], frac: u8| {
+            values.iter().map(|value| value.unsigned_abs()).max().unwrap_or(0) as f64 / (1u64 << frac) as f64
+        };
+        let gains: Vec<i64> = residual.gain.iter().map(|gain| i64::from(*gain)).collect();
+        let bound = normed * largest(&gains, GAIN) + largest(&residual.bias, RESIDUAL);
+        let weights = Weights::new(1, gains.len() as u32, residual.gain.clone(), residual.bias.clone());
+        let weights = self.nodes.weights(weights.map_err(Refusal)?);
+        let gained = self.push(&format!("{part} gain"), Op::Gain(Gain::new(weights, GAIN)), [x], bound)?;
+        let mean = Integers { rows: gains.len(), cols: 1, values: residual.mean.clone(), bias: Vec::new() };
+        let mean = self.linear(&format!("{part} mean"), x, &mean, MEAN, Some(normed))?;
         let mean = self.drop(&format!("{part} mean"), mean, NORMED + MEAN - RESIDUAL)?;
-        let of_mean = self.made_of(mean);
-        let centred = Made { ring: of_mean.ring, bound: bound + of_mean.bound, ..self.made_of(gained) };
-        let centred = self.push(&format!("{part} centred"), Kind::SubtractColumn, [gained, mean], centred)?;
-        let made = self.made_of(centred);
-        let largest = residual.bias.iter().map(|bias| bias.unsigned_abs()).max().unwrap_or(0) as f64;
-        let biased = Made { bound: made.bound + largest / (1u64 << RESIDUAL) as f64, ..made };
-        let biased =
-            self.push(&format!("{part} bias"), Kind::Bias(residual.bias.clone()), [centred], biased)?;
-        self.drop(&format!("{part} residual"), biased, RESIDUAL - frac)
+        let bound = bound + self.nodes.bound(mean);
+        let centred =
+            self.push(&format!("{part} centred"), Op::SubtractRow(SubtractRow), [gained, mean], bound)?;
+        self.drop(&format!("{part} residual"), centred, RESIDUAL - frac)
     }
 
-    /// The layer norm of a value whose mean is 0.
-    fn norm(&mut self, part: &str, x: StepId, plan: &NormPlan) -> Result<StepId, Refusal> {
-        let from = self.made_of(x);
-        let drop = from.frac - NORM_INPUT;
-        let elems = f64::from(self.config.hidden);
-        let sums = Span { min: plan.variance.min * elems, max: plan.variance.max * elems };
-        let column = Made { rows: from.rows, cols: 1, ring: FULL, frac: 2 * NORM_INPUT, bound: sums.max };
-        let squares = self.push(&format!("{part} squares"), Kind::SquareSum(drop), [x], column)?;
-        let root = Made { frac: ROOT, bound: 1.0 / plan.variance.min.sqrt(), ..column };
-        let root = self.push(&format!("{part} root"), Kind::InverseRoot(sums), [squares], root)?;
-        let kind = Kind::Scale(drop, ROOT - ROOT_KEPT);
-        let made = self.normed();
-        self.push(&format!("{part} norm"), kind, [x, root], made)
+    /// The layer norm of a wire whose mean is 0.
+    fn norm(&mut self, part: &str, x: NodeId, plan: &NormPlan) -> Result<NodeId, Refusal> {
+        let hidden = self.config.hidden;
+        let sums = Span { min: plan.variance.min, max: plan.variance.max };
+        let sums = Span { min: sums.min * f64::from(hidden), max: sums.max * f64::from(hidden) };
+        let x = self.multiplied(part, x, self.nodes.wire(x).frac - NORM_INPUT)?;
+        let product = Ring::new(FULL.bits() - x.extended.kept() - 1);
+        let pad = Pads::dealt(Pad { of: PadOf::TopQuotient, from: x.extended, to: product });
+        let pad = self.free(&format!("{part} wrap and mask"), Op::Pads(pad), [x.wire])?;
+        let squares = SquareSum::new(x.extended, FULL).map_err(Refusal)?;
+        let takes = [x.wire, x.quotient, x.top, pad];
+        let squares = self.push(&format!("{part} squares"), Op::SquareSum(squares), takes, sums.max)?;
+        let root = spline(Function::InverseSqrt { of: hidden }, FULL, [2 * NORM_INPUT, ROOT], sums)?;
+        let root = self.push(&format!("{part} root"), root, [squares], 1.0 / plan.variance.min.sqrt())?;
+        let root = self.multiplied(&format!("{part} root"), root, ROOT - ROOT_KEPT)?;
+        self.scale(&format!("{part} norm"), x, root, None, self.normed())
     }
 
-    fn gelu(&mut self, x: StepId, plan: &LayerPlan) -> Result<StepId, Refusal> {
-        let from = self.made_of(x);
-        let bound = plan.inner.min(from.bound);
+    /// The shares of a wire's mask with which it is multiplied without its `drop` low bits.
+    fn multiplied(&mut self, part: &str, wire: NodeId, drop: u8) -> Result<Multiplied, Refusal> {
+        self.nodes.extends(wire)?;
+        let extended = Extended::new(self.nodes.wire(wire).ring, drop).map_err(Refusal)?;
+        let pad = |of, to| Op::Pads(Pads::dealt(Pad { of, from: extended, to }));
+        let quotient = self.free(&format!("{part} mask"), pad(PadOf::Quotient, FULL), [wire])?;
+        let wraps = Ring::new(FULL.bits() - extended.kept());
+        let top = self.free(&format!("{part} wrap"), pad(PadOf::Top, wraps), [wire])?;
+        Ok(Multiplied { wire, extended, quotient, top })
+    }
+
+    /// A wire times a value of each row, or of each row and head.
+    fn scale(
+        &mut self,
+        part: &str,
+        x: Multiplied,
+        row: Multiplied,
+        heads: Option<Heads>,
+        bound: f64,
+    ) -> Result<NodeId, Refusal> {
+        let scale = Scale::new(x.extended, row.extended, heads, FULL).map_err(Refusal)?;
+        let takes = [x.wire, row.wire, x.quotient, x.top, row.quotient, row.top];
+        self.push(part, Op::Scale(scale), takes, bound)
+    }
+
+    fn gelu(&mut self, x: NodeId, plan: &LayerPlan) -> Result<NodeId, Refusal> {
+        self.nodes.extends(x)?;
+        let bound = plan.inner.min(self.nodes.bound(x));
         let gate = DIGITS.iter().find_map(|digits| gelu(digits, bound)).ok_or_else(|| {
-            Refusal(format!(
-                "layer {}: inputs of the activation up to {bound}, which no gate takes",
-                self.layer
-            ))
+            Refusal(self.name(&format!("inputs of the activation up to {bound}, which no gate takes")))
         })?;
-        let made = Made { ring: NARROW, frac: ACTIVATED, bound, ..from };
-        self.push("gelu", Kind::Gate(gate, from.frac - ACTIVATED), [x], made)
+        let wire = self.nodes.wire(x);
+        let entry = Entry { ring: wire.ring, drop: wire.frac - ACTIVATED };
+        let gate = GateOp::entering(gate, entry).map_err(|error| Refusal(error.to_string()))?;
+        self.push("gelu", Op::Gate(gate), [x], bound)
     }
 
-    fn linear(&mut self, part: &str, x: StepId, integers: &Integers, frac: u8) -> Result<StepId, Refusal> {
-        let from = self.made_of(x);
-        let bound = product_bound(integers, frac, &from, self.length_of(x));
+    /// A product with public weights of `frac` fractional bits. `length` is the largest length of a row of x, where it is known.
+    fn linear(
+        &mut self,
+        part: &str,
+        x: NodeId,
+        integers: &Integers,
+        frac: u8,
+        length: Option<f64>,
+    ) -> Result<NodeId, Refusal> {
+        let bound = product_bound(integers, frac, self.nodes.wire(x).frac, self.nodes.bound(x), length);
         let Integers { rows, cols, values, bias } = integers.clone();
         let weights = Weights::new(rows as u32, cols as u32, values, bias).map_err(Refusal)?;
-        let weights = Arc::new(weights);
-        self.made.weights.push(Arc::clone(&weights));
-        let made = Made { cols: cols as u32, frac: from.frac + frac, bound, ..from };
-        self.push(part, Kind::Linear(weights, frac), [x], made)
+        let weights = self.nodes.weights(weights);
+        self.push(part, Op::Linear(Linear::new(weights, frac)), [x], bound)
     }
 
-    fn drop(&mut self, part: &str, x: StepId, bits: u8) -> Result<StepId, Refusal> {
-        let from = self.made_of(x);
-        let made = Made { ring: from.ring - bits, frac: from.frac - bits, ..from };
-        self.push(&format!("{part} drop"), Kind::Drop(bits), [x], made)
+    fn drop(&mut self, part: &str, x: NodeId, bits: u8) -> Result<NodeId, Refusal> {
+        let bound = self.nodes.bound(x);
+        self.push(&format!("{part} drop"), Op::Drop(DropBits(bits)), [x], bound)
     }
 
-    fn open(&mut self, part: &str, x: StepId, drop: u8, ring: u8, bound: f64) -> Result<StepId, Refusal> {
-        let from = self.made_of(x);
-        let made = Made { ring, frac: from.frac - drop, bound: from.bound.min(bound), ..from };
-        self.push(part, Kind::Open(drop), [x], made)
-    }
-
-    /// The sum of two values, in the smaller of their rings. `most` is what the plan says of it.
-    fn add(&mut self, part: &str, a: StepId, b: StepId, most: f64) -> Result<StepId, Refusal> {
-        let [of_a, of_b] = [a, b].map(|step| self.made_of(step));
-        let made = Made { ring: of_a.ring.min(of_b.ring), bound: most.min(of_a.bound + of_b.bound), ..of_a };
-        self.push(part, Kind::Add, [a, b], made)
+    /// The sum of two wires, in the smaller of their rings. `most` is what the plan says of it.
+    fn add(&mut self, part: &str, a: NodeId, b: NodeId, most: f64) -> Result<NodeId, Refusal> {
+        let bound = most.min(self.nodes.bound(a) + self.nodes.bound(b));
+        self.push(part, Op::Add(Add), [a, b], bound)
     }
 
     fn push(
         &mut self,
         part: &str,
-        kind: Kind,
-        takes: impl Into<Vec<StepId>>,
-        made: Made,
-    ) -> Result<StepId, Refusal> {
-        let name = if part == "input" { part.to_owned() } else { format!("layer {} {part}", self.layer) };
-        self.made.steps.push(name, kind, takes, made)
+        op: Op,
+        takes: impl Into<Vec<NodeId>>,
+        bound: f64,
+    ) -> Result<NodeId, Refusal> {
+        let name = self.name(part);
+        self.nodes.push(&name, op, takes, bound)
     }
 
-    fn made_of(&self, step: StepId) -> Made {
-        self.made.steps.get(step).made
+    fn free(&mut self, part: &str, op: Op, takes: impl Into<Vec<NodeId>>) -> Result<NodeId, Refusal> {
+        let name = self.name(part);
+        self.nodes.push_free(&name, op, takes)
     }
 
-    /// A layer norm's result before gain and bias: a row's length is the root of its number of elements, at most.
-    fn normed(&self) -> Made {
-        let Length { tokens, batch, .. } = self.made.length;
-        let Config { hidden, .. } = self.config;
-        Made { rows: batch * tokens, cols: hidden, ring: FULL, frac: NORMED, bound: f64::from(hidden).sqrt() }
+    fn name(&self, part: &str) -> String {
+        self.layer.map_or_else(|| part.to_owned(), |layer| format!("layer {layer} {part}"))
     }
 
-    /// Largest length of a row; none where it is not known.
-    fn length_of(&self, x: StepId) -> Option<f64> {
-        let made = self.made_of(x);
-        (made == self.normed()).then_some(made.bound)
+    /// Bound of a layer norm's result before gain and bias: the length of a row is the root of its number of elements, at most.
+    fn normed(&self) -> f64 {
+        f64::from(self.config.hidden).sqrt()
     }
+}
+
+/// A spline of a value within `span`, with these fractional bits before and behind it.
+fn spline(function: Function, ring: Ring, [from, to]: [u8; 2], span: Span) -> Result<Op, Refusal> {
+    let unit = (1u64 << from) as f64;
+    let (low, high) = ((span.min * unit).floor() as u64, (span.max * unit).ceil() as u64);
+    Spline::new(function, ring, from, to, low, high)
+        .map(Op::Spline)
+        .map_err(|error| Refusal(error.to_string()))
 }
 
 /// What sums a row of so many elements.
@@ -373,7 +451,7 @@ fn ones(tokens: u32) -> Integers {
 }
 
 /// Largest absolute value of a product's outputs: by the largest element of the input, and by the length of its rows.
-fn product_bound(integers: &Integers, frac: u8, from: &Made, length: Option<f64>) -> f64 {
+fn product_bound(integers: &Integers, frac: u8, input: u8, bound: f64, length: Option<f64>) -> f64 {
     let mut sums = vec![(0.0, 0.0); integers.cols];
     for row in integers.values.chunks_exact(integers.cols) {
         for ((sum, squares), weight) in sums.iter_mut().zip(row) {
@@ -382,12 +460,11 @@ fn product_bound(integers: &Integers, frac: u8, from: &Made, length: Option<f64>
             *squares += weight * weight;
         }
     }
-    let unit = (1u64 << frac) as f64;
-    let bias_unit = (1u64 << (from.frac + frac)) as f64;
+    let [unit, bias_unit] = [frac, input + frac].map(|frac| (1u64 << frac) as f64);
     let biases = integers.bias.iter().map(|bias| bias.unsigned_abs() as f64 / bias_unit);
     let products = sums.into_iter().map(|(sum, squares): (f64, f64)| {
         let by_length = length.map_or(f64::INFINITY, |length| squares.sqrt() * length);
-        (sum * from.bound).min(by_length) / unit
+        (sum * bound).min(by_length) / unit
     });
     products
         .zip(biases.chain(std::iter::repeat(0.0)))

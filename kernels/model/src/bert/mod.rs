@@ -1,10 +1,12 @@
 //! BERT: an encoder with layer norms behind attention and feed-forward block, absolute positions, GELU.
 
+mod client;
 mod compile;
 mod config;
 mod quantised;
 mod reference;
 
+pub use client::{Batch, batches};
 pub use compile::{CompileError, Compiled, Length, bucket, compile, weights};
 pub use config::{Config, TYPE};
 pub use quantised::{Quantised, QuantisedLayer, Residual};

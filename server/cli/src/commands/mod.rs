@@ -2,6 +2,7 @@
 
 mod bench;
 mod describe;
+mod embed;
 mod eval;
 mod kernel;
 mod lab;
@@ -27,6 +28,7 @@ Examples:
   suf bench kernel                              what computing costs on one core: nanoseconds per element
   suf describe gelu                             what GELU costs under each protocol, before anything runs
   suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
+  suf embed --local --model all-MiniLM-L6-v2 --input texts.txt --out v.npy
   suf pki request party0 --out pki --host 10.0.0.1
 
 Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.
@@ -46,6 +48,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     Eval(eval::Args),
+    Embed(embed::Args),
     Describe(describe::Args),
     Run(runs::RunArgs),
     Runs(runs::RunsArgs),
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Bench(args) => bench::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Run(args) => runs::run(&args),
         Command::Runs(args) => runs::runs(&args),

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
+use suf_gate::{Node, NodeId, Party};
 use suf_model::{
     bert::{self, Compiled, Length, compile},
+    nodes::About,
     plan::hex,
-    steps::{Step, StepId},
 };
 
 use crate::{commands::remote::whole, error::Error, model::Model, out};
@@ -64,49 +65,89 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     out::line(format_args!("model {} ({})", hex(model.integers.digest()), bert::TYPE))?;
     out::line(format_args!("plan: {source}, measured on {} texts with {} tokens", plan.texts, plan.tokens))?;
     out::line(table(&compiled))?;
-    let total = compiled.steps.total();
+    let total = Total::of(&compiled);
     out::line(format_args!(
         "{} texts of {} tokens, {}, public weights: {} rounds, {:.2} MB per direction, {:.1} MB of keys per party",
         length.batch,
         length.tokens,
         args.length,
         total.rounds,
-        total.bits / 8e6,
-        total.key_bytes / 1e6
+        total.bits as f64 / 8e6,
+        total.key_bytes() / 1e6
     ))?;
     Ok(())
 }
 
+/// What a whole program costs, with the opening of its inputs.
+struct Total {
+    rounds: u16,
+    bits: u64,
+    keys: [u64; 2],
+}
+
+impl Total {
+    fn of(compiled: &Compiled) -> Self {
+        let program = &compiled.program;
+        let opened = program.nodes().filter(|(_, node)| node.is_input()).map(|(_, node)| node.message_bits());
+        let opened: u64 = opened.sum();
+        Self {
+            rounds: program.rounds() + u16::from(opened > 0),
+            bits: program.message_bits() + opened,
+            keys: Party::BOTH.map(|party| program.key_bytes(party)),
+        }
+    }
+
+    /// The mean of both parties.
+    fn key_bytes(&self) -> f64 {
+        let [first, second] = self.keys;
+        (first + second) as f64 / 2.0
+    }
+}
+
+/// The nodes, each with what is known of it.
+fn nodes(compiled: &Compiled) -> impl Iterator<Item = (NodeId, &Node, &About)> {
+    compiled.program.nodes().zip(&compiled.about).map(|((id, node), about)| (id, node, about))
+}
+
+/// The mean of both parties' key bytes.
+fn key_bytes(compiled: &Compiled, id: NodeId) -> f64 {
+    let [first, second] = Party::BOTH.map(|party| compiled.program.node_key_bytes(party, id));
+    (first + second) as f64 / 2.0
+}
+
 fn json_of(compiled: &Compiled) -> Value {
-    let total = compiled.steps.total();
-    let node = |(id, step): (StepId, &Step)| {
-        let (made, cost) = (step.made, compiled.steps.cost(step));
+    let total = Total::of(compiled);
+    let node = |(id, node, about): (NodeId, &Node, &About)| {
+        let shape = node.shape();
         json!({
-            "node": id.0,
-            "name": step.name,
-            "op": step.kind.name(),
-            "takes": step.takes.iter().map(|StepId(at)| at).collect::<Vec<_>>(),
-            "rows": made.rows,
-            "cols": made.cols,
-            "ring": made.ring,
-            "frac": made.frac,
-            "bound": made.bound,
-            "rounds": cost.rounds,
-            "bits": cost.bits,
-            "key_bytes": cost.key_bytes,
+            "node": id.index(),
+            "name": about.name,
+            "op": node.op().def().name(),
+            "takes": node.inputs().iter().map(|input| input.index()).collect::<Vec<_>>(),
+            "rows": shape.rows(),
+            "cols": shape.cols(),
+            "ring": node.wire().map(|wire| wire.ring.bits()),
+            "frac": node.wire().map(|wire| wire.frac),
+            "bound": about.bound,
+            "rounds": node.declared().rounds,
+            "bits": node.message_bits(),
+            "key_bytes": key_bytes(compiled, id),
         })
     };
     let Length { tokens, batch, padded } = compiled.length;
     json!({
+        "program": hex(compiled.program.digest()),
         "tokens": tokens,
         "batch": batch,
         "length": if padded { "bucket" } else { "exact" },
         "weights": "public",
         "rounds": total.rounds,
         "bits": total.bits,
-        "sent_bytes": total.bits / 8.0,
-        "key_bytes": total.key_bytes,
-        "nodes": compiled.steps.iter().map(node).collect::<Vec<_>>(),
+        "sent_bytes": total.bits.div_ceil(8),
+        "key_bytes": total.key_bytes(),
+        "key_bytes_p0": total.keys[0],
+        "key_bytes_p1": total.keys[1],
+        "nodes": nodes(compiled).map(node).collect::<Vec<_>>(),
     })
 }
 
@@ -126,21 +167,23 @@ fn table(compiled: &Compiled) -> Table {
         "bits",
         "key bytes",
     ]);
-    for (id, step) in compiled.steps.iter() {
-        let (made, cost) = (step.made, compiled.steps.cost(step));
-        let takes: Vec<_> = step.takes.iter().map(StepId::to_string).collect();
+    for (id, node, about) in nodes(compiled) {
+        let takes: Vec<_> = node.inputs().iter().map(|input| input.index().to_string()).collect();
+        let wire = |part: fn(&suf_gate::Wire) -> u8| {
+            node.wire().map_or(String::new(), |wire| part(wire).to_string())
+        };
         table.add_row([
-            id.to_string(),
-            step.name.clone(),
-            step.kind.name().to_owned(),
+            id.index().to_string(),
+            about.name.clone(),
+            node.op().def().name(),
             takes.join(" "),
-            format!("{} x {}", made.rows, made.cols),
-            made.ring.to_string(),
-            made.frac.to_string(),
-            format!("{:.4}", made.bound),
-            cost.rounds.to_string(),
-            cost.bits.to_string(),
-            format!("{:.1}", cost.key_bytes),
+            node.shape().to_string(),
+            wire(|wire| wire.ring.bits()),
+            wire(|wire| wire.frac),
+            about.bound.map_or(String::new(), |bound| format!("{bound:.4}")),
+            node.declared().rounds.to_string(),
+            node.message_bits().to_string(),
+            format!("{:.1}", key_bytes(compiled, id)),
         ]);
     }
     for column in table.column_iter_mut().skip(4) {

@@ -1,0 +1,197 @@
+//! `suf embed`: vectors of texts that neither party sees.
+
+use std::{
+    collections::BTreeMap,
+    io::BufWriter,
+    path::PathBuf,
+    time::Duration,
+};
+
+use suf_control::v1::InfoRequest;
+use suf_files::AtomicFile;
+use suf_model::bert::{Batch, Compiled, Length, batches, compile};
+use suf_wire::Party;
+use zeroize::Zeroizing;
+
+use super::{
+    progress::Progress,
+    remote::{IdentityArgs, PartyArgs, deadline, whole},
+};
+use crate::{
+    client::{Parties, place},
+    cluster::{Cluster, Placement, Setup},
+    error::Error,
+    model::{Model, texts},
+    npy::{self, Dtype, Form, Format},
+    out, runtime,
+};
+
+/// Vectors of texts, by two parties that see neither text nor vector.
+///
+/// This machine cuts a text into tokens, looks up their embeddings and normalises them. The parties evaluate the layers on shares.
+/// This machine adds the output shares, and pools and normalises as the model's folder says.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  suf embed --local --model all-MiniLM-L6-v2 --out v.npy \"A text.\" \"Another one.\"
+  suf embed --model all-MiniLM-L6-v2 --input texts.txt --out v.npy \\
+    --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem")]
+pub(crate) struct Args {
+    /// The model's folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Texts.
+    #[arg(value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
+    texts: Vec<String>,
+    /// A file of texts, one a line.
+    #[arg(long, value_name = "FILE", alias = "inputs")]
+    input: Option<PathBuf>,
+    /// Where the vectors go: float32, a row for each text; .npz if it ends so, else .npy.
+    #[arg(long, value_name = "NPY")]
+    out: PathBuf,
+    /// Start a dealer and two parties on this machine, for these texts only.
+    #[arg(long, conflicts_with_all = ["party0", "party1", "identity", "key", "ca"])]
+    local: bool,
+    /// What computes, with --local: auto, cpu or cuda [default: auto].
+    #[arg(long, value_parser = ["auto", "cpu", "cuda"])]
+    backend: Option<String>,
+    #[command(flatten)]
+    parties: PartyArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    /// Who knows the weights: both parties and the dealer.
+    #[arg(long, default_value = "public", value_parser = ["public"])]
+    weights: String,
+    /// The plan [default: DIR/plan.toml, or one that is part of this program, or from built-in sentences].
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Whether a text's number of tokens is public, or hidden by padding [default: exact with --local, else bucket].
+    #[arg(long, value_parser = ["exact", "bucket"])]
+    length: Option<String>,
+    /// Cut texts that are too long, instead of refusing them.
+    #[arg(long)]
+    truncate: bool,
+    /// Texts that are evaluated together, at most.
+    #[arg(long, default_value_t = 1, value_parser = whole(1_u32, 256))]
+    batch: u32,
+    /// End a run after this many seconds, if it has not ended before.
+    #[arg(long, value_name = "SECONDS", value_parser = deadline())]
+    deadline: Option<u32>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    // clap does not ask for what an option requires if something else contradicts that.
+    if args.backend.is_some() && !args.local {
+        return Err(Error::usage(
+            "--backend goes with --local: a party computes with what its own configuration says",
+        ));
+    }
+    let remote = if args.local { None } else { Some((args.parties.both()?, args.identity.load()?)) };
+    // Everything that can be refused is refused before a process is started or a byte sent.
+    let model = Model::load(&args.model)?;
+    let texts = args.input.as_deref().map_or_else(|| Ok(args.texts.clone()), texts)?;
+    let texts = model.tokens(&texts, args.truncate)?;
+    let (plan, _) = model.plan(args.plan.as_deref())?;
+    let padded = args.length.as_deref().unwrap_or(if args.local { "exact" } else { "bucket" }) == "bucket";
+    let work = batches(&texts, model.bert.config.positions, padded, args.batch);
+    let mut programs: Vec<(Length, Compiled)> = Vec::new();
+    for Batch { length, .. } in &work {
+        if programs.iter().all(|(known, _)| known != length) {
+            let compiled =
+                compile(&model.bert.config, &model.integers, &plan, *length).map_err(Error::usage)?;
+            programs.push((*length, compiled));
+        }
+    }
+    let output = AtomicFile::create(&args.out).map_err(|error| Error::unwritable(&args.out, &error))?;
+    let job = Job { args, model: &model, texts: &texts, work: &work, programs: &programs };
+    let vectors = runtime::block_on(async |interrupt| {
+        if let Some(([first, second], identity)) = &remote {
+            let parties = Parties::connect([first, second], identity).await?.until(interrupt);
+            return job.evaluate(&parties).await;
+        }
+        let setup = Setup {
+            link: "loopback".into(),
+            shaped: false,
+            backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
+            placement: Placement::Loopback,
+            model: Some((args.model.clone(), plan.to_toml())),
+        };
+        let mut cluster = Cluster::start(&setup)?;
+        let result = match cluster.connect(interrupt).await {
+            Ok(parties) => job.evaluate(&parties).await,
+            Err(error) => Err(error),
+        };
+        let result = result.map_err(|error| cluster.explain(error));
+        cluster.stop().await;
+        result
+    })?;
+    write(args, output, &vectors)
+}
+
+/// What is to be evaluated.
+struct Job<'a> {
+    args: &'a Args,
+    model: &'a Model,
+    texts: &'a [Vec<u32>],
+    work: &'a [Batch],
+    programs: &'a [(Length, Compiled)],
+}
+
+impl Job<'_> {
+    /// That both parties have loaded the model, before anything secret moves.
+    async fn known_to(&self, parties: &Parties) -> Result<(), Error> {
+        let own = self.model.integers.digest();
+        for party in Party::BOTH {
+            let info = parties.party(party).info(InfoRequest {}).await;
+            let info = info.map_err(|status| Error::call(place(party), status))?.into_inner();
+            if info.models.iter().any(|model| model.digest[..] == own[..]) {
+                continue;
+            }
+            let others =
+                info.models.iter().map(|model| format!("{} ({})", model.name, hex::encode(&model.digest)));
+            let others: Vec<_> = others.collect();
+            return Err(Error::usage(format!(
+                "{} has not loaded the model {}; it has: {}. Name the same folder in [[models]] of its configuration",
+                place(party),
+                hex::encode(own),
+                if others.is_empty() { "none".to_owned() } else { others.join(", ") }
+            )));
+        }
+        Ok(())
+    }
+
+    /// The vector of each text, in their order.
+    async fn evaluate(&self, parties: &Parties) -> Result<Vec<Vec<f64>>, Error> {
+        self.known_to(parties).await?;
+        let progress = Progress::new(self.texts.len() as u64);
+        let deadline = self.args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
+        let mut vectors = BTreeMap::new();
+        for Batch { length, texts: indices } in self.work {
+            progress.doing(&format!("{} texts of {} tokens", length.batch, length.tokens));
+            let (_, compiled) =
+                self.programs.iter().find(|(known, _)| known == length).expect("compiled before");
+            let ids: Vec<&[u32]> = indices.iter().map(|at| &self.texts[*at][..]).collect();
+            let inputs: Vec<_> =
+                compiled.inputs(&self.model.bert, &ids).into_iter().map(Zeroizing::new).collect();
+            let (outputs, outcome) = parties.run_program(&compiled.program, &inputs, deadline).await?;
+            let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
+            let made = compiled.vectors(&self.model.bert, &ids, output);
+            vectors.extend(indices.iter().copied().zip(made));
+            parties.acknowledge(outcome.run).await;
+            indices.iter().for_each(|_| progress.step());
+        }
+        Ok(vectors.into_values().collect())
+    }
+}
+
+fn write(args: &Args, target: AtomicFile, vectors: &[Vec<f64>]) -> Result<(), Error> {
+    let shape = vec![vectors.len(), vectors.first().map_or(0, Vec::len)];
+    let form = Form { shape, fortran: false, dtype: Dtype::F32 };
+    let mut buffered = BufWriter::new(target);
+    let written = npy::write_to(&mut buffered, Format::of(&args.out), &form, |out| {
+        vectors.iter().flatten().try_for_each(|x| out.write_all(&(*x as f32).to_le_bytes()))
+    });
+    written.and_then(|()| suf_files::finish(buffered)).map_err(|error| Error::write(&args.out, error))?;
+    out::note(format_args!("{}: vectors of {} texts", args.out.display(), vectors.len()));
+    Ok(())
+}
