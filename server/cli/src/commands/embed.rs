@@ -1,11 +1,6 @@
 //! `suf embed`: vectors of texts that neither party sees.
 
-use std::{
-    collections::BTreeMap,
-    io::BufWriter,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::BufWriter, path::PathBuf, time::Duration};
 
 use suf_control::v1::InfoRequest;
 use suf_files::AtomicFile;
