@@ -30,6 +30,14 @@ pub(crate) struct Nodes {
     weights: Vec<Arc<Weights>>,
 }
 
+/// A program, what is known of its nodes, and the weights that they name.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) program: Program,
+    pub(crate) about: Vec<About>,
+    pub(crate) weights: Vec<Arc<Weights>>,
+}
+
 impl Nodes {
     /// Adds a node whose wire has absolute values up to `bound`.
     ///
@@ -92,9 +100,9 @@ impl Nodes {
         self.about[id.index()].bound.unwrap_or(f64::INFINITY)
     }
 
-    /// The program, what is known of its nodes, and the weights that they name.
-    pub(crate) fn finish(self) -> Result<(Program, Vec<About>, Vec<Arc<Weights>>), ProgramError> {
-        Ok((Program::new(self.ops)?, self.about, self.weights))
+    /// The program of the nodes.
+    pub(crate) fn finish(self) -> Result<Finished, ProgramError> {
+        Ok(Finished { program: Program::new(self.ops)?, about: self.about, weights: self.weights })
     }
 
     fn holds(&self, id: NodeId, spare: u8, why: &str) -> Result<(), Refusal> {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     heads::{Group, groups, row_bits},
-    nodes::{About, Nodes, Refusal, shape},
+    nodes::{About, Finished, Nodes, Refusal, shape},
     plan::{LayerPlan, NormPlan, Plan, PlanError},
     quantise::Integers,
     ranges::Span,
@@ -127,7 +127,7 @@ pub fn compile(
     let x = compiler.program(integers, plan)?;
     let Compiler { mut nodes, masks, .. } = compiler;
     nodes.push_free("output", Op::Output(Output), [x])?;
-    let (program, about, weights) = nodes.finish()?;
+    let Finished { program, about, weights } = nodes.finish()?;
     Ok(Compiled { program: Arc::new(program), about, weights, masks, length })
 }
 
