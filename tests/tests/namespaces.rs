@@ -217,7 +217,7 @@ fn clients_that_are_cut_off(scene: &mut Scene<'_>) {
         return;
     }
     let resident =
-        |scene: &Scene<'_>| ["party0", "party1"].map(|name| memory(scene.hosts.pid(name), "VmRSS:"));
+        |scene: &mut Scene<'_>| ["party0", "party1"].map(|name| memory(scene.hosts.pid(name), "VmRSS:"));
     let before = resident(scene);
     cut_off(scene, &clients, clients.len() * RUNS_OF_EACH);
     for (name, (before, after)) in NAMES[1..].iter().zip(before.into_iter().zip(resident(scene))) {

@@ -11,8 +11,8 @@ use suf_wire::{DataFrame, Party, Transcript};
 use tokio::{runtime::Handle, sync::oneshot};
 
 /// Payload bytes that are handed to the thread at a time: waking it takes the caller longer than keeping a frame, and what is
-/// handed over in the middle of a short run's exchanges is in their way. SIGMA's on BERT-base are 14 MB.
-const HANDED_BYTES: usize = 16 << 20;
+/// handed over in the middle of a short run's exchanges is in their way. SIGMA's on BERT-base are 19 MB, inputs included.
+const HANDED_BYTES: usize = 24 << 20;
 
 /// Where the frames of a run go to be hashed, each direction's in its order. The thread ends with this.
 #[derive(Debug)]
