@@ -93,8 +93,11 @@ fn read(path: &Path) -> Result<Vec<(String, Weights)>, String> {
 pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Weights)>, String> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| format!("it is no safetensors file, or damaged ({error}): make it anew"))?;
+    // The library gives them in no order.
+    let mut names = file.names();
+    names.sort_unstable();
     let mut found = Vec::new();
-    for name in file.names() {
+    for name in names {
         let Ok(view) = file.tensor(name) else { continue };
         if let Some(matrix) = name.strip_suffix(BIAS) {
             if file.tensor(matrix).is_err() {
