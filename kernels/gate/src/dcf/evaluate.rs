@@ -5,7 +5,7 @@ use std::{cmp::Ordering, ops::Range};
 use suf_wire::Party;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{BLOCK_BYTES, Block, Payload, ROWS, TreeHash, bit, select};
+use super::{BLOCK_BYTES, Block, Payload, ROWS, TreeHash, select};
 
 /// What one party holds of the trees of some rows.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ impl<P: Payload> Zeroize for Node<P> {
 }
 
 /// A right sibling whose payload is added to a node's sum.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Sibling {
     /// The node's place among the nodes.
     owner: u32,
@@ -135,6 +135,8 @@ struct Walk<'a, T, P: Payload> {
     hashed: Zeroizing<Vec<Block>>,
     siblings: Zeroizing<Vec<Block>>,
     owners: Vec<Sibling>,
+    /// How many of the siblings are in use.
+    added: usize,
 }
 
 impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
@@ -164,6 +166,7 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             hashed: Zeroizing::default(),
             siblings: Zeroizing::default(),
             owners: Vec::new(),
+            added: 0,
         }
     }
 
@@ -206,15 +209,17 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
 
     /// Makes of the nodes of `now`, at `level`, those of `next`.
     fn step(&mut self, first: usize, level: usize) {
-        for list in [&mut self.watched, &mut self.ended] {
-            list.clear();
-        }
+        self.watched.clear();
+        self.ended.clear();
         self.next.clear();
-        self.siblings.clear();
-        self.owners.clear();
         self.hashed.clear();
         self.hashed.extend(self.now.iter().map(|node| node.block));
         self.hash.nodes(&mut self.hashed);
+        // A node has one left child at most. Places that are not taken are written over.
+        let room = (self.now.len() + 1).max(self.owners.len());
+        self.siblings.resize(room, Block::default());
+        self.owners.resize(room, Sibling::default());
+        self.added = 0;
         let index = self.bits - 1 - level;
         let stride = self.keys.levels * BLOCK_BYTES;
         let words = &self.keys.nodes[first * stride + level * BLOCK_BYTES..];
@@ -223,27 +228,32 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             let word = words[span.row as usize * stride..].first_chunk().expect("a word for each level");
             let node = u128::from_le_bytes(*block);
             let left = u128::from_le_bytes(*hashed) ^ (select(node & 1) & u128::from_le_bytes(*word));
-            let right = left ^ node;
-            let (to_left, to_right) = if span.due == SEVERAL {
+            if span.due == SEVERAL {
                 let middle = self.split(span, index);
-                let of = |from, to| (from < to).then(|| self.span(span.row, from, to));
-                (of(span.from, middle), of(middle, span.to))
-            } else if self.goes_right(span.row, span.from, index) {
-                (None, Some(*span))
+                if span.from < middle {
+                    self.add(left ^ node, span.row, true);
+                    self.push(left, *sum, self.span(span.row, span.from, middle), level + 1);
+                }
+                if middle < span.to {
+                    self.push(left ^ node, *sum, self.span(span.row, middle, span.to), level + 1);
+                }
             } else {
-                (Some(*span), None)
-            };
-            if let Some(span) = to_left {
-                let owner = self.next.len() as u32;
-                self.owners.push(Sibling { owner, row: span.row, control: right & 1 == 1 });
-                self.siblings.push(right.to_le_bytes());
-                self.push(left, *sum, span, level + 1);
-            }
-            if let Some(span) = to_right {
-                self.push(right, *sum, span, level + 1);
+                // Half of the points go right: no branch foresees which.
+                let right = self.bit(span.row, span.from, index);
+                self.add(left ^ node, span.row, right == 0);
+                self.push(left ^ (select(right.into()) & node), *sum, *span, level + 1);
             }
         }
         (self.now, self.hashed) = (now, hashed);
+    }
+
+    /// Keeps a right sibling for the next node, where there is a left child.
+    #[inline(always)]
+    fn add(&mut self, block: u128, row: u32, is_left: bool) {
+        let owner = self.next.len() as u32;
+        self.siblings[self.added] = block.to_le_bytes();
+        self.owners[self.added] = Sibling { owner, row, control: block & 1 == 1 };
+        self.added += usize::from(is_left);
     }
 
     #[inline(always)]
@@ -259,10 +269,11 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
 
     /// Adds the payloads of right siblings.
     fn add_payloads(&mut self, first: usize, level: usize) {
-        self.hash.leaves(&mut self.siblings);
+        let siblings = &mut self.siblings[..self.added];
+        self.hash.leaves(siblings);
         let stride = self.keys.levels * P::BYTES;
         let words = &self.keys.payloads[first * stride + level * P::BYTES..];
-        for (sibling, block) in self.owners.iter().zip(self.siblings.iter()) {
+        for (sibling, block) in self.owners.iter().zip(siblings) {
             let word = P::read(&words[sibling.row as usize * stride..][..P::BYTES]);
             let sum = &mut self.next[sibling.owner as usize].sum;
             *sum = sum.plus(P::of_block(block)).plus(word.only_where(sibling.control.into()));
@@ -274,15 +285,15 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
         let (mut from, mut to) = (span.from, span.to);
         while from < to {
             let middle = from.midpoint(to);
-            if self.goes_right(span.row, middle, index) { to = middle } else { from = middle + 1 }
+            if self.bit(span.row, middle, index) == 1 { to = middle } else { from = middle + 1 }
         }
         from
     }
 
     #[inline(always)]
-    fn goes_right(&self, row: u32, place: u32, index: usize) -> bool {
+    fn bit(&self, row: u32, place: u32, index: usize) -> u64 {
         let at = (row as usize * self.count + place as usize) * self.words;
-        bit(&self.values[at..at + self.words], index) == 1
+        self.values[at + index / 64] >> (index % 64) & 1
     }
 
     /// Hands out the sums of the next nodes that end at `depth`, and takes nodes out of work whose only comparison ends.

@@ -4,7 +4,7 @@
 //! 2^m - 1. They are so much larger than the exponential that they wrap exactly once: each party truncates its own, and
 //! opens the result under a fresh mask. Proof and bounds: `docs/protocols/exponential.md`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -28,6 +28,9 @@ pub const BETA: FieldId = FieldId(0);
 
 /// P of the mantissas.
 pub const PRECISION: u32 = 15;
+
+/// The mantissas of all fractions.
+static MANTISSAS: LazyLock<Vec<u16>> = LazyLock::new(|| mantissa::table(PRECISION, FRACTION));
 
 /// m bits less than these are the offset of an exponent: what is left above 2^(x - k) < 2^2.05 is 64 bits of slack.
 const HEADROOM: u32 = 97;
@@ -185,15 +188,13 @@ pub(super) fn stage(
     host: &dyn EvalHost,
 ) -> Result<Box<dyn StagedPart>, BackendError> {
     let Op::Exp2(op) = job.node().op() else { unreachable!("asked of exponentials alone") };
-    let mantissas = mantissa::table(PRECISION, FRACTION).into();
     let (beta, mask) = (field_bytes(job, key, host, BETA)?, host.mask(job.part)?);
-    Ok(Box::new(Evaluation { op: op.clone(), job: job.clone(), mantissas, beta, mask, exponents: None }))
+    Ok(Box::new(Evaluation { op: op.clone(), job: job.clone(), beta, mask, exponents: None }))
 }
 
 struct Evaluation {
     op: Exp2,
     job: EvalJob,
-    mantissas: Arc<[u16]>,
     beta: FieldBytes,
     /// This party's share of the mask of E, then of E under it.
     mask: Zeroizing<Vec<u64>>,
@@ -217,7 +218,7 @@ impl PartEval for Evaluation {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         let exponents = self.exponents.take().filter(|_| step == 0 && incoming.is_empty());
         let exponents = exponents.ok_or(BackendError::Misuse("exponentials are opened once"))?;
-        let Self { op, job, mantissas, beta, mask, .. } = self;
+        let Self { op, job, beta, mask, .. } = self;
         let (rotation, dropped, ring) = (op.rotation(), op.dropped(), op.to);
         let half = match job.party {
             Party::P0 => Half::Upper,
@@ -226,7 +227,7 @@ impl PartEval for Evaluation {
         let width = usize::from(op.bits / 8);
         let elements = beta.expose().chunks_exact(width).zip(exponents).zip(mask.iter_mut());
         words!(op.bits => L, elements.for_each(|((share, x_hat), sum)| {
-            let e = rotation::truncated::<u64, L>(&rotation, mantissas, dropped, half, share, x_hat);
+            let e = rotation::truncated::<u64, L>(&rotation, &MANTISSAS, dropped, half, share, x_hat);
             *sum = ring.add(*sum, e);
         }));
         Ok(packing::pack(ring, mask).into())

@@ -1,6 +1,6 @@
 //! A party's side of a row exponent.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -17,6 +17,9 @@ use crate::{
     packing,
     rotation::{self, FRACTION, mantissa, mersenne::Number},
 };
+
+/// The mantissas of all fractions.
+static MANTISSAS: LazyLock<Vec<u16>> = LazyLock::new(|| mantissa::table(PRECISION, FRACTION));
 
 /// A tile at one party.
 pub(in crate::ops) fn stage(
@@ -133,13 +136,13 @@ impl Evaluation {
     fn sums<const L: usize>(&self, scores: &[u64]) -> Zeroizing<Vec<u64>> {
         let wire = self.job.program.node(self.job.node().inputs()[0]).wire().expect("it was checked");
         let (cols, drop) = (wire.shape.cols() as usize, RowExponent::dropped(wire.frac));
-        let (rotation, mantissas) = (self.op.rotation(), mantissa::table(PRECISION, FRACTION));
+        let rotation = self.op.rotation();
         let width = Number::<u64, L>::BYTES;
         let mut sums = Zeroizing::new(Vec::with_capacity(scores.len() / cols * L));
         let rows = scores.chunks_exact(cols).zip(self.beta.expose().chunks_exact(cols * width));
         for ((row, shares), mask) in rows.zip(self.sum_mask.expose().chunks_exact(width)) {
             let halves = row.iter().map(|x_hat| x_hat >> drop);
-            let sum = rotation::row_sum::<u64, L>(&rotation, &mantissas, shares, halves);
+            let sum = rotation::row_sum::<u64, L>(&rotation, &MANTISSAS, shares, halves);
             sums.extend_from_slice(&sum.plus(Number::read(mask)).canonical().0);
         }
         sums
