@@ -11,8 +11,11 @@ use std::{hint::black_box, process::ExitCode, sync::Arc, time::Instant};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, SecretBytes, Seed,
-    TwoParties, Value, catalog, gatefile::GateFile, ring::WIRE,
+    Backend, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, Ring, SecretBytes,
+    Seed, TensorShape, TwoParties, Value, catalog,
+    gatefile::GateFile,
+    ops::{Exp2, Function, Input, Op, Output, RowExponent, Scores, Spline},
+    ring::WIRE,
 };
 
 /// The opening of the input, and the gate.
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
             };
             let name = format!("{protocol} evaluate {party:?}");
             leaks += usize::from(report_owned(&name, samples, prepare, |(job, key, input, incoming)| {
-                evaluate(&backend, &job, key, input, &incoming)
+                evaluate(&backend, &job, key, vec![input], &incoming)
             }));
         }
         if program.node(OPENING.node).exchanges() == 0 {
@@ -74,8 +77,12 @@ fn main() -> ExitCode {
         };
         leaks +=
             usize::from(report_owned("opening of an input", samples, prepare, |(job, input, incoming)| {
-                evaluate(&backend, &job, SecretBytes::default().into(), input, &incoming)
+                evaluate(&backend, &job, SecretBytes::default().into(), vec![input], &incoming)
             }));
+    }
+    let program = Arc::new(softmax());
+    for node in [2, 3, 4].map(NodeId) {
+        leaks += operation(&backend, samples, &program, Part::new(node, 0));
     }
     let fixed = Secrets::fixed();
     let caught = report(
@@ -95,6 +102,57 @@ fn main() -> ExitCode {
         println!("{leaks} operations depend on secrets");
     }
     if leaks > 0 || !caught { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// A row exponent, an exponential and a spline, for masked wires.
+fn softmax() -> Program {
+    let scores = Scores { bits: 256, cols: 16, low: -32, high: 32, row_low: -32 };
+    let shape = TensorShape::new(ELEMS as u32 / scores.cols, scores.cols).expect("a tensor");
+    let spline = Spline::new(Function::Reciprocal, WIRE, 24, 36, 1 << 17, 1 << 26).expect("pieces");
+    Program::new([
+        (Op::Input(Input::new(shape, Ring::new(32), 24, Form::Masked)), vec![]),
+        (Op::Input(Input::new(shape, WIRE, 24, Form::Masked)), vec![]),
+        (Op::RowExponent(RowExponent::new(scores).expect("they fit")), vec![NodeId(0)]),
+        (Op::Exp2(Exp2::new(scores.bits, WIRE, 24).expect("a modulus")), vec![NodeId(0), NodeId(2)]),
+        (Op::Spline(spline), vec![NodeId(1)]),
+        (Op::Output(Output), vec![NodeId(3)]),
+        (Op::Output(Output), vec![NodeId(4)]),
+    ])
+    .expect("a program")
+}
+
+/// Dealing and evaluating a part that takes public wires; the number of leaks.
+fn operation(backend: &CpuBackend, samples: usize, program: &Arc<Program>, part: Part) -> usize {
+    let node = program.node(part.node);
+    let name = node.op().def().name();
+    let mut leaks = usize::from(report(
+        &format!("{name} deal"),
+        samples,
+        |secrets| secrets.parties(program),
+        |parties| {
+            black_box(parties.deal(backend, part).expect("the processor deals"));
+        },
+    ));
+    for party in Party::BOTH {
+        let prepare = |secrets: Secrets| {
+            let parties = secrets.parties(program);
+            let [first, second] = parties.deal(backend, part).expect("the processor deals");
+            let key = if party == Party::P0 { first } else { second };
+            let mut draw = secrets.public.clone();
+            let inputs = node.inputs().iter().map(|input| {
+                let ring = program.node(*input).ring().expect("a wire");
+                let elems = program.elems(Part { node: *input, ..part });
+                HostValue::shared((0..elems).map(|_| ring.reduce(draw.next())).collect())
+            });
+            let inputs: Vec<_> = inputs.collect();
+            (parties.eval_job(party, part), key, inputs, secrets.public.messages(program, part))
+        };
+        let name = format!("{name} evaluate {party:?}");
+        leaks += usize::from(report_owned(&name, samples, prepare, |(job, key, inputs, incoming)| {
+            evaluate(backend, &job, key, inputs, &incoming)
+        }));
+    }
+    leaks
 }
 
 /// All that an operation must not show.
@@ -144,9 +202,15 @@ impl Secrets {
 }
 
 /// All steps. The peer's messages are random, as they are in a run: so is what both open.
-fn evaluate(backend: &CpuBackend, job: &EvalJob, key: KeyBytes, input: Arc<dyn Value>, incoming: &[Vec<u8>]) {
+fn evaluate(
+    backend: &CpuBackend,
+    job: &EvalJob,
+    key: KeyBytes,
+    inputs: Vec<Arc<dyn Value>>,
+    incoming: &[Vec<u8>],
+) {
     let staged = backend.stage(job, key).expect("the key fits");
-    let mut eval = staged.begin(vec![input]).expect("the input fits");
+    let mut eval = staged.begin(inputs).expect("the input fits");
     let mut last: &[u8] = &[];
     for (step, next) in incoming.iter().enumerate() {
         black_box(eval.step(step, last).expect("a step"));

@@ -1,5 +1,8 @@
 //! Streams and trees against `tests/vectors/trees.json`, which `make_vectors.py` there makes without this code.
 
+#[path = "known_answers/softmax.rs"]
+mod softmax;
+
 use serde::Deserialize;
 use suf_cpu::{
     prg::Stream,

@@ -1,6 +1,7 @@
 //! Programs of several nodes, and what is right about them: for the tests of any backend.
 
 pub(crate) mod layer;
+pub(crate) mod softmax;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use super::{
         FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward,
         layer::{Size, inputs, layer},
         numbers, onehot, parties, shares,
+        softmax::{rows_of, score_ring, softmax, widest},
     },
     dual, gpu, gpu_for_any_gate,
 };
@@ -142,5 +143,16 @@ fn gates_of_sums_agree() {
         ]);
         let inputs = [1, 2].map(|seed| shares(WIRE, &around_zero(seed, bits, ELEMS)));
         assert_right(&dual(&gpu), &parties(program.expect("a program"), 4), &inputs);
+    }
+}
+
+/// Row exponents, exponentials and splines, which the host computes from the GPU's streams.
+#[test]
+fn softmax_agrees() {
+    let Some(gpu) = gpu_for_any_gate() else { return };
+    for bits in [128, 512] {
+        let scores = widest(bits, 9);
+        let inputs = [shares(score_ring(bits), &rows_of(20, &scores))];
+        assert_right(&dual(&gpu), &parties(softmax(20, scores), 2), &inputs);
     }
 }
