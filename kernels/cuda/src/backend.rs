@@ -59,8 +59,8 @@ impl CudaBackend {
     /// Opens GPU number `device`, counted from 0.
     ///
     /// # Errors
-    /// When there is no driver, it is too old, there is no such GPU, or it takes neither what the kernels' compiler makes
-    /// nor, where that is missing, the embedded PTX.
+    /// When there is no driver or no such GPU, or when the driver is too old. Also when it takes neither the
+    /// compiler's kernels nor, where the compiler is missing, the embedded PTX.
     pub fn new(device: usize) -> Result<Self, BackendError> {
         Self::open(Device::open(device)?, ImageSource::find(), KEPT_GATES)
     }

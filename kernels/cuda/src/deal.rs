@@ -37,7 +37,7 @@ impl Dealing {
         let kernels = shared.kernels(gate.gate())?;
         let (shape, elems, domain) = (job.key_shape(), job.elems(), job.domain());
         let mut layout = Layout::from(TABLE_BYTES);
-        // What the host makes goes up with the table: the mask of the wire taken, as if party 0 had all of it, and its highest bits.
+        // The host uploads with the table the mask of the wire taken, as if party 0 had all of it, and its highest bits.
         let is_stream = job.program.node(wire).wire().is_some_and(|wire| masks::is_stream(wire, entry));
         let seeds = job.party_seeds.each_ref();
         let from_host = (!is_stream)

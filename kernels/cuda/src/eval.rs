@@ -229,8 +229,8 @@ impl Eval {
         let Staged { kernels, job, .. } = &self.part;
         let (kernel, _) =
             kernels.steps.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
-        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new; the message's room
-        // in the host's memory and what the kernel tells are the part's, too.
+        // SAFETY: the slot has room for the gate's key, states and messages, all laid out by Staged::new. The part owns the
+        // message's room in the host's memory, and what the kernel tells.
         unsafe { backend::start(on, *kernel, job) }
     }
 

@@ -4,13 +4,13 @@
 //! [`CudaBackend::new`] is a typed error. Kernels are compiled for the very GPU, for each gate with its numbers as
 //! constants ([`nvrtc`]), and kept in a cache on disk. Without NVRTC the built-in gates run from PTX made ahead ([`ptx`]).
 //!
-//! A tile's streams (AES-128 in counter mode) are expanded by one kernel into the places where its fields stand; the
-//! gate's kernels, with a thread for each element, work on those. No branch depends on a secret, and no index but those of the
-//! cipher's table: it is looked up by secret bytes. It is copied into every bank of shared memory, so that look-ups should all take
-//! the same time, which has not been measured.
+//! One kernel expands a tile's streams (AES-128 in counter mode) into the places of its fields. The gate's kernels, with a
+//! thread for each element, work on those. No branch depends on a secret, and no index but those of the cipher's table: it is
+//! looked up by secret bytes. It is copied into every bank of shared memory, so that look-ups should all take the same time,
+//! which has not been measured.
 //!
-//! All unsafe code of the GPU side is here: calls of the driver in `driver`, `memory` and `nvrtc`, and the launches,
-//! whose addresses come from `layout`.
+//! All unsafe code of the GPU side is here. The driver is called in `driver`, `memory` and `nvrtc`, and launches
+//! take their addresses from `layout`.
 
 mod backend;
 mod cache;

@@ -40,7 +40,8 @@ fn pack_as<const BYTES: usize>(elements: &[u64]) -> Bytes {
 
 /// Appends the elements of one message to `out`; all values are below 2^`bits`.
 ///
-/// # Errors If the message is empty, ends inside an element or has an element of more bits. Also if it is longer than
+/// # Errors
+/// If the message is empty, ends inside an element or has an element of more bits. Also if it is longer than
 /// [`ELEMENTS_PER_MESSAGE`], or would bring `out` over `expected` elements. Nothing is appended then.
 ///
 /// # Panics

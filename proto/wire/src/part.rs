@@ -40,7 +40,7 @@ impl Part {
     }
 
     /// The lane, of so many, that the part's frames go over: nobody else decides it. The frames of a part share one, on which
-    /// they keep their order, and so do those of the parts that follow it from node to node.
+    /// they keep their order. So do those of the parts that follow it from node to node.
     #[must_use]
     pub const fn lane(self, lanes: usize) -> usize {
         self.tile as usize % lanes

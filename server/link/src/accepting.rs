@@ -84,7 +84,7 @@ pub(crate) fn certificate_of(inner: &quinn::Connection) -> Option<CertificateDer
 }
 
 /// Reads the role from the other side's certificate. Closes the connection if the role is not among `admitted`, or if
-/// the certificate's key is our own: a dealer that is also a party would know everything.
+/// the certificate's key is our own. A dealer that is also a party would know everything.
 pub(crate) fn admit(
     inner: &quinn::Connection,
     remote: &Remote,

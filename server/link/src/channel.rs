@@ -246,13 +246,14 @@ enum Stage<H> {
 }
 
 impl<M: Message> Receiver<M> {
-    /// The next message. `expected` gives the length in bytes that a payload with this head must have by the agreed
+    /// The next message. `expected` gives the bytes that a payload with this head must have by the agreed
     /// parameters, or `None` if no such payload is due. It is asked before memory is allocated. Use `|_| None` where
     /// only messages without a payload are due.
     ///
     /// May be dropped and called again without losing a byte.
     ///
-    /// # Errors [`LinkError::Ended`] when the other side finished. [`LinkError::Message`] for bytes that are no message
+    /// # Errors
+    /// [`LinkError::Ended`] when the other side finished. [`LinkError::Message`] for bytes that are no message
     /// or not the one that is due; this also closes the connection. Else how the connection ended.
     pub async fn recv(&mut self, expected: impl FnMut(&M::Head) -> Option<usize>) -> Result<M, LinkError> {
         self.recv_into(expected, |_, _| None).await
