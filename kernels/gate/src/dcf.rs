@@ -1,13 +1,13 @@
-//! Comparison of a public number with a secret one, as additive shares: a distributed comparison function (DCF) with a payload
+//! Comparison of a public number with a secret one, as additive shares: a distributed comparison function (DCF). It has a payload
 //! at each level, so that it ends at any level (`docs/protocols/comparison.md`).
 //!
-//! The tree is the half-tree of [`crate::spec::dpf`] with the point r. Beside it stands, for each level, a word that turns the
-//! leaf hashes of both parties' nodes on the path into shares of the payload; off the path they cancel. y < r exactly if
-//! somewhere y goes left where r goes right, so a party adds up the payloads of the right siblings where y goes left. Ended
-//! after d levels, this compares the d highest bits.
+//! The tree is the half-tree of [`crate::spec::dpf`] with the point r. Each level has one more word. It turns the leaf hashes of
+//! both parties' nodes on the path into shares of the payload. Off the path the hashes cancel. y < r exactly if y goes left
+//! somewhere where r goes right. So a party adds up the payloads of the right siblings where y goes left. Ended after d levels,
+//! this compares the d highest bits.
 //!
-//! Payloads at each level are from Boneh et al., IEEE S&P 2021 (incremental DPF); comparisons as sums over a path from Boyle et
-//! al., EUROCRYPT 2021.
+//! Payloads at each level are those of incremental DPFs (Boneh et al., IEEE S&P 2021). Comparisons as sums over a path are from
+//! Boyle et al., EUROCRYPT 2021.
 
 mod deal;
 mod evaluate;

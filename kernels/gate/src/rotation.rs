@@ -2,7 +2,7 @@
 //!
 //! 2^m is 1 modulo M = 2^m - 1, so exponents count modulo m just as the masks of a wire wrap. The dealer shares
 //! `beta = B 2^int(-r)`, B the mantissa of frac(-r), modulo M. With x_hat = x + r each party multiplies its share by the mantissa
-//! of frac(x_hat) and rotates it by int(x_hat): the shares' sum is 2^x, scaled, if it fits below M. There is no message.
+//! of frac(x_hat) and rotates it by int(x_hat). The shares' sum is 2^x, scaled, if it fits below M. There is no message.
 //!
 //! Ancestors: Kelkar, Le, Raykova, Seth, USENIX Security 2022; and the splitting of 2^x in SPU (Ma et al., USENIX ATC 2023).
 
@@ -99,8 +99,8 @@ pub enum Half {
     Lower,
 }
 
-/// A party's share of `floor(e / 2^d)` or of one more, for the exponential e of an element: the low [`Word::BITS`] bits, and those
-/// are right if d + [`Word::BITS`] is m at most. e has to be small against M, see `docs/protocols/exponential.md`.
+/// A party's share of `floor(e / 2^d)` or of one more, for the exponential e of an element: the low [`Word::BITS`] bits. They are
+/// right if d + [`Word::BITS`] is m at most. e has to be small against M, see `docs/protocols/exponential.md`.
 #[must_use]
 #[inline(always)]
 pub fn truncated<W: Word, const L: usize>(

@@ -36,8 +36,8 @@ pub trait Points {
     /// For each threshold, in ascending order, after how many levels its comparison ends; 1 at least.
     fn depths(&self) -> &[usize];
 
-    /// Writes `v - t mod N` of a row for the thresholds `t <= v` from the greatest to the least, then v, then `v - t mod N` for
-    /// the other thresholds from the greatest to the least: so they ascend. Returns how many thresholds are at most v.
+    /// Writes the points of a row in ascending order: `v - t mod N` for the thresholds `t <= v` from the greatest to the least, then
+    /// v, then those of the other thresholds in the same order. Returns how many thresholds are at most v.
     fn write(&self, row: usize, points: &mut [u64]) -> usize;
 }
 
@@ -91,8 +91,8 @@ struct Sibling {
     control: bool,
 }
 
-/// Gives `take`, for each row, threshold and the levels d after which its comparison ends, this party's shares of the payload times
-/// `1[y < r]` on the d highest bits, for y the threshold's point; and for each such d once, with y = v.
+/// Gives `take` this party's shares of the payload times `1[y < r]` on the d highest bits. For each row and threshold y is the
+/// threshold's point, and d the number of levels after which its comparison ends. For each such d there is one share with y = v.
 ///
 /// # Panics
 /// If a length is not what the number of rows demands.

@@ -107,7 +107,7 @@ fn all_numbers_of_small_rings_compare() {
     all_of_a_ring(3, 5);
 }
 
-/// 1[x < t] for x = v - r mod N as the difference of two comparisons, ended early: what a row exponent and a spline build on.
+/// 1[x < t] for x = v - r mod N as the difference of two comparisons that end early. Row exponents and splines build on it.
 #[test]
 fn differences_compare_the_value_rounded_by_the_carry() {
     for (bits, modulus) in [(7, 127u64), (7, 128)] {

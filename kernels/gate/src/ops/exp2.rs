@@ -1,7 +1,7 @@
 //! `exp2`: 2^(x - k) of scores x and an exponent k for each row, as softmax's second exponential. One round.
 //!
 //! The mask of x - k is known to the dealer, so that a rotation ([`crate::rotation`]) makes shares of the exponential modulo
-//! 2^m - 1. They are so much larger than the exponential that they wrap exactly once: each party truncates its own, and
+//! 2^m - 1. They are so much larger than the exponential that they wrap exactly once. So each party truncates its own, and
 //! opens the result under a fresh mask. Proof and bounds: `docs/protocols/exponential.md`.
 
 use std::sync::{Arc, LazyLock};

@@ -2,7 +2,7 @@
 //! of the row's maximum. Two rounds.
 //!
 //! A rotation ([`crate::rotation`]) of x / 2 makes shares of the exponentials modulo M = 2^(m/2) - 1. The parties open their
-//! sum v under a mask r that is uniform modulo M, and compare v_hat = v + r with powers of two by one comparison key
+//! sum v under a mask r that is uniform modulo M. They compare v_hat = v + r with powers of two by one comparison key
 //! ([`crate::dcf`]). The number of powers that v reaches is opened under a fresh mask. Bounds and proof:
 //! `docs/protocols/exponential.md#row-exponent`.
 

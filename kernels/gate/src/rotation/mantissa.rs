@@ -1,9 +1,9 @@
 //! Mantissas: round(2^P 2^(i / 2^f)) for the f fractional bits i of an exponent, as integers.
 //!
-//! They are made of integers alone, hence are the same on every machine, and without a branch or an index: the dealer asks for
-//! those of secret fractions.
+//! They are made of integers alone, hence are the same on every machine. No branch and no index depends on a fraction: the dealer
+//! asks for those of secret ones.
 
-/// Terms of the power series after the first: the next one is below 2^-39, and no mantissa of 15 bits is as near to a half.
+/// Terms of the power series after the first. The next one is below 2^-39, and no mantissa of 15 bits is as near to a half.
 const TERMS: usize = 12;
 
 /// 2^64 ln 2, rounded down.

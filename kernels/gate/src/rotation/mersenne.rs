@@ -1,6 +1,6 @@
 //! Numbers modulo M = 2^m - 1, m a power of two, in constant time.
 //!
-//! 2^m is 1 modulo M: what leaves a number at the top comes in at the bottom, and a product with a power of two is a rotation.
+//! 2^m is 1 modulo M. What leaves a number at the top comes in at the bottom, and a product with a power of two is a rotation.
 //! Zero has two forms, all zeros and all ones; [`Number::canonical`] takes the second to the first.
 
 use zeroize::Zeroize;

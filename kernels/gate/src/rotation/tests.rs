@@ -1,6 +1,6 @@
 use super::{mersenne::Number, *};
 
-/// The exponential as an integer, from the value X and the public fraction of x_hat: the mantissas of two fractions times
+/// The exponential as an integer, from the value X and the public fraction of x_hat. It is the product of two mantissas and of
 /// 2 to the whole rest. None where the rest is negative.
 fn exponential(rotation: &Rotation, x: i64, x_hat: u64) -> Option<(u64, u32)> {
     let modulus = 1i64 << rotation.fraction;

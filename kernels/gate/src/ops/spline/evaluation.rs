@@ -90,8 +90,8 @@ impl PartEval for Evaluation {
 }
 
 impl Evaluation {
-    /// Adds this party's shares of y to those of its mask. y is the last piece's line, plus for each end x < a of a piece the
-    /// difference of the lines before and after it.
+    /// Adds this party's shares of y to those of its mask. y is the last piece's line, and for each end a > x the line before it minus
+    /// the line after it.
     fn add_shares(&mut self, input: &[u64]) {
         let Self { op, job, hash, root, node_words, line_words, taken_mask, mask, .. } = self;
         let pieces = op.pieces.pieces();
