@@ -11,6 +11,7 @@ use crate::{
     ops::{MaskCache, host::DealHost},
     prg::Domain,
     secret::SecretMemory,
+    value::Words,
 };
 
 /// A kind of device that makes and evaluates keys.
@@ -155,10 +156,8 @@ impl DealJob<'_> {
         count: usize,
     ) -> Result<Vec<Zeroizing<Vec<u64>>>, BackendError> {
         let taken = self.program.taken(self.part).take(count);
-        let masks = taken.map(|taken| {
-            let tile = |part| Ok(std::mem::take(&mut *host.mask(part)?));
-            self.program.gather(&taken, tile).map(Zeroizing::new)
-        });
+        let masks =
+            taken.map(|taken| self.program.gather(&taken, |part| host.mask(part)).map(Zeroizing::new));
         masks.collect()
     }
 
@@ -255,11 +254,17 @@ impl EvalJob {
     pub fn inputs(&self, inputs: Vec<Arc<dyn Value>>) -> Result<Vec<Vec<u64>>, BackendError> {
         self.check_inputs(&inputs)?;
         let mut inputs = inputs.into_iter();
-        let mut next = || inputs.next().expect("as many as are due").words();
+        let mut next = || inputs.next().expect("as many as are due");
         if self.node().is_input() {
-            return Ok(vec![next()?]);
+            return Ok(vec![next().words()?]);
         }
-        self.program.taken(self.part).map(|taken| self.program.gather(&taken, |_| next())).collect()
+        let rows = |taken| {
+            if self.program.is_whole_part(&taken) {
+                return next().words();
+            }
+            self.program.gather(&taken, |_| Words::of(next()))
+        };
+        self.program.taken(self.part).map(rows).collect()
     }
 
     /// Whether `inputs` are what [`EvalJob::inputs`] takes.

@@ -1,6 +1,6 @@
 //! Which tiles of other wires a part is made of, and which parts a tile goes to.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use super::{Node, Program};
 use crate::{NodeId, Part, layout::Counts};
@@ -60,25 +60,31 @@ impl Program {
     ///
     /// # Errors
     /// What `tile` says.
-    pub fn gather<E>(
+    pub fn gather<T, E>(
         &self,
         taken: &Taken,
-        mut tile: impl FnMut(Part) -> Result<Vec<u64>, E>,
-    ) -> Result<Vec<u64>, E> {
+        mut tile: impl FnMut(Part) -> Result<T, E>,
+    ) -> Result<Vec<u64>, E>
+    where
+        T: Deref,
+        T::Target: AsRef<[u64]>,
+    {
         let node = self.node(taken.wire);
         let cols = node.shape().cols() as usize;
-        let mut parts = taken.parts();
-        let Some(first) = parts.next() else { return Ok(Vec::new()) };
-        let mut elements = tile(first)?;
-        let before = (taken.rows.start - node.cut().rows(first.tile).start) as usize * cols;
-        if before > 0 {
-            elements.drain(..before);
+        let mut elements = Vec::with_capacity(self.taken_elems(taken));
+        for part in taken.parts() {
+            let rows = node.cut().rows(part.tile);
+            let place = |row: u32| (row.clamp(rows.start, rows.end) - rows.start) as usize * cols;
+            let tile = tile(part)?;
+            elements.extend_from_slice(&tile.as_ref()[place(taken.rows.start)..place(taken.rows.end)]);
         }
-        for part in parts {
-            elements.extend(tile(part)?);
-        }
-        elements.truncate(taken.rows.len() * cols);
         Ok(elements)
+    }
+
+    /// Whether `taken` is all that one part makes.
+    #[must_use]
+    pub fn is_whole_part(&self, taken: &Taken) -> bool {
+        taken.parts().next().is_some_and(|part| self.made(part) == *taken)
     }
 
     /// Entries of each extent in `part`.
