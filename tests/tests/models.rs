@@ -179,6 +179,32 @@ fn texts_that_cannot_be_embedded_are_refused_before_anything_starts() {
         }
     }
     assert!(!place.path().join("v.npy").exists(), "vectors were written");
+
+    // A plan with bounds that the text's values leave.
+    well(&suf(place.path(), &["model", "calibrate", "model", "--input", "texts.txt", "--out", "plan.toml"]));
+    let plan = fs::read_to_string(place.path().join("plan.toml")).expect("a plan");
+    let line = plan.lines().find(|line| line.starts_with("inner")).expect("it has one");
+    fs::write(place.path().join("tight.toml"), plan.replacen(line, "inner = 0.5", 1)).expect("a file");
+    let arguments = [
+        "embed",
+        "--local",
+        "--model",
+        "model",
+        "--plan",
+        "tight.toml",
+        "--out",
+        "v.npy",
+        "the quick brown fox",
+    ];
+    let output = suf(place.path(), &arguments);
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    let parts = [
+        "text 1: layer 0: inputs of the activation",
+        "the plan's bounds are -0.5 and 0.5",
+        "nothing was sent",
+    ];
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
 }
 
 /// 16 of the built-in sentences, each evaluated with as many tokens as it has.

@@ -149,6 +149,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether measured ranges are within the plan: with padding, or without it.
+    ///
+    /// # Errors
+    /// The first value that is not, in words.
+    pub fn holds(&self, ranges: &Ranges, padded: bool) -> Result<(), String> {
+        for (at, (plan, found)) in self.layers.iter().zip(&ranges.layers).enumerate() {
+            plan.holds(found, padded).map_err(|problem| format!("layer {at}: {problem}"))?;
+        }
+        Ok(())
+    }
+
     /// The plan as a file.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -179,6 +190,17 @@ impl LayerPlan {
         }
     }
 
+    fn holds(&self, found: &LayerRanges, padded: bool) -> Result<(), String> {
+        let scores = if padded { (&self.padded, &found.padded) } else { (&self.scores, &found.scores) };
+        for (head, (plan, found)) in scores.0.iter().zip(scores.1).enumerate() {
+            within(&format!("scores of head {head}"), *found, *plan)?;
+        }
+        within("values of heads", found.value, symmetric(self.value))?;
+        within("inputs of the activation", found.inner, symmetric(self.inner))?;
+        self.attention.holds("attention", &found.attention)?;
+        self.output.holds("the feed-forward block", &found.output)
+    }
+
     fn write(&self, text: &mut String) {
         let spans = |spans: &[Span]| {
             let spans: Vec<_> = spans.iter().map(|span| format!("[{}, {}]", span.min, span.max)).collect();
@@ -203,11 +225,31 @@ impl LayerPlan {
 }
 
 impl NormPlan {
+    fn holds(&self, what: &str, found: &NormRanges) -> Result<(), String> {
+        within(&format!("hidden values behind {what}"), found.hidden, symmetric(self.hidden))?;
+        within(&format!("variances behind {what}"), found.variance, self.variance)
+    }
+
     fn new(ranges: &NormRanges) -> Self {
         let NormRanges { hidden, variance } = ranges;
         let variance = Span { min: below(variance.min / RINGS), max: above(variance.max * RINGS) };
         Self { hidden: above(RINGS * hidden.magnitude()), variance }
     }
+}
+
+/// From -`most` to `most`.
+fn symmetric(most: f64) -> Span {
+    Span { min: -most, max: most }
+}
+
+fn within(what: &str, found: Span, plan: Span) -> Result<(), String> {
+    if found.min >= plan.min && found.max <= plan.max {
+        return Ok(());
+    }
+    Err(format!(
+        "{what} lie between {:.4} and {:.4}, and the plan's bounds are {} and {}",
+        found.min, found.max, plan.min, plan.max
+    ))
 }
 
 /// Whole bits around scores, with headroom on both sides.

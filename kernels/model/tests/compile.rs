@@ -65,6 +65,25 @@ fn a_plan_is_read_as_it_was_written() {
 }
 
 #[test]
+fn ranges_beyond_a_plan_are_named() {
+    let Tiny { model, plan, .. } = tiny();
+    let mut ranges = Ranges::none(tiny::LAYERS, tiny::HEADS);
+    let ids = model.tokens.encode(TEXTS[1], tiny::POSITIONS).expect("a text");
+    Reference::new(&model).measure(&ids, 32, &mut ranges);
+    assert_eq!((plan.holds(&ranges, false), plan.holds(&ranges, true)), (Ok(()), Ok(())));
+    ranges.layers[1].padded[2].max = 1e3;
+    assert_eq!(plan.holds(&ranges, false), Ok(()), "it has no padding");
+    let error = plan.holds(&ranges, true).expect_err("beyond");
+    assert!(
+        error.contains("layer 1: scores of head 2 lie between") && error.contains("and 1000.0000"),
+        "{error}"
+    );
+    ranges.layers[0].output.variance.min = 1e-9;
+    let error = plan.holds(&ranges, false).expect_err("beyond");
+    assert!(error.contains("layer 0: variances behind the feed-forward block"), "{error}");
+}
+
+#[test]
 fn a_plan_of_another_model_is_refused() {
     let Tiny { model, integers, plan } = tiny();
     let length = Length { tokens: 16, batch: 1, padded: false };

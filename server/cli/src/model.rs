@@ -1,6 +1,7 @@
 //! Models as users name them: a folder, a plan, texts.
 
 use std::{
+    collections::BTreeMap,
     io::Read,
     path::Path,
     sync::{
@@ -90,31 +91,71 @@ impl Model {
         texts.iter().enumerate().map(encode).collect()
     }
 
+    /// Whether the values of each text stay within `plan`, padded to its bucket or alone. No party can see that they do not.
+    ///
+    /// # Errors
+    /// The first text whose values do not, and which ones.
+    pub fn holds(&self, plan: &Plan, texts: &[Vec<u32>], padded: bool) -> Result<(), Error> {
+        let reference = Reference::new(&self.bert);
+        let config = &self.bert.config;
+        let found = in_parallel(texts.len(), |at| {
+            let mut ranges = Ranges::none(config.layers as usize, config.heads as usize);
+            let ids = &texts[at];
+            let tokens = if padded { self.bucket(ids) } else { ids.len() };
+            reference.measure(ids, tokens, &mut ranges);
+            plan.holds(&ranges, padded).err()
+        });
+        match found.into_iter().enumerate().find_map(|(at, problem)| Some((at, problem?))) {
+            None => Ok(()),
+            Some((at, problem)) => Err(Error::usage(format!(
+                "text {}: {problem}; nothing was sent: make a plan with `suf model calibrate` on texts like this one",
+                at + 1
+            ))),
+        }
+    }
+
+    /// Tokens to which a text is padded.
+    fn bucket(&self, ids: &[u32]) -> usize {
+        let positions = self.bert.config.positions;
+        bucket(ids.len() as u32, positions).unwrap_or(positions) as usize
+    }
+
     /// The ranges of these texts, each padded to its bucket. `step` is called after each.
     #[must_use]
     pub fn measure(&self, texts: &[Vec<u32>], step: impl Fn() + Sync) -> Ranges {
         let reference = Reference::new(&self.bert);
         let config = &self.bert.config;
         let none = Ranges::none(config.layers as usize, config.heads as usize);
-        let (next, all) = (AtomicUsize::new(0), Mutex::new(none.clone()));
-        let measure = || {
+        let measured = in_parallel(texts.len(), |at| {
             let mut ranges = none.clone();
-            while let Some(ids) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let padded = bucket(ids.len() as u32, config.positions).unwrap_or(config.positions);
-                reference.measure(ids, padded as usize, &mut ranges);
-                step();
-            }
-            let mut all = all.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            *all = std::mem::replace(&mut *all, none.clone()).join(&ranges);
-        };
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(texts.len());
-        thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(measure);
-            }
+            reference.measure(&texts[at], self.bucket(&texts[at]), &mut ranges);
+            step();
+            ranges
         });
-        all.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+        measured.iter().fold(none, Ranges::join)
     }
+}
+
+/// What `work` makes of each number below `count`, in order, on all processors.
+fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let take = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                break;
+            }
+            let made = work(at);
+            done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(at, made);
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(count);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(take);
+        }
+    });
+    done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect()
 }
 
 /// The texts of a file, one a line. Empty lines are left out.

@@ -23,7 +23,8 @@ use crate::{
 
 /// Vectors of texts, by two parties that see neither text nor vector.
 ///
-/// This machine cuts a text into tokens, looks up their embeddings and normalises them. The parties evaluate the layers on shares.
+/// This machine cuts a text into tokens, looks up their embeddings and normalises them. It also evaluates the text in floats: values
+/// beyond the plan's bounds would come out wrong, and no party could see that. The parties evaluate the layers on shares.
 /// This machine adds the output shares, and pools and normalises as the model's folder says.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -88,6 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let texts = model.tokens(&texts, args.truncate)?;
     let (plan, _) = model.plan(args.plan.as_deref())?;
     let padded = args.length.as_deref().unwrap_or(if args.local { "exact" } else { "bucket" }) == "bucket";
+    model.holds(&plan, &texts, padded)?;
     let work = batches(&texts, model.bert.config.positions, padded, args.batch);
     let mut programs: Vec<(Length, Compiled)> = Vec::new();
     for Batch { length, .. } in &work {

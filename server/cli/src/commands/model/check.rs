@@ -23,9 +23,9 @@ pub(crate) struct Args {
     /// The model's folder.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Tokens of the text, those at its ends counted.
-    #[arg(long, default_value_t = 128, value_parser = whole(1_u32, 1 << 16))]
-    tokens: u32,
+    /// Tokens of the text, those at its ends counted [default: 128, or as many as the model takes].
+    #[arg(long, value_parser = whole(1_u32, 1 << 16))]
+    tokens: Option<u32>,
     /// Texts that are evaluated together.
     #[arg(long, default_value_t = 1, value_parser = whole(1_u32, 1 << 10))]
     batch: u32,
@@ -40,11 +40,15 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Tokens of a program if nothing is said of them.
+const TOKENS: u32 = 128;
+
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let model = Model::load(&args.folder)?;
     let (plan, source) = model.plan(args.plan.as_deref())?;
-    let length = Length { tokens: args.tokens, batch: args.batch, padded: args.length == "bucket" };
+    let tokens = args.tokens.unwrap_or_else(|| model.bert.config.positions.min(TOKENS));
+    let length = Length { tokens, batch: args.batch, padded: args.length == "bucket" };
     let compiled = compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
     if args.json {
         let mut object = json_of(&compiled);
