@@ -1,5 +1,7 @@
 //! Streams and trees against `tests/vectors/trees.json`, which `make_vectors.py` there makes without this code.
 
+#[path = "known_answers/products.rs"]
+mod products;
 #[path = "known_answers/softmax.rs"]
 mod softmax;
 

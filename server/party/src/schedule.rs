@@ -149,7 +149,7 @@ impl Frontier {
 mod tests {
     use suf_gate::{
         Form, Protocol, TILE_ELEMS, TensorShape, catalog,
-        ops::{Input, Op, Output},
+        ops::{Factors, Heads, Input, Op, Output, Pads, Product},
         ring::{FRAC, WIRE},
     };
 
@@ -199,6 +199,30 @@ mod tests {
         assert_eq!(schedule.takers(part(1)), [part(4)]);
         assert_eq!(schedule.takers(part(3)), [part(5)]);
         assert_eq!((schedule.taken(part(0)).count(), schedule.takers(part(6)).len()), (0, 0));
+    }
+
+    /// Scores of 2 heads of 200 tokens, of 2 sequences: 400 rows in 2 tiles make 800 in 3.
+    #[test]
+    fn a_part_of_a_product_takes_all_tiles_that_hold_its_rows() {
+        let (shape, ring) = (TensorShape::new(400, 200).expect("a tensor"), WIRE);
+        let scores = Factors::Scores(Heads { heads: 2, tokens: 200 });
+        let node = |op, inputs: &[u16]| (op, inputs.iter().copied().map(NodeId).collect::<Vec<_>>());
+        let program = Program::new([
+            node(Op::Input(Input::new(shape, ring, FRAC, Form::Masked)), &[]),
+            node(Op::Pads(Pads::own(ring, ring).expect("the same ring")), &[0]),
+            node(Op::Product(Product::new(scores, [ring; 2], ring).expect("they fit")), &[0, 0, 1, 1]),
+            node(Op::Output(Output), &[2]),
+        ]);
+        let schedule = Schedule::new(Arc::new(program.expect("a program")));
+        let part = |node, tile| Part::new(NodeId(node), tile);
+        for (tile, taken) in [(0, &[0][..]), (1, &[0, 1]), (2, &[0, 1])] {
+            let expected = [0, 0, 1, 1].map(|node| taken.iter().map(move |tile| part(node, *tile)));
+            assert!(schedule.taken(part(2, tile)).eq(expected.into_iter().flatten()), "tile {tile}");
+        }
+        assert_eq!(schedule.takers(part(0, 1)), [part(1, 1), part(2, 1), part(2, 2), part(2, 1), part(2, 2)]);
+        assert_eq!(schedule.takers(part(1, 0)).len(), 6);
+        // Shares of masks of their own need neither keys nor messages.
+        assert_eq!([1, 2].map(|node| schedule.position(part(node, 1))), [None, Some(1)]);
     }
 
     #[test]

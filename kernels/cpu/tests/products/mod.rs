@@ -4,9 +4,11 @@ mod misuse;
 mod random;
 mod refused;
 
+use std::{collections::HashSet, sync::Arc};
+
 use suf_cpu::{CpuBackend, simd::Level};
 use suf_gate::{
-    Form, Program, ProgramError, Ring, TensorShape, WeightStore,
+    Form, Program, ProgramError, Ring, Seed, TensorShape, TwoParties, WeightStore,
     ops::{Extended, Factors, Op, Output, Pad, PadOf, Pads, Product, Scale, SquareSum},
 };
 
@@ -189,4 +191,45 @@ fn scales_and_square_sums_are_right_at_the_ends_of_their_bounds() {
             assert_right(&backend, &parties(program.clone(), 3), &inputs);
         }
     }
+}
+
+/// Equal nodes on equal wires, in two batches under equal seeds: whatever is random about them differs.
+#[test]
+fn equal_nodes_and_equal_runs_share_no_block_of_a_key() {
+    let (matrix, values) = (extended(52, 22), extended(48, 20));
+    let mut nodes = Nodes::default();
+    let shape = TensorShape::new(16, 16).expect("a tensor");
+    let x = nodes.input(shape, 52, 34, Form::Masked);
+    let y = nodes.input(shape.column(), 48, 36, Form::Masked);
+    for _ in 0..2 {
+        let pads = [
+            (PadOf::Quotient, matrix, 64, x),
+            (PadOf::Top, matrix, 34, x),
+            (PadOf::Quotient, values, 64, y),
+            (PadOf::Top, values, 36, y),
+            (PadOf::TopQuotient, matrix, 33, x),
+        ];
+        let [mu, c, nu, c_row, both] = pads.map(|(of, from, to, wire)| nodes.dealt(of, from, to, wire));
+        let scale = Scale::new(matrix, values, None, Ring::new(64)).expect("bits are left");
+        let scaled = nodes.add(Op::Scale(scale), &[x, y, mu, c, nu, c_row]);
+        let squares = SquareSum::new(matrix, Ring::new(64)).expect("bits are left");
+        nodes.add(Op::SquareSum(squares), &[x, mu, c, both]);
+        nodes.add(Op::Output(Output), &[scaled]);
+    }
+    let program = Arc::new(nodes.finish());
+    let (mut seen, mut blocks) = (HashSet::new(), 0);
+    for batch in [[1; 16], [2; 16]] {
+        let seeds = [1, 2, 3].map(|who| Seed::new([who; 32]));
+        let parties = TwoParties::new(Arc::clone(&program), batch, seeds);
+        for part in program.keyed_parts() {
+            for key in parties.deal(&CpuBackend::new(), part).expect("a key") {
+                for block in key.expose().as_chunks::<16>().0 {
+                    blocks += 1;
+                    assert!(seen.insert(*block), "{part}: a block twice");
+                }
+            }
+        }
+    }
+    // Of each batch and each of the two: some 37 bytes for each element of the matrix.
+    assert!(blocks > 2 * 2 * 256 * 2, "{blocks} blocks were looked at");
 }
