@@ -112,6 +112,10 @@ impl Plan {
             let found = document.version;
             return Err(wrong("version", format!("version = {found}; this program reads version {VERSION}")));
         }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if document.architecture.is_empty() || !document.architecture.chars().all(plain) {
+            return Err(wrong("architecture", "architecture is no name of letters and digits".into()));
+        }
         let model = digest(&document.model)
             .ok_or_else(|| wrong("model", "model is no digest of 64 hexadecimal digits".into()))?;
         let layers = document.layers.into_iter().enumerate().map(|(at, layer)| {

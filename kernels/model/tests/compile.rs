@@ -57,6 +57,7 @@ fn a_plan_is_read_as_it_was_written() {
         ("model = \"", "model = \"xx", "64 hexadecimal digits"),
         ("inner = ", "inner = -", "layer 0: inner is -"),
         ("texts = 4\n", "", "the key `texts` is missing"),
+        ("\"bert\"", "'be\"rt'", "architecture is no name"),
     ] {
         assert!(text.contains(from), "{from} is in the plan");
         let error = Plan::parse(&text.replacen(from, to, 1)).expect_err(reason).to_string();
