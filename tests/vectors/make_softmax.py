@@ -146,7 +146,7 @@ def pieces(name, of, frac, to_frac, low, high):
     value = (lambda x: 2.0 ** to_frac * 2.0 ** frac / x) if of == 0 else (
         lambda x: 2.0 ** to_frac * math.sqrt(of * 2.0 ** frac / x))
     octaves = range(low.bit_length() - 1, high.bit_length())
-    inner = [mantissa(9, i << 8) << octave - 9 for octave in octaves for i in range(16)]
+    inner = [mantissa(8, i << 8) << octave - 8 for octave in octaves for i in range(16)]
     ends = [low] + [end for end in inner if low < end < high] + [high]
     made = b""
     for a, b in zip(ends, ends[1:]):

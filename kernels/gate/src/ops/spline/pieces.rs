@@ -10,8 +10,9 @@ use crate::{Ring, rotation::mantissa::mantissa};
 /// log2 of the pieces between two powers of two.
 const PIECE_BITS: u32 = 4;
 
-/// Bits of a piece's length that are compared: a comparison errs within a thirty-second of a piece before its end at most.
-const EXTRA_BITS: u32 = 5;
+/// Bits of a piece's length that are compared. So a comparison may be right up to a twelfth of a piece too early. With one bit
+/// less the next piece's line would be further from the function there than 2^-11.
+const EXTRA_BITS: u32 = 4;
 
 /// Bits of an end that are compared, after the first one.
 const END_BITS: u32 = PIECE_BITS + EXTRA_BITS;
@@ -89,7 +90,7 @@ impl Pieces {
         high: u64,
     ) -> Result<Self, PieceError> {
         if low < 1 << END_BITS || high <= low {
-            return Err(PieceError("bounds are at least 2^9 units, and the lower one is less"));
+            return Err(PieceError("bounds are at least 2^8 units, and the lower one is less"));
         }
         if function == (Function::InverseSqrt { of: 0 }) {
             return Err(PieceError("nothing is divided by zero"));
@@ -234,10 +235,10 @@ mod tests {
     #[test]
     fn few_bits_are_compared() {
         let pieces = reciprocal();
-        assert_eq!((pieces.cut, pieces.compared_bits(), pieces.pieces().len()), (7, 20, 147));
+        assert_eq!((pieces.cut, pieces.compared_bits(), pieces.pieces().len()), (8, 19, 147));
         let depths: Vec<usize> = pieces.ends().map(|end| pieces.depth(end)).collect();
-        assert_eq!((depths[0], depths[145]), (20, 10));
-        assert_eq!(pieces.compared(u64::MAX), (1 << 20) - 1);
+        assert_eq!((depths[0], depths[145]), (19, 9));
+        assert_eq!(pieces.compared(u64::MAX), (1 << 19) - 1);
     }
 
     #[test]
@@ -246,7 +247,7 @@ mod tests {
             Pieces::new(Function::Reciprocal, Ring::new(bits), (24, to_frac), low, high)
         };
         assert!(new(48, 36, 1 << 16, 1 << 26).is_ok());
-        assert!(new(48, 36, 511, 1 << 26).is_err() && new(48, 36, 1 << 16, 1 << 16).is_err());
+        assert!(new(48, 36, 255, 1 << 26).is_err() && new(48, 36, 1 << 16, 1 << 16).is_err());
         assert!(new(48, 36, 1 << 16, 1 << 48).is_err(), "beyond the ring");
         assert!(new(48, 36, 1 << 16, u64::MAX).is_err());
         assert!(new(48, 40, 1 << 13, 1 << 26).is_err(), "values beyond the ring");
