@@ -1,6 +1,9 @@
 //! Standard output and standard error that are closed, full or no longer read: no command panics, its exit status is the
 //! documented one, and its work is done.
 
+#[path = "../../kernels/model/tests/tiny/mod.rs"]
+mod tiny;
+
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read},
@@ -42,6 +45,12 @@ const STDERR: u32 = 2;
 fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
     let hosts = Hosts::start(Path::new(PROGRAM));
     npy::write_i64(&hosts.folder().join("x.npy"), &[4096, -4096, 0]);
+    for (name, bytes) in tiny::folder() {
+        let path = hosts.folder().join("model").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+    fs::write(hosts.folder().join("texts.txt"), "the quick brown fox\n").expect("a file");
     let records = run(&hosts, &bench("sample"), None);
     assert_eq!(records.status.code(), Some(DONE), "{}", said(&records));
     if let Err(why) = check_kernel() {
@@ -80,7 +89,8 @@ fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
         names.filter(|name| name.starts_with("case") && name.ends_with(ending)).count()
     };
     let runs = 1 + 2 * FAULTS.len();
-    assert_eq!(files(".npy"), runs, "evaluations without an output");
+    assert_eq!(files(".npy"), 2 * runs, "evaluations or embeddings without an output");
+    assert_eq!(files(".toml"), runs, "calibrations without a plan");
     assert_eq!(files(".bench"), runs, "benches without a folder");
 }
 
@@ -163,6 +173,9 @@ fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
         "eval" => words(&format!(
             "eval --local --backend cpu --protocol onehot --gate gelu --inputs x.npy --outputs {fresh}.npy"
         )),
+        "embed" => words(&format!("embed --local --model model --out {fresh}.npy fox")),
+        "model check" => words("model check model"),
+        "model calibrate" => words(&format!("model calibrate model --input texts.txt --out {fresh}.toml")),
         "describe" => words("describe gelu --protocol onehot"),
         "run" => {
             let run = "run --protocol onehot --gate gelu --elements 3 --deadline 60";

@@ -1,6 +1,9 @@
 //! Files that `suf` writes: whole or as they were, looked at before the work, one writer to a folder of results; and what
 //! an earlier command left damaged.
 
+#[path = "../../kernels/model/tests/tiny/mod.rs"]
+mod tiny;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -37,6 +40,12 @@ fn a_full_disk_leaves_every_file_that_suf_writes_as_it_was() {
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     npy::write_i64(&folder.path().join("x.npy"), &[4096; MANY]);
+    for (name, bytes) in tiny::folder() {
+        let path = folder.path().join("model").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+    fs::write(folder.path().join("texts.txt"), "the quick brown fox\n").expect("a file");
     fs::write(disk.path().join("README.md"), "<!-- suf report: begin -->\n<!-- suf report: end -->\n")
         .expect("there is room");
     let run = |arguments: &[String]| suf(folder.path(), arguments);
@@ -84,6 +93,10 @@ fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
         "eval" => vec![words(&format!(
             "eval --local --backend cpu --protocol onehot --gate gelu --inputs x.npy --outputs {disk}/y.npy"
         ))],
+        "embed" => vec![words(&format!("embed --local --model model --out {disk}/v.npy fox"))],
+        "model calibrate" => {
+            vec![words(&format!("model calibrate model --input texts.txt --out {disk}/plan.toml"))]
+        }
         "report" => {
             let from = format!("report --from {disk}/results/records.jsonl");
             vec![words(&from), words(&format!("{from} --readme {disk}/README.md"))]
@@ -107,8 +120,8 @@ fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
         }
         "pki issue" => vec![words(&format!("pki issue {disk}/authority client --name NEW-client"))],
         // These write no file.
-        "describe" | "run" | "runs" | "watch" | "cancel" | "lab" | "lab up" | "lab down" | "lab status"
-        | "dealer" | "party" | "completions" => Vec::new(),
+        "model check" | "describe" | "run" | "runs" | "watch" | "cancel" | "lab" | "lab up" | "lab down"
+        | "lab status" | "dealer" | "party" | "completions" => Vec::new(),
         other => panic!("`suf {other}` is new: say here which files it writes"),
     }
 }

@@ -169,7 +169,7 @@ def programs():
         "a sum": program(tensor(), tensor(), add(0, 1), output(2)),
         "an opening": program(tensor(), opened(0), output(1)),
         "a shared wire is opened": program(tensor(form=SHARED), opened(0, SHARED, 48, 0, 48), output(1)),
-        "shift and drop": program(tensor(), shift(0), drop(1), output(2)),
+        "shift and drop": program(tensor(), shift(0), drop(1), opened(2, start=46), output(3)),
     }
     whole = program(tensor(), output(0))
     refused = [
