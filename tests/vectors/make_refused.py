@@ -121,7 +121,7 @@ def keys():
         ("a key of node 4096", key(node=4096), "node"),
         ("a key of tile 3052", key(tile=3052), "tile"),
         ("a header without its seed", message(0x43, BATCH + DIGEST + struct.pack("<I", 1)), "length"),
-        ("an end with a byte too many", message(0x45, BATCH + b"\0"), "left over"),
+        ("an end with a byte too many", message(0x45, BATCH + b"\0"), "length"),
         ("a batch of 15 bytes", message(0x46, BATCH[:15]), "length"),
     ]
     return accepted, refused
