@@ -67,13 +67,13 @@ def peer():
         ("a kind of the other family", message(0x41, b""), "kind: unknown value 65"),
         ("a body that is cut short", hello()[:-1], "body: cut short"),
         ("a byte after the end", hello() + b"\0", "message: 1 bytes left over"),
-        ("a body with a byte too many", message(0x03, RUN + DIGEST + BATCH + b"\0"), "left over"),
+        ("a body with a byte too many", message(0x03, RUN + DIGEST + BATCH + b"\0"), "length"),
         ("a role that there is not", hello(role=9), "role: unknown value 9"),
-        ("software of 65 bytes", hello(software=b"s" * 65), "software"),
+        ("software of 65 bytes", hello(software=b"s" * 65), "length"),
         ("a control character in a text", refuse(0x04, RUN, reason=b"a\n"), "reason: not plain UTF-8"),
         ("a text that is no UTF-8", refuse(0x08, RUN, reason=b"\xff"), "reason: not plain UTF-8"),
         ("a fault that there is not", refuse(0x08, RUN, fault=6), "fault: unknown value 6"),
-        ("a reason of 513 bytes", refuse(0x08, RUN, reason=b"r" * 513), "reason"),
+        ("a reason of 513 bytes", refuse(0x08, RUN, reason=b"r" * 513), "length"),
         ("no time for the run", propose(deadline=0), "deadline_ms"),
         ("a day and a millisecond for the run", propose(deadline=86_400_001), "deadline_ms"),
         ("a program longer than its message", propose(length=5), "program: cut short"),
@@ -85,7 +85,7 @@ def peer():
         ("causal depth 65535", frame(depth=65_535), "causal depth 65535"),
         ("more bits than the payload has", frame(bits=25), "bits"),
         ("a payload of 65 bytes that no bit needs", frame(bits=8, payload=bytes(66)), "bits"),
-        ("no bits", frame(bits=0, payload=b""), "bits"),
+        ("no bits", frame(bits=0, payload=bytes(1)), "bits"),
     ]
     return accepted, refused
 
