@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::OpDef;
 use crate::{
-    BackendError, Counts, EvalJob, Form, HostValue, KeyShape, NodeCost, PartEval, Ring, Segment, Span,
-    StagedPart, TensorShape, Value, Wire, layout::NO_KEY, packing,
+    BackendError, Counts, EvalJob, Form, HostValue, NodeCost, PartEval, Ring, Segment, Span, StagedPart,
+    TensorShape, Value, Wire, packing,
 };
 
 /// A tensor that the client shares.
@@ -47,10 +47,6 @@ impl OpDef for Input {
             return Err("a client shares no mask".into());
         }
         if inputs.is_empty() { Ok(Some(self.wire)) } else { Err("it takes no wire".into()) }
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
     }
 
     fn exchanges(&self) -> &[Vec<Segment>] {

@@ -5,7 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{OpDef, only};
-use crate::{Counts, Form, KeyShape, NodeCost, Ring, Segment, TensorShape, Wire, layout::NO_KEY};
+use crate::{Form, Ring, TensorShape, Wire};
 
 /// Prefix of the digest of weights.
 const DOMAIN: &[u8] = b"suf/v1/weights";
@@ -173,18 +173,6 @@ impl OpDef for Linear {
         let shape = TensorShape::new(wire.shape.rows(), self.weights.cols)
             .ok_or_else(|| format!("{} x {} is no tensor", wire.shape.rows(), self.weights.cols))?;
         Ok(Some(Wire { shape, frac, mask: wire.mask.derived(), ..wire }))
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
     }
 }
 

@@ -2,7 +2,7 @@
 //! `shift`, `drop`. The wire that they make has a **derived** mask, the same function of the masks of the wires taken.
 
 use super::{OpDef, only};
-use crate::{Counts, Form, KeyShape, NodeCost, Ring, Segment, Wire, layout::NO_KEY, wire::Mask};
+use crate::{Form, Ring, Wire, wire::Mask};
 
 /// The sum of two wires, in the smaller of their rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +33,6 @@ impl OpDef for Add {
         let ring = if a.ring.bits() < b.ring.bits() { a.ring } else { b.ring };
         Ok(Some(Wire { ring, mask: a.mask.derived().and(b.mask), ..*a }))
     }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
-    }
 }
 
 impl OpDef for Shift {
@@ -59,18 +47,6 @@ impl OpDef for Shift {
             return Err(format!("{wire} cannot be shifted by {} bits", self.0));
         }
         Ok(Some(Wire { frac, mask: wire.mask.derived(), ..wire }))
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
     }
 }
 
@@ -92,18 +68,6 @@ impl OpDef for DropBits {
             }
             _ => Err(format!("{wire} has no {} fractional bits to drop", self.0)),
         }
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
     }
 }
 

@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{OpDef, only};
 use crate::{
-    BackendError, Counts, EvalJob, Form, HostValue, KeyShape, NodeCost, PartEval, Party, Ring, Segment, Span,
-    StagedPart, Value, Wire, layout::NO_KEY, wire::Mask,
+    BackendError, EvalJob, Form, HostValue, PartEval, Party, Ring, Span, StagedPart, Value, Wire, wire::Mask,
 };
 
 /// A wire that the client receives.
@@ -30,18 +29,6 @@ impl OpDef for Output {
             return Err("the parties hold no shares of the wire's mask: put `open` before it".into());
         }
         Ok(None)
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{OpDef, Weights, only};
-use crate::{Counts, Form, KeyShape, NodeCost, Ring, Segment, TensorShape, Wire, layout::NO_KEY};
+use crate::{Form, Ring, TensorShape, Wire};
 
 /// Some neighbouring columns of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,18 +92,6 @@ impl OpDef for Slice {
             shape.ok_or_else(|| format!("{wire} has no {} columns from {}", self.count, self.first))?;
         Ok(Some(Wire { shape, mask: wire.mask.derived(), ..wire }))
     }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
-    }
 }
 
 impl OpDef for Gain {
@@ -122,18 +110,6 @@ impl OpDef for Gain {
             return Err(format!("{wire} times factors of {} fractional bits exceeds the ring", self.frac));
         }
         Ok(Some(Wire { frac, mask: wire.mask.derived(), ..wire }))
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
     }
 }
 
@@ -154,17 +130,5 @@ impl OpDef for SubtractRow {
         }
         let ring = if x.ring.bits() < values.ring.bits() { x.ring } else { values.ring };
         Ok(Some(Wire { ring, mask: x.mask.and(values.mask), ..*x }))
-    }
-
-    fn key_shape(&self) -> &KeyShape {
-        &NO_KEY
-    }
-
-    fn exchanges(&self) -> &[Vec<Segment>] {
-        &[]
-    }
-
-    fn declared(&self, _: Counts) -> NodeCost {
-        NodeCost::NONE
     }
 }
