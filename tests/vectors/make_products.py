@@ -7,11 +7,10 @@ Without arguments the file beside this script is written; with --check it is com
 exit status is 1 if they differ. Needs the standard library only. Byte strings are in hex. Formulas: docs/protocols/products.md.
 Numbers are Python's integers; each opened value is compared with the integer function.
 """
-import argparse
 import hashlib
-import json
 import pathlib
-import sys
+
+from written import write_or_check
 
 FILE = pathlib.Path(__file__).with_name("products.json")
 HEADS, TOKENS, DIM, SEQUENCES = 2, 3, 2, 2
@@ -217,16 +216,5 @@ def make():
     return [matrices("scores"), matrices("mix"), scale(), square_sum()]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    check = parser.parse_args().check
-    text = json.dumps(make(), indent=1) + "\n"
-    if not check:
-        FILE.write_text(text)
-    elif FILE.read_text() != text:
-        sys.exit(f"{FILE.name} is not what this script makes")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, FILE, make)

@@ -7,11 +7,10 @@ Without arguments the file beside this script is written; with --check it is com
 exit status is 1 if they differ. Each family has whole messages that are accepted; every refused case is one of them with
 one fault, so that the fault alone is the reason. The layouts are those of proto/WIRE.md and docs/protocols/programs.md.
 """
-import argparse
-import json
 import pathlib
 import struct
-import sys
+
+from written import write_or_check
 
 FILE = pathlib.Path(__file__).with_name("refused.json")
 RUN, BATCH, DIGEST, TAG = (bytes([value]) * size for value, size in ((1, 16), (2, 16), (3, 32), (4, 16)))
@@ -225,7 +224,7 @@ def make():
             "accepted": [{"what": what, "bytes": value.hex()} for what, value in accepted.items()],
             "refused": [{"what": what, "bytes": short(value), "reason": reason} for what, value, reason in refused],
         }
-    return json.dumps(families, indent=1) + "\n"
+    return families
 
 
 def short(value):
@@ -235,16 +234,5 @@ def short(value):
     return value.hex() if zeros < 1000 else f"{head.hex()}+{zeros}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    made = make()
-    if parser.parse_args().check:
-        if FILE.read_text() != made:
-            sys.exit(f"{FILE} differs from what this script makes")
-    else:
-        FILE.write_text(made)
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, FILE, make)

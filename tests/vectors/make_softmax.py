@@ -8,14 +8,12 @@ Without arguments the file beside this script is written; with --check it is com
 exit status is 1 if they differ. Needs numpy only, for the cipher of make_vectors.py. Numbers are little endian; what exceeds
 64 bits, and byte strings, are in hex. Formulas: docs/protocols/exponential.md, comparison.md and spline.md.
 """
-import argparse
-import json
 import math
 import pathlib
-import sys
 from decimal import Decimal, getcontext
 
 from make_vectors import LEAF_KEY, NODE_KEY, HalfTree, draw
+from written import write_or_check
 
 FILE = pathlib.Path(__file__).with_name("softmax.json")
 FRACTION = 12
@@ -184,16 +182,5 @@ def make():
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    check = parser.parse_args().check
-    text = json.dumps(make(), indent=1) + "\n"
-    if not check:
-        FILE.write_text(text)
-    elif FILE.read_text() != text:
-        sys.exit(f"{FILE.name} is not what this script makes")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, FILE, make)

@@ -11,14 +11,13 @@ BGI: Boyle, Gilboa, Ishai, CCS 2016, section 3.2. Half-tree: Guo et al., EUROCRY
 Comparison by prefix parity: Storrier et al. (Grotto), CCS 2023, section 4. Both trees end 7 levels early in blocks of 128
 leaves.
 """
-import argparse
 import functools
 import hashlib
-import json
 import pathlib
-import sys
 
 import numpy as np
+
+from written import write_or_check
 
 STREAM_DOMAIN = b"suf/v2/stream"
 TREE_DOMAIN = b"suf/v2/tree-keys"
@@ -370,16 +369,5 @@ def make():
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    check = parser.parse_args().check
-    text = json.dumps(make(), indent=1) + "\n"
-    if not check:
-        FILE.write_text(text)
-    elif FILE.read_text() != text:
-        sys.exit(f"{FILE.name} is not what this script makes")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, FILE, make)
