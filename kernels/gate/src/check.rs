@@ -42,14 +42,25 @@ pub trait Observed {
 /// Checks all nodes of `program`.
 #[must_use]
 pub fn check(program: &Program, run: &dyn Observed) -> Vec<NodeCheck> {
-    let nodes = program.nodes().map(|(id, node)| {
-        let mut found = NodeCheck { node: id, wrong: 0, out_of_range: 0 };
-        for tile in 0..node.tiles() {
-            check_part(program, node, Part::new(id, tile), run, &mut found);
-        }
-        found
-    });
-    nodes.collect()
+    program.nodes().map(|(id, _)| check_node(program, id, run)).collect()
+}
+
+/// Checks one node.
+#[must_use]
+pub fn check_node(program: &Program, id: NodeId, run: &dyn Observed) -> NodeCheck {
+    let node = program.node(id);
+    let mut found = NodeCheck { node: id, wrong: 0, out_of_range: 0 };
+    for tile in 0..node.tiles() {
+        check_part(program, node, Part::new(id, tile), run, &mut found);
+    }
+    found
+}
+
+/// The values of the wire that a node makes, as integers; nothing of a node without a wire.
+#[must_use]
+pub fn in_the_clear(program: &Program, id: NodeId, run: &dyn Observed) -> Vec<i64> {
+    let tiles = (0..program.node(id).tiles()).map(|tile| program.made(Part::new(id, tile)));
+    tiles.filter_map(|made| decode(program, &made, run)).flat_map(|clear| clear.x).collect()
 }
 
 /// Rows of a wire in the clear.
@@ -222,11 +233,14 @@ fn spline(op: &Spline, x_hat: u64, x: i64) -> Option<i64> {
 fn product(op: &Linear, x: &[i64]) -> Vec<i64> {
     let weights = op.weights();
     let (rows, cols) = (weights.rows() as usize, weights.cols() as usize);
-    let column = |row: &[i64], col: usize| {
-        let bias = weights.bias().get(col).copied().unwrap_or(0);
-        let terms =
-            row.iter().enumerate().map(|(i, x)| x.wrapping_mul(weights.values()[i * cols + col].into()));
-        terms.fold(bias, i64::wrapping_add)
+    let of_row = |row: &[i64]| {
+        let mut sums: Vec<i64> = (0..cols).map(|col| weights.bias().get(col).copied().unwrap_or(0)).collect();
+        for (x, weights) in row.iter().zip(weights.values().chunks_exact(cols)) {
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum = sum.wrapping_add(x.wrapping_mul((*weight).into()));
+            }
+        }
+        sums
     };
-    x.chunks_exact(rows).flat_map(|row| (0..cols).map(move |col| column(row, col))).collect()
+    x.chunks_exact(rows).flat_map(of_row).collect()
 }
