@@ -2,8 +2,9 @@
 
 use crate::Plan;
 
-/// Plans, each of one model.
-const PLANS: [&str; 1] = [include_str!("../../../config/models/all-minilm-l6-v2.toml")];
+/// Plans, each of one model, with its name.
+const PLANS: [(&str, &str); 1] =
+    [("all-minilm-l6-v2", include_str!("../../../config/models/all-minilm-l6-v2.toml"))];
 
 /// Texts, one a line.
 const SENTENCES: &str = include_str!("sentences.txt");
@@ -11,8 +12,19 @@ const SENTENCES: &str = include_str!("sentences.txt");
 /// The plan of the model with this digest, if it is part of the program.
 #[must_use]
 pub fn plan(model: &[u8; 32]) -> Option<Plan> {
+    known(model).map(|(_, plan)| plan)
+}
+
+/// What the model with this digest is called, if its plan is part of the program.
+#[must_use]
+pub fn name(model: &[u8; 32]) -> Option<&'static str> {
+    known(model).map(|(name, _)| name)
+}
+
+fn known(model: &[u8; 32]) -> Option<(&'static str, Plan)> {
     // A test parses them all.
-    PLANS.iter().filter_map(|text| Plan::parse(text).ok()).find(|plan| plan.model == *model)
+    let plans = PLANS.iter().filter_map(|(name, text)| Some((*name, Plan::parse(text).ok()?)));
+    plans.into_iter().find(|(_, plan)| plan.model == *model)
 }
 
 /// Texts of many kinds: short and long, languages, programs, numbers, and the tokenizer's own tokens.
@@ -26,7 +38,7 @@ mod tests {
 
     #[test]
     fn the_plans_parse() {
-        for text in PLANS {
+        for (_, text) in PLANS {
             let read = Plan::parse(text).expect("a plan");
             assert_eq!(Plan::parse(&read.to_toml()), Ok(read));
         }
