@@ -76,13 +76,19 @@ async fn run(client: &Caller, case: &Case, seed: u64) {
         assert_eq!((figures.rounds, figures.bits_sent, figures.bits_received), (rounds, bits, bits));
         assert_eq!((figures.declared_rounds, figures.declared_bits), (rounds, bits));
         assert_eq!(figures.key_bytes, 32 + program.key_bytes(party));
-        let measured = figures.nodes.iter().map(|node| (node.node, &node.name[..], node.bits_sent));
-        let exchanging = program.nodes().filter(|(_, node)| node.exchanges() > 0);
-        let declared: Vec<_> = exchanging
-            .map(|(id, node)| (u32::from(id.0), node.op().def().name(), node.message_bits()))
+        let measured = figures.nodes.iter();
+        let measured = measured.map(|node| (node.node, &node.name[..], node.bits_sent, node.key_bytes));
+        let declared: Vec<_> = program
+            .nodes()
+            .filter(|(_, node)| !node.is_output())
+            .map(|(id, node)| {
+                let keys = program.node_key_bytes(party, id);
+                (u32::from(id.0), node.op().def().name(), node.message_bits(), keys)
+            })
             .collect();
-        let declared = declared.iter().map(|(id, name, bits)| (*id, &name[..], *bits));
+        let declared = declared.iter().map(|(id, name, bits, keys)| (*id, &name[..], *bits, *keys));
         assert!(measured.eq(declared), "{party}: {:?}", figures.nodes);
+        assert!(figures.run_ms >= figures.eval_ms, "{party}: the opening of the inputs takes time");
         assert!(figures.nodes.iter().all(|node| node.bits_sent == node.bits_received), "{:?}", figures.nodes);
     }
     let mut outputs = Vec::new();

@@ -5,7 +5,7 @@
 //! the session's outbox, which keeps their order.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::{Duration, Instant},
 };
@@ -15,10 +15,11 @@ use suf_gate::{Backend, KeyBytes};
 use suf_link::{Connection, Outbox, Session, Task, Traffic};
 use suf_party::{Action, Done, Event, Failure, Phase, Plan, Run, Summary, WINDOW, Work};
 use suf_process::hardening::scrub_stack;
-use suf_wire::{DataHead, Fault, Part, PeerMessage};
+use suf_wire::{DataHead, Fault, NodeId, Part, PeerMessage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    checker::Notes,
     entry::{Entry, Outputs, step_name},
     figures::Sources,
     host::Host,
@@ -58,6 +59,10 @@ struct Inner {
     cancelled: bool,
     /// Work was handed on by value, and with it the seed: copies are left on the stack. The exchanges hold theirs elsewhere.
     seeds_passed: bool,
+    /// Bytes of the keys that were loaded, by node.
+    key_bytes: BTreeMap<NodeId, u64>,
+    /// For a checker, where there is one.
+    notes: Option<Notes>,
 }
 
 impl ActiveRun {
@@ -83,6 +88,8 @@ impl ActiveRun {
                 traffic_before: Traffic::default(),
                 cancelled: false,
                 seeds_passed: false,
+                key_bytes: BTreeMap::new(),
+                notes: host.checker().map(|_| Notes::default()),
             }),
             connection: OnceLock::new(),
             noted: OnceLock::new(),
@@ -204,17 +211,23 @@ impl ActiveRun {
         }
     }
 
-    fn load_key(self: &Arc<Self>, inner: &Inner, part: Part) -> Option<Event> {
+    fn load_key(self: &Arc<Self>, inner: &mut Inner, part: Part) -> Option<Event> {
         let store = inner.keys.clone().expect("keys are loaded after they are stored");
         let load = move |store: &BatchStore| match store.take(part) {
             Ok(bytes) => Event::Key { part, key: KeyBytes::new(bytes) },
             Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
         };
         if !store.is_spooled() {
-            return Some(load(&store));
+            let loaded = load(&store);
+            inner.count_key(&loaded);
+            return Some(loaded);
         }
         let this = Arc::clone(self);
-        self.host.runtime().spawn_blocking(move || this.feed(load(&store)));
+        self.host.runtime().spawn_blocking(move || {
+            let loaded = load(&store);
+            this.lock().count_key(&loaded);
+            this.feed(loaded);
+        });
         None
     }
 
@@ -239,17 +252,27 @@ impl ActiveRun {
 
     /// Does `work` on the calling thread, and tells the run.
     fn carry_work_out(self: &Arc<Self>, work: Work, backend: &dyn Backend) {
-        let counted = work.exchange_of(&self.plan.program).is_some();
+        let (counted, part) = (work.exchange_of(&self.plan.program).is_some(), work.evaluates());
+        let started = Instant::now();
+        let mut inner = self.lock();
         if counted {
-            self.lock().timing.compute(true);
+            inner.timing.compute(started);
         }
+        inner.notes.iter_mut().for_each(|notes| notes.before(&work));
+        drop(inner);
         let mut done = workers::carry_out(work, backend);
+        let spans = done.as_mut().map_or_else(|_| Vec::new(), Done::take_spans);
+        let mut inner = self.lock();
+        let ended = Instant::now();
         if counted {
-            let spans = done.as_mut().map_or_else(|_| Vec::new(), Done::take_spans);
-            let mut inner = self.lock();
-            inner.timing.compute(false);
+            inner.timing.computed(ended);
             inner.timing.device(&spans);
         }
+        inner.timing.worked(part, (started, ended));
+        if let (Some(notes), Ok(done)) = (&mut inner.notes, &done) {
+            notes.after(done);
+        }
+        drop(inner);
         self.feed(done.map_or_else(Event::Failed, Event::Done));
     }
 
@@ -307,6 +330,7 @@ impl ActiveRun {
                 tracing::info!(run = %self.entry.hash(), gate = view.gate, protocol = view.protocol,
                     elems = view.elements, eval_ms = inner.timing.eval_ms(), "run done");
                 let figures = Some(self.figures(inner, &summary));
+                self.tell_checker(inner);
                 v1::Run { state: v1::RunState::Done.into(), figures, ..view }
             }
             Err(failure) => {
@@ -321,6 +345,18 @@ impl ActiveRun {
         self.over.cancel();
     }
 
+    /// Hands on what was noted, where a checker waits for it.
+    fn tell_checker(&self, inner: &mut Inner) {
+        let Some(notes) = inner.notes.take() else { return };
+        let (report, host) = (notes.report(&self.plan, &inner.timing), Arc::clone(&self.host));
+        self.host.runtime().spawn_blocking(move || {
+            let Some(checker) = host.checker() else { return };
+            if let Err(error) = checker.tell(&report) {
+                tracing::warn!(error, "the checker was not told of a run");
+            }
+        });
+    }
+
     fn figures(&self, inner: &Inner, summary: &Summary) -> v1::Figures {
         // The peer has finished: it has every frame of this party, and this party every one of the peer.
         let (traffic, rtt_ms, lanes) = self.connection.get().map_or_else(Default::default, |connection| {
@@ -331,6 +367,7 @@ impl ActiveRun {
             plan: &self.plan,
             summary,
             timing: &inner.timing,
+            node_key_bytes: &inner.key_bytes,
             container: inner.container,
             traffic,
             link: v1::Link { rtt_ms, lanes, ..self.host.link_description() },
@@ -405,6 +442,15 @@ fn waited_for(phase: Phase) -> Fault {
         Phase::AwaitingInput => Fault::Caller,
         Phase::Proposing | Phase::Opening | Phase::AwaitingPeer | Phase::Evaluating => Fault::Peer,
         Phase::Closing | Phase::Ended => Fault::Bug,
+    }
+}
+
+impl Inner {
+    /// Counts what an event loads.
+    fn count_key(&mut self, loaded: &Event) {
+        if let Event::Key { part, key } = loaded {
+            *self.key_bytes.entry(part.node).or_default() += key.len() as u64;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::{runtime, sync::oneshot};
 
 use crate::{
     budget::Limits,
+    checker::Checker,
     config::{Config, Peer},
     host::{Host, Parts},
     keys::DealerLink,
@@ -28,7 +29,13 @@ use crate::{
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    suf_process::run("suf party", args, start)
+    suf_process::run("suf party", args, |args| start(args, None))
+}
+
+/// The same, telling a checker what it makes of each run, over this process's standard output.
+#[must_use]
+pub fn run_for_checker(args: &Args) -> ExitCode {
+    suf_process::run("suf party", args, |args| start(args, Some(Checker::of_standard_output()?)))
 }
 
 /// What a start needs.
@@ -76,7 +83,7 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
     Ok(Needs { identity, profile, backend, weights, limits })
 }
 
-fn start(args: &Args) -> Start<()> {
+fn start(args: &Args, checker: Option<Checker>) -> Start<()> {
     let config = Config::load(&args.config)?;
     let Needs { identity, profile, backend, weights, limits } = examine(args, &config)?;
     if args.check {
@@ -129,6 +136,7 @@ fn start(args: &Args) -> Start<()> {
             identity,
             profile,
             config,
+            checker,
         }));
         serve(&host, &peer_endpoint).await
     });

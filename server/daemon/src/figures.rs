@@ -1,9 +1,12 @@
 //! The figures of a run that ended well, as the control API tells them.
 
+use std::collections::BTreeMap;
+
 use suf_control::v1;
 use suf_gate::BackendInfo;
 use suf_link::Traffic;
 use suf_party::{Plan, Summary};
+use suf_wire::NodeId;
 
 use crate::{keys::Received, timing::Timing};
 
@@ -14,6 +17,8 @@ pub(crate) struct Sources<'a> {
     /// What the link measured.
     pub(crate) summary: &'a Summary,
     pub(crate) timing: &'a Timing,
+    /// Bytes of the keys that were loaded, by node.
+    pub(crate) node_key_bytes: &'a BTreeMap<NodeId, u64>,
     /// The keys, as they came.
     pub(crate) container: Received,
     /// UDP bytes of the exchanges.
@@ -26,7 +31,8 @@ pub(crate) struct Sources<'a> {
 impl Sources<'_> {
     /// The figures.
     pub(crate) fn figures(self) -> v1::Figures {
-        let Self { plan, summary, timing, container, traffic, link, backend } = self;
+        let nodes = self.nodes();
+        let Self { plan, summary, timing, container, traffic, link, backend, .. } = self;
         let split = timing.split();
         let measured = &summary.measured;
         v1::Figures {
@@ -58,20 +64,31 @@ impl Sources<'_> {
             memory_mhz: backend.clocks.map_or(0, |clocks| clocks.memory_mhz),
             version: env!("CARGO_PKG_VERSION").into(),
             transcript: measured.transcript.to_vec().into(),
-            nodes: nodes(plan, summary),
+            nodes,
+            run_ms: timing.run_ms(),
         }
     }
-}
 
-fn nodes(plan: &Plan, summary: &Summary) -> Vec<v1::NodeFigures> {
-    let nodes = summary.measured.nodes.iter();
-    nodes
-        .map(|measured| v1::NodeFigures {
-            node: measured.node.0.into(),
-            name: plan.program.node(measured.node).op().def().name(),
-            rounds: measured.depth.into(),
-            bits_sent: measured.bits_sent,
-            bits_received: measured.bits_received,
-        })
-        .collect()
+    /// All nodes but the outputs, which only hand shares on.
+    fn nodes(&self) -> Vec<v1::NodeFigures> {
+        let times = self.timing.nodes();
+        let nodes = self.plan.program.nodes().filter(|(_, node)| !node.is_output());
+        nodes
+            .map(|(id, node)| {
+                let measured = self.summary.measured.nodes.iter().find(|measured| measured.node == id);
+                let time = times.get(&id);
+                v1::NodeFigures {
+                    node: id.0.into(),
+                    name: node.op().def().name(),
+                    rounds: measured.map_or(0, |measured| measured.depth.into()),
+                    bits_sent: measured.map_or(0, |measured| measured.bits_sent),
+                    bits_received: measured.map_or(0, |measured| measured.bits_received),
+                    key_bytes: self.node_key_bytes.get(&id).copied().unwrap_or(0),
+                    comp_ms: time.map_or(0.0, |time| time.comp_ms),
+                    begin_ms: time.map_or(0.0, |time| time.begin_ms),
+                    end_ms: time.map_or(0.0, |time| time.end_ms),
+                }
+            })
+            .collect()
+    }
 }

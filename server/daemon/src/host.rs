@@ -11,6 +11,7 @@ use suf_wire::Party;
 use tokio::runtime::Handle;
 
 use crate::{
+    checker::Checker,
     config::Config,
     entry::Entry,
     keys::DealerLink,
@@ -37,6 +38,8 @@ pub struct Host {
 /// What a party is made of.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    /// Who hears what was made of each part; none but in benchmarks and tests.
+    pub(crate) checker: Option<Checker>,
     pub(crate) policy: Policy,
     pub(crate) identity: Identity,
     pub(crate) profile: LinkProfile,
@@ -164,6 +167,10 @@ impl Host {
 
     pub(crate) fn peer(&self) -> &PeerLink {
         &self.peer
+    }
+
+    pub(crate) fn checker(&self) -> Option<&Checker> {
+        self.parts.checker.as_ref()
     }
 
     pub(crate) fn ledger(&self) -> &Ledger<RedbLog> {

@@ -7,6 +7,7 @@ mod active;
 mod arrivals;
 mod budget;
 mod captured;
+mod checker;
 pub mod config;
 mod daemon;
 mod entry;
@@ -31,8 +32,9 @@ mod workers;
 
 pub use active::ActiveRun;
 pub use budget::{Bounds, Limits};
+pub use checker::Checker;
 pub use config::Config;
-pub use daemon::run;
+pub use daemon::{run, run_for_checker};
 pub use entry::Entry;
 pub use host::Host;
 pub use registry::Registry;

@@ -1,9 +1,14 @@
 //! Clocks of a run: when each phase began, and what the evaluation's time was spent on.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
+use rustix::time::{ClockId, clock_gettime};
 use suf_gate::{Activity, Span};
 use suf_party::Phase;
+use suf_wire::{NodeId, Part};
 
 /// Phase starts and computing time of one run.
 #[derive(Debug)]
@@ -15,6 +20,19 @@ pub(crate) struct Timing {
     computing: Vec<Stretch>,
     kernels: Vec<Stretch>,
     copies: Vec<Stretch>,
+    /// What was done for each part, keys put in place and wiped aside.
+    works: Vec<(Part, Stretch)>,
+}
+
+/// Clocks of a node, in milliseconds since the opening of the inputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct NodeTime {
+    /// Time in which a thread worked on the node.
+    pub(crate) comp_ms: f64,
+    /// When the first work on it began.
+    pub(crate) begin_ms: f64,
+    /// When the last work on it ended.
+    pub(crate) end_ms: f64,
 }
 
 /// From when until when.
@@ -49,6 +67,7 @@ impl Timing {
             computing: Vec::new(),
             kernels: Vec::new(),
             copies: Vec::new(),
+            works: Vec::new(),
         }
     }
 
@@ -56,18 +75,23 @@ impl Timing {
         self.entered.push((phase, Instant::now()));
     }
 
-    /// A thread starts or stops work that belongs to the evaluation.
-    pub(crate) fn compute(&mut self, starts: bool) {
-        let now = Instant::now();
-        if starts {
-            self.threads += 1;
-            self.since.get_or_insert(now);
-        } else {
-            self.threads -= 1;
-            if self.threads == 0 {
-                self.computing.extend(self.since.take().map(|since| (since, now)));
-            }
+    /// A thread starts work that belongs to the evaluation.
+    pub(crate) fn compute(&mut self, now: Instant) {
+        self.threads += 1;
+        self.since.get_or_insert(now);
+    }
+
+    /// A thread stops such work.
+    pub(crate) fn computed(&mut self, now: Instant) {
+        self.threads -= 1;
+        if self.threads == 0 {
+            self.computing.extend(self.since.take().map(|since| (since, now)));
         }
+    }
+
+    /// A thread evaluated a part during `stretch`, or did something else for the run.
+    pub(crate) fn worked(&mut self, part: Option<Part>, stretch: Stretch) {
+        self.works.extend(part.map(|part| (part, stretch)));
     }
 
     /// What the device did meanwhile.
@@ -90,6 +114,40 @@ impl Timing {
         self.evaluation().map_or(0.0, length_ms)
     }
 
+    /// From the opening of the inputs to y_hat here, in milliseconds.
+    pub(crate) fn run_ms(&self) -> f64 {
+        self.whole().map_or(0.0, length_ms)
+    }
+
+    /// The clocks of each node that was worked on.
+    pub(crate) fn nodes(&self) -> BTreeMap<NodeId, NodeTime> {
+        let Some((opened, _)) = self.whole() else { return BTreeMap::new() };
+        let mut stretches: BTreeMap<NodeId, Vec<Stretch>> = BTreeMap::new();
+        for (part, stretch) in &self.works {
+            stretches.entry(part.node).or_default().push(*stretch);
+        }
+        let time = |stretches: Vec<Stretch>| {
+            let begin = stretches.iter().map(|stretch| stretch.0).min().unwrap_or(opened);
+            let end = stretches.iter().map(|stretch| stretch.1).max().unwrap_or(opened);
+            NodeTime {
+                comp_ms: covered_ms((begin, end), &[&stretches]),
+                begin_ms: ms(begin.saturating_duration_since(opened)),
+                end_ms: ms(end.saturating_duration_since(opened)),
+            }
+        };
+        stretches.into_iter().map(|(node, stretches)| (node, time(stretches))).collect()
+    }
+
+    /// Node, tile, first and last microsecond of each work, by the monotonic clock that all processes of a machine share.
+    pub(crate) fn spans_us(&self) -> Vec<[u64; 4]> {
+        let (now, clock) = (Instant::now(), clock_gettime(ClockId::Monotonic));
+        let now_us = (clock.tv_sec * 1_000_000 + clock.tv_nsec / 1000).cast_unsigned();
+        let at = |moment: Instant| now_us.saturating_sub((now - moment).as_micros() as u64);
+        let span =
+            |(part, (from, to)): &(Part, Stretch)| [part.node.0.into(), part.tile.into(), at(*from), at(*to)];
+        self.works.iter().map(span).collect()
+    }
+
     /// What [`Timing::eval_ms`] was spent on.
     pub(crate) fn split(&self) -> Split {
         let Some(evaluation) = self.evaluation() else { return Split::default() };
@@ -105,6 +163,12 @@ impl Timing {
             wait_ms: comp_ms - device_ms,
             link_ms: length_ms(evaluation) - comp_ms,
         }
+    }
+
+    /// From the opening of the inputs on; where there is nothing to open, from when both parties are ready.
+    fn whole(&self) -> Option<Stretch> {
+        let opens = self.between(Phase::Opening, Phase::Closing);
+        opens.or_else(|| self.evaluation())
     }
 
     fn evaluation(&self) -> Option<Stretch> {

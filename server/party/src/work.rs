@@ -150,6 +150,15 @@ impl Work {
         }
     }
 
+    /// The part whose evaluation this is; none where a key is only put in place, or wiped.
+    #[must_use]
+    pub fn evaluates(&self) -> Option<Part> {
+        match self {
+            Self::Begin { part, .. } | Self::Step { part, .. } | Self::Finish { part, .. } => Some(*part),
+            Self::Stage { .. } | Self::Wipe(_) => None,
+        }
+    }
+
     /// Its name, for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -10,6 +10,8 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::FileType;
+
 /// Whether standard output may still have a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
@@ -50,6 +52,12 @@ pub fn is_stdout(path: &Path) -> bool {
     let own = rustix::fs::fstat(io::stdout());
     fs::metadata(path)
         .is_ok_and(|there| own.is_ok_and(|own| (own.st_dev, own.st_ino) == (there.dev(), there.ino())))
+}
+
+/// Whether standard output is a pipe: a process that started this one can read it.
+#[must_use]
+pub fn is_pipe() -> bool {
+    rustix::fs::fstat(io::stdout()).is_ok_and(|own| FileType::from_raw_mode(own.st_mode) == FileType::Fifo)
 }
 
 /// Answers a command line that asks for help or the version, or is wrong. The exit status is 0, or 1 if the answer cannot

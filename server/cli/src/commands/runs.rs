@@ -235,6 +235,10 @@ fn node_value(node: &v1::NodeFigures) -> Value {
         "rounds": node.rounds,
         "bits_sent": node.bits_sent,
         "bits_received": node.bits_received,
+        "key_bytes": node.key_bytes,
+        "comp_ms": node.comp_ms,
+        "begin_ms": node.begin_ms,
+        "end_ms": node.end_ms,
     })
 }
 
@@ -253,6 +257,7 @@ fn run_json(run: &v1::Run) -> Value {
             "eval_ms": figures.eval_ms,
             "comp_ms": figures.comp_ms,
             "comm_ms": figures.comm_ms,
+            "run_ms": figures.run_ms,
             "kernel_ms": figures.kernel_ms,
             "copy_ms": figures.copy_ms,
             "wait_ms": figures.wait_ms,
