@@ -91,7 +91,8 @@ fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
     let runs = 1 + 2 * FAULTS.len();
     assert_eq!(files(".npy"), 2 * runs, "evaluations or embeddings without an output");
     assert_eq!(files(".toml"), runs, "calibrations without a plan");
-    assert_eq!(files(".bench"), runs, "benches without a folder");
+    assert_eq!(files(".bench"), 2 * runs, "benches without a folder");
+    assert_eq!(files(".json"), runs, "benches of models without a trace");
 }
 
 #[test]
@@ -170,6 +171,9 @@ fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
         "bench kernel" => {
             words(&format!("bench kernel --gate gelu --protocols onehot --samples 1 --out {fresh}"))
         }
+        "bench model" => words(&format!(
+            "bench model model --tokens 8 --repeats 1 --out {fresh}.bench --trace {fresh}.json"
+        )),
         "eval" => words(&format!(
             "eval --local --backend cpu --protocol onehot --gate gelu --inputs x.npy --outputs {fresh}.npy"
         )),

@@ -71,7 +71,8 @@ fn a_full_disk_leaves_every_file_that_suf_writes_as_it_was() {
         assert!(after == before, "{what} changed a file that stood there");
         if arguments[0] == "bench" {
             // Nothing measured is lost: it is printed, and its records are saved.
-            assert!(String::from_utf8_lossy(&output.stdout).contains("onehot"), "{what}: no table");
+            let row = if arguments[1] == "model" { "exact" } else { "onehot" };
+            assert!(String::from_utf8_lossy(&output.stdout).contains(row), "{what}: no table");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             let saved = said.lines().find_map(|line| line.strip_prefix("what was measured is in "));
             let saved = fs::read_to_string(saved.expect("a place")).expect("records");
@@ -89,6 +90,9 @@ fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
         "bench" => {
             vec![words(&format!("bench {small} --elements 3 --repeats 1 --backend cpu --out {disk}/results"))]
         }
+        "bench model" => vec![words(&format!(
+            "bench model model --tokens 8 --repeats 1 --backend cpu --out {disk}/results --trace {disk}/trace.json"
+        ))],
         "bench kernel" => vec![words(&format!("bench kernel {small} --samples 1 --out {disk}/results"))],
         "eval" => vec![words(&format!(
             "eval --local --backend cpu --protocol onehot --gate gelu --inputs x.npy --outputs {disk}/y.npy"

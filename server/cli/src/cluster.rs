@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -25,6 +25,7 @@ use toml::{Table, Value};
 use crate::{
     client::{Parties, connect},
     error::Error,
+    observed::Reports,
     runtime::Interrupt,
 };
 
@@ -51,6 +52,8 @@ pub struct Setup {
     pub placement: Placement,
     /// A model whose programs they evaluate: its folder, and the text of its plan.
     pub model: Option<(PathBuf, String)>,
+    /// Whether the parties tell this process what they make of each part, for a check.
+    pub checked: bool,
 }
 
 /// The file of the model's plan, beside the configurations.
@@ -147,7 +150,7 @@ impl Cluster {
             let file = path.join(PLAN);
             fs::write(&file, plan).map_err(|error| Error::write(&file, error))?;
         }
-        let start = |host, config: &str| Daemon::start(path, &setup.placement, host, config);
+        let start = |host, config: &str| Daemon::start(path, setup, host, config);
         let dealer = start(Host::Dealer, &dealer_config(setup, &pki))?;
         let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
         let listen = setup.placement.address(Host::Party0, Network::Peer).to_string();
@@ -175,6 +178,11 @@ impl Cluster {
         &self,
     ) -> Result<suf_control::v1::dealer_client::DealerClient<tonic::transport::Channel>, Error> {
         Ok(control::dealer(connect(&self.dealer.url(), &self.operator, Role::Dealer).await?))
+    }
+
+    /// What both parties tell of their runs, where the set-up asked for it.
+    pub(crate) fn reports(&self) -> [&Reports; 2] {
+        self.parties.each_ref().map(|party| &party.reports)
     }
 
     /// Ends the processes. Better than dropping: our own connections are closed meanwhile, which the processes wait for.
@@ -224,6 +232,7 @@ struct Daemon {
     name: &'static str,
     child: Child,
     ready: Ready,
+    reports: Reports,
     log: PathBuf,
 }
 
@@ -237,7 +246,7 @@ struct Ready {
 
 impl Daemon {
     /// Starts `suf dealer` or `suf party` with `config`, and waits for its line.
-    fn start(folder: &Path, placement: &Placement, host: Host, config: &str) -> Result<Self, Error> {
+    fn start(folder: &Path, setup: &Setup, host: Host, config: &str) -> Result<Self, Error> {
         let name = host.name();
         let config_path = folder.join(format!("{name}.toml"));
         let log = folder.join(format!("{name}.log"));
@@ -248,19 +257,21 @@ impl Daemon {
             .map_err(|error| Error::here(Fault::Device, format!("this program's path: {error}")))?;
         let command = if host == Host::Dealer { "dealer" } else { "party" };
         // The child ends when its standard input does, hence with this process, however that ends.
-        let mut child = placement
+        let mut child = setup
+            .placement
             .command(host, &program)
             .args([command, "--config"])
             .arg(&config_path)
             .arg("--until-stdin-closes")
+            .args((setup.checked && host != Host::Dealer).then_some("--tell-checker"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log_file)
             .spawn()
             .map_err(|error| Error::here(Fault::Device, format!("cannot start the {name}: {error}")))?;
         let stdout = child.stdout.take().expect("the output was piped");
-        let mut daemon = Self { name, child, ready: Ready::default(), log };
-        let line = first_line(stdout);
+        let (line, reports) = Reports::after_first_line(stdout);
+        let mut daemon = Self { name, child, ready: Ready::default(), reports, log };
         match line.recv_timeout(READY_TIMEOUT) {
             Ok(line) => {
                 daemon.ready = serde_json::from_str(&line)
@@ -338,24 +349,6 @@ impl Drop for Daemon {
             }
         });
     }
-}
-
-/// Its first line of output, when it comes. The rest is read and dropped, so that the process never blocks on it.
-fn first_line(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut lines = BufReader::new(output).lines();
-        if let Some(Ok(line)) = lines.next() {
-            // The receiver may have given up.
-            let _ = sender.send(line);
-        }
-        for line in lines {
-            if line.is_err() {
-                break;
-            }
-        }
-    });
-    receiver
 }
 
 fn peak_of(status: &str) -> u64 {
@@ -450,6 +443,7 @@ mod tests {
             backend: "cpu".into(),
             placement: Placement::Loopback,
             model: None,
+            checked: false,
         };
         let dealer: toml::Table = dealer_config(&setup, Path::new("pki")).parse().unwrap();
         assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));

@@ -98,13 +98,54 @@ const BITS: Column = ("bits/elem", "bits that each party sends to the other for 
 const ROUNDS: Column = ("rounds", "causal depth of the messages, measured at the link");
 const WRONG: Column = ("wrong", "outputs that the protocol's definition does not allow");
 
+/// A model's whole program, one row per record.
+pub(crate) const MODELS: [Column; 13] = [
+    MODEL,
+    ("length", "exact: the number of tokens is public; bucket: it is hidden by padding"),
+    LINK,
+    ("tokens", "tokens of a text, padding counted"),
+    ("batch", "texts that are evaluated together"),
+    ("eval ms", "from the opening of the inputs to the last node, at the slower party"),
+    ("quartiles", "first and third quartile of the repeats' eval ms"),
+    ("rounds", "causal depth as measured at the link, the opening of the inputs counted"),
+    ("sent MB", "payload that a party sends"),
+    ("keys MB", "keys of a party, the mean of both"),
+    ("key ms", "from the dealer's first request to its last key byte, for both parties"),
+    ("cosine", "the smallest one of a vector with that of the same weights in 64-bit floats"),
+    ("wrong", "elements that are not what their node's definition says, over all nodes and repeats"),
+];
+
+/// What SIGMA costs on a model.
+pub(crate) const SIGMA: [Column; 6] = [
+    MODEL,
+    ("tokens", "tokens of a text"),
+    ("batch", "texts that are evaluated together"),
+    ("SIGMA rounds", "exchanges of SIGMA, by formula"),
+    ("SIGMA sent MB", "payload that a party of SIGMA sends, by formula"),
+    ("SIGMA keys MB", "keys of a party of SIGMA, by formula"),
+];
+
+/// The nodes of a model's program.
+pub(crate) const NODES: [Column; 10] = [
+    ("node", "its name"),
+    ("op", "the operation"),
+    ("rounds", "rounds of its own; those of nodes side by side overlap"),
+    ("bits", "payload bits of one direction, declared and measured"),
+    ("sent bytes", "payload bytes of one direction"),
+    ("key bytes", "keys of a party, the mean of both; the first node has the seed too"),
+    ("comp ms", "time in which the slower party worked on it"),
+    ("from ms", "when the first work on it began, from the opening of the inputs on"),
+    ("to ms", "when the last work on it ended"),
+    ("wrong", "elements that are not what its definition says, over all repeats"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_table_has_two_columns_of_one_name() {
-        for columns in [&SUMMARY[..], &FIGURES, &SPLITS, &LINKS, &COSTS] {
+        for columns in [&SUMMARY[..], &FIGURES, &SPLITS, &LINKS, &COSTS, &MODELS, &SIGMA, &NODES] {
             for (at, (header, meaning)) in columns.iter().enumerate() {
                 assert!(!meaning.is_empty(), "{header}");
                 assert!(!columns[..at].iter().any(|(before, _)| before == header), "{header}");

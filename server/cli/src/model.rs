@@ -137,7 +137,7 @@ impl Model {
 }
 
 /// What `work` makes of each number below `count`, in order, on all processors.
-fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(crate) fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let take = || {
         loop {

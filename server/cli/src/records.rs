@@ -4,32 +4,35 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use suf_control::v1::{Batch, Fault, Figures, NodeFigures};
+use suf_control::v1::Figures;
 use suf_gate::{Gate, Party};
 
 use crate::{
-    client::Outcome,
     cluster::PeakMemory,
     error::Error,
     jsonl,
+    model_records::OfModel,
+    node_records::NodeRecord,
     projection::Projection,
     provenance,
+    samples::{Sample, middle},
     tensor::{Accuracy, Tensor},
 };
 
 /// File of the records in a folder of results.
 pub const FILE: &str = "records.jsonl";
 
-/// What was measured for one gate on one link. Times are medians over the repeats unless they say otherwise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What was measured for one gate, or one program of a model, on one link. Times are medians over the repeats unless they say
+/// otherwise. Of a model's program they begin with the opening of the inputs, which counts as a round, and its bits too.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Model row, or "custom".
+    /// Model row, "custom", or a model's folder.
     pub model: String,
-    /// Name of the function.
+    /// Name of the function; of a model's program its architecture.
     pub gate: String,
     /// Sequence length; 0 for a free size.
     pub seq: u64,
-    /// Elements of the tensor.
+    /// Elements of the inputs.
     pub gate_elems: u64,
     /// Gates of this size in one inference.
     pub gate_count: u32,
@@ -55,7 +58,7 @@ pub struct Record {
     pub key_bytes_p0: u64,
     /// Gate key bytes of party 1.
     pub key_bytes_p1: u64,
-    /// Gate key bytes per element and party as declared beside the gate.
+    /// Gate key bytes per element and party as declared beside the gate; of a model's program those of the whole.
     pub declared_key_bytes: f64,
     /// Bytes of the masks for entering and leaving the gate: the mean of both parties.
     pub mask_bytes: f64,
@@ -93,7 +96,7 @@ pub struct Record {
     pub declared_rounds: u32,
     /// Bits per direction for the tensor as declared beside the gate.
     pub declared_bits: u64,
-    /// What each node of the program sent at party 0; empty in records of before programs.
+    /// What each node of the program cost; empty in records of before programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeRecord>,
     /// Largest error against the real function.
@@ -147,28 +150,9 @@ pub struct Record {
     pub version: String,
     /// When the record was made, in seconds since the Unix epoch.
     pub unix_s: u64,
-}
-
-/// What the link measured of one node with exchanges, at party 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRecord {
-    /// Which node of the program.
-    pub node: u32,
-    /// What it does.
-    pub name: String,
-    /// Causal depth of its deepest message; the opening of an input has 1 and counts for no other node.
-    pub rounds: u32,
-    /// Payload bits sent.
-    pub bits_sent: u64,
-    /// Payload bits received.
-    pub bits_received: u64,
-}
-
-/// One repeat of a row.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    figures: [Figures; 2],
-    batch: Batch,
+    /// What only a model's program has.
+    #[serde(flatten)]
+    pub of_model: Option<OfModel>,
 }
 
 /// The row that a record is for.
@@ -188,53 +172,6 @@ pub struct Row<'a> {
     pub tensor: &'a Tensor,
 }
 
-impl NodeRecord {
-    fn of(figures: &NodeFigures) -> Self {
-        let NodeFigures { node, ref name, rounds, bits_sent, bits_received } = *figures;
-        Self { node, name: name.clone(), rounds, bits_sent, bits_received }
-    }
-}
-
-impl Sample {
-    /// The figures of a run, checked: both parties measured the same, and what is declared.
-    ///
-    /// # Errors
-    /// When they did not; that is a defect of this software.
-    pub fn new(gate: &Gate, elements: u64, outcome: Outcome, batch: Batch) -> Result<Self, Error> {
-        let Outcome { figures, .. } = outcome;
-        let defect = |what: String| Err(Error::here(Fault::Bug, what));
-        let declared = (u32::from(gate.declared().rounds), gate.batch_message_bits(elements));
-        for (party, found) in figures.iter().enumerate() {
-            if (found.rounds, found.bits_sent) != declared {
-                return defect(format!(
-                    "party {party} measured {} rounds and {} bits sent, declared are {} and {}",
-                    found.rounds, found.bits_sent, declared.0, declared.1
-                ));
-            }
-        }
-        if figures[0].transcript != figures[1].transcript {
-            return defect("the parties saw different messages".into());
-        }
-        Ok(Self { figures, batch })
-    }
-
-    /// The party whose evaluation took longer.
-    fn slower(&self) -> &Figures {
-        let [first, second] = &self.figures;
-        if first.eval_ms >= second.eval_ms { first } else { second }
-    }
-
-    fn of_both(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
-        figure(&self.figures[0]).max(figure(&self.figures[1]))
-    }
-
-    /// Evaluation at the slower party, in milliseconds.
-    #[must_use]
-    pub fn eval_ms(&self) -> f64 {
-        self.slower().eval_ms
-    }
-}
-
 impl Record {
     /// The record of `row` from its repeats.
     ///
@@ -242,6 +179,37 @@ impl Record {
     /// Without a sample.
     #[must_use]
     pub fn new(row: Row<'_>, samples: &[Sample], accuracy: &Accuracy, memory: PeakMemory, load: f64) -> Self {
+        let elements = row.tensor.elements();
+        Self {
+            model: row.model.to_owned(),
+            gate: row.gate.name().to_owned(),
+            seq: row.seq,
+            gate_count: row.gate_count,
+            protocol: row.gate.protocol().name().to_owned(),
+            shape: shape_name(row.gate),
+            declared_key_bytes: declared_key_bytes(row.gate, elements),
+            nodes: middle(samples).figures[0].nodes.iter().map(NodeRecord::of_gate).collect(),
+            max_err: accuracy.max_err(),
+            rms_err: accuracy.rms_err(),
+            mean_err: accuracy.mean_err(),
+            without_reference: accuracy.without_reference(),
+            wrong: accuracy.wrong(),
+            inputs: row.tensor.describe(),
+            ..Self::measured(row.link, elements, samples, memory, load)
+        }
+    }
+
+    /// What the repeats say of `elements` elements on `link`, whatever was evaluated.
+    ///
+    /// # Panics
+    /// Without a sample.
+    pub(crate) fn measured(
+        link: &str,
+        elements: u64,
+        samples: &[Sample],
+        memory: PeakMemory,
+        load: f64,
+    ) -> Self {
         let series = |figure: &dyn Fn(&Sample) -> f64| samples.iter().map(figure).collect::<Vec<_>>();
         let eval_ms_samples = series(&|sample| sample.slower().eval_ms);
         let comp_ms_samples = series(&|sample| sample.slower().comp_ms);
@@ -249,32 +217,23 @@ impl Record {
         let ship_ms_samples = series(&|sample| sample.batch.ship_ms);
         let open_ms_samples = series(&|sample| sample.of_both(|figures| figures.open_ms));
         // Bytes do not vary between repeats, those of UDP aside: a middle one is as good as a median.
-        let typical = middle(samples);
-        let [first, second] = &typical.figures;
-        let link = first.link.clone().unwrap_or_default();
-        let (elements, sent_bits) = (row.tensor.elements(), first.bits_sent);
-        let eval_bytes = (sent_bits + first.bits_received).div_ceil(8);
+        let [first, second] = &middle(samples).figures;
+        let path = first.link.clone().unwrap_or_default();
+        let eval_bytes = (first.bits_sent + first.bits_received).div_ceil(8);
         let (eval_ms, comp_ms) = (median(&eval_ms_samples), median(&comp_ms_samples));
         let part = |figure: fn(&Figures) -> f64| median(&series(&|sample| figure(sample.slower())));
         let project = |link: Projection| link.seconds(comp_ms, eval_bytes, first.rounds);
         Self {
-            model: row.model.to_owned(),
-            gate: row.gate.name().to_owned(),
-            seq: row.seq,
             gate_elems: elements,
-            gate_count: row.gate_count,
-            protocol: row.gate.protocol().name().to_owned(),
-            shape: shape_name(row.gate),
             backend: first.backend.clone(),
-            link: row.link.to_owned(),
-            link_kind: link.kind,
-            rtt_ms: link.rtt_ms,
-            lanes: link.lanes,
-            rate_bps: link.rate_bps,
+            link: link.to_owned(),
+            link_kind: path.kind,
+            rtt_ms: path.rtt_ms,
+            lanes: path.lanes,
+            rate_bps: path.rate_bps,
             key_bytes: mean(first.key_bytes, second.key_bytes),
             key_bytes_p0: first.key_bytes,
             key_bytes_p1: second.key_bytes,
-            declared_key_bytes: declared_key_bytes(row.gate, elements),
             mask_bytes: mean(first.mask_bytes, second.mask_bytes),
             container_bytes: first.container_bytes + second.container_bytes,
             key_ms: median(&key_ms_samples),
@@ -287,19 +246,12 @@ impl Record {
             copy_ms: part(|figures| figures.copy_ms),
             wait_ms: part(|figures| figures.wait_ms),
             eval_bytes,
-            sent_bytes: sent_bits.div_ceil(8),
-            bits_per_elem: sent_bits as f64 / elements as f64,
+            sent_bytes: first.bits_sent.div_ceil(8),
+            bits_per_elem: first.bits_sent as f64 / elements as f64,
             wire_bytes: first.wire_bytes_sent + first.wire_bytes_received,
             eval_rounds: first.rounds,
             declared_rounds: first.declared_rounds,
             declared_bits: first.declared_bits,
-            nodes: first.nodes.iter().map(NodeRecord::of).collect(),
-            max_err: accuracy.max_err(),
-            rms_err: accuracy.rms_err(),
-            mean_err: accuracy.mean_err(),
-            without_reference: accuracy.without_reference(),
-            wrong: accuracy.wrong(),
-            inputs: row.tensor.describe(),
             repeats: u32::try_from(samples.len()).expect("the command line takes a u32"),
             eval_ms_samples,
             comp_ms_samples,
@@ -318,7 +270,14 @@ impl Record {
             load,
             version: provenance::version().to_owned(),
             unix_s: provenance::unix_s(),
+            ..Self::default()
         }
+    }
+
+    /// Whether it is of a model's program.
+    #[must_use]
+    pub fn is_of_model(&self) -> bool {
+        self.of_model.is_some()
     }
 
     /// Key bytes per element and party.
@@ -355,6 +314,13 @@ pub fn write(path: &Path, records: &[Record]) -> Result<(), Error> {
 /// When the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
     Ok(jsonl::read(path)?.warned())
+}
+
+/// The records in `folder` that `wanted` takes: what a command leaves as it is. None where there are no records.
+pub(crate) fn beside(folder: &Path, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+    let path = folder.join(FILE);
+    let read = if path.exists() { jsonl::read(&path).map(jsonl::Lines::warned) } else { Ok(Vec::new()) };
+    read.unwrap_or_default().into_iter().filter(wanted).collect()
 }
 
 /// The middle one of the values; the mean of the two middle ones where they are even in number.
@@ -394,13 +360,6 @@ pub fn shape_name(gate: &Gate) -> String {
     }
 }
 
-/// The sample whose evaluation took the median time, or the next longer.
-fn middle(samples: &[Sample]) -> &Sample {
-    let mut order: Vec<_> = samples.iter().collect();
-    order.sort_by(|a, b| a.eval_ms().total_cmp(&b.eval_ms()));
-    order[order.len() / 2]
-}
-
 fn declared_key_bytes(gate: &Gate, elements: u64) -> f64 {
     let of = |party| gate.batch_key_bytes(party, elements);
     mean(of(Party::P0), of(Party::P1)) / elements as f64
@@ -410,17 +369,17 @@ fn since_start() -> String {
     "start".to_owned()
 }
 
-fn mean(first: u64, second: u64) -> f64 {
+pub(crate) fn mean(first: u64, second: u64) -> f64 {
     (first + second) as f64 / 2.0
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use suf_control::v1::Link;
+    use suf_control::v1::{Batch, Link, NodeFigures};
 
     use super::*;
-    use crate::gates;
+    use crate::{client::Outcome, gates};
 
     /// A record with plain figures.
     pub(crate) fn example(protocol: &str, link: &str) -> Record {
@@ -454,7 +413,8 @@ pub(crate) mod tests {
     }
 
     fn node(node: u32, name: &str, rounds: u32, bits: u64) -> NodeFigures {
-        NodeFigures { node, name: name.into(), rounds, bits_sent: bits, bits_received: bits }
+        let name = name.into();
+        NodeFigures { node, name, rounds, bits_sent: bits, bits_received: bits, ..NodeFigures::default() }
     }
 
     fn sample(gate: &Gate, eval_ms: f64) -> Sample {

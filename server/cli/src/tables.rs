@@ -350,7 +350,12 @@ fn protocol_name(protocol: &str, shape: &str) -> String {
 }
 
 /// A table whose columns from `numbers` on are numbers.
-fn table(style: Style, header: &[&str], numbers: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
+pub(crate) fn table(
+    style: Style,
+    header: &[&str],
+    numbers: usize,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Table {
     let mut table = Table::new();
     table.load_style(match style {
         Style::Terminal => presets::UTF8_FULL_CONDENSED,

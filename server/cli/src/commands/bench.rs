@@ -10,7 +10,7 @@ use suf_wire::BatchId;
 use tonic::transport::Channel;
 
 use super::{
-    kernel,
+    kernel, model_bench,
     progress::Progress,
     remote::{elements, whole},
     tensors::TensorArgs,
@@ -24,11 +24,12 @@ use crate::{
     jsonl,
     models::Models,
     npy, out, provenance,
-    records::{self, Record, Row, Sample},
+    records::{self, Record, Row},
     report,
     results::{Beside, Folder},
     runtime,
     runtime::Interrupt,
+    samples::Sample,
     tables,
     tensor::{Accuracy, Tensor},
     witness::Witness,
@@ -52,6 +53,7 @@ const BATCH_QUERIES: u32 = 10_000;
 #[command(after_help = "Examples:
   suf bench
   suf bench kernel
+  suf bench model all-MiniLM-L6-v2
   suf bench --protocols onehot --models bert-base,llama7b --repeats 9 --json
   suf bench --elements 10000000 --gate gelu --protocols onehot
   suf bench --links loopback,lan,wan --inputs activations.npy")]
@@ -107,6 +109,7 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Part {
     Kernel(kernel::Args),
+    Model(Box<model_bench::Args>),
 }
 
 /// One tensor under one protocol.
@@ -121,15 +124,17 @@ struct Job {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
-    if let Some(Part::Kernel(args)) = &args.part {
-        return kernel::run(args);
+    match &args.part {
+        Some(Part::Kernel(args)) => return kernel::run(args),
+        Some(Part::Model(args)) => return model_bench::run(args),
+        None => {}
     }
     let jobs = jobs(args)?;
-    let links = links(args)?;
+    let links = setups(&args.links, &args.backend)?;
     // Before anything is measured: the folder is ours, its files can be written, and what stands there is read.
     let files = [records::FILE].into_iter().chain(exports::FILES).chain(report::FILES);
     let _folder = Folder::open(&args.out, "suf bench", files)?;
-    let beside = Beside::read(&args.out);
+    let (beside, of_models) = (Beside::read(&args.out), records::beside(&args.out, Record::is_of_model));
     let progress = Progress::new(jobs.len() as u64 * links.len() as u64 * (u64::from(args.repeats) + 1));
     progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
 
@@ -147,7 +152,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     };
     records.sort_by_key(order);
     if !records.is_empty() {
-        let stored = store(args, &records, &beside);
+        let stored = store(args, &records, of_models, &beside);
         // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
         let printed = print(args, &records);
         stored.and(printed)?;
@@ -164,10 +169,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// Writes the files; records that their folder does not take are saved elsewhere.
-fn store(args: &Args, records: &[Record], beside: &Beside) -> Result<(), Error> {
-    records::write(&args.out.join(records::FILE), records).inspect_err(|_| jsonl::rescue(records))?;
+fn store(args: &Args, records: &[Record], of_models: Vec<Record>, beside: &Beside) -> Result<(), Error> {
+    let all = [records.to_vec(), of_models].concat();
+    records::write(&args.out.join(records::FILE), &all).inspect_err(|_| jsonl::rescue(records))?;
     exports::write(&args.out, records)?;
-    report::write(&args.out, records, beside)
+    report::write(&args.out, &all, beside)
 }
 
 fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
@@ -177,6 +183,7 @@ fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
     out::raw(report::printed(records).as_bytes())?;
     out::line(format!("All figures, and what each column means: {}", args.out.join("report.md").display()))?;
     out::line(format!("The same with plots: {}", args.out.join("report.html").display()))?;
+    out::line("A whole model, from text to vector: suf bench model DIR")?;
     Ok(())
 }
 
@@ -239,11 +246,11 @@ fn rows(args: &Args, input: Option<&npy::Form>) -> Result<Vec<Size>, Error> {
         .collect()
 }
 
-/// The links by name, each with what the processes are told.
-fn links(args: &Args) -> Result<Vec<Setup>, Error> {
+/// The links of these names, each with what the processes are told.
+pub(super) fn setups(links: &[String], backend: &str) -> Result<Vec<Setup>, Error> {
     let lab = Lab::of_environment().map_err(|error| Error::lab(&error))?;
     if let Some(lab) = lab {
-        if !args.links.is_empty() {
+        if !links.is_empty() {
             return Err(Error::usage("a lab has one link, its own: leave --links out"));
         }
         let link = lab.plan().peer.name.clone();
@@ -251,14 +258,15 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
         return Ok(vec![Setup {
             link,
             shaped: false,
-            backend: args.backend.clone(),
+            backend: backend.to_owned(),
             placement,
             model: None,
+            checked: false,
         }]);
     }
-    named_once("--links", &args.links)?;
+    named_once("--links", links)?;
     let default = [LOOPBACK.to_owned()];
-    let named = if args.links.is_empty() { &default[..] } else { &args.links };
+    let named = if links.is_empty() { &default[..] } else { links };
     named
         .iter()
         .map(|link| {
@@ -284,9 +292,10 @@ fn links(args: &Args) -> Result<Vec<Setup>, Error> {
             Ok(Setup {
                 link,
                 shaped,
-                backend: args.backend.clone(),
+                backend: backend.to_owned(),
                 placement: Placement::Loopback,
                 model: None,
+                checked: false,
             })
         })
         .collect()
@@ -385,7 +394,7 @@ async fn measure(
 }
 
 /// What the dealer measured for a batch.
-async fn batch(dealer: &mut DealerClient<Channel>, id: BatchId) -> Result<Batch, Error> {
+pub(super) async fn batch(dealer: &mut DealerClient<Channel>, id: BatchId) -> Result<Batch, Error> {
     for _ in 0..BATCH_QUERIES {
         let reply = dealer.list_batches(ListBatchesRequest { limit: 4 }).await;
         let batches = reply.map_err(|status| Error::call("dealer", status))?.into_inner().batches;

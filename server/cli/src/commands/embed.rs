@@ -112,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
             placement: Placement::Loopback,
             model: Some((args.model.clone(), plan.to_toml())),
+            checked: false,
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect(interrupt).await {

@@ -123,6 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
             placement: Placement::Loopback,
             model: None,
+            checked: false,
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect(interrupt).await {

@@ -7,6 +7,7 @@ mod eval;
 mod kernel;
 mod lab;
 mod model;
+mod model_bench;
 mod pki;
 mod progress;
 mod remote;
@@ -74,6 +75,9 @@ enum Command {
         args: suf_process::Args,
         #[command(flatten)]
         life: Life,
+        /// Tell the process that started this one, over standard output, what is made of each part of a run.
+        #[arg(long, hide = true, requires = "until_stdin_closes")]
+        tell_checker: bool,
     },
     /// Print a completion script for a shell.
     Completions {
@@ -120,7 +124,10 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Dealer { args, life } => return life.bound(|| suf_dealer::run(&args)),
-        Command::Party { args, life } => return life.bound(|| suf_server::run(&args)),
+        Command::Party { args, life, tell_checker: false } => return life.bound(|| suf_server::run(&args)),
+        Command::Party { args, life, tell_checker: true } => {
+            return life.bound(|| suf_server::run_for_checker(&args));
+        }
         Command::Completions { shell } => {
             // In memory first: the library panics at an output that takes no more.
             let mut script = Vec::new();

@@ -53,6 +53,7 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
             backend: "cpu".into(),
             placement: Placement::Lab(Arc::new(Lab::join(lab.name()).map_err(failed)?)),
             model: None,
+            checked: false,
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = measure(args, &gates, &mut lab, &cluster, interrupt).await;

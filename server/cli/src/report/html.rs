@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{distinct, plots};
+use super::{distinct, models, plots};
 use crate::{
     columns::{self, headers},
     kernel::KernelRecord,
@@ -17,6 +17,7 @@ use crate::{
 #[template(path = "report.html")]
 struct Page<'a> {
     rows: Vec<FigureRow<'a>>,
+    models: Vec<ModelPart>,
     links: Vec<LinkRow<'a>>,
     cost_columns: [&'static str; columns::COSTS.len()],
     costs: Vec<Vec<String>>,
@@ -34,6 +35,13 @@ struct Page<'a> {
     dealer_mib: u64,
     party_mib: u64,
     load: String,
+}
+
+/// A model's record.
+struct ModelPart {
+    title: String,
+    figures: String,
+    waterfall: String,
 }
 
 /// A record in the main table.
@@ -61,12 +69,15 @@ struct LinkRow<'a> {
 /// The page of `records`, of the lines that were measured with them, and of `costs` where there are any.
 pub(super) fn page(
     records: &[Record],
+    of_models: &[Record],
     slopes: &[Slope],
     costs: &[KernelRecord],
 ) -> Result<String, Box<dyn std::error::Error>> {
-    let most = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
+    let all = [records, of_models].concat();
+    let most = |pick: fn(&Record) -> u64| all.iter().map(pick).max().unwrap_or(0) >> 20;
     let page = Page {
         rows: records.iter().map(FigureRow::new).collect(),
+        models: of_models.iter().filter_map(ModelPart::new).collect(),
         links: link_rows(records),
         cost_columns: headers(columns::COSTS),
         costs: tables::cost_rows(costs).collect(),
@@ -77,15 +88,32 @@ pub(super) fn page(
         charts: plots::charts(records, slopes)?,
         notes: tables::notes(records),
         published: published::SOURCE,
-        machine: distinct(records, |record| &record.machine),
-        hardware: distinct(records, |record| &record.hardware),
-        version: distinct(records, |record| &record.version),
-        repeats: records.iter().map(|record| record.repeats).max().unwrap_or(0),
+        machine: distinct(&all, |record| &record.machine),
+        hardware: distinct(&all, |record| &record.hardware),
+        version: distinct(&all, |record| &record.version),
+        repeats: all.iter().map(|record| record.repeats).max().unwrap_or(0),
         dealer_mib: most(|record| record.dealer_peak_bytes),
         party_mib: most(|record| record.party_peak_bytes),
-        load: format!("{:.2}", records.iter().map(|record| record.load).fold(0.0, f64::max)),
+        load: format!("{:.2}", all.iter().map(|record| record.load).fold(0.0, f64::max)),
     };
     Ok(page.render()?)
+}
+
+impl ModelPart {
+    fn new(record: &Record) -> Option<Self> {
+        let model = record.of_model.as_ref()?;
+        Some(Self {
+            title: format!("{} at {} tokens, {}", record.model, model.tokens, record.link),
+            figures: format!(
+                "{}. SIGMA by formula: {} rounds, {:.1} MB sent, {:.0} MB of keys.",
+                models::line(record),
+                model.sigma_rounds,
+                model.sigma_sent_bytes as f64 / 1e6,
+                model.sigma_key_bytes as f64 / 1e6
+            ),
+            waterfall: models::waterfall(record),
+        })
+    }
 }
 
 impl<'a> FigureRow<'a> {

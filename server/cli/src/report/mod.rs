@@ -1,6 +1,7 @@
 //! `report.md`, `report.html`, and the figures of a README: all from records, and where there are any from the kernels'.
 
 mod html;
+pub(crate) mod models;
 mod plots;
 
 use std::{fmt::Write as _, fs, path::Path};
@@ -16,9 +17,10 @@ use crate::{
     tables::{self, Style},
 };
 
-/// Markers round the generated part of a README.
-const BEGIN: &str = "<!-- suf report: begin -->";
-const END: &str = "<!-- suf report: end -->";
+/// Markers round the figures of gates in a README.
+const FIGURES: [&str; 2] = ["<!-- suf report: begin -->", "<!-- suf report: end -->"];
+/// Markers round the figures of models.
+const MODELS: [&str; 2] = ["<!-- suf report of models: begin -->", "<!-- suf report of models: end -->"];
 
 /// The files of a report.
 pub const FILES: [&str; 2] = ["report.md", "report.html"];
@@ -30,8 +32,10 @@ pub const FILES: [&str; 2] = ["report.md", "report.html"];
 pub(crate) fn write(folder: &Path, records: &[Record], beside: &Beside) -> Result<(), Error> {
     let Beside { costs, slopes } = beside;
     let [path, html] = FILES.map(|name| folder.join(name));
-    let page = html::page(records, slopes, costs).map_err(|error| Error::write(&html, error))?;
-    for (path, text) in [(path, markdown(records, slopes, costs)), (html, page)] {
+    let (of_models, of_gates): (Vec<_>, Vec<_>) = records.iter().cloned().partition(Record::is_of_model);
+    let page =
+        html::page(&of_gates, &of_models, slopes, costs).map_err(|error| Error::write(&html, error))?;
+    for (path, text) in [(path, markdown(&of_gates, &of_models, slopes, costs)), (html, page)] {
         suf_files::write(&path, text.as_bytes()).map_err(|error| Error::write(&path, error))?;
     }
     Ok(())
@@ -64,7 +68,14 @@ pub(crate) fn printed(records: &[Record]) -> String {
 /// # Errors
 /// As [`into_readme`].
 pub(crate) fn printed_into_readme(path: &Path, records: &[Record]) -> Result<(), Error> {
-    between_markers(path, &format!("```text\n{}```\n", printed(records)))
+    let (of_models, of_gates): (Vec<_>, Vec<_>) = records.iter().cloned().partition(Record::is_of_model);
+    if !of_models.is_empty() {
+        between_markers(path, MODELS, &format!("```text\n{}```\n", models::printed(&of_models)))?;
+    }
+    if of_gates.is_empty() {
+        return Ok(());
+    }
+    between_markers(path, FIGURES, &format!("```text\n{}```\n", printed(&of_gates)))
 }
 
 /// Replaces the text between the markers of the file at `path` by the tables of `records` and `costs`.
@@ -72,28 +83,33 @@ pub(crate) fn printed_into_readme(path: &Path, records: &[Record]) -> Result<(),
 /// # Errors
 /// When the file cannot be read or written, or has not exactly one pair of markers.
 pub fn into_readme(path: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
-    between_markers(path, &tables_in_markdown(records, costs))
+    let of_gates: Vec<_> = records.iter().filter(|record| !record.is_of_model()).cloned().collect();
+    between_markers(path, FIGURES, &tables_in_markdown(&of_gates, costs))
 }
 
-fn between_markers(path: &Path, figures: &str) -> Result<(), Error> {
+fn between_markers(path: &Path, markers: [&str; 2], figures: &str) -> Result<(), Error> {
     let text = fs::read_to_string(path)
         .map_err(|error| Error::usage(format!("cannot read {}: {error}", path.display())))?;
-    let replaced = replace(&text, figures).ok_or_else(|| {
-        Error::usage(format!("{} needs one line `{BEGIN}` and one line `{END}` after it", path.display()))
+    let replaced = replace(&text, markers, figures).ok_or_else(|| {
+        let [begin, end] = markers;
+        Error::usage(format!("{} needs one line `{begin}` and one line `{end}` after it", path.display()))
     })?;
     suf_files::write(path, replaced.as_bytes()).map_err(|error| Error::write(path, error))
 }
 
-fn replace(text: &str, figures: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    let unique = !rest.contains(BEGIN) && !after.contains(END);
-    unique.then(|| format!("{before}{BEGIN}\n{figures}{END}{after}"))
+fn replace(text: &str, [begin, end]: [&str; 2], figures: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    let unique = !rest.contains(begin) && !after.contains(end);
+    unique.then(|| format!("{before}{begin}\n{figures}{end}{after}"))
 }
 
 /// `report.md`.
-fn markdown(records: &[Record], slopes: &[Slope], costs: &[KernelRecord]) -> String {
-    let mut text = format!("# Measured activations\n\n{}", tables_in_markdown(records, costs));
+fn markdown(records: &[Record], of_models: &[Record], slopes: &[Slope], costs: &[KernelRecord]) -> String {
+    let mut text = String::new();
+    if !records.is_empty() {
+        text = format!("# Measured activations\n\n{}", tables_in_markdown(records, costs));
+    }
     for Slope { protocol, gate, declared_rounds, line, .. } in slopes {
         let _ = write!(
             text,
@@ -101,6 +117,8 @@ fn markdown(records: &[Record], slopes: &[Slope], costs: &[KernelRecord]) -> Str
             line.slope
         );
     }
+    text.push_str(&models::markdown(of_models));
+    let records = &[records, of_models].concat()[..];
     let memory = |pick: fn(&Record) -> u64| records.iter().map(pick).max().unwrap_or(0) >> 20;
     // Writing to a string cannot fail.
     let _ = write!(
@@ -178,12 +196,13 @@ mod tests {
 
     #[test]
     fn only_the_text_between_the_markers_is_replaced() {
-        let text = format!("# Name\n\n{BEGIN}\nold\n{END}\n\nmore\n");
-        let once = replace(&text, "new\n").unwrap();
-        assert_eq!(once, format!("# Name\n\n{BEGIN}\nnew\n{END}\n\nmore\n"));
-        assert_eq!(replace(&once, "new\n").unwrap(), once);
-        assert!(replace("no markers", "new").is_none());
-        assert!(replace(&format!("{text}{text}"), "new").is_none());
+        let [begin, end] = FIGURES;
+        let text = format!("# Name\n\n{begin}\nold\n{end}\n\nmore\n");
+        let once = replace(&text, FIGURES, "new\n").unwrap();
+        assert_eq!(once, format!("# Name\n\n{begin}\nnew\n{end}\n\nmore\n"));
+        assert_eq!(replace(&once, FIGURES, "new\n").unwrap(), once);
+        assert!(replace(&text, MODELS, "new\n").is_none());
+        assert!(replace(&format!("{text}{text}"), FIGURES, "new").is_none());
     }
 
     #[test]

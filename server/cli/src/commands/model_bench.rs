@@ -1,0 +1,358 @@
+//! `suf bench model`: a whole model between two parties, every node checked and measured.
+
+use std::path::PathBuf;
+
+use suf_control::v1::{Fault, dealer_client::DealerClient};
+use suf_link::LinkKind;
+use suf_model::{
+    bert::{Compiled, Length, Reference, compile},
+    builtin,
+    text::MOST_TEXT_BYTES,
+};
+use tonic::transport::Channel;
+use zeroize::Zeroizing;
+
+use super::{bench, progress::Progress, remote::whole};
+use crate::{
+    client::Parties,
+    cluster::{Cluster, Placement, Setup},
+    error::{Error, named_once},
+    jsonl,
+    model::{Model, texts},
+    model_records::{Found, ModelRow},
+    observed::Run,
+    out,
+    program::Values,
+    provenance,
+    records::{self, Record},
+    report,
+    results::{Beside, Folder},
+    runtime,
+    runtime::Interrupt,
+    samples::Sample,
+    trace::Trace,
+    witness::Witness,
+};
+
+/// Numbers of tokens that are measured if nothing is said of them.
+const TOKENS: [u32; 2] = [32, 128];
+
+/// Measure a whole model with a dealer and two parties on this machine: rounds, bytes, keys and time of each node.
+///
+/// The parties tell this process what they make of each node, and it compares every element with the node's integer function.
+/// Vectors are compared with those of the same weights in 64-bit floats. Beside them stands what SIGMA costs, by its formulas.
+///
+/// Writes records.jsonl, report.md and report.html with a waterfall. One run warms up before the measured ones; times are
+/// medians, and begin with the opening of the inputs.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  suf bench model all-MiniLM-L6-v2
+  suf bench model all-MiniLM-L6-v2 --tokens 128 --repeats 9 --trace trace.json
+  suf bench model all-MiniLM-L6-v2 --tokens 128 --length bucket --links loopback,lan,wan
+  suf bench model all-MiniLM-L6-v2 --tokens 32 --batch 8 --inputs texts.txt --json")]
+pub(crate) struct Args {
+    /// The model's folder.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Tokens of a text, those at its ends counted [default: 32,128, as far as the model takes so many].
+    #[arg(long, value_delimiter = ',', value_parser = whole(1_u32, 1 << 16))]
+    tokens: Vec<u32>,
+    /// Texts that are evaluated together.
+    #[arg(long, default_value_t = 1, value_parser = whole(1_u32, 1 << 10))]
+    batch: u32,
+    /// Whether a text's number of tokens is public, or hidden by padding. In a bucket, a text fills three quarters.
+    #[arg(long, default_value = "exact", value_parser = ["exact", "bucket"])]
+    length: String,
+    /// Who knows the weights: both parties and the dealer.
+    #[arg(long, default_value = "public", value_parser = ["public"])]
+    weights: String,
+    /// The plan [default: DIR/plan.toml, or one that is part of this program, or from built-in sentences].
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Links: loopback, or profiles that the parties emulate, as for `suf bench` [default: loopback; within `suf lab`, its link].
+    #[arg(long, value_delimiter = ',')]
+    links: Vec<String>,
+    /// What computes.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"])]
+    backend: String,
+    /// Measured runs of each row.
+    #[arg(long, default_value_t = 5, value_parser = whole(1_u32, 1000))]
+    repeats: u32,
+    /// Texts, one a line. They are joined and cut to the number of tokens [default: sentences that are built in].
+    #[arg(long, value_name = "FILE", alias = "input")]
+    inputs: Option<PathBuf>,
+    /// What both parties worked on in the last repeat of each row, on one time line, in the Chrome trace format.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Folder for the results.
+    #[arg(long, default_value = "results")]
+    out: PathBuf,
+    /// Print the records as JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One program, and what goes in and should come out.
+struct Job {
+    compiled: Compiled,
+    /// Tokens of each text.
+    ids: Vec<Vec<u32>>,
+    inputs: Vec<Values>,
+    /// The vector of each text, in 64-bit floats.
+    expected: Vec<Vec<f64>>,
+}
+
+/// All that is measured.
+struct Bench<'a> {
+    args: &'a Args,
+    model: &'a Model,
+    name: String,
+    plan: String,
+    texts: String,
+    jobs: Vec<Job>,
+    progress: Progress,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let model = Model::load(&args.folder)?;
+    let (plan, source) = model.plan(args.plan.as_deref())?;
+    let (lines, texts) = match &args.inputs {
+        Some(path) => (texts(path)?, path.display().to_string()),
+        None => (builtin::sentences().map(str::to_owned).collect(), "built-in sentences".to_owned()),
+    };
+    let jobs = tokens(args, &model)?
+        .into_iter()
+        .map(|tokens| {
+            let length = Length { tokens, batch: args.batch, padded: args.length == "bucket" };
+            let compiled =
+                compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
+            let ids = cut(&model, &lines, length)?;
+            model.holds(&plan, &ids, length.padded)?;
+            Ok(Job::new(&model, compiled, ids))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut setups = bench::setups(&args.links, &args.backend)?;
+    for setup in &mut setups {
+        setup.model = Some((args.folder.clone(), plan.to_toml()));
+        setup.checked = true;
+    }
+    // Before anything is measured: the folder is ours, its files can be written, and what stands there is read.
+    let files = [records::FILE].into_iter().chain(report::FILES);
+    let _folder = Folder::open(&args.out, "suf bench model", files)?;
+    if let Some(path) = &args.trace {
+        suf_files::check(path).map_err(|error| Error::unwritable(path, &error))?;
+    }
+    let (beside, of_gates) =
+        (Beside::read(&args.out), records::beside(&args.out, |record| !record.is_of_model()));
+    let steps = jobs.len() as u64 * setups.len() as u64 * (u64::from(args.repeats) + 1);
+    let name = builtin::name(model.integers.digest()).map_or_else(|| folder_name(args), str::to_owned);
+    let bench =
+        Bench { args, model: &model, name, plan: source, texts, jobs, progress: Progress::new(steps) };
+    bench.progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
+
+    let (mut found, mut trace) = (Vec::new(), Trace::default());
+    let result = runtime::block_on(async |interrupt| {
+        for setup in &setups {
+            bench.measure_link(setup, &interrupt, &mut found, &mut trace).await?;
+        }
+        Ok(())
+    });
+    drop(bench.progress);
+    // What was measured before a failure is kept.
+    if !found.is_empty() {
+        let all = [of_gates, found.clone()].concat();
+        let stored = records::write(&args.out.join(records::FILE), &all)
+            .inspect_err(|_| jsonl::rescue(&found))
+            .and_then(|()| report::write(&args.out, &all, &beside))
+            .and_then(|()| args.trace.as_ref().map_or(Ok(()), |path| trace.write(path)));
+        // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
+        let printed = print(args, &found);
+        stored.and(printed)?;
+    }
+    result?;
+    verdict(&found)
+}
+
+/// Nodes that are not what their definition says.
+fn verdict(records: &[Record]) -> Result<(), Error> {
+    let nodes = records.iter().flat_map(|record| &record.nodes);
+    for node in nodes {
+        if node.wrong > 0 || node.out_of_range > 0 {
+            return Err(Error::here(
+                Fault::Bug,
+                format!(
+                    "{}: {} elements are wrong by the node's own definition, and {} out of its range; see `nodes` in the \
+                     records",
+                    node.name, node.wrong, node.out_of_range
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
+    if args.json {
+        return out::json(&records);
+    }
+    out::raw(report::models::printed(records).as_bytes())?;
+    out::line(format!("Each node, and what each column means: {}", args.out.join("report.md").display()))?;
+    out::line(format!("The same with a waterfall: {}", args.out.join("report.html").display()))?;
+    if let Some(path) = &args.trace {
+        out::line(format!("The time line, for Perfetto or chrome://tracing: {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The folder's own name.
+fn folder_name(args: &Args) -> String {
+    let path = args.folder.canonicalize().unwrap_or_else(|_| args.folder.clone());
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The numbers of tokens that are measured.
+fn tokens(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
+    let most = model.bert.config.positions;
+    named_once("--tokens", &args.tokens.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    if !args.tokens.is_empty() {
+        return Ok(args.tokens.clone());
+    }
+    let fitting: Vec<_> = TOKENS.into_iter().filter(|tokens| *tokens <= most).collect();
+    Ok(if fitting.is_empty() { vec![most] } else { fitting })
+}
+
+/// Texts of the right number of tokens, each from another line on.
+fn cut(model: &Model, lines: &[String], length: Length) -> Result<Vec<Vec<u32>>, Error> {
+    let tokens = if length.padded { (length.tokens * 3).div_ceil(4) } else { length.tokens };
+    let text = |first: usize| {
+        let order = lines.iter().cycle().skip(first % lines.len()).take(lines.len());
+        let mut bytes = 0;
+        let some = order.map(String::as_str).take_while(|line| {
+            bytes += line.len() + 1;
+            bytes <= MOST_TEXT_BYTES
+        });
+        some.collect::<Vec<_>>().join(" ")
+    };
+    let encode = |first| model.bert.tokens.encode_cut(&text(first), tokens as usize).map_err(Error::usage);
+    let all = (0..length.batch as usize).map(encode).collect::<Result<Vec<_>, _>>()?;
+    match all.iter().find(|ids| ids.len() < tokens as usize) {
+        None => Ok(all),
+        Some(short) => Err(Error::usage(format!(
+            "all texts together have {} tokens, and {tokens} are to be measured: give more texts",
+            short.len()
+        ))),
+    }
+}
+
+impl Job {
+    fn new(model: &Model, compiled: Compiled, ids: Vec<Vec<u32>>) -> Self {
+        let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let inputs = compiled.inputs(&model.bert, &slices).into_iter().map(Zeroizing::new).collect();
+        let reference = Reference::new(&model.bert);
+        let expected = slices.iter().map(|ids| reference.embed(ids)).collect();
+        Self { compiled, ids, inputs, expected }
+    }
+}
+
+impl Bench<'_> {
+    async fn measure_link(
+        &self,
+        setup: &Setup,
+        interrupt: &Interrupt,
+        records: &mut Vec<Record>,
+        trace: &mut Trace,
+    ) -> Result<(), Error> {
+        self.progress.doing(&format!("{}: starting a dealer and two parties", setup.link));
+        let mut cluster = Cluster::start(setup)?;
+        let result = match cluster.connect(interrupt.clone()).await {
+            Ok(parties) => self.measure_all(setup, &parties, &cluster, records, trace).await,
+            Err(error) => Err(error),
+        };
+        let result = result.map_err(|error| cluster.explain(error));
+        cluster.stop().await;
+        result
+    }
+
+    async fn measure_all(
+        &self,
+        setup: &Setup,
+        parties: &Parties,
+        cluster: &Cluster,
+        records: &mut Vec<Record>,
+        trace: &mut Trace,
+    ) -> Result<(), Error> {
+        let mut dealer = cluster.dealer().await?;
+        let before = match &setup.placement {
+            Placement::Lab(lab) => Some((lab, Witness::read(lab, parties).await?)),
+            Placement::Loopback => None,
+        };
+        for job in &self.jobs {
+            let record = self.measure(setup, job, parties, &mut dealer, cluster, trace).await?;
+            self.progress.line(&report::models::line(&record));
+            records.push(record);
+        }
+        if let Some((lab, before)) = before {
+            for line in Witness::read(lab, parties).await?.agree(&before)? {
+                self.progress.line(&line);
+            }
+        }
+        Ok(())
+    }
+
+    async fn measure(
+        &self,
+        setup: &Setup,
+        job: &Job,
+        parties: &Parties,
+        dealer: &mut DealerClient<Channel>,
+        cluster: &Cluster,
+        trace: &mut Trace,
+    ) -> Result<Record, Error> {
+        let Job { compiled, ids, inputs, expected } = job;
+        let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let load = provenance::load();
+        let of_row = cluster.forget_peaks();
+        let (mut found, mut samples) = (Found::default(), Vec::new());
+        // Number 0 warms up: its outputs are judged, its times are not kept.
+        for number in 0..=self.args.repeats {
+            let name = format!("{} {} tokens", setup.link, compiled.length.tokens);
+            self.progress.doing(&match number {
+                0 => format!("{name}: warming up"),
+                _ => format!("{name}: {number} of {}", self.args.repeats),
+            });
+            let (outputs, outcome) = parties.run_program(&compiled.program, inputs, None).await?;
+            parties.acknowledge(outcome.run).await;
+            let run = Run::of(&compiled.program, outcome.run, cluster.reports())?;
+            found.add_nodes(&run.check(inputs));
+            let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
+            let vectors = compiled.vectors(&self.model.bert, &ids, output);
+            vectors.iter().zip(expected).for_each(|(made, expected)| found.add_vector(made, expected));
+            if number == self.args.repeats {
+                let about = |part: suf_wire::Part| compiled.about[part.node.index()].name.clone();
+                trace.add(&name, run.works(), about);
+            }
+            let batch = bench::batch(dealer, outcome.batch).await?;
+            let sample = Sample::of_program(&compiled.program, outcome, batch)?;
+            if number > 0 {
+                samples.push(sample);
+            }
+            self.progress.step();
+        }
+        let row = ModelRow {
+            name: &self.name,
+            config: &self.model.bert.config,
+            digest: self.model.integers.digest(),
+            compiled,
+            plan: &self.plan,
+            texts: &self.texts,
+            link: &setup.link,
+        };
+        let mut record = Record::of_program(&row, &samples, &found, cluster.peak_memory(of_row), load);
+        if let Placement::Lab(_) = setup.placement {
+            // The parties see a network; only who shaped it knows.
+            record.link_kind = LinkKind::Netem.to_string();
+        }
+        Ok(record)
+    }
+}
