@@ -63,8 +63,8 @@ pub(crate) const LINKS: [Column; 7] = [
     ("measured s", "eval ms in seconds"),
     (
         "projected s",
-        "the published formula with the loopback row's computation: computation + 2 x bytes / bandwidth + rounds x \
-         latency, where bytes are sent and received",
+        "computation + 2 x bytes / bandwidth + rounds x latency, as published. The computation is the loopback row's; \
+         bytes are sent and received",
     ),
     ("limit s", "rounds x delay + bits of one direction / rate + computation, one after another"),
     ("published s", "published for the original system: its own computation in the same formula"),
