@@ -1,5 +1,6 @@
-//! Whether the time of the kernels depends on secrets: Welch's t-test between a class of fixed secrets and a class of random
-//! ones, interleaved at random (Reparaz, Balasch and Verbauwhede, "Dude, is my code constant time?", DATE 2017).
+//! Whether the time of the kernels depends on secrets. Welch's t-test compares a class of fixed secrets with a class of
+//! random ones, interleaved at random. See Reparaz, Balasch and Verbauwhede, "Dude, is my code constant time?", DATE
+//! 2017.
 //!
 //! `cargo bench -p suf-cpu --bench constant_time`, on a quiet machine; `SUF_SAMPLES=100000` for more power. A |t| above 10
 //! is a leak, and the exit status is 1; above 4.5 it deserves more samples. A comparison that ends at the first difference

@@ -1,6 +1,6 @@
-//! Prints what each gate costs on one core: nanoseconds per element, as the median over full tiles and in brackets the
-//! least, for the dealer (both parties' keys) and for each step of both roles; and how far that is from the time of the
-//! calls of AES that the gate consists of. `suf bench kernel` measures the same and writes records.
+//! Prints what each gate costs on one core, in nanoseconds per element: the median over full tiles, and in brackets the
+//! least. It does so for the dealer (both parties' keys) and for each step of both roles. It also prints how far that
+//! is from the time of the gate's calls of AES alone. `suf bench kernel` measures the same and writes records.
 //!
 //! `cargo run --release -p suf-cpu --example costs [WORD..]`: only gates with all these words in their titles.
 

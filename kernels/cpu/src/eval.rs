@@ -1,5 +1,5 @@
-//! One party's evaluation of a gate's part. The turn, the key and this party's last message are kept here, once for all gates; a
-//! gate says what its exchanges share and what they open.
+//! One party's evaluation of a gate's part. The turn, the key and this party's last message are kept here, once for all
+//! gates. A gate says what its exchanges share and what they open.
 
 use std::sync::Arc;
 

@@ -29,8 +29,8 @@ use crate::{
     wrap::Wraps,
 };
 
-/// Elements that are worked on together: their share of every field stays in the first-level cache, and their planes
-/// and packed messages end at whole bytes.
+/// Elements that are worked on together. Their share of every field stays in the first-level cache. Their planes and
+/// packed messages end at whole bytes.
 pub(crate) const STRIP: usize = 256;
 
 /// Bytes of a ring element in a message and in the fields that pack it.
@@ -119,8 +119,8 @@ impl PartKey {
 }
 
 impl PartKey {
-    /// A segment of a message, `bits` bits for each element: the low bits of what `value` makes of the element's bytes in
-    /// `fields` and its index.
+    /// A segment of a message, `bits` bits for each element. They are the low bits of what `value` makes of the
+    /// element's bytes in `fields` and its index.
     pub(crate) fn segment<const N: usize>(
         &self,
         bits: u8,
@@ -509,9 +509,9 @@ impl<'j> KeyWriter<'j> {
         });
     }
 
-    /// Deals trees that are hot at `alphas` into three neighbouring fields of both keys: correction words, corrections of
-    /// the leaf block, and, under [`crate::tree::Rule::Bgi`], the right children's control bits. Returns the plane of
-    /// party 0's shares of the hot leaf.
+    /// Deals trees that are hot at `alphas` into neighbouring fields of both keys: correction words, then corrections
+    /// of the leaf block. Under [`crate::tree::Rule::Bgi`] a third field has the right children's control bits. Returns
+    /// the plane of party 0's shares of the hot leaf.
     pub(crate) fn trees(
         &mut self,
         tree: TreeShape,

@@ -1,9 +1,10 @@
-//! The last exchange of the gates that compute a [`Curve`]: y = line(x) + w s D, where D = s residual[t] has been opened
-//! under the mask a, and pos, the side of the line, and w, whether t lies in the window, under bit masks.
+//! The last exchange of the gates that compute a [`Curve`]: y = line(x) + w s D with D = s residual[t]. D has been
+//! opened under the mask a. Under bit masks pos, the side of the line, and w, whether t lies in the window, have been
+//! opened.
 //!
-//! With m' = m + 2^(k-2) mod 2^k and q its highest bit, y_hat = kappa[pos] x_hat + tau[w] (m' - 2^(k-2)) + C[pos] + B[w, q],
-//! in which everything that the dealer knows is a shared ring element that public bits select. Where the tree or the
-//! domain leaves no doubt about w, it is 1 and has no mask. Proof: `docs/protocols/building-blocks.md#the-line`.
+//! Let m' = m + 2^(k-2) mod 2^k and q its highest bit. Then y_hat = kappa[pos] x_hat + tau[w] (m' - 2^(k-2)) + C[pos] +
+//! B[w, q]. Everything in it that the dealer knows is a shared ring element that public bits select. Where the tree or
+//! the domain leaves no doubt about w, it is 1 and has no mask. Proof: `docs/protocols/building-blocks.md#the-line`.
 
 use suf_gate::{Curve, Party, layout::FieldId, ring::WIRE};
 use zeroize::Zeroizing;

@@ -1,5 +1,5 @@
-//! Table look-up by a share of a one-hot vector: the inner product of the vector with the rotated table, and counts of
-//! its bits in two sets of places.
+//! Table look-up by a share of a one-hot vector. It computes the inner product of the vector with the rotated table,
+//! and counts of the vector's bits in two sets of places.
 
 use std::cmp::Ordering;
 
@@ -13,9 +13,9 @@ pub(crate) const COUNTED_AT: u32 = 16;
 /// Where the sum of the entries stands.
 pub(crate) const ENTRIES_AT: u32 = 32;
 
-/// What a party reads off its share of a vector: in bit 0 whether the number of its bits above the public place is odd, in
-/// bits 16 and 17 how many are counted by the table, modulo 4, and from bit 32 on the sum of the entries under its bits,
-/// modulo 2^32.
+/// What a party reads off its share of a vector. Bit 0: whether the number of its bits above the public place is odd.
+/// Bits 16 and 17: how many of its bits the table counts, modulo 4. From bit 32 on: the sum of the entries under its
+/// bits, modulo 2^32.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub(crate) struct Sums(u64);
@@ -49,7 +49,7 @@ impl Sums {
     }
 }
 
-/// A table. Against a vector that is hot at r, seen from a public place v, its entry for k = r - v mod 2^bits is read.
+/// A table. Against a vector that is hot at r, seen from a public place v, the entry k = r - v mod 2^bits is read.
 pub(crate) struct Lookup {
     bits: u8,
     entries: Vec<i32>,

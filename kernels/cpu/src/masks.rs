@@ -1,5 +1,5 @@
-//! Masks of wires: at the dealer whole, at a party its share; and whole for whoever made a batch's seeds, as checkers of tests
-//! and benchmarks have.
+//! Masks of wires. The dealer makes whole masks, and a party its share. Checkers of tests and benchmarks, which made a
+//! batch's seeds, get whole masks too.
 
 use suf_gate::{
     DealJob, NodeId, Part, Program, Seed, TwoParties,
@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::{CpuBackend, loops::LevelLoops, pack, prg::Stream, simd::Level};
 
-/// The tile of the mask of the wire that `domain`'s part makes, as far as `seeds` make it: the sum of their owners' shares, in the
-/// wire's ring. The masks of `cache` are of the same seeds.
+/// One tile of the mask of the wire that `domain`'s part makes, as far as `seeds` make it. It is the sum of their
+/// owners' shares, in the wire's ring. The masks of `cache` are of the same seeds.
 pub(crate) fn of_wire(
     program: &Program,
     domain: Domain<'_>,

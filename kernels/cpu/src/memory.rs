@@ -1,8 +1,8 @@
-//! Memory of tile keys, used again. Tens of megabytes fresh from the system cost more in page faults than the key that is
-//! made in them, so what a dropped key occupied is wiped and kept for the next one.
+//! Memory of tile keys, used again. Tens of megabytes fresh from the system cost more in page faults than making the
+//! key in them. So the memory of a dropped key is wiped and kept for the next one.
 //!
-//! Large keys are mapped, not allocated: an allocator keeps what it was given, and memory that is locked cannot be returned
-//! from the middle of its heap. So the bytes counted here are the bytes that the process holds for keys.
+//! Large keys are mapped, not allocated. An allocator keeps what it was given, and cannot return locked memory from the
+//! middle of its heap. So the bytes counted here are the bytes that the process holds for keys.
 
 use std::{
     hint::black_box,
@@ -60,8 +60,8 @@ impl KeyMemory {
         Self::zeroed_in(&POOL, len)
     }
 
-    /// Bounds the mapped memory of this process: idle memory is given back to the system before it and the memory in use come
-    /// to more than `bytes`. The bound on the memory in use is the caller's: it asks for no more than `bytes` at a time.
+    /// Bounds the mapped memory of this process. Idle memory is given back to the system before it and the memory in
+    /// use exceed `bytes`. The bound on the memory in use is the caller's: it asks for no more than `bytes` at a time.
     pub fn bound(bytes: u64) {
         POOL.bound(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
@@ -129,8 +129,8 @@ impl Pool {
 }
 
 impl Bytes {
-    /// Idle memory that has to go so that there is room for `more` idle bytes: what has waited longest, the memory of a gate
-    /// that is no longer dealt.
+    /// Idle memory that has to go so that there is room for `more` idle bytes. The longest idle goes first: the memory
+    /// of a gate that is no longer dealt.
     fn surplus(&mut self, more: usize) -> Vec<MmapMut> {
         let mut idle: usize = more + self.idle.iter().map(|idle| idle.len()).sum::<usize>();
         let mut goes = 0;

@@ -1,6 +1,6 @@
 //! Segments of messages: `w` bits per element, packed from the lowest bit, padded to a whole byte with zeros.
 //!
-//! Eight elements fill `w` whole bytes, so that every offset inside such a group is a constant once `w` is one: each
+//! Eight elements fill `w` whole bytes. So every offset inside such a group is a constant once `w` is one, and each
 //! routine is compiled for every width. Also in this module: the XOR of byte strings, which is how bit planes open.
 
 use suf_gate::{Ring, packing};

@@ -43,8 +43,8 @@ pub(crate) fn open(mine: &[u8], theirs: &[u8], elems: usize) -> Vec<u16> {
     std::mem::take(&mut *to_words(&opened, elems))
 }
 
-/// The inverse of [`to_words`] for a strip: writes the low bits of `words` to `planes`, of `plane_bytes` bytes each, from
-/// byte `first` of every plane on. Bits of elements beyond the last are zero.
+/// The inverse of [`to_words`] for a strip. Writes the low bits of `words` to `planes`, of `plane_bytes` bytes each,
+/// from byte `first` of every plane on. Bits of elements beyond the last are zero.
 pub(crate) fn from_words(words: &[u16], planes: &mut [u8], plane_bytes: usize, first: usize) {
     #[cfg(target_arch = "x86_64")]
     if wide::planes::from_words(words, planes, plane_bytes, first) {

@@ -1,7 +1,7 @@
 //! The gate `suf` ([`suf_gate::suf`]): dealing and evaluation of compiled specifications.
 //!
-//! What a specification asks for is known at run time only. Each of its operations is applied to a whole strip before the
-//! next one, so that choosing an operation costs an element nothing: a strip is held in columns, one number per element.
+//! What a specification asks for is known at run time only. Each of its operations is applied to a whole strip before
+//! the next one. So choosing an operation costs an element nothing. A strip is held in columns, one number per element.
 //!
 //! The meaning of every step, element by element, is [`suf_gate::spec::scalar`]; keys and messages agree with it to the
 //! bit.

@@ -1,8 +1,8 @@
 //! The table look-up by a DPF ([`suf_gate::lookup`]): dealing and evaluation, for the gates that contain one.
 //!
-//! With n_b the number of leaves that party b sees set, n_0 - n_1 is the sign s, and the two low bits of both numbers tell
-//! it: s = 1 exactly if bit 0 of n_0, bit 1 of n_0 and bit 1 of n_1 have an odd sum (SIGMA, PETS 2024, section 4.2 uses
-//! the same bits). These are XOR shares of the sign, opened under a mask.
+//! Let n_b be the number of leaves that party b sees set. Then n_0 - n_1 is the sign s, and the two low bits of both
+//! numbers determine it. s = 1 exactly if bit 0 of n_0, bit 1 of n_0 and bit 1 of n_1 have an odd sum. SIGMA (PETS
+//! 2024, section 4.2) uses the same bits. These are XOR shares of the sign, opened under a mask.
 
 use suf_gate::{
     Party,
@@ -136,8 +136,8 @@ impl TreeLookup {
         pack::unpack_sum(WIRE.bits().into(), sent, incoming, &mut self.values);
     }
 
-    /// This party's share of the result for element `i`, from its bytes in the field `select`: k V + c, with k and c of the
-    /// opened sign bit.
+    /// This party's share of the result for element `i`, from its bytes in the field `select`: k V + c. The opened sign
+    /// bit selects k and c.
     #[inline(always)]
     pub(crate) fn output(&self, select: &[u8], i: usize) -> u64 {
         let sign = usize::from(self.signs[i] & 1);

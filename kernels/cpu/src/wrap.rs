@@ -1,5 +1,6 @@
-//! What an extended wire adds to the last exchange of a gate ([`suf_gate::ops::Entry`]): where the opened q is 0, 2^a times a
-//! share that the opened pos selects. It is added to both constants C of the element's row, of which pos selects one.
+//! What an extended wire adds to the last exchange of a gate ([`suf_gate::ops::Entry`]). Where the opened q is 0, it
+//! adds 2^a times a share that the opened pos selects. It is added to both constants C of the element's row, of which
+//! pos selects one.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! The trees against their definition: both parties' leaves XOR to the point function, and every instruction level
-//! gives the bytes of the portable one, at sizes that leave groups incomplete.
+//! The trees against their definition. Both parties' leaves XOR to the point function. Every instruction level gives
+//! the bytes of the portable one, at sizes that leave groups incomplete.
 
 use suf_cpu::{
     prg::Stream,

@@ -33,8 +33,8 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Powers of two of either sign with their neighbours on and off the grid, among them the ends of windows and clips, and
-/// the ends of the domain.
+/// Powers of two of either sign with their neighbours, on and off the grid. The ends of windows, of clips and of the
+/// domain are among them.
 fn edges(gate: &Gate) -> Vec<i64> {
     let (low, high) = gate.domain();
     let powers = (0..47).flat_map(|bit| [1i64 << bit, -(1i64 << bit)]);

@@ -1,7 +1,8 @@
 //! The real functions that gates approximate: built in, an expression, or samples.
 //!
-//! All transcendental functions come from `libm`, which is plain Rust arithmetic: the same input gives the same `f64` on
-//! every machine, so two machines that build a [`Curve`](crate::curve::Curve) from the same activation get the same table.
+//! All transcendental functions come from `libm`, which is plain Rust arithmetic: the same input gives the same `f64`
+//! on every machine. So two machines that build a [`Curve`](crate::curve::Curve) from the same activation get the same
+//! table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -161,8 +162,8 @@ impl FromStr for Builtin {
     }
 }
 
-/// A formula in `x`: `+ - * / ^`, parentheses, `pi`, and the functions `abs exp ln sqrt sin cos sinh cosh tanh atan erf
-/// sigmoid relu`.
+/// A formula in `x`. It has `+ - * / ^`, parentheses and `pi`. Functions: `abs exp ln sqrt sin cos sinh cosh tanh atan
+/// erf sigmoid relu`.
 ///
 /// A sign binds tighter than a power: `-x^2` is (-x)^2. Write `-(x^2)` for the other.
 #[derive(Clone)]

@@ -67,8 +67,8 @@ pub trait PartEval: Send {
     /// kernels'.
     fn take_spans(&mut self) -> Vec<Span>;
 
-    /// Whether an exchange takes the calling thread microseconds: then the thread that has the peer's message goes on with it,
-    /// which costs less than waking another.
+    /// Whether an exchange takes the calling thread only microseconds. Then the thread that has the peer's message goes
+    /// on with it. That costs less than waking another.
     fn is_prompt(&self) -> bool;
 }
 

@@ -86,8 +86,8 @@ pub struct AllowedGates {
 }
 
 impl AllowedGates {
-    /// The gates that `entries` name: each is a digest of 64 hexadecimal digits, as `suf describe` prints it, or the name of a
-    /// built-in gate, which allows it under every protocol and in every shape of its file.
+    /// The gates that `entries` name. An entry is a digest of 64 hexadecimal digits, as `suf describe` prints it, or
+    /// the name of a built-in gate. A name allows the gate under every protocol and in every shape of its file.
     ///
     /// # Errors
     /// The first entry that is neither.

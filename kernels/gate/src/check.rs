@@ -1,8 +1,9 @@
 //! Whether a run of a program was right, node by node and exactly. Only who knows the dealer's masks can say so: tests and
 //! benchmarks, which made them.
 //!
-//! Each wire is decoded, X = x_hat - r. Each node's integer function is applied to the decoded inputs and to the rounding coins,
-//! which follow from x_hat and X (`docs/protocols.md#rounding`), without the protocol's formulas. The result must be equal.
+//! Each wire is decoded, X = x_hat - r. Each node's integer function is applied to the decoded inputs and to the
+//! rounding coins. The coins follow from x_hat and X (`docs/protocols.md#rounding`). The protocol's formulas are not
+//! used. The result must be equal.
 
 mod exponential;
 mod integer;

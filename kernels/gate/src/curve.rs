@@ -1,9 +1,10 @@
 //! A fixed-point function with linear ends and a window: the function that `suf`, `onehot` and `dpf` compute
 //! (`docs/protocols.md#the-function`).
 //!
-//! `y = line(x) + residual[t]` with `t` the input rounded to a grid, up or down with a probability equal to the fraction
-//! (unbiased), `line` the right one for `t >= 0` and the left one below, and `residual` zero outside a window round 0.
-//! A curve is integers only: it travels between machines as bytes, so that two of them never differ by a rounding.
+//! `y = line(x) + residual[t]`. Here `t` is the input rounded to a grid, up or down with a probability equal to the
+//! fraction, hence unbiased. `line` is the right one for `t >= 0` and the left one below. `residual` is zero outside a
+//! window round 0. A curve is integers only. It travels between machines as bytes, so that two of them never differ by
+//! a rounding.
 
 mod accuracy;
 mod encoding;
@@ -26,8 +27,8 @@ pub const MAX_INTERCEPT: i64 = 1 << 40;
 /// Longest name, in bytes: fits one length byte and one line of a report.
 pub const MAX_NAME_BYTES: usize = 32;
 
-/// Where the ends of an activation are taken to be reached, as a real number: e^-512 is 0 in fixed point, and e^512 is
-/// still far from overflow, so formulas with exponentials have values there.
+/// Where the ends of an activation are taken to be reached, as a real number. There e^-512 is 0 in fixed point, and
+/// e^512 is still far from overflow. So formulas with exponentials have values there.
 const FAR: f64 = 512.0;
 
 /// Why a function is not a curve, or bytes are not one.
@@ -174,8 +175,8 @@ impl Curve {
         Ok(Self { name: name.to_owned(), frac, shift, window_bits, left, right, residual })
     }
 
-    /// Like [`Self::build`], finding what is not given: lines from the limits at both ends, and the smallest window outside
-    /// which the error is no larger than the grid makes it inside.
+    /// Like [`Self::build`], but finds what is not given. Lines come from the limits at both ends. The window is the
+    /// smallest one outside which the error is no larger than the grid makes it inside.
     ///
     /// # Errors
     /// Those of [`Self::build`]; [`CurveError::NoLine`] and [`CurveError::NoWindow`] when there is nothing to find.
@@ -223,8 +224,8 @@ impl Curve {
         1 << self.window_bits
     }
 
-    /// k: the least width with every `|residual| < 2^(k-2)`, so that a residual of either sign, masked mod 2^k, is
-    /// recovered with one bit of slack for the carry (`docs/protocols/building-blocks.md#masked-table-entry`).
+    /// k: the least width with every `|residual| < 2^(k-2)`. A residual of either sign, masked mod 2^k, is then
+    /// recovered with one bit of slack for the carry. See `docs/protocols/building-blocks.md#masked-table-entry`.
     #[must_use]
     pub fn mask_bits(&self) -> u8 {
         let largest = self.residual.iter().map(|r| r.unsigned_abs()).max().unwrap_or(0);

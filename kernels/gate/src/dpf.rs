@@ -1,11 +1,11 @@
 //! `dpf`: two rounds, from one comparison DPF on the mask, r >> s.
 //!
-//! With v = x_hat >> s and r' = r >> s on N bits, t = v - r' is the input rounded to the grid. The tree is hot at !r' on
-//! N - 1 bits: seen from the centre !v the hot leaf stands at distance t, so that the leaves round the centre are the
-//! one-hot vector of the window, and the parity of those below it tells 1[!r' < !v] = 1[v < r'], the borrow of v - r',
-//! hence the sign (prefix parity: Storrier et al., Grotto, CCS 2023). The highest bit of r' is part of a bit mask.
-//! Unlike `onehot`'s digit the window has no alias, so nothing has to be compared besides the sign, and the last exchange
-//! is `onehot`'s without digits.
+//! With v = x_hat >> s and r' = r >> s on N bits, t = v - r' is the rounded input. The tree is hot at !r' on N - 1
+//! bits. Seen from the centre !v, the hot leaf stands at distance t. So the leaves round the centre are the one-hot
+//! vector of the window. The parity of the leaves below the centre is 1[!r' < !v] = 1[v < r']. This is the borrow of v
+//! - r', hence it gives the sign (prefix parity: Storrier et al., Grotto, CCS 2023). The highest bit of r' is part of a
+//! bit mask. Unlike `onehot`'s digit the window has no alias, so nothing has to be compared besides the sign. The last
+//! exchange is `onehot`'s without digits.
 //!
 //! The tree is the half-tree of Guo et al., EUROCRYPT 2023, with blocks of 128 leaves. Roots are each party's own
 //! stream, so only the correction words are shipped to both. Formulas: `docs/protocols/dpf.md`.

@@ -1,7 +1,7 @@
 //! Gate files: a function, its fixed-point curve, and the shapes in which the protocols evaluate it, as TOML.
 //!
 //! `config/gates/gelu.toml` explains every key. The files of that folder are part of the program, so that their gates
-//! are known by name everywhere; a user's own file has the same form.
+//! are known by name everywhere. A user's own file has the same form.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

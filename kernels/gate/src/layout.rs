@@ -225,8 +225,8 @@ impl KeyShape {
         Some(start..start + self.bytes_of(id, side, counts))
     }
 
-    /// Where the fields that both parties hold in equal bytes stand in the key of a part of a party on side `side`: one
-    /// range for each field, in the order of their ids.
+    /// Where the common fields stand in a party's key of a part, if the party is on side `side`. Both parties hold
+    /// these fields in equal bytes. There is one range for each field, in the order of their ids.
     pub fn common_ranges<C: Into<Counts>>(
         &self,
         side: Side,

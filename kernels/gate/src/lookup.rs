@@ -1,9 +1,9 @@
 //! The table look-up that `suf-lut` and `sigma` have in common (SIGMA, PETS 2024, section 4.2).
 //!
-//! A DPF on k bits, hot at the mask r of a public index v = i + r mod 2^k, is evaluated at all 2^k points. The leaves of
-//! the two parties differ at one place only, so that the inner products with the rotated table differ by s * T[i], where
-//! s = 1 or -1 says which party holds the 1. One exchange opens the bit of s under a mask, another opens
-//! V = s * T[i] + a, and a linear function of V whose coefficients the opened bit selects gives a share of T[i]. Formulas:
+//! A DPF on k bits is evaluated at all 2^k points. It is hot at the mask r of a public index v = i + r mod 2^k. The
+//! leaves of the two parties differ at one place only. So the inner products with the rotated table differ by s * T[i],
+//! where s = 1 or -1 says which party holds the 1. One exchange opens the bit of s under a mask, and another opens V =
+//! s * T[i] + a. A linear function of V gives a share of T[i]; the opened bit selects its coefficients. Formulas:
 //! `docs/protocols/suf-lut.md#the-look-up`.
 
 use crate::layout::{Field, FieldId, Source, Width};

@@ -1,10 +1,10 @@
 //! `onehot`: one-time truth tables on short digits of the mask. No tree, and no block cipher on the critical path.
 //!
-//! The mask r, shifted like the input, is split from the bottom into a window digit of L bits and further digits; the
-//! parties hold XOR shares of each digit's one-hot vector. Everything a party needs to know about
-//! t = (x_hat >> s) - (r >> s) is then an inner product of its share with a public vector. One-time truth tables are due
-//! to Ishai et al. (TCC 2013) and TinyTable (Damgard et al., CRYPTO 2017); signed recovery of a table entry from XOR
-//! shares of a one-hot vector is as in Pika and SIGMA (PETS 2024). Formulas: `docs/protocols/onehot.md`.
+//! The mask r, shifted like the input, is split from the bottom into a window digit of L bits and further digits. The
+//! parties hold XOR shares of each digit's one-hot vector. Let t = (x_hat >> s) - (r >> s). All that a party needs of t
+//! is an inner product of its share with a public vector. One-time truth tables are due to Ishai et al. (TCC 2013) and
+//! TinyTable (Damgard et al., CRYPTO 2017). Signed recovery of a table entry from XOR shares of a one-hot vector is as
+//! in Pika and SIGMA (PETS 2024). Formulas: `docs/protocols/onehot.md`.
 
 use crate::{
     Cost, Curve, GateError, KeyShape, Segment,
@@ -272,7 +272,7 @@ impl LowState {
     }
 }
 
-/// State of the top digit: `near` if v = r or v - 1 = r, `high` if v - 1 = r or v - r lies in the upper half.
+/// State of the top digit. `near`: v = r or v - 1 = r. `high`: v - 1 = r, or v - r lies in the upper half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopState {
     /// v = r or v - 1 = r.
@@ -303,7 +303,8 @@ impl TopState {
     }
 }
 
-/// w and pos for a row of the select table: bit 0 is c, bit 1 p, then the lower state (if `has_lower`), then the top state.
+/// w and pos for a row of the select table. Bit 0 is c and bit 1 is p. Then come the lower state (if `has_lower`) and
+/// the top state.
 #[must_use]
 pub const fn select(row: usize, has_lower: bool) -> (bool, bool) {
     let c = row & 1 != 0;

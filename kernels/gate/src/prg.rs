@@ -1,6 +1,6 @@
 //! Domain separation of the pseudo-random streams and of the trees' keys.
 //!
-//! Every field of every tile of every node has a stream of its own: AES-128 in counter mode, whose key and nonce are
+//! Every field of every tile of every node has a stream of its own: AES-128 in counter mode. Its key and nonce are
 //! keyed BLAKE3 of (version, batch, program, node, tile, field) under the owner's 256-bit seed. Block i encrypts i xor
 //! nonce, both as 128-bit little-endian integers. The backends make the streams. See `docs/protocols.md#streams`.
 //!

@@ -21,8 +21,8 @@ use crate::{
     wire::Tiles,
 };
 
-/// Bytes of both parties' keys that a segment has at least, unless it is the last one: a third of a layer of BERT-base at 128
-/// tokens, which a fast link ships in some milliseconds.
+/// Bytes of both parties' keys that a segment has at least, unless it is the last one. This is a third of a layer of
+/// BERT-base at 128 tokens. A fast link ships it in some milliseconds.
 pub const SEGMENT_BYTES: u64 = 32 << 20;
 
 /// A program, checked.
@@ -209,8 +209,8 @@ impl Program {
         })
     }
 
-    /// Nodes of equally many rows are cut alike, by the widest of them: so a tile is made of the same tile of each wire taken,
-    /// unless the operation reads other rows.
+    /// Nodes of equally many rows are cut alike, by the widest of them. So a tile is made of the same tile of each wire
+    /// taken, unless the operation reads other rows.
     fn align_tiles(&mut self) {
         let mut tile_rows = BTreeMap::new();
         for node in &self.nodes {
@@ -336,8 +336,8 @@ impl Program {
         self.segments.len() as u16
     }
 
-    /// The segment of a node's keys. Keys are delivered segment by segment, in the order of the nodes; each segment is checked
-    /// and announced by itself, so that evaluation may begin while later keys are on their way.
+    /// The segment of a node's keys. Keys are delivered segment by segment, in the order of the nodes. Each segment is
+    /// checked and announced by itself, so that evaluation may begin while later keys are on their way.
     #[must_use]
     pub fn segment_of(&self, id: NodeId) -> u16 {
         // The first segment begins with the first node.

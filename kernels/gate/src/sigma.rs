@@ -1,9 +1,13 @@
 //! `sigma`: SIGMA's GeLU and SiLU (Gupta et al., PETS 2024, sections 4 and 5), with its key sizes and its messages.
 //!
-//! y = relu(x) - T[min(|t|, 2^c - 1)] with t = floor(x / 2^6) on 31 bits. In order: t by a masked low-bit comparison
-//! through a shared bit table; the sign of t, and whether |t| < 2^c, from one comparison DPF at three points (many
-//! comparisons from one key, after Grotto, CCS 2023); the clipped |t| by a table of four rows; T by a DPF look-up
-//! ([`crate::lookup`]); relu by a select. Comparisons v < r are made as !r < !v, so that no point leaves the domain.
+//! y = relu(x) - T[min(|t|, 2^c - 1)] with t = floor(x / 2^6) on 31 bits. The steps, in order:
+//!
+//! 1. t by a masked low-bit comparison through a shared bit table.
+//! 2. The sign of t, and whether |t| < 2^c, from one comparison DPF at three points (after Grotto, CCS 2023).
+//! 3. The clipped |t| by a table of four rows.
+//! 4. T by a DPF look-up ([`crate::lookup`]), and relu by a select.
+//!
+//! Comparisons v < r are made as !r < !v, so that no point leaves the domain.
 //!
 //! Every field is shipped to both parties, and ring elements take whole words, as in SIGMA. Formulas:
 //! `docs/protocols/sigma.md`.
@@ -31,8 +35,8 @@ pub const COMPARE_LEVELS: u8 = COMPARE_BITS - lookup::LEAF_BITS;
 pub const LOW_TABLE: FieldId = FieldId(0);
 /// Own: share of rho, the mask of the low bits' comparison.
 pub const LOW_MASK: FieldId = FieldId(1);
-/// Shared: the truncation's ring elements, [`TRUNCATION_ELEMENTS`]. The dealer's own stream of this field gives a word for
-/// each element: its low 31 bits are r_t, and the c bits from bit 32 on are r_idx.
+/// Shared: the truncation's ring elements, [`TRUNCATION_ELEMENTS`]. The dealer's own stream of this field gives a word
+/// for each element. Its low 31 bits are r_t, and the c bits from bit 32 on are r_idx.
 pub const TRUNCATION: FieldId = FieldId(2);
 /// Own: root of this party's comparison tree, which is hot at !r_t on 30 bits.
 pub const COMPARE_ROOT: FieldId = FieldId(3);
@@ -68,8 +72,8 @@ pub struct Sigma {
 }
 
 impl Sigma {
-    /// The table of relu - `activation`, an even function, on `clip` bits of |t| (8 in the published GELU, 10 in SiLU):
-    /// truncated towards zero, as SIGMA's generator makes it.
+    /// The table of relu - `activation`, an even function, on `clip` bits of |t| (8 in the published GELU, 10 in SiLU).
+    /// It is truncated towards zero, as SIGMA's generator makes it.
     ///
     /// # Errors
     /// When `clip` is not in 8..=10.

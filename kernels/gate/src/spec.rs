@@ -1,11 +1,11 @@
-//! Operator specifications: FuseFSS proper (`docs/protocols/suf.md`). A specification is data: helper bits over comparisons, a piecewise
-//! polynomial, a table over a window, and a fixed post-processing. [`compile`] turns it into two FSS evaluations on the
-//! public masked input and one-time tables, with shapes that do not depend on any mask.
+//! Operator specifications of FuseFSS (`docs/protocols/suf.md`). A specification is data: helper bits over comparisons,
+//! a piecewise polynomial, a table over a window, and a fixed post-processing. [`compile`] turns it into two FSS
+//! evaluations on the public masked input and one-time tables. Their shapes do not depend on any mask.
 //!
-//! Everything piecewise sees the input rounded to a grid of 2^grid units: `t`, which is floor(x / 2^grid) or one more, the
-//! latter with probability equal to the fraction (unbiased; exact for grid = 0). Polynomials and lines see x itself. All
-//! values are integers mod 2^48. The packed comparison is Grotto's (Storrier et al., CCS 2023): any number of thresholds
-//! from one DPF key by prefix parity.
+//! Everything piecewise sees the input rounded to a grid of 2^grid units: `t`. It is floor(x / 2^grid), or one more
+//! with a probability equal to the fraction. This is unbiased, and exact for grid = 0. Polynomials and lines see x
+//! itself. All values are integers mod 2^48. The packed comparison is Grotto's (Storrier et al., CCS 2023): any number
+//! of thresholds from one DPF key by prefix parity.
 
 pub mod compile;
 pub mod dpf;

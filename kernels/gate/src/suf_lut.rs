@@ -1,9 +1,9 @@
-//! `suf-lut`: what the published SUF benchmark measures. A table over the low bits of x at scale 2^12, hence the
-//! activation only for inputs of a few hundredths; it is reproduced for comparison and says so wherever it is printed.
+//! `suf-lut`: what the published SUF benchmark measures. It is a table over the low bits of x at scale 2^12, hence the
+//! activation only for inputs of a few hundredths. It is reproduced for comparison, and says so wherever it is printed.
 //!
-//! The parties start from shares of x, open the low k bits of the masked input, evaluate a DPF on all 2^k points, take
-//! the inner product with the table, and turn the signed result into the table's entry with a select (SIGMA, PETS 2024).
-//! Formulas: `docs/protocols/suf-lut.md`.
+//! The parties start from shares of x and open the low k bits of the masked input. They evaluate a DPF on all 2^k
+//! points and take the inner product with the table. A select turns the signed result into the table's entry (SIGMA,
+//! PETS 2024). Formulas: `docs/protocols/suf-lut.md`.
 
 use crate::{
     Cost, GateError, KeyShape, Segment,

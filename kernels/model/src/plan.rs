@@ -1,8 +1,9 @@
-//! Plans: how large the values within a model may get. Rings, shapes of gates and the exponential's ranges follow from them. A
-//! plan belongs to one model, by the digest of its integers; it is public.
+//! Plans: how large the values within a model may get. Rings, shapes of gates and the exponential's ranges follow from
+//! them. A plan belongs to one model, by the digest of its integers. It is public.
 //!
-//! Ranges are measured on texts; a plan has headroom beside them: [`RINGS`] times for what rings hold, [`SCORES`] times for the
-//! width of a head's scores and [`SCORE_BITS`] on both sides. What is beyond a plan's bounds no party can see: the result is then wrong.
+//! Ranges are measured on texts, and a plan adds headroom. What rings hold may be [`RINGS`] times as large. A head's
+//! scores may spread [`SCORES`] times as far, and [`SCORE_BITS`] more on both sides. No party can see a value beyond a
+//! plan's bounds: the result is then wrong.
 
 use std::fmt::Write as _;
 

@@ -48,8 +48,9 @@ impl Model {
         Ok(Self { bert, integers, folder })
     }
 
-    /// The plan at `path`; without one, that of the model's folder, one that is part of the program, or one that is made from
-    /// built-in sentences. Also where it comes from; what is not the user's own is said on standard error.
+    /// The plan at `path`. Without a path it is the plan of the model's folder, one that is part of the program, or one
+    /// from built-in sentences. Also returns where the plan comes from. Standard error says so if ranges are measured
+    /// on built-in sentences.
     ///
     /// # Errors
     /// When the file cannot be read, is not right, or belongs to another model.

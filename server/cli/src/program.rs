@@ -1,5 +1,5 @@
-//! A run of a whole program as a client: each input is split into two random shares, each party is sent its own, and the output
-//! shares are added.
+//! A run of a whole program as a client. Each input is split into two random shares, and each party is sent its own.
+//! The output shares are added.
 
 use std::{sync::Arc, time::Duration};
 

@@ -138,8 +138,8 @@ pub fn integers(form: &Form, fixed: bool, name: &str) -> Result<Option<String>, 
             Err(Error::usage(format!("{name} is {dtype}, and --fixed is for integers: leave it out")))
         }
         (true, false) if form.dtype == npy::Dtype::I64 => Ok(Some(format!(
-            "{name} is int64: taken as fixed point with {FRAC} fractional bits ({one} is 1.0), and so is the output; --fixed says \
-             so, numbers are saved with array.astype('float64')"
+            "{name} is int64: it is taken as fixed point with {FRAC} fractional bits ({one} is 1.0), and so is the output. \
+             Add --fixed to confirm that; save plain numbers with array.astype('float64')"
         ))),
         (true, false) => Err(Error::usage(format!(
             "{name} is {dtype}: add --fixed if its integers are fixed point with {FRAC} fractional bits ({one} is 1.0); if they \

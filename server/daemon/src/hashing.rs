@@ -1,5 +1,5 @@
-//! The transcript, kept on a thread of its own, which hashes when the exchanges are over or much waits: the link's thread has
-//! the encryption to do, and so have the others while the peer waits.
+//! The transcript, kept on a thread of its own. The thread hashes after the exchanges, or when many bytes wait. Until
+//! then the link's thread has to encrypt, and the other threads are needed too, even while the peer is awaited.
 
 use std::{
     mem,
@@ -10,8 +10,9 @@ use suf_party::Plan;
 use suf_wire::{DataFrame, Party, Transcript};
 use tokio::{runtime::Handle, sync::oneshot};
 
-/// Payload bytes that are handed to the thread at a time: waking it takes the caller longer than keeping a frame, and what is
-/// handed over in the middle of a short run's exchanges is in their way. SIGMA's on BERT-base are 19 MB, inputs included.
+/// Payload bytes that are handed to the thread at a time. Waking it takes the caller longer than keeping a frame, and
+/// delays the exchanges of a short run. So the exchanges of a usual run fit: SIGMA's on BERT-base are 19 MB, inputs
+/// included.
 const HANDED_BYTES: usize = 24 << 20;
 
 /// Where the frames of a run go to be hashed, each direction's in its order. The thread ends with this.

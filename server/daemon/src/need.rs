@@ -66,8 +66,8 @@ fn exchanging_elems(program: &Program) -> u64 {
     program.nodes().filter(|(_, node)| counts(node)).map(|(_, node)| node.shape().elems()).sum()
 }
 
-/// Elements that the parts in flight hold copies of, because they take other rows than they make: those of the largest parts
-/// that a window holds.
+/// Elements that the parts in flight hold copies of, because they take other rows than they make. They are those of the
+/// largest parts that a window holds.
 fn gathered_elems(program: &Program) -> u64 {
     let mut gathered = Vec::new();
     for id in program.nodes().map(|(id, _)| id).filter(|id| reads_other_rows(program, *id)) {

@@ -291,14 +291,14 @@ impl Settings {
             reason(
                 "congestion window",
                 bytes(self.congestion_window_bytes),
-                "what fills the link for one round trip, or 2 MiB if that is more, from the first packet on: nothing is \
-                 spent on finding it",
+                "what fills the link for one round trip, or 2 MiB if that is more. It holds from the first packet on, so no \
+                 time is spent on finding it",
             ),
             reason(
                 "send window",
                 bytes(self.send_window_bytes),
-                "one round trip and a quarter of the bottleneck's queue, from 2 to 16 MiB: a dealer's two connections \
-                 over one bottleneck do not overflow it",
+                "one round trip and a quarter of the bottleneck's queue, from 2 to 16 MiB. A dealer's two connections over \
+                 one bottleneck do not overflow it",
             ),
             reason(
                 "receive window",

@@ -112,10 +112,10 @@ impl Run {
         Ok(())
     }
 
-    /// Says that the inputs are open, and that all is done that can be done before the first exchange: keys and inputs of the
-    /// first window are in place. If the peer said so before, it will learn of it half a round trip from now: this party waits
-    /// as long, so that both begin at one time. Neither ends later for it, and the time of the evaluation is the time of its
-    /// rounds, not of who happened to be ready first.
+    /// Says that the inputs are open, and that nothing more can be done before the first exchange. Keys and inputs
+    /// of the first window are in place then. If the peer said so before, this party waits half a round trip. The peer learns
+    /// of it after that time, so both begin at the same time. Neither party ends later because of the wait. The
+    /// measured time is then that of the rounds, and does not depend on who was ready first.
     fn ready_when_loaded(&mut self) {
         let is_loaded = self.phase == Phase::AwaitingPeer && self.unopened == 0 && self.busy == 0;
         if is_loaded && !self.readiness.is_said(0) {

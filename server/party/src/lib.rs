@@ -1,10 +1,10 @@
 //! A party's run, pure: events in, actions out. No I/O, no clock, no thread.
 //!
-//! The daemon feeds a [`Run`] with what arrives ([`Event`]) and does what it asks for ([`Action`]); computing is asked for
-//! as [`Work`], so that the daemon may spread it over threads and a test may run it in place. The one durable rule, that
-//! a batch is burnt before anything that depends on its keys leaves, is a type: see [`BurntBatch`].
+//! The daemon feeds a [`Run`] with what arrives ([`Event`]) and does what it asks for ([`Action`]). Computing is asked
+//! for as [`Work`], so that the daemon may spread it over threads and a test may run it in place. A batch is burnt
+//! before anything that depends on its keys leaves. This one durable rule is a type: see [`BurntBatch`].
 //!
-//! A run evaluates any program: what may begin when a value is there, and how far ahead, is counted in `schedule.rs`.
+//! A run evaluates any program. `schedule.rs` counts what may begin when a value is there, and how far ahead.
 
 mod cost;
 mod evaluate;

@@ -74,8 +74,8 @@ impl Readiness {
         self.is_agreed(self.segments - 1)
     }
 
-    /// As soon as both hashes are here, hence before the first exchange of the segment: the peer's comes with its readiness,
-    /// this party's own with its keys.
+    /// Compares the hashes as soon as both are here, hence before the first exchange of the segment. The peer's hash
+    /// comes with its readiness, this party's own with its keys.
     fn compare(&self, segment: u16) -> Result<(), Breach> {
         let at = usize::from(segment);
         match (self.ours.get(at), self.theirs.get(at)) {

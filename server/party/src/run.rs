@@ -1,5 +1,5 @@
-//! The state machine of one run at one party: the parties agree, each burns the batch once, the parts are evaluated as
-//! [`crate::schedule`] counts, and both compare what they measured.
+//! The state machine of one run at one party. The parties agree, and each burns the batch once. The parts are evaluated
+//! as [`crate::schedule`] counts. At last both parties compare what they measured.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -38,8 +38,8 @@ pub struct Run {
     pub(crate) unmade: usize,
     /// Frames of the peer that are not here yet.
     missing: usize,
-    /// Evaluations that are over. Wiping their keys takes as long as reading them did, so it waits until the peer needs
-    /// nothing more of this party: of [`Run::most_spent`] at most, for the memory's sake.
+    /// Evaluations that are over. Wiping their keys takes as long as reading them did. So it waits until the peer needs
+    /// nothing more of this party. At most [`Run::most_spent`] of them wait, to bound the memory.
     pub(crate) spent: VecDeque<Box<dyn PartEval>>,
     /// One window; none where keys are loaded from a disk because the memory has no room for them.
     pub(crate) most_spent: usize,
@@ -143,8 +143,8 @@ impl Run {
             return Err(Breach::NoSuchFrame { part, step }.into());
         };
         let state = &self.parts[self.schedule.index(part)];
-        // An input's may come from the start: over another lane than the peer's acceptance, it may come before that. All others
-        // come after this party's word for their segment, yet maybe before the peer's.
+        // A frame of an input may come from the start: it may overtake the peer's acceptance on another lane. All other
+        // frames come after this party's readiness for their segment, yet maybe before the peer's.
         let is_open = program.node(part.node).is_input()
             || self.readiness.is_said(program.segment_of(part.node)) && self.schedule.is_open_to_peer(part);
         let is_due = usize::from(step) == state.received && usize::from(step) <= state.sent;

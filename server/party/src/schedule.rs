@@ -8,9 +8,9 @@ use std::{ops::Range, sync::Arc};
 use suf_gate::{Node, Program};
 use suf_wire::{NodeId, Part};
 
-/// Parts in flight. A message of one exchange of one tile is some 200 KB (65536 elements of 25 bits), and the longest
-/// fast link in mind holds 3.2 MB: 16 messages fill it, twice that keeps it full while both ends compute. Both parties
-/// must use the same number, because each checks how far ahead the other may be.
+/// Parts in flight. A message of one exchange of one tile is some 200 KB (65536 elements of 25 bits). The longest fast
+/// link in mind holds 3.2 MB, which 16 messages fill. Twice that number keeps it full while both ends compute. Both
+/// parties must use the same number, because each checks how far ahead the other may be.
 pub const WINDOW: u32 = 32;
 
 /// What of a program has been done, as far as it decides what comes next.
@@ -21,9 +21,9 @@ pub(crate) struct Schedule {
     positions: Vec<(u32, NodeId)>,
     /// Parts that are over.
     over: Frontier,
-    /// Parts of which this party has sent all messages. The peer, which has ended all parts below its own lowest open one, had
-    /// all of this party's messages of those: so its window ends within one that begins at this frontier's lowest part, in
-    /// whichever order its frames arrive.
+    /// Parts of which this party has sent all messages. The peer's window begins at its own lowest open part. Below
+    /// that part the peer has had all messages of this party. So the peer's window ends within one window of the lowest
+    /// part in this frontier, in whichever order frames arrive.
     sent: Frontier,
 }
 

@@ -126,8 +126,8 @@ impl Work {
         })
     }
 
-    /// The part of `program` of which this is an exchange that the parties wait for, which `comp_ms` counts; none for other
-    /// work, such as what opens inputs and makes outputs.
+    /// The part of `program` to which this exchange belongs, if the parties wait for the exchange. `comp_ms` counts
+    /// these. None for other work, such as opening inputs and making outputs.
     #[must_use]
     pub fn exchange_of(&self, program: &Program) -> Option<Part> {
         match self {

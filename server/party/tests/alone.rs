@@ -159,8 +159,8 @@ impl BurnLog for Memory {
     }
 }
 
-/// Each lane keeps an order of its own: a party that has its keys and its input early sends over all of them, while its acceptance
-/// is still on the first.
+/// Each lane keeps an order of its own. A party that has its keys and its input early sends over all lanes, while its
+/// acceptance is still on lane 0.
 #[test]
 fn an_opening_may_overtake_the_acceptance() {
     let mut party = Alone::with(1);

@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_comparison_and_a_look_up_cost_sigma_its_calls() {
-        // Trees alone: 23 levels of four calls, one of four, two leaf blocks of two; down one path, a leaf block at each of
-        // three points, two nodes and two blocks of the look-up.
+        // Trees alone. Dealing: 23 levels of four calls, one level of four, two leaf blocks of two. Evaluation: down
+        // one path, a leaf block at each of three points, two nodes and two blocks of the look-up.
         let [deal, eval] = {
             let file = GateFile::builtin("gelu").expect("built in");
             tree_calls(&catalog::gate(&file, Protocol::Sigma, None).expect("in the file")).expect("counted")

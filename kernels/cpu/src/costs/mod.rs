@@ -1,5 +1,5 @@
-//! What a gate costs on one core: nanoseconds per element for the dealer and for each step of both roles, and how many
-//! calls of AES its definition asks for. Used by `suf bench kernel` and by this crate's example `costs`.
+//! What a gate costs on one core: nanoseconds per element, for the dealer and for each step of both roles. Also how
+//! many calls of AES its definition asks for. `suf bench kernel` and this crate's example `costs` use it.
 
 mod calls;
 
@@ -73,9 +73,9 @@ pub struct Costs {
     pub explicit: SideCosts,
 }
 
-/// Measures `gate` on `samples` full tiles, after one to warm up: time that this thread spends on a processor, so that
-/// other programs' share of a busy machine does not count. Nothing is sent; the messages go from one evaluation to the
-/// other in memory.
+/// Measures `gate` on `samples` full tiles, after one to warm up. Only time that this thread spends on a processor
+/// counts, so other programs on a busy machine do not matter. Nothing is sent; the messages go from one evaluation to
+/// the other in memory.
 ///
 /// # Errors
 /// When the backend fails.

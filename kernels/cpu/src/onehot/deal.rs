@@ -149,8 +149,8 @@ impl Default for Strip {
 
 impl DefaultIsZeroes for Strip {}
 
-/// XORs a strip's truth tables of `WORDS` words, permuted by the masks of the rows and hidden by the masks of the outputs,
-/// into its shares. `table` makes them of both masks.
+/// XORs a strip's truth tables of `WORDS` words into its shares. The masks of the rows permute a table, and the masks
+/// of the outputs hide it. `table` makes them of both masks.
 struct XorTables<'a, const WORDS: usize, F> {
     shares: &'a mut [u8],
     rows: &'a [u16],

@@ -13,8 +13,8 @@ pub(super) enum Place {
     Top,
 }
 
-/// Reads the shares of the states of a strip's digits off `hot`, the shares of the vectors of 2^`bits` bits, at the public
-/// digits `values`; ORs them into `states` from bit `at` on.
+/// Reads the shares of the states of a strip's digits from `hot`, at the public digits `values`. `hot` has the shares
+/// of the vectors of 2^`bits` bits. ORs the states into `states` from bit `at` on.
 pub(super) fn read(
     level: Level,
     place: Place,
@@ -63,7 +63,7 @@ impl<const BITS: usize> Kernel for Read<'_, BITS> {
 #[inline(always)]
 fn lower_state<const BITS: usize>(hot: [u64; 2], v: u16) -> u16 {
     let rotated = rotate::<BITS>(hot, v);
-    // In the rotated vector, place k stands for r = v + k: v < r without wrap for 1 <= k < 2^BITS - v.
+    // In the rotated vector, place k stands for r = v + k. So v < r without wrap for 1 <= k < 2^BITS - v.
     let size = 1u64 << BITS;
     let above = below(size - u64::from(v));
     let lt = parity([rotated[0] & above[0] & !1, rotated[1] & above[1]]);
@@ -131,8 +131,8 @@ fn parity(bits: [u64; 2]) -> u16 {
     (bits[0] ^ bits[1]).count_ones() as u16 & 1
 }
 
-/// XORs the one-hot vectors of 2^`bits` bits of the secret digits `values` into a strip's shares, and puts the shares' own
-/// bits at the hot places into `held`.
+/// XORs the one-hot vectors of the secret digits `values`, 2^`bits` bits each, into a strip's shares. Puts the shares'
+/// own bits at the hot places into `held`.
 pub(super) fn xor_hot(level: Level, bits: u8, shares: &mut [u8], values: &[u16], held: &mut [u16]) {
     debug_assert_eq!(shares.len(), values.len() << (bits - 3));
     #[cfg(target_arch = "x86_64")]

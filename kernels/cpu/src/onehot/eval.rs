@@ -164,8 +164,8 @@ impl OnehotEval {
         line.message(key, self.gate.ring_elements(), opened)
     }
 
-    /// For every element, the bits of `OUTPUTS` tables of `ROWS` rows that stand in the row which the public state selects,
-    /// from its bit `at` on; as planes of the message.
+    /// Selects for every element the row that the public state names, in each of `OUTPUTS` tables of `ROWS` rows. A
+    /// state begins at bit `at`. The rows' bits become planes of the message.
     fn look_up<const OUTPUTS: usize, const ROWS: usize>(
         &self,
         key: &PartKey,

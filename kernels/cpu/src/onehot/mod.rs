@@ -20,8 +20,8 @@ use crate::{
 pub(crate) use deal::deal;
 pub(crate) use eval::OnehotEval;
 
-/// The residuals of a curve, seen from the public window digit v: k = r - v stands for t = (-k mod 2^L) - 2^(L-1). Counted
-/// are the places of p: v - r in the upper half.
+/// The residuals of a curve, seen from the public window digit v. The place k = r - v stands for t = (-k mod 2^L) -
+/// 2^(L-1). The places of p are counted: those with v - r in the upper half.
 fn window_table(curve: &Curve) -> Lookup {
     let size = curve.window_len();
     Lookup::new(

@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 use crate::simd::wide::row as wide;
 use crate::{key::STRIP, planes, simd::Level};
 
-/// For every element of a strip, the bits of `OUTPUTS` tables of `ROWS` rows, one table after another, that stand in the row
-/// which its state selects, from bit `at` on; to planes of `plane_bytes` bytes each, from byte `first` of every plane on.
+/// Selects for every element of a strip the row that its state names, in each of `OUTPUTS` tables of `ROWS` rows. The
+/// tables of an element stand one after another. A state begins at bit `at`. The bits go to planes of `plane_bytes`
+/// bytes each, from byte `first` of every plane on.
 pub(super) fn read<const OUTPUTS: usize, const ROWS: usize>(
     level: Level,
     tables: &[u8],

@@ -118,8 +118,8 @@ impl SigmaEval {
                 &points.each_ref().map(|points| &points[..n]),
                 &mut [&mut below_0[..bytes], &mut below_1[..bytes], &mut below_2[..bytes]],
             );
-            // A number is negative as its highest bit, that of r_t and the borrow say; that of r_t is in the mask, and
-            // in the difference of two signs it cancels.
+            // The sign is the sum of the number's highest bit, that of r_t, and the borrow. The mask includes the
+            // highest bit of r_t. In the difference of two signs it cancels.
             let place = range.start / 8..range.start / 8 + bytes;
             for (byte, (positive, within)) in
                 positive[place.clone()].iter_mut().zip(&mut within[place]).enumerate()

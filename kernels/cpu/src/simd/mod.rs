@@ -1,9 +1,9 @@
 //! AES-128 at four instruction levels, and the 128-bit lane arithmetic that the trees are written in.
 //!
-//! A [`Kernel`] is written once, over any [`Simd`]; [`Level::dispatch`] compiles it for each level and picks one at run
+//! A [`Kernel`] is written once, over any [`Simd`]. [`Level::dispatch`] compiles it for each level and picks one at run
 //! time. All methods of a `Simd` are `#[inline(always)]`, so a kernel ends as one function with the level's
-//! instructions enabled and its blocks in registers. The token types (`Vaes`, `Vaes256`, `AesNi`, `Portable`) can be had only on
-//! a machine that has the instructions: this is what makes their methods safe to call.
+//! instructions enabled and its blocks in registers. The token types (`Vaes`, `Vaes256`, `AesNi`, `Portable`) exist
+//! only on machines that have the instructions. So their methods are safe to call.
 //!
 //! Nothing here branches or indexes on the contents of a block.
 
@@ -293,8 +293,8 @@ impl Aes128 {
         self.level
     }
 
-    /// Overwrites `out` with the key stream of counter mode from block `first` on: block i encrypts i, or i xor the nonce, as a
-    /// 128-bit little-endian integer.
+    /// Overwrites `out` with the key stream of counter mode from block `first` on. Block i encrypts i, or i xor the
+    /// nonce, as a 128-bit little-endian integer.
     pub fn ctr_fill(&self, first: u64, out: &mut [u8]) {
         self.level.dispatch(Ctr::<false> { key: self, first, out });
     }

@@ -331,8 +331,8 @@ impl Simd for Vaes {
     }
 }
 
-/// Rounds 1 to 9 of four registers in step. In assembly, because the compiler's scheduler would save registers by running
-/// one register through all rounds before the next, which leaves the AES units waiting for latency.
+/// Rounds 1 to 9 of four registers in step. They are in assembly, because the compiler's scheduler would save
+/// registers: it runs one register through all rounds before the next. Then the AES units wait for latency.
 #[inline]
 #[target_feature(enable = "vaes,avx512f")]
 fn nine_rounds(key: &[__m512i; 11], a: Group) -> Group {

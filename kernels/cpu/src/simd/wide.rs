@@ -38,8 +38,8 @@ pub(crate) fn supported() -> bool {
     false
 }
 
-/// Asks for as many bytes as `piece` has, from `ahead` bytes after its start on: pieces of keys are read one after another,
-/// but across cache lines or several at a time, and the processor does not see the streams in that.
+/// Prefetches as many bytes as `piece` has, from `ahead` bytes after its start on. Pieces of keys are read one after
+/// another, but across cache lines or several at a time. The processor does not recognise such streams.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch(piece: &[u8], ahead: usize) {

@@ -61,8 +61,8 @@ impl<'k> Trees<'k> {
     }
 }
 
-/// XOR shares of 1\[alpha < p\] for lists of points, with 2^bits standing for 0 there: a tree has no such point, and every
-/// alpha is below it. Party 1 holds that 1.
+/// XOR shares of 1\[alpha < p\] for lists of points. The point 2^bits is given as 0: a tree has no such point, and
+/// every alpha is below it. Party 1 holds that 1.
 fn add_wrapped(party: Party, points: &[u64], plane: &mut [u8]) {
     if party == Party::P1 {
         let mut wrapped = ZERO;
@@ -139,8 +139,8 @@ impl<'k> MainTree<'k> {
         let party = self.trees.party;
         for ((threshold, points), plane) in self.thresholds.iter().zip(&self.points).zip(&mut self.planes) {
             add_wrapped(party, &points[..n], plane);
-            // With u = v - T, t - T = u - rho is negative when msb(u) xor msb(rho) xor borrow, and the borrow 1[u < rho] on
-            // the low bits is not 1[rho < u + 1].
+            // Let u = v - T. Then t - T = u - rho is negative when msb(u) xor msb(rho) xor borrow. On the low bits the
+            // borrow 1[u < rho] is not 1[rho < u + 1].
             if party == Party::P0 {
                 let mut tops = ZERO;
                 for (top, v) in tops.iter_mut().zip(&self.rounded) {

@@ -1,5 +1,5 @@
-//! The tree of Boyle, Gilboa, Ishai, CCS 2016, section 3.2. Child b of a node with seed s comes from x = s with bit 0
-//! replaced by b, as AES(x) xor x; bit 0 of the result is the child's control bit.
+//! The tree of Boyle, Gilboa, Ishai, CCS 2016, section 3.2. Child b of a node with seed s is AES(x) xor x, where x is s
+//! with bit 0 replaced by b. Bit 0 of the result is the child's control bit.
 //!
 //! Bit 0 of a correction word corrects the control bit of the left child.
 

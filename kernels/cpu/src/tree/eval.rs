@@ -12,8 +12,9 @@ use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
 const MAX_NODES: usize = 1 << MAX_EXPANDED;
 
 impl Tree {
-    /// XOR shares of 1[alpha < v] for the elements of `range` and for each list of public points v, as planes of bits
-    /// from the range's first element on. Points near each other are cheapest, for they share most of their path.
+    /// XOR shares of 1[alpha < v] for the elements of `range` and for each list of public points v. They are planes of
+    /// bits from the range's first element on. Points near each other are cheapest, because they share most of their
+    /// path.
     ///
     /// # Panics
     /// If `range` does not start at a multiple of 8, or a length is not what the range demands.
@@ -39,8 +40,8 @@ impl Tree {
     /// All leaf blocks of the elements of `range`: 2^levels blocks of 16 bytes for each element, in order.
     ///
     /// # Panics
-    /// If the tree has more than [`MAX_EXPANDED`] levels, `range` does not start at a multiple of 8, or a length is not
-    /// what the range demands.
+    /// If the tree has more than [`MAX_EXPANDED`] levels, `range` does not start at a multiple of 8, or a length
+    /// does not fit it.
     pub fn expand(&self, keys: &TreeKeys<'_>, range: Range<usize>, blocks: &mut [u8]) {
         self.check(keys, &range);
         assert!(self.levels <= MAX_EXPANDED, "the tree is too deep to be expanded whole");
@@ -55,13 +56,14 @@ impl Tree {
         }
     }
 
-    /// The leaves round public centres v: 2^`height` blocks that hold the points v - 2^(`height` + 6) to
-    /// v + 2^(`height` + 6) - 1, cyclically: the first stands at bit v mod 128, and the last v mod 128 ones stand before
-    /// it. Also shares of 1[alpha < v]: those of [`Tree::compare`] in a half-tree, others of the same bits in a BGI tree.
+    /// The leaves round public centres v, in 2^`height` blocks. They hold the points v - 2^(`height` + 6) to v +
+    /// 2^(`height` + 6) - 1, cyclically. The first point stands at bit v mod 128, and the last v mod 128 points stand
+    /// before it. Also shares of 1[alpha < v]: those of [`Tree::compare`] in a half-tree, others of the same bits in a
+    /// BGI tree.
     ///
     /// # Panics
     /// If `height` is not in 1..=min([`MAX_HEIGHT`], levels), `range` does not start at a multiple of 8, or a length
-    /// is not what the range demands.
+    /// does not fit it.
     pub fn window(
         &self,
         keys: &TreeKeys<'_>,
@@ -309,7 +311,7 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
                 s.bits(odd)
             });
             // The control bits of both children and of their parent, as shares, tell apart the three places where alpha
-            // can be: parent xor right child is the left child's.
+            // can be. The left child's bit is parent xor right child.
             let now = join(s, now);
             passed ^= turned & (control ^ now);
             control = now;
@@ -413,14 +415,14 @@ fn lanes(values: &[u64]) -> [u64; MAX_LANES] {
     lanes
 }
 
-/// Down to which level the paths to several points of an element are one path, and down to which they are at most two,
-/// in every lane.
+/// Two levels for every lane, of the paths to several points of an element. Down to the first they are one path. Down
+/// to the second they are at most two.
 struct Forks {
     first: u32,
     second: u32,
 }
 
-/// The forks in the way to `near` and to the `others`, and in each lane the point among them that is farthest from
+/// The forks on the way to `near` and to the `others`. Also in each lane the point among them that is farthest from
 /// `near`: the end of the second path.
 #[inline(always)]
 fn forks<'p>(

@@ -1,6 +1,6 @@
-//! The half-tree of Guo et al., EUROCRYPT 2023 (ePrint 2022/1431): the nodes of both parties on the path to
-//! alpha differ by the same Delta at every level, so that one call of H makes both children: left = H(s) xor t CW,
-//! right = left xor s. H(s) = AES(sigma(s)) xor sigma(s) with a linear orthomorphism sigma.
+//! The half-tree of Guo et al., EUROCRYPT 2023 (ePrint 2022/1431). The nodes of both parties on the path to alpha
+//! differ by the same Delta at every level. So one call of H makes both children: left = H(s) xor t CW, right = left
+//! xor s. H(s) = AES(sigma(s)) xor sigma(s) with a linear orthomorphism sigma.
 //!
 //! The leaves come from H under a key of their own, so that no leaf block is correlated with Delta.
 

@@ -1,9 +1,9 @@
 //! DPF trees over blocks of 128 leaves, whole groups of elements at a time.
 //!
 //! A tree of `levels` levels has 2^`levels` leaf blocks, hence 2^(`levels` + 7) points. For each element, party 0 and
-//! party 1 hold a root each and the same correction words; their leaves differ at the point alpha alone, where the XOR
-//! is 1. Early termination at 128 leaves is from Boyle, Gilboa, Ishai, CCS 2016, section 3.2.1; reading a comparison
-//! off a DPF by the parity of a prefix is from Storrier et al. (Grotto), CCS 2023, section 4.
+//! party 1 hold a root each and the same correction words. Their leaves differ at the point alpha alone, where the XOR
+//! is 1. Early termination at 128 leaves is from Boyle, Gilboa, Ishai, CCS 2016, section 3.2.1. Reading a comparison
+//! from the parity of a prefix is from Storrier et al. (Grotto), CCS 2023, section 4.
 //!
 //! Two rules for making two nodes of one: [`Rule::Bgi`] and [`Rule::HalfTree`]. Bits are taken from the highest down.
 //!

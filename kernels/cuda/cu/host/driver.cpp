@@ -1,7 +1,8 @@
-// A CUDA driver whose one GPU is the calling thread: what is queued is done before the call returns, a block of threads after
-// another (fibers.h). It loads what nvrtc.cpp makes. So the whole way from the backend's first call to the last can be tested
-// where there is no GPU: all but its speed, and what happens at once on a GPU and here in turns. Tests choose by variables what
-// is wrong with it: PLAYED_GPUS is how many there are, PLAYED_VERSION the driver's, PLAYED_BYTES the GPU's memory.
+// A CUDA driver whose one GPU is the calling thread. Queued work is done before the call returns, one block of threads
+// after another (fibers.h). It loads what nvrtc.cpp makes. So all calls of the backend can be tested where there is no
+// GPU. Speed cannot be tested, and neither can what happens at once on a GPU and here in turns. Tests choose by
+// variables what is wrong with it. PLAYED_GPUS is the number of GPUs, PLAYED_VERSION the driver's version, PLAYED_BYTES
+// the GPU's memory.
 
 #include <atomic>
 #include <chrono>

@@ -1,5 +1,5 @@
-// A block of threads as so many fibers of the one thread that launches it, which take turns at barriers: any number of blocks
-// at the cost of one thread each. Stands before device.h.
+// A block of threads as fibers of the one thread that launches it. They take turns at barriers. So any number of blocks
+// costs one thread each. Include this before device.h.
 
 // Some compilers have the library check by default that a jump only leaves frames; these go from stack to stack.
 #undef _FORTIFY_SOURCE

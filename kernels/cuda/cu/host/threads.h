@@ -1,5 +1,5 @@
-// A block of threads as so many threads of the host: so that kernels run under a host's checkers, which tell two threads'
-// accesses apart by the barriers between them, as NVIDIA's racecheck does. Stands before device.h.
+// A block of threads as threads of the host, so that kernels run under a host's checkers. Such a checker tells two
+// threads' accesses apart by the barriers between them, as NVIDIA's racecheck does. Include this before device.h.
 
 #include <cstdio>
 #include <pthread.h>

@@ -43,8 +43,9 @@ impl Curve {
         })
     }
 
-    /// What the output for input `x`, in units of 2^-frac, should be, as a real number: `activation`'s value, and beyond the
-    /// range in which that was compared with the lines, the line's. There a formula may overflow, and the line is what is meant.
+    /// What the output for input `x`, in units of 2^-frac, should be, as a real number. It is `activation`'s value
+    /// within the range in which that was compared with the lines. Beyond that range it is the line's value: a formula
+    /// may overflow there, and the line is what is meant.
     #[must_use]
     pub fn exact(&self, activation: &Activation, x: i64) -> f64 {
         let edge = 1_i64 << (self.window_bits - 1 + self.shift);

@@ -36,8 +36,9 @@ pub trait Points {
     /// For each threshold, in ascending order, after how many levels its comparison ends; 1 at least.
     fn depths(&self) -> &[usize];
 
-    /// Writes the points of a row in ascending order: `v - t mod N` for the thresholds `t <= v` from the greatest to the least, then
-    /// v, then those of the other thresholds in the same order. Returns how many thresholds are at most v.
+    /// Writes the points of a row in ascending order. First come `v - t mod N` for the thresholds `t <= v`, from the
+    /// greatest to the least. Then comes v, then the points of the other thresholds in the same order. Returns how many
+    /// thresholds are at most v.
     fn write(&self, row: usize, points: &mut [u64]) -> usize;
 }
 

@@ -1,7 +1,8 @@
-//! Extended wires: x >> d of a wire of n bits, in a full ring and without a message. Let a = n - d and `abs(x) < 2^(n-2)`. Then
-//! `x >> d = T - mu + 2^a p c` with `mu = r >> d`, `c = msb(r)` and the public `T = (u >> d) - 2^(n-2-d)`, `p = 1 - msb(u)`,
-//! `u = x_hat + 2^(n-2) mod 2^n`. It is rounded down or up by a coin that the masks decide. Proof:
-//! `docs/protocols/programs.md#extended-wires`.
+//! Extended wires: x >> d of a wire of n bits, in a full ring and without a message.
+//!
+//! Let a = n - d and `abs(x) < 2^(n-2)`. With `mu = r >> d` and `c = msb(r)`, `x >> d = T - mu + 2^a p c`. T and p are
+//! public: `u = x_hat + 2^(n-2) mod 2^n`, `T = (u >> d) - 2^(n-2-d)`, `p = 1 - msb(u)`. The result is rounded down or
+//! up by a coin that the masks decide. Proof: `docs/protocols/programs.md#extended-wires`.
 
 use crate::{Form, Ring, Wire};
 

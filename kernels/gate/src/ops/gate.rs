@@ -21,13 +21,14 @@ pub struct GateOp {
     key_shape: Option<KeyShape>,
 }
 
-/// How a wire x of n bits enters a gate, which takes 48: as x >> d, rounded down or up by a coin that the masks decide.
+/// How a wire x of n bits enters a gate, which takes 48. It enters as x >> d, rounded down or up by a coin that the
+/// masks decide.
 ///
-/// With a = n - d >= 48 the low 48 bits of `x_hat >> d` under the mask `r >> d` are all that there is to it. With fewer, the
-/// wire is **extended**: for abs(x) < 2^(n-2), `u = x_hat + 2^(n-2)` wraps exactly if the highest bit of the mask is 1 and
-/// that of u, q, is 0. So `x >> d = (u >> d) - 2^(n-2-d) - (r >> d) + 2^a msb(r) (1 - q)`, and q is public. The last
-/// exchange, which is linear in x, adds the last summand from two shares of 16 bits, [`WRAP_BYTES`] in the key.
-/// Proof: `docs/protocols/programs.md#extended-wires`.
+/// Let a = n - d. With a >= 48 the gate takes the low 48 bits of `x_hat >> d` under the mask `r >> d`. With fewer bits
+/// the wire is **extended**, for abs(x) < 2^(n-2). Let q be the highest bit of `u = x_hat + 2^(n-2)`. u wraps exactly
+/// if q is 0 and the highest bit of the mask is 1. So `x >> d = (u >> d) - 2^(n-2-d) - (r >> d) + 2^a msb(r) (1 - q)`,
+/// and q is public. The last exchange is linear in x. It adds the last summand from two shares of 16 bits,
+/// [`WRAP_BYTES`] in the key. Proof: `docs/protocols/programs.md#extended-wires`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The ring of the wire.

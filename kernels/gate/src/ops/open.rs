@@ -1,9 +1,9 @@
 //! `open`: x, or x >> d, under a fresh mask in a ring of n' bits. One round of n' bits.
 //!
-//! Of a shared wire each party sends its share plus its share of the mask: no key. Of a masked wire the parties hold no share of x
-//! unless the dealer ships shares of the wire's mask. With `u = x_hat + 2^(n-2)` and q its highest bit,
-//! `x >> d = (u >> d) - 2^(n-2-d) - (r >> d) + 2^a msb(r) (1 - q)`, a = n - d ([`super::gate::Entry`]): shares of `r >> d`
-//! modulo 2^n', and of `2^a msb(r)`, which are n' - a bits.
+//! Of a shared wire each party sends its share plus its share of the mask: no key. Of a masked wire the parties hold no
+//! share of x unless the dealer ships shares of the wire's mask. Let a = n - d, and let q be the highest bit of `u =
+//! x_hat + 2^(n-2)`. Then `x >> d = (u >> d) - 2^(n-2-d) - (r >> d) + 2^a msb(r) (1 - q)` ([`super::gate::Entry`]). The
+//! dealer ships shares of `r >> d` modulo 2^n', and of `2^a msb(r)`, which are n' - a bits.
 
 use zeroize::Zeroizing;
 

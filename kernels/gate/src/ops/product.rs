@@ -1,7 +1,9 @@
-//! `product`: the product of two masked wires, elementwise or as matrices, opened under a fresh mask in a ring of n' bits. With
-//! `x_hat = x + r` and `y_hat = y + s`, `x y = x_hat y_hat - x_hat s - r y_hat + r s`. The parties hold shares of r and s
-//! ([`super::pads`]); the dealer ships shares of `r s`. One round of n' bits, n' bits of key for each element that is made.
-//! Matrices are those of attention: `docs/protocols/products.md#products`.
+//! `product`: the product of two masked wires, elementwise or as matrices, opened under a fresh mask in a ring of n'
+//! bits.
+//!
+//! Let `x_hat = x + r` and `y_hat = y + s`. Then `x y = x_hat y_hat - x_hat s - r y_hat + r s`. The parties hold shares
+//! of r and s ([`super::pads`]); the dealer ships shares of `r s`. One round of n' bits, n' bits of key for each
+//! element that is made. Matrices are those of attention: `docs/protocols/products.md#products`.
 
 use std::{ops::Range, sync::Arc};
 
@@ -40,9 +42,9 @@ pub enum Factors {
     Mix(Heads),
 }
 
-/// The product of two masked wires. It takes x, y, shares of the mask of x and of that of y, both in the ring that is made. Scores
-/// may take a shared wire of the same ring as well: one number for each token, which is added to all scores of that token as a
-/// column.
+/// The product of two masked wires. It takes x, y, shares of the mask of x and of that of y, both in the ring that is
+/// made. Scores may take a shared wire of the same ring as well, with one number for each token. The number is added to
+/// all scores of that token, as a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
     factors: Factors,

@@ -1,6 +1,7 @@
-//! `scale`: an extended matrix times an extended value of each row, opened under a fresh mask in a ring of n' bits; and `square sum`:
-//! the sum of the squares of each row of an extended matrix. With the matrix `x = T - mu + 2^a p c` and the value
-//! `y = T' - nu + 2^b p' c'` of its row ([`Extended`]),
+//! `scale`: an extended matrix times an extended value of each row, opened under a fresh mask in a ring of n' bits.
+//! `square sum`: the sum of the squares of each row of an extended matrix.
+//!
+//! The matrix is `x = T - mu + 2^a p c` ([`Extended`]). The value of a row is `y = T' - nu + 2^b p' c'`.
 //!
 //! ```text
 //! x y = T T' - T nu - T' mu + mu nu + 2^b p' (T c' - c' mu) + 2^a p (T' c - c nu) + 2^(a+b) p p' c c'

@@ -1,8 +1,8 @@
 //! `spline`: a piecewise linear function of one value or more in each row, on pieces that grow with the value. One round.
 //!
-//! Let x = x_hat - r. One comparison key ([`crate::dcf`]) with the payload (1, r) gives shares of 1[x < a] and of
-//! r 1[x < a] for all ends a of pieces. So the sum over the pieces of (slope x + offset) 1[x in the piece] is linear in
-//! shares. It is opened under a fresh mask. Formulas: `docs/protocols/spline.md`. The payload is from Boyle et al.,
+//! Let x = x_hat - r. One comparison key ([`crate::dcf`]) has the payload (1, r). It gives shares of 1[x < a] and of
+//! r 1[x < a] for all ends a of pieces. So the sum over the pieces of (slope x + offset) 1[x in the piece] is linear
+//! in shares. It is opened under a fresh mask. Formulas: `docs/protocols/spline.md`. The payload is from Boyle et al.,
 //! EUROCRYPT 2021.
 
 mod evaluation;

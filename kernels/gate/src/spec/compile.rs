@@ -1,11 +1,11 @@
 //! From a specification to a shape: key fields, exchanges and the sums that each party forms, as plain data.
 //!
-//! 1. A helper is reduced to the comparisons across which it changes. One that never changes disappears; one that is constant
-//!    on the table's window does not gate the table; a negation becomes "always, minus".
-//! 2. A helper of one comparison is opened as that comparison's masked bit. Any other is a one-time truth table over the masked
-//!    bits of its comparisons, and costs one exchange more for all of them together.
-//! 3. Pieces become either polynomials gated by their cuts' comparisons, or a vector lookup: one-hot interval bits from the
-//!    same tree give the active coefficients up to a sign. The cheaper of the two is taken.
+//! 1. A helper is reduced to the comparisons across which it changes. One that never changes disappears. One that is
+//!    constant on the table's window does not gate the table. A negation becomes "always, minus".
+//! 2. A helper of one comparison is opened as that comparison's masked bit. Any other is a one-time truth table over
+//!    the masked bits of its comparisons. All of them together cost one exchange more.
+//! 3. Pieces become polynomials gated by their cuts' comparisons, or a vector lookup. In a lookup one-hot interval bits
+//!    from the same tree give the active coefficients up to a sign. The cheaper of the two is taken.
 //!
 //! Nothing here depends on a mask: two keys of one specification have the same length.
 

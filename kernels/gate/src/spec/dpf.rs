@@ -1,9 +1,9 @@
 //! A distributed point function of one-bit leaves, one element at a time: the definition that fast backends follow.
 //!
-//! Half-tree (Guo et al., EUROCRYPT 2023) in the random-permutation model: `left = H(s) ^ t * CW`, `right = left ^ s`, t the
-//! lowest bit of a node. The tree ends 7 levels early in blocks of 128 leaves. The two roots are independent but for their
-//! lowest bits, 0 and 1, so each party takes its own from its seed and only the correction words are delivered. See
-//! `docs/protocols/trees.md`.
+//! Half-tree (Guo et al., EUROCRYPT 2023) in the random-permutation model: `left = H(s) ^ t * CW`, `right = left ^ s`.
+//! Here t is the lowest bit of a node. The tree ends 7 levels early in blocks of 128 leaves. The two roots are
+//! independent but for their lowest bits, 0 and 1. So each party takes its own root from its seed, and only the
+//! correction words are delivered. See `docs/protocols/trees.md`.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -70,8 +70,8 @@ impl std::fmt::Debug for DpfKey {
     }
 }
 
-/// Makes both keys from the parties' random roots, whose lowest bits are overwritten. Also returns party 0's share of the leaf
-/// at alpha, as 0 or 1: it is the sign with which integer sums over leaves come out.
+/// Makes both keys from the parties' random roots, whose lowest bits are overwritten. Also returns party 0's share of
+/// the leaf at alpha, as 0 or 1. This is the sign of integer sums over leaves.
 #[must_use]
 pub fn deal(prg: &impl TreePrg, bits: u8, alpha: u64, roots: [Block; 2]) -> ([DpfKey; 2], u64) {
     let roots = [roots[0] & !1, roots[1] | 1];
@@ -125,8 +125,9 @@ impl DpfKey {
         (self.walk(prg, x).0 >> (x & 127)) as u64 & 1
     }
 
-    /// XOR share of 1\[alpha < x\], as 0 or 1, for 0 <= x <= 2^bits: the parity of all leaves below x. It takes the control bits on
-    /// the way to x only: where the way goes right, the left sibling's is the parent's xor the right child's.
+    /// XOR share of 1\[alpha < x\], as 0 or 1, for 0 <= x <= 2^bits: the parity of all leaves below x. It takes only
+    /// the control bits on the way to x. Where the way goes right, the left sibling's bit is the parent's xor the right
+    /// child's.
     #[must_use]
     pub fn below(&self, prg: &impl TreePrg, x: u64) -> u64 {
         if x >> self.bits != 0 {

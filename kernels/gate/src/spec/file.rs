@@ -28,8 +28,9 @@ pub struct SpecFile {
     pub activation: Option<Activation>,
 }
 
-/// Whether `text` means to be a specification file rather than a gate file: it has terms, or pieces, or helpers, and says
-/// nothing of `onehot`, which every gate file does. What does not parse as TOML is judged by the heads of its tables.
+/// Whether `text` is meant as a specification file rather than a gate file. A specification has terms, or pieces, or
+/// helpers, and no `onehot`, which every gate file has. What does not parse as TOML is judged by the heads of its
+/// tables.
 #[must_use]
 pub fn is_spec_file(text: &str) -> bool {
     if text.len() > MAX_FILE_BYTES {
@@ -105,8 +106,8 @@ struct TermTable {
 }
 
 impl Document {
-    /// Validates the head alone and then, adding one item of the file at a time, everything up to that item: what the validation
-    /// of the whole complains of is then the item just added.
+    /// Validates the head alone. Then adds one item of the file at a time and validates everything up to it. So
+    /// whatever is wrong is the fault of the item just added.
     fn check(self, source: &Text<'_>) -> Result<SpecFile, FileError> {
         if self.frac.get_ref() > &crate::curve::MAX_FRAC {
             let message = format!("frac = {} is outside 0..={}", self.frac.get_ref(), crate::curve::MAX_FRAC);

@@ -247,8 +247,8 @@ pub(super) struct ParseError {
     pub(super) message: String,
 }
 
-/// Parses `not`, `and`, `xor`, `or` (binding in that order), parentheses, `x < n`, `x >= n`, `low < n`, `low >= n`, and names of
-/// earlier helpers.
+/// Parses `not`, `and`, `xor`, `or` (binding in that order) and parentheses. Operands are `x < n`, `x >= n`, `low < n`,
+/// `low >= n`, and names of earlier helpers.
 pub(super) fn parse(text: &str, helpers: &HashMap<&str, &Formula>) -> Result<Formula, ParseError> {
     let mut parser = Parser { text, position: 0, nodes: 0, helpers };
     let formula = parser.binary(0)?;

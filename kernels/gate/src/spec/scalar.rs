@@ -1,7 +1,8 @@
 //! Dealer and parties for one element of a compiled specification, as plain arithmetic: the oracle of the fast backends.
 //!
-//! Exchange by exchange, a party's message is one number per segment; the opened value of a segment of w bits is the sum of both
-//! parties' numbers mod 2^w (for one bit: their exclusive or). [`deal`] and the interval arithmetic branch on nothing secret.
+//! Exchange by exchange, a party's message is one number per segment. The opened value of a segment of w bits is the
+//! sum of both parties' numbers mod 2^w. For one bit it is their exclusive or. [`deal`] and the interval arithmetic
+//! branch on nothing secret.
 
 mod deal;
 
@@ -240,7 +241,8 @@ impl<'a, P: TreePrg> Eval<'a, P> {
                 None => sum,
                 Some(table) => {
                     let k = table.mask_bits;
-                    // m' = entry + 2^(k-2) + a mod 2^k, and the sum wrapped if and only if a's top bit was set and m' has none.
+                    // m' = entry + 2^(k-2) + a mod 2^k. The sum wrapped if and only if a's top bit was set and m' has
+                    // none.
                     let m = low(self.opened[0][first_table].wrapping_add(1 << (k - 2)), k);
                     let entry = m.wrapping_sub(1 << (k - 2)).wrapping_mul(share(Base::TableSign));
                     let carry = ((m >> (k - 1) ^ 1) << k).wrapping_mul(share(Base::TableCarry));
@@ -291,8 +293,9 @@ impl<'a, P: TreePrg> Eval<'a, P> {
         self.key.elements[index.expect("the compiler listed it")]
     }
 
-    /// XOR share of 1\[t < threshold\] xor the top bit of the rounded mask rho: with u = v - threshold, t - threshold = u - rho
-    /// is negative when msb(u) xor msb(rho) xor borrow, and borrow = 1\[u < rho\] on the N - 1 low bits = not 1\[rho < u + 1\].
+    /// XOR share of 1\[t < threshold\] xor the top bit of the rounded mask rho. Let u = v - threshold. Then t -
+    /// threshold = u - rho is negative when msb(u) xor msb(rho) xor borrow. On the N - 1 low bits borrow = 1\[u < rho\]
+    /// = not 1\[rho < u + 1\].
     fn below(&self, threshold: i64) -> u64 {
         let bits = self.spec.domain_bits();
         let u = low(self.rounded().wrapping_sub(threshold.cast_unsigned()), bits);
@@ -331,8 +334,9 @@ impl<'a, P: TreePrg> Eval<'a, P> {
     }
 }
 
-/// XOR share of 1\[n_0 = n_1 + 1\] from this party's n, where n_0 and n_1 differ by one: with p and u the two low bits of n, n_0 = n_1 + 1
-/// exactly when u_0 xor u_1 xor p_0 (for p_0 = 0 the carry into the second bit differs, for p_0 = 1 it does not).
+/// XOR share of 1\[n_0 = n_1 + 1\] from this party's n, where n_0 and n_1 differ by one. Let p_b and u_b be the lowest
+/// bit of n_b and the bit above it. Then n_0 = n_1 + 1 exactly when u_0 xor u_1 xor p_0. For p_0 = 0 the carry into the
+/// second bit differs, for p_0 = 1 it does not.
 fn sign_share(party: Party, n: u64) -> u64 {
     let (p, u) = (n & 1, n >> 1 & 1);
     match party {
@@ -341,8 +345,8 @@ fn sign_share(party: Party, n: u64) -> u64 {
     }
 }
 
-/// Sum over e of x_hat^e * (sum over j >= e of c_j * binomial(j, e) * power(j - e) - constant(e)): the polynomial c at
-/// x = x_hat - r, from shares of the powers of -r.
+/// Sum over e of x_hat^e * (sum over j >= e of c_j * binomial(j, e) * power(j - e) - constant(e)). This is the
+/// polynomial c at x = x_hat - r, from shares of the powers of -r.
 fn shifted(x_hat: u64, c: &[u64], power: impl Fn(u8) -> u64, constant: impl Fn(u8) -> u64) -> u64 {
     (0..c.len() as u8).rev().fold(0, |sum, e| {
         let inner = (0_u8..).zip(c).skip(usize::from(e)).fold(0_u64, |inner, (j, c)| {

@@ -1,8 +1,9 @@
-//! BERT in integers. Gain and bias of a layer norm are folded into the weights behind it. So are the subtraction of the mean in
-//! the next layer norm, and the base of the exponential: log2(e) / sqrt(d) in the weights of queries.
+//! BERT in integers. Weights absorb what stands beside them. Those behind a layer norm absorb its gain and bias. Those
+//! before a layer norm absorb its subtraction of the mean. The weights of queries absorb log2(e) / sqrt(d), so
+//! exponentials have base 2.
 //!
-//! A layer norm's result before gain and bias is x. The products with x take W diag(g) and W b; the residual takes
-//! g_j x_j - sum_i (g_i / h) x_i + b_j - mean(b), whose mean over j is 0.
+//! A layer norm's result before gain and bias is x. The products with x take W diag(g) and W b. The residual takes g_j
+//! x_j - sum_i (g_i / h) x_i + b_j - mean(b), whose mean over j is 0.
 
 use std::f64::consts::LOG2_E;
 

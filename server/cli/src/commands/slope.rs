@@ -178,8 +178,8 @@ fn print(args: &SlopeArgs, slopes: &[Slope]) -> Result<(), Error> {
         for slope in slopes {
             let Slope { protocol, gate, declared_rounds, measured_rounds, line, .. } = slope;
             out::line(format_args!(
-                "{protocol} {gate}: {declared_rounds} rounds declared, {measured_rounds} by causal depth, {:.3} by slope \
-                 (and {:.2} ms without any delay; no point is farther than {:.2} ms from the line)",
+                "{protocol} {gate}: {declared_rounds} rounds declared, {measured_rounds} by causal depth, {:.3} by slope. \
+                 Without any delay: {:.2} ms. No point is farther than {:.2} ms from the line.",
                 line.slope, line.intercept, line.residual
             ))?;
         }

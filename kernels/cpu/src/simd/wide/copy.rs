@@ -22,7 +22,7 @@ pub(crate) fn copy_past_cache(from: &[u8], to: &mut [u8]) {
     to.copy_from_slice(from);
 }
 
-/// Orders all such copies of this thread before what it writes from now on: they are not otherwise, and a thread that is
+/// Orders all such copies of this thread before its later writes. Without this they are unordered: a thread that is
 /// told of them could read what was there before.
 pub(crate) fn settle() {
     #[cfg(target_arch = "x86_64")]

@@ -6,8 +6,8 @@ use std::arch::x86_64::*;
 /// Bytes of a register.
 const WIDE: usize = 64;
 
-/// XORs the one-hot vectors of 2^`bits` bits of the secret `values` into `shares`, and puts the shares' own bits at the hot
-/// places into `held`; false where the machine cannot, or a vector is not a power of 2 of words.
+/// XORs the one-hot vectors of the secret `values`, 2^`bits` bits each, into `shares`. Puts the shares' own bits at the
+/// hot places into `held`. False where the machine cannot, or a vector is not a power of 2 of words.
 pub(crate) fn xor_hot(bits: u8, shares: &mut [u8], values: &[u16], held: &mut [u16]) -> bool {
     if !(6..=12).contains(&bits) || !super::supported() {
         return false;

@@ -33,8 +33,8 @@ struct Places([u8; WIDE]);
 /// How a row's shares are picked.
 pub(crate) struct Picks {
     row_bytes: usize,
-    /// For each choice of q in bit 0, w in bit 1 and pos in bit 2, which byte of the row becomes which of the four shares,
-    /// twice.
+    /// Which byte of the row becomes which of the four shares, twice. There is an entry for each choice of q (bit 0), w
+    /// (bit 1) and pos (bit 2).
     places: [Places; 8],
     /// As in [`crate::line::OutputLine`].
     slopes: u64,

@@ -1,8 +1,8 @@
 //! The inner product of [`crate::lookup`] on 512-bit registers.
 //!
 //! Sixteen elements' vectors are transposed, so that a register holds the same 32 places of all of them. The sum of the
-//! entries under four bits of a vector is then looked up: a byte permutation is a table of 64 bytes, sixteen for each of
-//! the four bytes of a lane, and a product with ones adds a lane's bytes up.
+//! entries under four bits of a vector is then looked up. A byte permutation is a table of 64 bytes, sixteen for each
+//! of the four bytes of a lane. A product with ones adds a lane's bytes up.
 #![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
 
 #[cfg(target_arch = "x86_64")]

@@ -12,8 +12,8 @@ pub(crate) const TABLE: usize = 32;
 /// Bytes of a register.
 const WIDE: usize = 64;
 
-/// For whole groups, the bits of the tables in the public rows that the low seven bits of `rows` are, to both planes;
-/// false where the machine cannot.
+/// For whole groups, selects the tables' bits in the public rows. The low seven bits of `rows` name a row. The bits go
+/// to both planes. False where the machine cannot.
 pub(crate) fn read(tables: &[u8], rows: &[u16], planes: [&mut [u8]; 2]) -> bool {
     if !super::supported() {
         return false;
