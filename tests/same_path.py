@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Whether the instructions that the kernels execute depend on secrets: python3 tests/same_path.py target/release/examples/same_path
 
-Steps through a tile of a gate of each protocol and of a program of products, instruction by instruction (ptrace), under several
-secrets and the same public values. It compares the addresses of all instructions executed: no branch, no call and no number of
-rounds may differ. For each operation it says how many instructions were executed. Where they differ, it says from where on. Exit status 0 if nothing differs, 1 if
-something does: SECURITY.md says what may. Linux on x86-64, as the user of the program or root; a few minutes. What is read and
-written is not compared.
+Steps through a tile of a gate of each protocol and of a program of products, instruction by instruction (ptrace). It does so
+under several secrets and the same public values. It compares the addresses of all instructions executed: no branch, no call and
+no number of rounds may differ. For each operation it says how many instructions were executed. Where they differ, it says from
+where on. Exit status 0 if nothing differs, 1 if something does: SECURITY.md says what may. Linux on x86-64, as the user of the
+program or root; a few minutes. What is read and written is not compared.
 """
 
 import array

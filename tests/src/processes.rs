@@ -318,8 +318,8 @@ impl Hosts {
         fs::read_to_string(self.folder.path().join(format!("{name}.log"))).expect("a log")
     }
 
-    /// The batches that a party says it has burnt, in order: it does so the moment one is burnt, before anything that depends on
-    /// it leaves.
+    /// The batches that a party says it has burnt, in order. It says so as soon as one is burnt, before anything that
+    /// depends on it leaves.
     ///
     /// # Panics
     /// When a line about it names no batch.

@@ -1,5 +1,5 @@
-//! A relay of datagrams between two daemons: a link that a test can cut, at a byte of its choice, and mend, of which it can
-//! slow a part down, and which can forget its callers' ports, as a router does that translates addresses.
+//! A relay of datagrams between two daemons. A test can cut this link at a byte of its choice, mend it, and slow a part
+//! of it down. It can also forget its callers' ports, as a router does that translates addresses.
 
 use std::{
     cell::OnceCell,

@@ -26,8 +26,8 @@ pub fn own_uid() -> u32 {
 #[must_use]
 pub fn hand_over(program: &Path, folder: &Path) -> PathBuf {
     let copy = folder.join("suf");
-    // By a process of its own: a child that another test forks meanwhile would inherit the file, open for writing, and a file
-    // that is being written cannot be executed.
+    // A process of its own copies the file. A child that another test forks meanwhile would inherit the file, open for
+    // writing. A file that is open for writing cannot be executed.
     let copied = Command::new("cp").args([program, &copy]).status().expect("cp runs");
     assert!(copied.success(), "{} cannot be copied", program.display());
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("changes the mode");

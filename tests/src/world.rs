@@ -1,9 +1,9 @@
 //! Dealer and both parties in one thread, in virtual time, from one seed: no sockets, no clock, no files.
 //!
-//! Messages travel as the bytes of the wire, with random delays that keep the order within a lane of a direction; computing,
-//! burning and dealing take random times too. Two worlds of one seed do exactly the same. With [`Faults`], messages are lost,
-//! changed, cut, doubled, overtaken and held up, processes crash, disks fail and keys are damaged; what was burnt and what was
-//! sent is remembered across the runs of a world, so that a key used twice is seen.
+//! Messages travel as the bytes of the wire, with random delays that keep the order within a lane of a direction.
+//! Computing, burning and dealing take random times too. Two worlds of one seed do exactly the same. With [`Faults`],
+//! messages are lost, changed, cut, doubled, overtaken and held up. Processes crash, disks fail and keys are damaged. A
+//! world remembers across its runs what was burnt and sent, so it sees a key that is used twice.
 
 mod dealing;
 mod faults;

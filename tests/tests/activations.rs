@@ -1,5 +1,5 @@
-//! An activation of a user's own is one file and no code: described, then evaluated by real processes that have never heard
-//! of it, with the error that was predicted.
+//! An activation of a user's own is one file and no code. It is described, then evaluated by real processes that have
+//! never heard of it. The error is the predicted one.
 
 use std::{
     fs,
@@ -43,8 +43,8 @@ pieces = 1
 /// Elements: more than a tile, so that the sides change roles.
 const ELEMS: usize = 70_000;
 
-/// The measured root mean square may be off the predicted one by this share: eight standard deviations at this size, for the
-/// roundings are random, and few of the errors make most of it.
+/// The measured root mean square may be off the predicted one by this share: eight standard deviations at this size.
+/// The roundings are random, and few of the errors make most of it.
 const SAMPLING: f64 = 0.06;
 
 #[test]

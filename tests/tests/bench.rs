@@ -6,7 +6,8 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
-/// Not a multiple of 8, so that planes end inside a byte, but of 4, so that the sum of both directions is whole bytes; larger than a tile, so that roles alternate.
+/// Not a multiple of 8, so that planes end inside a byte. A multiple of 4, so that the sum of both directions is whole
+/// bytes. Larger than a tile, so that roles alternate.
 const ELEMS: u64 = 70_004;
 
 /// What a record has at least.
@@ -107,7 +108,7 @@ fn the_costs_of_the_comparison_are_measured_to_the_byte() {
 }
 
 #[test]
-fn onehot_covers_sigmas_whole_domain_in_four_rounds() {
+fn onehot_of_the_full_shape_is_right_in_four_rounds() {
     let out = tempfile::tempdir().expect("a temporary folder");
     let output = Command::new(PROGRAM)
         .args(["bench", "--models", "bert-base,llama7b", "--protocols", "onehot", "--shape", "full"])

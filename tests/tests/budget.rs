@@ -43,7 +43,7 @@ const CLIENTS: usize = 16;
 
 /// Batches of every protocol, each larger than the memory for keys, one after the other.
 #[test]
-fn the_dealer_stays_within_its_memory_whatever_it_deals() {
+fn the_dealer_stays_within_its_memory_under_every_protocol() {
     const MEMORY_MB: u64 = 128;
     let mut hosts = Hosts::start_with(Path::new(PROGRAM), |name, config| match name {
         "dealer" => format!("memory_mb = {MEMORY_MB}\nbackend = \"cpu\"\n{config}"),

@@ -52,8 +52,8 @@ fn simulated_faults_reuse_no_key_and_corrupt_no_output() {
         tally.kinds.iter_mut().zip(lived.kinds).for_each(|(all, more)| *all += more);
     }
     println!(
-        "{count} seeds: {} runs done, {} failed, {} known to one party only; {} batches with unequal public parts; \
-         {:?} programs of one gate, of two in a row, of two side by side",
+        "{count} seeds: {} runs done, {} failed, {} known to one party only. {} batches had unequal public parts. \
+         {:?} programs had one gate, two in a row, two side by side",
         tally.done, tally.failed, tally.split, tally.unequal, tally.kinds
     );
     if count > 100 {

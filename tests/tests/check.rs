@@ -1,5 +1,5 @@
-//! `--check` refuses what a start refuses, says line by line what it looked at, and leaves no trace; a file beside the
-//! configuration is what its name stands for.
+//! `--check` refuses what a start refuses, says line by line what it looked at, and leaves no trace. A file beside the
+//! configuration is used in place of the built-in one of its name.
 
 use std::{
     fs,
@@ -195,7 +195,7 @@ fn a_gpu_that_is_not_there_is_noticed() {
 }
 
 #[test]
-fn a_check_says_line_by_line_what_it_looked_at_and_leaves_no_trace() {
+fn a_check_says_line_by_line_what_it_looked_at_and_makes_no_state_folder() {
     let folder = Folder::new();
     let unknown = PARTY1.replace("127.0.0.1:7000", "no-such-host.invalid:7000");
     for (daemon, text, keys) in [
@@ -306,7 +306,7 @@ fn models_of_a_file_are_measured_instead_of_the_built_in_ones() {
 fn every_shipped_file_says_at_its_head_how_it_is_used() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     let mut read = 0;
-    for kind in ["links", "gates", "specs", ""] {
+    for kind in ["links", "gates", "specs", "models", ""] {
         for entry in fs::read_dir(config.join(kind)).expect("a folder") {
             let path = entry.expect("readable").path();
             if path.is_dir() {
@@ -320,6 +320,7 @@ fn every_shipped_file_says_at_its_head_how_it_is_used() {
                 "" => format!("--config {name}"),
                 "links" => format!("--links config/links/{name}"),
                 "gates" => format!("--gate config/gates/{name}"),
+                "models" => format!("--plan config/models/{name}"),
                 _ => format!("--spec config/specs/{name}"),
             };
             assert!(head.contains(&words), "{}: '{words}' is missing at its head", path.display());

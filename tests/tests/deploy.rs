@@ -67,7 +67,7 @@ fn the_walk_through_works() {
 }
 
 #[test]
-fn the_walk_through_is_complete() {
+fn the_walk_through_starts_every_daemon_and_ends_at_the_client() {
     let blocks = blocks();
     let daemons = blocks.iter().filter(|block| block.daemon);
     assert_eq!(

@@ -1,5 +1,5 @@
-//! A GPU that is lost in the middle of a run, by real daemons: a library stands before the NVIDIA driver and gives, from a kernel
-//! of the test's choice on, the errors of a card that is gone. Where there is no GPU, the host plays one.
+//! A GPU that is lost in the middle of a run, by real daemons. A library before the NVIDIA driver makes it fail: from a
+//! kernel of the test's choice on, it returns the errors of a lost card. Where there is no GPU, the host emulates one.
 
 #[path = "../../kernels/cuda/tests/host/mod.rs"]
 mod host;
@@ -42,8 +42,8 @@ const LAUNCH_FAILED: u32 = 719;
 const ECC_UNCORRECTABLE: u32 = 214;
 const DEVICE_UNAVAILABLE: u32 = 46;
 
-/// Kernels after which a card is lost: a party starts one for each tile to take its key and one to mask its input before the
-/// first exchange, six in all; a dealer two or more for each tile.
+/// Kernels after which a card is lost. A party starts one for each tile to take its key, and one to mask its input
+/// before the first exchange: six in all. A dealer starts two or more for each tile.
 const INTO_EVALUATION: u32 = 8;
 const INTO_DEALING: u32 = 2;
 

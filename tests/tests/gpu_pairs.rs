@@ -20,7 +20,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 /// Where the dealer, party 0 and party 1 compute.
 const PLACES: [[&str; 3]; 3] = [["cuda", "cuda", "cuda"], ["cpu", "cuda", "cpu"], ["cuda", "cpu", "cuda"]];
 
-/// Few: an exchange is made on its lane's thread, and a played GPU takes seconds for a tile of `suf`, in which the lane is silent.
+/// Few: an exchange is made on its lane's thread, and an emulated GPU takes seconds for a tile of `suf`. Meanwhile the
+/// lane is silent.
 const ELEMS: usize = 1001;
 
 #[test]

@@ -1,5 +1,5 @@
-//! Every mistake ends with one clear message that names who is at fault, the right exit status, and all processes alive and
-//! ready for the next run.
+//! Every mistake ends with one clear message that names who is at fault, and with the right exit status. All processes
+//! stay alive and ready for the next run.
 
 use std::{fs, path::Path, process::Command};
 
@@ -68,8 +68,8 @@ fn bad_tensors_are_refused_before_anything_is_sent() {
     }
 }
 
-/// Configurations, gates, specifications, link profiles and models: whatever is wrong in one, the message names the file, the line
-/// and the key, what is expected, and where it is explained, in words for people who write files.
+/// Configurations, gates, specifications, link profiles and models. Whatever is wrong in one, the message names the
+/// file, the line and the key. It says what is expected and where it is explained, in words for people who write files.
 #[test]
 fn a_mistake_in_any_file_is_told_with_its_line_its_key_and_what_is_expected() {
     let config =

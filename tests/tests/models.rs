@@ -229,9 +229,29 @@ fn vectors_of_the_real_model_are_those_of_the_reference() {
     }
 }
 
-/// The totals of the published comparison's model: 91 rounds, and what is sent and dealt.
+/// The page's sums of MiniLM's programs are what `suf model check` prints.
 #[test]
-fn minilm_takes_91_rounds_and_the_bytes_that_were_promised() {
+fn the_page_on_models_has_the_costs_that_are_declared() {
+    let Some(folder) = std::env::var_os("SUF_MINILM").map(PathBuf::from) else {
+        return skip(Need::MiniLm, "no real model: SUF_MINILM names no folder with MiniLM");
+    };
+    let folder = folder.to_str().expect("its path is text");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/models.md");
+    let page = fs::read_to_string(page).expect("a page");
+    let sums: Vec<_> = page.lines().filter(|line| line.starts_with("1 text of ")).collect();
+    assert!(sums.len() >= 8, "{} sums", sums.len());
+    for sum in sums {
+        let words: Vec<_> = sum.split([' ', ',']).collect();
+        let (tokens, length) = (words[3], words[6]);
+        let printed =
+            well(&suf(Path::new("."), &["model", "check", folder, "--tokens", tokens, "--length", length]));
+        assert_eq!(printed.lines().last(), Some(sum));
+    }
+}
+
+/// The totals of MiniLM: 91 rounds, and bounds on what is sent and dealt.
+#[test]
+fn minilm_takes_91_rounds_and_no_more_bytes_than_promised() {
     let Some(folder) = std::env::var_os("SUF_MINILM").map(PathBuf::from) else {
         return skip(Need::MiniLm, "no real model: SUF_MINILM names no folder with MiniLM");
     };

@@ -1,6 +1,6 @@
-//! Dealer, parties and client as processes on hosts of their own: a network that is cut in the middle of a run, a party that is
-//! killed or stands still there, a full disk, no file descriptors, a key that others can read. Each time the run ends with an
-//! error before its deadline, at both parties; the next one works, and no key is used twice.
+//! Dealer, parties and client as processes on hosts of their own. The network is cut in the middle of a run. A party is
+//! killed or stopped there. A disk is full, there are no file descriptors, or others can read a key. Each time the run
+//! ends with an error before its deadline, at both parties. The next one works, and no key is used twice.
 //!
 //! The hosts are network namespaces, in a user-mode kernel where this machine's own has no netem. What a fault falls upon is a
 //! state that a party told over the control API, never a moment by the clock.
@@ -42,8 +42,8 @@ const CALLER: &str = "FAULT_CALLER";
 /// States in which parties send what depends on keys. One waits for its input, or for the peer, while the other has begun.
 const AT_WORK: &[&str] = &["ready_for_input", "opening", "evaluating"];
 
-/// Between the parties: opening 40 000 inputs takes 1.9 s and the exchanges 2.8 s, many times what it takes to see that they
-/// have begun.
+/// Between the parties. Opening 40 000 inputs takes 1.9 s and the exchanges 2.8 s. That is many times what it takes to
+/// see that they have begun.
 const PEER_LINK: &str = "rate_bps = 1_000_000\ndelay_ms = 5.0\nlimit_packets = 2000\nmtu = 1500\n";
 
 /// To the dealer: the keys of such a run take 1.3 s.
@@ -337,8 +337,8 @@ impl<'a> Scene<'a> {
         self.hosts.lab().set_link(host, network, up).expect("it is on that network");
     }
 
-    /// The next run works, as soon as the network does: a handshake that began while it was cut goes on in growing steps, and
-    /// the first run may not wait for it.
+    /// The next run works as soon as the network does. A handshake that began during the cut repeats its packets at
+    /// growing intervals. The first run may not wait for it.
     fn works_again(&mut self) {
         self.works_within(TRIES);
     }

@@ -1,5 +1,5 @@
-//! What lies between the processes: addresses of both families, names, a router that forgets ports, slow and lossy links, and
-//! what a client is told when a party dies or stands still.
+//! What lies between the processes: addresses of both families, names, a router that forgets ports, slow and lossy
+//! links. Also what a client is told when a party dies or stands still.
 
 use std::{
     cell::OnceCell,

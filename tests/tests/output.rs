@@ -1,5 +1,5 @@
-//! Standard output and standard error that are closed, full or no longer read: no command panics, its exit status is the
-//! documented one, and its work is done.
+//! Standard output and standard error that are closed, full or no longer read. No command panics, its exit status is
+//! the documented one, and its work is done.
 
 #[path = "../../kernels/model/tests/tiny/mod.rs"]
 mod tiny;

@@ -1,5 +1,6 @@
-//! A run belongs to the certificate that started it. Each party decides that by itself: knowing a run's id, seeing it in a
-//! listing or a log, being an operator or the other party gives nobody else its tensors.
+//! A run belongs to the certificate that started it. Each party decides that by itself. Nobody else gets its tensors.
+//! Knowing the run's id or seeing it in a listing or a log does not help. An operator and the other party do not get
+//! them either.
 
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 

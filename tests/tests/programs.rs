@@ -1,5 +1,5 @@
-//! Programs of several nodes by real processes: described whole over the control API, right, at the declared cost of each node,
-//! and with keys that come in segments.
+//! Programs of several nodes by real processes. They are described whole over the control API and give right results.
+//! Each node costs what it declares, and keys come in segments.
 
 use std::{path::Path, sync::Arc};
 
@@ -41,7 +41,7 @@ async fn programs_are_right_and_each_node_costs_what_it_declares() {
 }
 
 #[tokio::test]
-async fn keys_come_in_segments_and_all_of_them_are_used() {
+async fn programs_whose_keys_come_in_segments_are_right() {
     let hosts = start(1);
     let client = Caller::connect(&hosts, "client").await;
     for kind in [Kind::InARow, Kind::SideBySide] {

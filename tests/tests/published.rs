@@ -14,8 +14,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 /// The published files begin with headers of their own; everything else is the same to the byte.
 const HEADER: u64 = 128;
 
-/// SIGMA's bytes per element in the published second table. It counts another build of SIGMA than the first, whose
-/// messages are not packed to bits: ours, and the published first table's, have 34.75 and 35.25.
+/// SIGMA's bytes per element in the published second table. That table counts another build of SIGMA than the first,
+/// whose messages are not packed to bits. Ours, and the published first table's, have 34.75 and 35.25.
 const UNPACKED: [(&str, u64); 2] = [("gelu", 51), ("silu", 53)];
 
 #[test]

@@ -56,8 +56,8 @@ fn nothing_of_a_batch_is_left_on_disk_after_its_run() {
     }
     let dealt = dealer.take_dealt();
     assert_eq!(dealt.len(), 5);
-    // Live buffers of the QUIC stack keep what came through them until they are used again, so that a trace of a seed is
-    // found now and then: a search to look at, not one that decides whether a change is good.
+    // Live buffers of the QUIC stack keep what came through them until they are used again. So a trace of a seed is
+    // found now and then. The search is for people to look at; it does not decide whether a change is good.
     let memory_too = std::env::var_os("SUF_SCAN_MEMORY").is_some();
     if memory_too && !reads_memory_of(hosts.pid("party0")) {
         return skip(Need::ReadMemory, "reading the memory of a daemon needs the rights of root");

@@ -21,7 +21,7 @@ const USAGE: i32 = 2;
 const FRAC: u8 = 12;
 
 #[test]
-fn whatever_numpy_saves_is_read_and_the_output_has_its_type_and_shape() {
+fn types_of_numpy_are_read_and_the_output_has_their_type_and_shape() {
     let hosts = Hosts::start(Path::new(PROGRAM));
     let gate = gelu();
     // Multiples of 1/4 are exact in every float; as integers they are small numbers of units.

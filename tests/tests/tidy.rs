@@ -136,7 +136,7 @@ fn pure_crates_touch_no_clock_file_socket_or_thread() {
 }
 
 #[test]
-fn the_wall_clock_decides_nothing_but_certificates() {
+fn the_wall_clock_is_read_in_known_places_alone() {
     let clock = ["System", "Time"].concat();
     for file in sources(root()) {
         let place = relative(&file);

@@ -1,5 +1,5 @@
-//! The command line: what contradicts itself or says nothing is refused with exit status 2 before anything starts, and
-//! variables only stand in for options that are not given.
+//! The command line. Options that contradict each other or mean nothing are refused with exit status 2 before anything
+//! starts. Variables only stand in for options that are not given.
 
 use std::{fs, path::Path, process::Command};
 

@@ -119,8 +119,8 @@ fn bytes_of(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Everything that is dealt and said for a tile of each of two gates, of which party 0 and party 1 are the seeded sides, in hex, with
-/// its name beside it.
+/// Everything that is dealt and sent for a tile of each of two gates, in hex, with its name beside it. Party 0 and
+/// party 1 are the seeded sides of the two gates.
 fn transcript(gate: &Gate, inputs: &[i64]) -> String {
     let backend = CpuBackend::new();
     let gate = Arc::new(gate.clone());

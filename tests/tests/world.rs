@@ -51,7 +51,7 @@ fn check_case(case: &Case, rounds: u16, seed: u64, what: &str) -> Outcome {
 }
 
 #[test]
-fn every_gate_is_right_at_every_size() {
+fn every_gelu_and_silu_gate_is_right_at_odd_and_full_sizes() {
     for gate in gates(&["gelu", "silu"]) {
         for elems in SIZES {
             check(Kind::Single, &gate, elems, elems as u64);
@@ -60,7 +60,7 @@ fn every_gate_is_right_at_every_size() {
 }
 
 #[test]
-fn every_other_activation_is_right() {
+fn every_built_in_gate_is_right() {
     for gate in catalog::builtin().map(Arc::new) {
         check(Kind::Single, &gate, 1001, 3);
     }
@@ -243,7 +243,7 @@ fn a_lost_device_ends_its_partys_run_and_not_the_party() {
 }
 
 #[test]
-fn a_seed_decides_everything() {
+fn a_seed_decides_outputs_frames_and_time() {
     let case = Case::new(Kind::InARow, &onehot(), 1001).expect("a program");
     let run = |seed| {
         let mut world = World::new(seed);

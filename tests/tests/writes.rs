@@ -1,5 +1,5 @@
-//! Files that `suf` writes: whole or as they were, looked at before the work, one writer to a folder of results; and what
-//! an earlier command left damaged.
+//! Files that `suf` writes. They are whole or as they were, and are looked at before the work. A folder of results has
+//! one writer. Also what an earlier command left damaged.
 
 #[path = "../../kernels/model/tests/tiny/mod.rs"]
 mod tiny;
@@ -230,7 +230,7 @@ fn damaged_results_of_earlier_commands_cost_no_bench_and_no_report() {
 }
 
 #[test]
-fn a_folder_may_have_any_name() {
+fn folders_may_have_odd_names() {
     let parent = tempfile::tempdir().expect("a temporary folder");
     for name in ["e\u{301}tude", "quo\"te'", "back\\slash", "two  words", "line\nbreak", "$(id)"] {
         let folder = parent.path().join(name);

@@ -3,8 +3,8 @@
 
 usage: make_products.py [--check]
 
-Without arguments the file beside this script is written; with --check it is compared with what would be written, and the
-exit status is 1 if they differ. Needs the standard library only. Byte strings are in hex. Formulas: docs/protocols/products.md.
+Without arguments the file beside this script is written. With --check it is compared with what would be written. The exit
+status is 1 if they differ. Needs the standard library only. Byte strings are in hex. Formulas: docs/protocols/products.md.
 Numbers are Python's integers; each opened value is compared with the integer function.
 """
 import hashlib

@@ -3,9 +3,9 @@
 
 usage: make_refused.py [--check]
 
-Without arguments the file beside this script is written; with --check it is compared with what would be written, and the
-exit status is 1 if they differ. Each family has whole messages that are accepted; every refused case is one of them with
-one fault, so that the fault alone is the reason. The layouts are those of proto/WIRE.md and docs/protocols/programs.md.
+Without arguments the file beside this script is written. With --check it is compared with what would be written. The exit
+status is 1 if they differ. Each family has whole messages that are accepted. Every refused case is one of them with one
+fault, so that the fault alone is the reason. The layouts are those of proto/WIRE.md and docs/protocols/programs.md.
 """
 import pathlib
 import struct

@@ -4,8 +4,8 @@ that shares no code with the first.
 
 usage: make_softmax.py [--check]
 
-Without arguments the file beside this script is written; with --check it is compared with what would be written, and the
-exit status is 1 if they differ. Needs numpy only, for the cipher of make_vectors.py. Numbers are little endian; what exceeds
+Without arguments the file beside this script is written. With --check it is compared with what would be written. The exit
+status is 1 if they differ. Needs numpy only, for the cipher of make_vectors.py. Numbers are little endian; what exceeds
 64 bits, and byte strings, are in hex. Formulas: docs/protocols/exponential.md, comparison.md and spline.md.
 """
 import math

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes trees.json: known answers for the streams, the fixed keys and the two DPF trees, from a second implementation that shares no code with the first.
+"""Makes trees.json: known answers for the streams, the fixed keys and the two DPF trees. They come from a second
+implementation that shares no code with the first.
 
 usage: make_vectors.py [--check]
 
-Without arguments the file beside this script is written; with --check it is compared with what would be written, and the
-exit status is 1 if they differ. Needs numpy only. Numbers are little endian, byte strings are in hex and laid out as in the
-keys: correction words element after element, bits in planes (bit e of a plane is bit e % 8 of byte e / 8).
+Without arguments the file beside this script is written. With --check it is compared with what would be written. The exit
+status is 1 if they differ. Needs numpy only. Numbers are little endian. Byte strings are in hex and laid out as in the
+keys. Correction words stand element after element, bits in planes (bit e of a plane is bit e % 8 of byte e / 8).
 
 BGI: Boyle, Gilboa, Ishai, CCS 2016, section 3.2. Half-tree: Guo et al., EUROCRYPT 2023, figure 8, with independent roots.
 Comparison by prefix parity: Storrier et al. (Grotto), CCS 2023, section 4. Both trees end 7 levels early in blocks of 128

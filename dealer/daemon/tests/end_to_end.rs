@@ -218,7 +218,7 @@ async fn the_survivor_of_a_party_that_dies_is_told_and_the_next_batch_is_dealt()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_at_once_share_the_memory() {
+async fn batches_that_do_not_fit_into_the_memory_at_once_are_all_dealt() {
     let world = World::start(limits());
     let [first, second] = world.parties().await;
     let program = program(Protocol::SufLut, ELEMS);

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_party_cannot_be_both() {
+    fn a_party_that_asks_twice_is_refused() {
         let mut pairing = Pairing::default();
         assert_eq!(pairing.request(order(Party::P0, 9)), Ok(Standing::Waiting));
         assert!(matches!(pairing.request(order(Party::P0, 9)), Err(Refusal::Twice { .. })));

@@ -135,7 +135,7 @@ fn one_input_many_masks() {
 }
 
 #[test]
-fn both_roundings_occur_as_often_as_the_fraction_says() {
+fn an_input_at_a_quarter_is_rounded_up_in_a_quarter_of_cases() {
     let curve = builtin("gelu");
     let gate = gate(&curve, &[6, 6]);
     // A quarter of the way between two grid points, where the table is steep.

@@ -8,7 +8,7 @@ mod softmax;
 use std::{collections::HashSet, sync::Arc};
 
 use blocks::{
-    FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward, numbers, onehot, parties,
+    FULL, assert_right, dpf, entered, feed_forward, mixed_inputs, mixed_operations, numbers, onehot, parties,
     shares, weights,
 };
 use suf_cpu::{CpuBackend, simd::Level};
@@ -40,13 +40,13 @@ fn every_node_of_a_feed_forward_block_is_right() {
 }
 
 #[test]
-fn every_operation_is_right_on_every_element() {
+fn mixed_operations_are_right_on_every_element() {
     let file = GateFile::builtin("gelu").expect("built in");
     for protocol in [Protocol::Sigma, Protocol::Suf, Protocol::Onehot, Protocol::Dpf] {
         let gate = catalog::gate(&file, protocol, None).expect("in the file");
-        let program = all_operations(GateOp::new(Arc::new(gate)));
+        let program = mixed_operations(GateOp::new(Arc::new(gate)));
         for salt in 0..8 {
-            assert_right(&CpuBackend::new(), &parties(program.clone(), salt), &all_inputs());
+            assert_right(&CpuBackend::new(), &parties(program.clone(), salt), &mixed_inputs());
         }
     }
 }
@@ -71,13 +71,13 @@ fn extended_wires_are_right_under_many_masks() {
 }
 
 #[test]
-fn levels_agree_to_the_bit_on_every_operation() {
+fn levels_agree_to_the_bit_on_mixed_operations_and_blocks() {
     let file = GateFile::builtin("gelu").expect("built in");
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
     let block: Vec<i64> =
         numbers(5).map(|number| (number >> 37).cast_signed() - (1 << 26)).take(9 * 24).collect();
     let cases = [
-        (all_operations(GateOp::new(Arc::new(gate))), all_inputs().to_vec()),
+        (mixed_operations(GateOp::new(Arc::new(gate))), mixed_inputs().to_vec()),
         (feed_forward(onehot(), 9, 24, 50), vec![shares(FULL, &block)]),
         (feed_forward(dpf(), 9, 24, 50), vec![shares(FULL, &block)]),
     ];

@@ -122,7 +122,7 @@ fn every_window_of_dpf() {
 }
 
 #[test]
-fn dpf_rounds_either_way_as_often_as_the_fraction_says() {
+fn dpf_rounds_an_input_at_a_quarter_up_in_a_quarter_of_cases() {
     let gate = dpf(&gelu(), 30);
     // A quarter of the way between two grid points, where the table is steep.
     let x = -4096 + 16;

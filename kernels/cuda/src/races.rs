@@ -52,7 +52,7 @@ fn races(folder: &Path, name: &str, program: &str) -> Result<(), String> {
 
 #[test]
 #[ignore = "compiles for minutes, and needs a C++ compiler with ThreadSanitizer"]
-fn no_kernel_has_a_race() {
+fn no_race_is_found_in_the_kernels_of_gates_and_streams() {
     let mut programs =
         vec![("streams".to_owned(), [THREADS, DEVICE, base_source().text(), STREAMS].join("\n"))];
     let random = (0..16).map(|seed| specs::gate(specs::random(&mut specs::Random(seed))));

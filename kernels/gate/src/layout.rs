@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_beyond_any_batch_neither_wrap_nor_take_long() {
+    fn sizes_beyond_any_batch_do_not_wrap() {
         let shape = shape(true);
         // Two full tiles have 16 bytes, 4 planes of bits and nothing else for each element.
         let bytes = u128::from(u64::MAX / TILE_ELEMS as u64) * (TILE_ELEMS as u128 * (16 * 8 + 4) / 8);

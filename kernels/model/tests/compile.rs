@@ -33,7 +33,7 @@ fn tiny() -> Tiny {
 }
 
 #[test]
-fn padding_changes_nothing_for_the_text() {
+fn padding_changes_the_reference_by_its_rounding_alone() {
     let Tiny { model, .. } = tiny();
     let reference = Reference::new(&model);
     let ids = model.tokens.encode("some text", tiny::POSITIONS).expect("a text");

@@ -153,7 +153,7 @@ fn vectors_of_the_real_model_are_those_of_the_reference_and_every_node_is_right(
 }
 
 #[test]
-fn lengths_and_batches_are_powers_of_two_of_equal_texts() {
+fn batches_are_powers_of_two_of_texts_of_one_length() {
     let texts: Vec<Vec<u32>> = [3, 5, 3, 17, 3, 16, 3, 3].map(|tokens| vec![2; tokens]).to_vec();
     let made = |padded, most| {
         let batches = batches(&texts, 64, padded, most);

@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn two_shares_add_up_to_the_value_and_one_alone_is_random() {
+    fn two_shares_add_up_to_the_value_and_differ_by_tile_and_seed() {
         let values: Vec<i64> = vec![0, -1, 1, (1 << 47) - 1, -(1 << 47), 12345, -67890];
         let seed = [7; 32];
         let first = unpacked(&random_share(&seed, 3, values.len()));
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_uniform() {
+    fn half_of_the_bits_of_shares_are_set() {
         let ones: u32 = random_share(&[1; 32], 0, TILE_ELEMS).iter().map(|byte| byte.count_ones()).sum();
         let bits = (TILE_ELEMS * SHARE_BYTES * 8) as f64;
         // Six standard deviations of a fair coin.

@@ -159,6 +159,12 @@ pub(crate) fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Syn
     done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect()
 }
 
+/// So many texts, in words.
+#[must_use]
+pub fn counted(texts: u64) -> String {
+    if texts == 1 { "1 text".to_owned() } else { format!("{texts} texts") }
+}
+
 /// The texts of a file, one a line. Empty lines are left out.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_is_cut_off_is_given_up_after_75_s_by_default() {
+    fn keepalive_and_the_default_lease_add_up_to_75_s() {
         let lease = seconds(crate::config::tests::good().lease_s);
         let noticed = KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT;
         assert_eq!((noticed, noticed + lease), (seconds(15), seconds(75)));

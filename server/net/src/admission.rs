@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ipv6_host_cannot_multiply_itself_by_its_addresses() {
+    fn addresses_of_one_ipv6_network_count_as_one() {
         let network = |text: &str| network_of(text.parse().unwrap());
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), network("2001:db8:1:2:ffff::1"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));

@@ -112,9 +112,9 @@ impl Run {
         Ok(())
     }
 
-    /// Says that the inputs are open, and that nothing more can be done before the first exchange. Keys and inputs
-    /// of the first window are in place then. If the peer said so before, this party waits half a round trip. The peer learns
-    /// of it after that time, so both begin at the same time. Neither party ends later because of the wait. The
+    /// Says that the inputs are open, and that nothing more can be done before the first exchange. Keys and inputs of
+    /// the first window are in place then. If the peer said so before, this party waits half a round trip. The peer
+    /// learns of it after that time, so both begin at the same time. Neither party ends later because of the wait. The
     /// measured time is then that of the rounds, and does not depend on who was ready first.
     fn ready_when_loaded(&mut self) {
         let is_loaded = self.phase == Phase::AwaitingPeer && self.unopened == 0 && self.busy == 0;

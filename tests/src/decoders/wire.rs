@@ -31,8 +31,8 @@ fn wire<M: Message>(bytes: &[u8], head_bytes: usize) {
     }
 }
 
-/// Canonical descriptions of gates, which cross the wire in programs: what decodes has one encoding, a layout and a cost that
-/// can be computed for any number of elements, and messages and keys that fit the wire in a full tile.
+/// Canonical descriptions of gates, which cross the wire in programs. What decodes has one encoding. Its layout and
+/// cost can be computed for any number of elements. Its messages and keys fit the wire in a full tile.
 ///
 /// # Panics
 /// When that does not hold.
@@ -59,8 +59,8 @@ pub fn gate(bytes: &[u8]) {
     }
 }
 
-/// Canonical programs, which cross the wire in proposals and requests: what decodes has one encoding, parts, keys and messages
-/// that fit the wire, and a cost that is the sum of its nodes'.
+/// Canonical programs, which cross the wire in proposals and requests. What decodes has one encoding. Its parts, keys
+/// and messages fit the wire, and its cost is the sum of its nodes'.
 ///
 /// # Panics
 /// When that does not hold.

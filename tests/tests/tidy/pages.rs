@@ -6,7 +6,7 @@ use suf_gate::{Protocol, catalog, gatefile::GateFile};
 
 use super::{files, read, relative, root};
 
-/// Comments, configurations, the control API and Markdown send their reader to pages: each page is there, and so is the
+/// Comments, configurations, the control API and Markdown send their reader to pages. Each page exists, and so does the
 /// heading that is named after `#`.
 #[test]
 fn every_page_and_anchor_that_is_named_exists() {

@@ -142,8 +142,8 @@ pub(crate) fn feed_forward(gate: Arc<Gate>, rows: u32, hidden: u32, inner: u32) 
     .expect("a program")
 }
 
-/// Every operation, in rings that are no whole bytes too.
-pub(crate) fn all_operations(gate: GateOp) -> Program {
+/// The operations of `docs/protocols/programs.md` and a gate, in rings that are no whole bytes too.
+pub(crate) fn mixed_operations(gate: GateOp) -> Program {
     let (ring, shape) = (Ring::new(51), TensorShape::new(37, 8).expect("a tensor"));
     let node = |op, inputs: &[u16]| (op, inputs.iter().copied().map(NodeId).collect());
     Program::new([
@@ -167,8 +167,8 @@ pub(crate) fn all_operations(gate: GateOp) -> Program {
     .expect("a program")
 }
 
-/// The inputs of [`all_operations`].
-pub(crate) fn all_inputs() -> [[Vec<u64>; 2]; 2] {
+/// The inputs of [`mixed_operations`].
+pub(crate) fn mixed_inputs() -> [[Vec<u64>; 2]; 2] {
     let x: Vec<i64> =
         numbers(6).map(|number| (number >> 43).cast_signed() - (1 << 20)).take(37 * 8).collect();
     [shares(Ring::new(51), &x), shares(Ring::new(45), &vec![0; x.len()])]

@@ -113,7 +113,7 @@ fn programs_are_read_as_they_are_written_and_nothing_else_is() {
 
 /// Elementwise products: of own and of dealt shares, in rings of no whole bytes and in small ones.
 #[test]
-fn products_of_elements_are_right_in_every_ring() {
+fn products_of_elements_are_right_in_rings_of_many_widths() {
     let shape = TensorShape::new(33, 31).expect("a tensor");
     for (x, y, to) in [(64, 64, 64), (48, 48, 48), (52, 41, 37), (3, 5, 3), (64, 1, 1)] {
         for is_dealt in [false, true] {

@@ -11,9 +11,9 @@ use suf_gate::{
 
 use super::{
     blocks::{
-        FULL, all_inputs, all_operations, assert_right, dpf, entered, feed_forward,
+        FULL, assert_right, dpf, entered, feed_forward,
         layer::{Size, inputs, layer},
-        numbers, onehot, parties, shares,
+        mixed_inputs, mixed_operations, numbers, onehot, parties, shares,
         softmax::{rows_of, score_ring, softmax, widest},
     },
     dual, gpu, gpu_for_any_gate,
@@ -28,20 +28,20 @@ fn around_zero(seed: u64, bits: u32, count: usize) -> Vec<i64> {
     numbers(seed).map(number).take(count).collect()
 }
 
-/// `input` to `output` by way of every operation and each of the built-in gates of gelu.
+/// `input` to `output` by way of the operations of `docs/protocols/programs.md` and each of the built-in gates of gelu.
 #[test]
-fn every_operation_agrees() {
+fn mixed_operations_agree() {
     let Some(gpu) = gpu() else { return };
     let file = GateFile::builtin("gelu").expect("built in");
     let protocols = [Protocol::Sigma, Protocol::Suf, Protocol::Onehot, Protocol::Dpf];
     for protocol in protocols {
         let gate = catalog::gate(&file, protocol, None).expect("in the file");
-        let program = all_operations(GateOp::new(Arc::new(gate)));
+        let program = mixed_operations(GateOp::new(Arc::new(gate)));
         for salt in 0..2 {
-            assert_right(&dual(&gpu), &parties(program.clone(), salt), &all_inputs());
+            assert_right(&dual(&gpu), &parties(program.clone(), salt), &mixed_inputs());
         }
     }
-    println!("{} programs of every operation on {} agree with the CPU", protocols.len(), gpu.info().device);
+    println!("{} programs of mixed operations on {} agree with the CPU", protocols.len(), gpu.info().device);
 }
 
 /// Rings and numbers of dropped bits with which `gate` can be entered: extended, whole, and with one bit less than is whole.

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_changes_the_digest() {
+    fn another_shape_value_or_bias_changes_the_digest() {
         let others = [
             Weights::new(3, 2, vec![1, -2, 3, 4, 5, -6], vec![]),
             Weights::new(2, 3, vec![1, -2, 3, 4, 5, -6], vec![]),

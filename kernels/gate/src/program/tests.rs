@@ -70,7 +70,7 @@ fn encodings_round_trip_and_digests_differ() {
 }
 
 #[test]
-fn whatever_is_cut_lengthened_or_out_of_place_is_refused() {
+fn what_is_cut_or_lengthened_is_refused_and_every_byte_means_something() {
     let program = twice(Protocol::Onehot, 9);
     let bytes = program.encoded();
     for end in 0..bytes.len() {

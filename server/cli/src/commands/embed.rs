@@ -16,7 +16,7 @@ use crate::{
     client::{Parties, place},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    model::{Model, texts},
+    model::{Model, counted, texts},
     npy::{self, Dtype, Form, Format},
     out, runtime,
 };
@@ -165,7 +165,7 @@ impl Job<'_> {
         let deadline = self.args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
         let mut vectors = BTreeMap::new();
         for Batch { length, texts: indices } in self.work {
-            progress.doing(&format!("{} texts of {} tokens", length.batch, length.tokens));
+            progress.doing(&format!("{} of {} tokens", counted(length.batch.into()), length.tokens));
             let (_, compiled) =
                 self.programs.iter().find(|(known, _)| known == length).expect("compiled before");
             let ids: Vec<&[u32]> = indices.iter().map(|at| &self.texts[*at][..]).collect();
@@ -190,6 +190,6 @@ fn write(args: &Args, target: AtomicFile, vectors: &[Vec<f64>]) -> Result<(), Er
         vectors.iter().flatten().try_for_each(|x| out.write_all(&(*x as f32).to_le_bytes()))
     });
     written.and_then(|()| suf_files::finish(buffered)).map_err(|error| Error::write(&args.out, error))?;
-    out::note(format_args!("{}: vectors of {} texts", args.out.display(), vectors.len()));
+    out::note(format_args!("{}: vectors of {}", args.out.display(), counted(vectors.len() as u64)));
     Ok(())
 }

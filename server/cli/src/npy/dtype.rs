@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_numpy_is_one_type() {
+    fn spellings_of_numpy_are_read_as_their_type() {
         for text in ["<f4", "=f4", "|f4", "f4", "f", "float32", "single"] {
             assert_eq!(dtype(text), Some((Dtype::F32, false)), "{text}");
         }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_type_has_its_own_sentence() {
+    fn types_that_are_not_read_are_refused_in_words_of_their_own() {
         for (text, word) in [
             ("|b1", "Booleans"),
             ("|O", "objects"),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn headers_with_a_mistake_are_refused() {
         let good = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }";
         assert!(Header::parse(good).is_some());
         for (from, to) in [

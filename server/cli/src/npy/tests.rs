@@ -54,7 +54,7 @@ fn what_is_written_is_read_back_in_every_type_and_format() {
 }
 
 #[test]
-fn every_cut_and_every_extra_byte_is_damage() {
+fn every_cut_and_an_extra_byte_are_damage() {
     let array = array(&[2], Dtype::F32, &[4096, 8192]);
     let whole = file(&array, Format::Npy);
     assert_eq!(from_pipe(&whole).unwrap(), array);
@@ -77,7 +77,7 @@ fn every_cut_and_every_extra_byte_is_damage() {
 }
 
 #[test]
-fn every_version_order_and_spelling_of_numpy_is_read() {
+fn versions_byte_orders_and_spellings_of_numpy_are_read() {
     let little: Vec<u8> = [1.0_f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     let big: Vec<u8> = [1.0_f32, 2.0].iter().flat_map(|x| x.to_be_bytes()).collect();
     for version in [1, 2, 3] {

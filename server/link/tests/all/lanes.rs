@@ -40,7 +40,7 @@ async fn carry(sender: &mut Channel<PeerMessage>, receiver: &mut Channel<PeerMes
 }
 
 #[tokio::test]
-async fn messages_of_all_sizes_keep_their_order() {
+async fn messages_of_many_sizes_keep_their_order() {
     let pair = pair(&several(), false).await;
     let (mut calling, mut called) = channels(&pair).await;
     let around = |bytes: usize| (bytes - 30)..(bytes + 5);

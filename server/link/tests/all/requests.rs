@@ -20,7 +20,7 @@ fn entries(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn a_key_made_on_its_host_gets_a_certificate_and_never_travels() {
+fn a_key_made_on_its_host_gets_a_certificate_by_its_request() {
     let (host, signer) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let pki = Pki::create_authority(signer.path()).expect("an authority");
     assert_eq!(entries(signer.path()), ["ca.key", "ca.pem"]);

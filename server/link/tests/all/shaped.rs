@@ -69,7 +69,7 @@ async fn delay_and_rate_are_the_profiles() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn loss_and_jitter_cost_time_and_no_byte() {
+async fn loss_and_jitter_lose_packets_and_no_byte() {
     let profile = LinkProfile { loss: 0.005, jitter_ms: 1.0, ..profile() };
     let pair = pair(&profile, true).await;
     ping_pong(&pair, 3, 1 << 20).await;

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_changes_the_digest() {
+    fn another_output_scale_changes_the_digest() {
         let low = (1 << 17) - (1 << 13);
         let other = of(Function::Reciprocal, 48, (24, 35), low, 33 << 21);
         assert_ne!(reciprocal().digest(), other.digest());

@@ -11,7 +11,7 @@ use suf_model::{
 use crate::{
     commands::progress::Progress,
     error::Error,
-    model::{Model, texts},
+    model::{Model, counted, texts},
     out,
 };
 
@@ -56,9 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let written = file.write_all(plan.to_toml().as_bytes()).and_then(|()| file.commit());
     written.map_err(|error| Error::write(&args.out, error))?;
     out::note(format_args!(
-        "{}: bounds from {} texts with {} tokens, the longest of {longest}",
+        "{}: bounds from {} with {} tokens, the longest of {longest}",
         args.out.display(),
-        plan.texts,
+        counted(plan.texts),
         plan.tokens
     ));
     Ok(())

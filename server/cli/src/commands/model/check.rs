@@ -11,7 +11,12 @@ use suf_model::{
     plan::hex,
 };
 
-use crate::{commands::remote::whole, error::Error, model::Model, out};
+use crate::{
+    commands::remote::whole,
+    error::Error,
+    model::{Model, counted},
+    out,
+};
 
 /// Show the program that a model becomes, and what it costs: nodes, rings, bounds, rounds, bits, key bytes. Nothing runs.
 #[derive(clap::Args)]
@@ -67,12 +72,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return out::json(&object);
     }
     out::line(format_args!("model {} ({})", hex(model.integers.digest()), bert::TYPE))?;
-    out::line(format_args!("plan: {source}, measured on {} texts with {} tokens", plan.texts, plan.tokens))?;
+    out::line(format_args!(
+        "plan: {source}, measured on {} with {} tokens",
+        counted(plan.texts),
+        plan.tokens
+    ))?;
     out::line(table(&compiled))?;
     let total = Total::of(&compiled);
     out::line(format_args!(
-        "{} texts of {} tokens, {}, public weights: {} rounds, {:.2} MB per direction, {:.1} MB of keys per party",
-        length.batch,
+        "{} of {} tokens, {}, public weights: {} rounds, {:.2} MB per direction, {:.1} MB of keys per party",
+        counted(length.batch.into()),
         length.tokens,
         args.length,
         total.rounds,
