@@ -41,7 +41,7 @@ macro_rules! by_width {
 /// Packs the low `width` bits of each value; higher bits are ignored.
 ///
 /// # Panics
-/// If `width` is not in 1..=64 or `packed` has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or `packed` does not have [`packed_bytes`] bytes.
 pub fn pack(width: u32, values: &[u64], packed: &mut [u8]) {
     assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
     match full(width) {
@@ -53,7 +53,7 @@ pub fn pack(width: u32, values: &[u64], packed: &mut [u8]) {
 /// Unpacks `values.len()` values.
 ///
 /// # Panics
-/// If `width` is not in 1..=64 or `packed` has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or `packed` does not have [`packed_bytes`] bytes.
 pub fn unpack(width: u32, packed: &[u8], values: &mut [u64]) {
     assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
     match full(width) {
@@ -73,7 +73,7 @@ fn full(width: u32) -> Option<Ring> {
 /// Opens additive shares: unpacks both segments and adds them mod 2^`width`.
 ///
 /// # Panics
-/// If `width` is not in 1..=64 or a segment has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or a segment does not have [`packed_bytes`] bytes.
 pub fn unpack_sum(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u64]) {
     let bytes = packed_bytes(width, values.len());
     assert!(mine.len() == bytes && theirs.len() == bytes, "length of a segment");
@@ -90,7 +90,7 @@ pub fn unpack_sum(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u64]) {
 /// As [`unpack_sum`] for a `width` of at most 16.
 ///
 /// # Panics
-/// If `width` is not in 1..=16 or a segment has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=16 or a segment does not have [`packed_bytes`] bytes.
 pub fn unpack_words(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u16]) {
     let bytes = packed_bytes(width, values.len());
     assert!(mine.len() == bytes && theirs.len() == bytes, "length of a segment");
@@ -118,7 +118,7 @@ fn unpack_words_portable(width: u32, mine: &[u8], theirs: &[u8], values: &mut [u
 /// Opens additive shares of which this party has kept its own unpacked: adds the segment's to them mod 2^`width`.
 ///
 /// # Panics
-/// If `width` is not in 1..=64 or `packed` has not [`packed_bytes`] bytes.
+/// If `width` is not in 1..=64 or `packed` does not have [`packed_bytes`] bytes.
 pub fn add_unpacked(width: u32, packed: &[u8], values: &mut [u64]) {
     assert_eq!(packed.len(), packed_bytes(width, values.len()), "length of a segment");
     match full(width) {

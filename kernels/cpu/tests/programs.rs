@@ -175,7 +175,7 @@ fn wires_that_an_operation_does_not_take_are_refused_in_words() {
         (vec![input(FULL, 40), node(Op::gate(onehot()), &[0])], "it takes elements of 48 bits"),
         (
             vec![input(FULL, 26), node(Op::Linear(Linear::new(weights(1, 9, 2, 8), 8)), &[0])],
-            "has not 9 columns",
+            "does not have 9 columns",
         ),
         (
             vec![input(FULL, 60), node(Op::Linear(Linear::new(weights(1, 8, 2, 8), 8)), &[0])],

@@ -38,7 +38,7 @@ pub fn pack(ring: Ring, values: &[u64]) -> Vec<u8> {
 /// Adds the packed elements to `sums`, in `ring`.
 ///
 /// # Panics
-/// If `packed` has not [`packed_bytes`] bytes for them.
+/// If `packed` does not have [`packed_bytes`] bytes for them.
 pub fn add_packed(ring: Ring, packed: &[u8], sums: &mut [u64]) {
     assert_eq!(packed.len(), packed_bytes(ring, sums.len()), "packed elements for each sum");
     let bits = u32::from(ring.bits());

@@ -60,7 +60,7 @@ impl Rotation {
 /// Turns the seeded side's shares of beta, little-endian numbers one after another, into the explicit side's.
 ///
 /// # Panics
-/// If `shares` has not the bytes of a number for each mask.
+/// If `shares` does not have the bytes of a number for each mask.
 pub fn deal<W: Word, const L: usize>(
     rotation: &Rotation,
     masks: impl Iterator<Item = u64>,

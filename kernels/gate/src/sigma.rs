@@ -92,7 +92,7 @@ impl Sigma {
     /// A gate with an explicit table.
     ///
     /// # Errors
-    /// When `clip` is not in 8..=10, the table has not 2^`clip` entries, or an entry exceeds [`lookup::MAX_ENTRY`].
+    /// When `clip` is not in 8..=10, the table does not have 2^`clip` entries, or an entry exceeds [`lookup::MAX_ENTRY`].
     pub fn new(clip: u8, table: Vec<i32>) -> Result<Self, GateError> {
         if !CLIP_BITS.contains(&clip) {
             return Err(GateError::Shape(format!("sigma: |t| clipped to {clip} bits is not in 8..=10")));

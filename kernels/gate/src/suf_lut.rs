@@ -41,7 +41,7 @@ impl SufLut {
     /// A gate with an explicit table.
     ///
     /// # Errors
-    /// When `bits` is not in 8..=10, the table has not 2^`bits` entries, or one exceeds [`MAX_ENTRY`].
+    /// When `bits` is not in 8..=10, the table does not have 2^`bits` entries, or one exceeds [`MAX_ENTRY`].
     pub fn new(bits: u8, table: Vec<i32>) -> Result<Self, GateError> {
         if !(8..=10).contains(&bits) {
             return Err(GateError::Shape(format!("suf-lut: a table over {bits} bits is not in 8..=10")));

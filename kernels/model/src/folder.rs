@@ -21,7 +21,7 @@ impl Folder for std::collections::BTreeMap<String, Vec<u8>> {
     }
 }
 
-/// What is said of a file with more bytes than are read.
+/// The message about a file that is larger than its limit.
 #[must_use]
 pub fn too_large(bytes: u64, most: u64) -> String {
     format!("it has {bytes} bytes, and at most {most} are read")
@@ -43,5 +43,5 @@ pub(crate) fn required(folder: &dyn Folder, path: &str, most: u64) -> Result<Vec
     })
 }
 
-/// Bytes that are read of a file of which only its being there matters.
+/// A limit under which no file is read: only whether the file exists is asked.
 pub(crate) const PROBE: u64 = 0;

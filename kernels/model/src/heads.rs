@@ -32,7 +32,7 @@ pub fn groups(scores: &[Span], cols: u32, masked: bool) -> Result<Vec<Group>, Re
     let mut groups = Vec::new();
     for m in SIZES {
         let mut heads: Vec<usize> = due.iter().copied().filter(|head| group(m, &[*head]).is_ok()).collect();
-        // Heads whose scores lie apart share no offset and no mask: the one that asks for most takes the next m.
+        // Heads whose scores lie far apart cannot share an offset and a mask. So the head with the largest scores takes the next m.
         let made = loop {
             if heads.is_empty() {
                 break None;

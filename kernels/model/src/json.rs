@@ -69,7 +69,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What is said of a key that has another value than is supported.
+    /// The error about a key whose value is not supported.
     pub(crate) fn unsupported(&self, key: &str, found: &str, known: &str) -> ModelError {
         let problem = format!("{key} is {found}, which is not supported");
         ModelError::new(self.file, problem, format!("take a model with {known}"))

@@ -82,7 +82,7 @@ impl Nodes {
         weights
     }
 
-    /// That the wire of `id` may be extended: two bits of its ring stay free.
+    /// Checks that the wire of `id` may be extended: two bits of its ring must stay free.
     ///
     /// # Errors
     /// When its bound does not allow it.

@@ -32,10 +32,10 @@ pub enum Summary {
     MeanRoot,
 }
 
-/// What happens to the vectors of the last layer.
+/// How the vectors of the last layer become the vector of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pooling {
-    /// What one vector is made.
+    /// How one vector is made of the tokens' vectors.
     pub summary: Summary,
     /// Whether that is divided by its length.
     pub normalise: bool,

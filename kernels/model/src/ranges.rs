@@ -10,7 +10,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// That of no values.
+    /// The span of no values.
     pub const NONE: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY };
 
     /// Takes in another value.
@@ -19,7 +19,7 @@ impl Span {
         self.max = self.max.max(x);
     }
 
-    /// That of these values and `other`'s.
+    /// The span of these values and `other`'s.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         Self { min: self.min.min(other.min), max: self.max.max(other.max) }
@@ -60,7 +60,7 @@ pub struct NormRanges {
 pub struct LayerRanges {
     /// Scores of each head among a text's own tokens, in base 2: what the exponential takes.
     pub scores: Vec<Span>,
-    /// The same with the rows and columns of padding, before the mask is added.
+    /// Scores of each head with the rows and columns of padding, before the mask is added.
     pub padded: Vec<Span>,
     /// Values of all heads.
     pub value: Span,
@@ -84,7 +84,7 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Those of no text.
+    /// The ranges of no text.
     #[must_use]
     pub fn none(layers: usize, heads: usize) -> Self {
         let norm = NormRanges { hidden: Span::NONE, variance: Span::NONE };
@@ -99,7 +99,7 @@ impl Ranges {
         Self { layers: vec![layer; layers], texts: 0, tokens: 0 }
     }
 
-    /// Those of these texts and `other`'s.
+    /// The ranges of these texts and `other`'s.
     ///
     /// # Panics
     /// If they are of models with other sizes.

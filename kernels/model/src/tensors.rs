@@ -47,7 +47,7 @@ pub fn read(folder: &dyn Folder, parameters: u64) -> Result<Vec<u8>, ModelError>
         return Ok(bytes);
     }
     for other in OTHER_FORMS {
-        // A reason not to read the other file says that it is there.
+        // Any error about the other file shows that it exists.
         if !matches!(folder.read(other, folder::PROBE), Ok(None)) {
             let advice = format!("save the model as one {FILE}, as save_pretrained of transformers does");
             return Err(ModelError::new(FILE, format!("there is no such file beside {other}"), advice));

@@ -202,8 +202,8 @@ impl Parties {
     /// Carries out `work` on `run`. If it fails, panics or is interrupted, the run is ended at both parties.
     ///
     /// # Errors
-    /// Those of `work`, or the run's own reason for failing where a party has a better one. After an interrupt: what was done
-    /// about the run.
+    /// The errors of `work`, or the run's own reason for failing where a party has a better one. After an interrupt the
+    /// error says what was done about the run.
     pub async fn ending_at_both<T>(
         &self,
         run: RunId,
@@ -485,7 +485,7 @@ pub(crate) struct OutputShares {
 }
 
 impl OutputShares {
-    /// Those of the output `node`, or of the only one where that is 0, whose wire has this ring.
+    /// The shares of the output `node`, whose wire has this ring. 0 stands for the only output.
     pub(crate) async fn open(
         mut client: PartyClient<Channel>,
         party: Party,
@@ -525,7 +525,7 @@ impl OutputShares {
         Ok(std::mem::replace(&mut self.ready, rest))
     }
 
-    /// That there are no more.
+    /// Checks that no shares follow.
     pub(crate) async fn end(&mut self) -> Result<(), Error> {
         match self.message().await? {
             None => Ok(()),

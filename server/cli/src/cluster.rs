@@ -116,7 +116,7 @@ pub struct PeakMemory {
     pub dealer: u64,
     /// Party 0 and party 1.
     pub parties: [u64; 2],
-    /// Of one row, and not of all since the start.
+    /// The peak of one row, and not of all rows since the start.
     pub of_row: bool,
 }
 

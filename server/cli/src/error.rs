@@ -101,7 +101,7 @@ impl Error {
 /// Wrong usage if one of the names given to `option` is there twice: it would be measured twice, and its records mixed up.
 ///
 /// # Errors
-/// With the first name that is.
+/// When a name is there twice: the first such name.
 pub fn named_once<T: PartialEq + std::fmt::Display>(option: &str, names: &[T]) -> Result<(), Error> {
     let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     twice.map_or(Ok(()), |(_, name)| Err(Error::usage(format!("{name} is named twice in {option}"))))

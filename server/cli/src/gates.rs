@@ -134,7 +134,7 @@ fn own_text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
 pub fn gate(definition: &Definition, protocol: Protocol, shape: Option<&str>) -> Result<Gate, Error> {
     if let Some(shape) = shape.filter(|_| protocol != Protocol::Onehot) {
         return Err(Error::usage(format!(
-            "protocol {protocol} has no shapes, so that --shape {shape} says nothing: leave it out, or take onehot"
+            "protocol {protocol} has no shapes, so --shape {shape} means nothing: leave it out, or take onehot"
         )));
     }
     let file = match definition {

@@ -92,7 +92,7 @@ impl Model {
         texts.iter().enumerate().map(encode).collect()
     }
 
-    /// Whether the values of each text stay within `plan`, padded to its bucket or alone. No party can see that they do not.
+    /// Checks that the values of each text stay within `plan`, padded to its bucket or alone. No party could notice otherwise.
     ///
     /// # Errors
     /// The first text whose values do not, and which ones.
@@ -137,7 +137,7 @@ impl Model {
     }
 }
 
-/// What `work` makes of each number below `count`, in order, on all processors.
+/// Applies `work` to each number below `count`, on all processors. The results are in order.
 pub(crate) fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let take = || {

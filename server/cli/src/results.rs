@@ -19,9 +19,9 @@ pub(crate) struct Folder {
 /// What reports hold besides the records.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
-    /// Of `suf bench kernel`.
+    /// Records of `suf bench kernel`.
     pub(crate) costs: Vec<KernelRecord>,
-    /// Of `suf lab slope`.
+    /// Records of `suf lab slope`.
     pub(crate) slopes: Vec<Slope>,
 }
 

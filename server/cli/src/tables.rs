@@ -16,9 +16,9 @@ use crate::{
 /// Where a table will be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// With rules.
+    /// On a terminal, with rules.
     Terminal,
-    /// As GitHub reads it.
+    /// In a Markdown file, as GitHub reads it.
     Markdown,
 }
 
@@ -144,7 +144,7 @@ pub(crate) struct LinkFigures {
 }
 
 impl LinkFigures {
-    /// Of `record`, one of `records`.
+    /// The figures of `record`, one of `records`.
     pub(crate) fn of(record: &Record, records: &[Record]) -> Self {
         let base = base_of(records, record);
         let published = published::find(&record.model, &record.protocol);

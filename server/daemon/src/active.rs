@@ -231,8 +231,7 @@ impl ActiveRun {
         None
     }
 
-    /// Has `work` done by a thread that computes, or, where that is a matter of microseconds, by the one that moves the part's
-    /// messages.
+    /// Gives `work` to a thread that computes. Work of microseconds goes to the thread that moves the part's messages.
     fn compute(self: &Arc<Self>, work: Work) {
         let program = &self.plan.program;
         let (more, prompt) = (work.exchange_of(program).is_some(), work.prompt_exchange_of(program));

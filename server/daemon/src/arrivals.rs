@@ -10,7 +10,7 @@ pub(crate) const LEAST_MEASURED_BYTES: u64 = 1_000_000;
 pub(crate) struct Arrivals {
     /// When the first one was complete, and the last.
     between: Option<(Instant, Instant)>,
-    /// Those of all but the first, which were on the way in that time.
+    /// Bytes of all messages but the first: they were on the way in that time.
     bytes: u64,
 }
 

@@ -26,11 +26,11 @@ pub struct Bounds {
 /// All bounds of a party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of shares in memory.
+    /// Bounds of shares in memory.
     pub shares: Bounds,
-    /// Of keys in memory.
+    /// Bounds of keys in memory.
     pub keys: Bounds,
-    /// Of keys on the disk.
+    /// Bounds of keys on the disk.
     pub spool: Bounds,
 }
 

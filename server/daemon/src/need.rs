@@ -19,15 +19,15 @@ const LOADED_PARTS: u64 = WINDOW as u64 + 4;
 /// Bytes that a run needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// Of keys.
+    /// Bytes of keys.
     pub(crate) keys: u64,
-    /// Of the seals that keys have in the spool.
+    /// Bytes of the seals that keys have in the spool.
     pub(crate) seals: u64,
-    /// Of keys in memory while the others are in the spool.
+    /// Bytes of keys in memory while the other keys are in the spool.
     pub(crate) loaded: u64,
-    /// Of shares, and of what is computed from them.
+    /// Bytes of shares, and of what is computed from them.
     pub(crate) shares: u64,
-    /// Of output shares that wait to be fetched.
+    /// Bytes of output shares that wait to be fetched.
     pub(crate) outputs: u64,
 }
 

@@ -27,9 +27,9 @@ pub enum Viewer {
 /// How a caller names a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunName {
-    /// As its client does.
+    /// By its id, as its client does.
     Id(RunId),
-    /// As everybody else does.
+    /// By the hash of its id, as everybody else does.
     Hash(RunHash),
 }
 
@@ -110,7 +110,7 @@ impl RunName {
 /// A run's id from a request.
 ///
 /// # Errors
-/// When it has not 16 bytes.
+/// When it does not have 16 bytes.
 pub(crate) fn run_id(bytes: &[u8]) -> Result<RunId, Failure> {
     bytes
         .try_into()

@@ -38,9 +38,9 @@ impl Disk {
 #[derive(Debug)]
 pub(crate) struct SpoolReservation {
     _reserved: Reservation,
-    /// Of all batches.
+    /// Bytes that all batches have written.
     written: Arc<AtomicU64>,
-    /// Of this one.
+    /// Bytes that this batch has written.
     own: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! What a run is told and what it asks for.
+//! Events that a run handles, and actions that it asks for.
 
 use suf_gate::KeyBytes;
 use suf_wire::{Causal, KeyRequest, NodeId, Part, PeerMessage, Seed};

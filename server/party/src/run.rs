@@ -119,8 +119,8 @@ impl Run {
         self.phase
     }
 
-    /// Whether anything is still due from the peer. Once it has finished, and all of its frames are here, which may come later,
-    /// its leaving is no failure.
+    /// Whether anything is still due from the peer. Its frames may arrive after its last message. Once both are here, it may
+    /// leave without failing the run.
     #[must_use]
     pub fn awaits_peer(&self) -> bool {
         self.phase != Phase::Ended && (self.peer_finished.is_none() || self.missing > 0)
@@ -132,7 +132,7 @@ impl Run {
     }
 
     /// Bytes of the frame that the peer may send for `step` of `part` now; an error if none may come. The link asks
-    /// before it takes a payload in.
+    /// this before it reads a payload.
     ///
     /// # Errors
     /// When such a frame is out of order: the peer's fault.
@@ -154,7 +154,7 @@ impl Run {
         Err(Breach::Frame { part, step, received: state.received, sent: state.sent }.into())
     }
 
-    /// Takes in what happened. After the end of the run, nothing happens any more.
+    /// Handles an event. After the end of the run, events are ignored.
     pub fn handle(&mut self, event: Event) {
         if self.phase == Phase::Ended {
             return;
@@ -202,7 +202,7 @@ impl Run {
                 if !self.readiness.hear(segment, common)? {
                     return Err(unasked.into());
                 }
-                // Before this party's own word for the first segment, nothing begins; after it, either party may be the first.
+                // Nothing begins before this party is ready for the first segment. After that, either party may be the first.
                 if self.phase == Phase::AwaitingPeer && segment == 0 && self.readiness.is_agreed(0) {
                     self.begin_evaluation();
                 } else {
@@ -344,7 +344,7 @@ impl Run {
         Ok(())
     }
 
-    /// Has the keys of the evaluations that ended first wiped, until no more than `kept` are left.
+    /// Wipes the keys of the evaluations that ended first, until at most `kept` are left.
     pub(crate) fn wipe_down_to(&mut self, kept: usize) {
         let surplus = self.spent.len().saturating_sub(kept);
         for spent in self.spent.drain(..surplus) {

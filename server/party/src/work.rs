@@ -58,23 +58,23 @@ pub enum Start {
     Keyless(EvalJob),
 }
 
-/// What came of it.
+/// The result of computing.
 pub enum Done {
-    /// Of [`Work::Stage`].
+    /// The result of [`Work::Stage`].
     Staged {
         /// The part.
         part: Part,
         /// The key, in place.
         staged: Box<dyn StagedPart>,
     },
-    /// Of [`Work::Begin`].
+    /// The result of [`Work::Begin`].
     Begun {
         /// The part.
         part: Part,
         /// Its evaluation, ready for the first exchange.
         eval: Box<dyn PartEval>,
     },
-    /// Of [`Work::Step`].
+    /// The result of [`Work::Step`].
     Stepped {
         /// The part.
         part: Part,
@@ -83,16 +83,16 @@ pub enum Done {
         /// The message for the peer.
         message: Bytes,
     },
-    /// Of [`Work::Finish`].
+    /// The result of [`Work::Finish`].
     Finished {
         /// The part.
         part: Part,
         /// What it made.
         value: Arc<dyn Value>,
-        /// The evaluation, which holds the part's key: wiping it is for when nobody waits.
+        /// The evaluation, which holds the part's key. It is wiped when nobody waits.
         spent: Box<dyn PartEval>,
     },
-    /// Of [`Work::Wipe`].
+    /// The result of [`Work::Wipe`].
     Wiped,
 }
 

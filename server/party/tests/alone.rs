@@ -170,7 +170,7 @@ fn an_opening_may_overtake_the_acceptance() {
     assert_eq!(party.refused(first(0), 0), Breach::Frame { part: first(0), step: 0, received: 1, sent: 0 });
 }
 
-/// Not a frame and not the hash of the keys leaves before the batch is burnt, which waits for keys and for every input.
+/// No frame and no hash of the keys leaves before the batch is burnt. Burning waits for keys and for every input.
 #[test]
 fn what_depends_on_keys_waits_for_the_burn() {
     let mut party = Alone::with(2);

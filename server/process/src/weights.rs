@@ -59,7 +59,7 @@ pub fn load(files: &[PathBuf], models: &[ModelEntry], memory_mb: u64) -> Result<
     let due = (bytes as u64).div_ceil(1 << 20);
     if due > memory_mb {
         return Err(format!(
-            "model_memory_mb = {memory_mb}, and the weights of `models` and `weights` take {due} MiB: allow as much"
+            "model_memory_mb = {memory_mb}, but the weights of `models` and `weights` take {due} MiB: raise it to that"
         ));
     }
     Ok(Loaded { store: Arc::new(store), models })
@@ -106,7 +106,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Weights)>, String> {
             continue;
         }
         let [rows, cols] = view.shape() else {
-            return Err(format!("tensor {name} has {} dimensions, and a matrix 2", view.shape().len()));
+            return Err(format!("tensor {name} has {} dimensions, but a matrix has 2", view.shape().len()));
         };
         let size = |size: &usize| u32::try_from(*size).map_err(|_| format!("tensor {name} is too large"));
         let values = matrix_values(name, &view)?;
@@ -126,7 +126,9 @@ fn matrix_values(name: &str, view: &TensorView<'_>) -> Result<Vec<i32>, String> 
         Dtype::I8 => Ok(data.iter().map(|byte| byte.cast_signed().into()).collect()),
         Dtype::I16 => Ok(data.as_chunks().0.iter().map(|word| i16::from_le_bytes(*word).into()).collect()),
         Dtype::I32 => Ok(data.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word)).collect()),
-        other => Err(format!("tensor {name} is of type {other:?}, and quantised weights of I8, I16 or I32")),
+        other => {
+            Err(format!("tensor {name} is of type {other:?}, but quantised weights are of I8, I16 or I32"))
+        }
     }
 }
 
@@ -140,7 +142,7 @@ fn bias_values(name: &str, view: &TensorView<'_>) -> Result<Vec<i64>, String> {
             Ok(data.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word).into()).collect())
         }
         (Dtype::I64, _) => Ok(data.as_chunks().0.iter().map(|word| i64::from_le_bytes(*word)).collect()),
-        (other, _) => Err(format!("the bias of {name} is of type {other:?}, and a bias of I32 or I64")),
+        (other, _) => Err(format!("the bias of {name} is of type {other:?}, but a bias is of I32 or I64")),
     }
 }
 

@@ -13,7 +13,7 @@ impl Tree {
     /// `roots` are those of party 0 and of party 1, 16 bytes for each element.
     ///
     /// # Panics
-    /// If a field has not the length that the number of elements demands.
+    /// If a field does not have the length that the number of elements demands.
     pub fn deal(&self, roots: [&[u8]; 2], alphas: &[u64], mut out: DealtTrees<'_>) {
         let elems = alphas.len();
         self.check_corrections(elems, out.words, out.leaves, out.right.is_none());

@@ -164,7 +164,7 @@ impl OpDef for Linear {
     fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
         let wire = only(inputs)?;
         if wire.shape.cols() != self.weights.rows {
-            return Err(format!("{wire} has not {} columns", self.weights.rows));
+            return Err(format!("{wire} does not have {} columns", self.weights.rows));
         }
         let frac = wire.frac.saturating_add(self.frac);
         if frac >= wire.ring.bits() {

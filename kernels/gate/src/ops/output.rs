@@ -23,7 +23,7 @@ impl OpDef for Output {
     fn wire(&self, inputs: &[Wire]) -> Result<Option<Wire>, String> {
         let wire = only(inputs)?;
         if wire.form != Form::Masked {
-            return Err("the wire is shared, and an output is masked".into());
+            return Err("the wire is shared, but an output takes a masked wire".into());
         }
         if wire.mask == Mask::Dropped {
             return Err("the parties hold no shares of the wire's mask: put `open` before it".into());

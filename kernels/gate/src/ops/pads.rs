@@ -94,7 +94,11 @@ impl Pads {
     /// When `to` is the larger ring, in words: then the parties' shares do not sum up to the mask.
     pub fn own(from: Ring, to: Ring) -> Result<Self, String> {
         if to.bits() > from.bits() {
-            return Err(format!("shares modulo 2^{} are none modulo 2^{}", from.bits(), to.bits()));
+            return Err(format!(
+                "shares modulo 2^{} cannot be reduced to shares modulo 2^{}",
+                from.bits(),
+                to.bits()
+            ));
         }
         Ok(Self { pad: Pad::whole(from, to), is_dealt: false, key_shape: NO_KEY.clone() })
     }

@@ -64,7 +64,10 @@ impl Product {
     pub fn new(factors: Factors, from: [Ring; 2], to: Ring) -> Result<Self, String> {
         if from.iter().any(|from| from.bits() < to.bits()) {
             let [x, y] = from.map(Ring::bits);
-            return Err(format!("a product of {x} and {y} bits has not {} bits", to.bits()));
+            return Err(format!(
+                "a product of {x} and {y} bits cannot be made in a ring of {} bits",
+                to.bits()
+            ));
         }
         if let Factors::Scores(heads) | Factors::Mix(heads) = factors {
             heads.check()?;
@@ -269,7 +272,7 @@ impl Heads {
         let Self { heads, tokens } = self;
         match heads.checked_mul(tokens) {
             Some(1..) => Ok(self),
-            _ => Err(format!("{heads} heads of {tokens} tokens cannot be")),
+            _ => Err(format!("{heads} heads of {tokens} tokens are too many or none")),
         }
     }
 }
@@ -310,7 +313,9 @@ impl OpDef for Product {
             // One number for each token.
             let is_fit = added.shape == x.shape.column() && (added.ring, added.frac) == (self.to, frac);
             if !is_fit || added.form != Form::Shared {
-                return Err(format!("to such scores a shared wire of one column is added, not {added}"));
+                return Err(format!(
+                    "it takes a shared wire of one column to add to the scores, not {added}"
+                ));
             }
         }
         Ok(Some(Wire::fresh(shape, self.to, frac)))

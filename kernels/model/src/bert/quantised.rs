@@ -15,19 +15,19 @@ use crate::{
 
 /// Fractional bits of a layer norm's result.
 pub(super) const NORMED: u8 = 26;
-/// Of weights behind a layer norm, and of the last ones of the feed-forward block.
+/// Fractional bits of weights behind a layer norm, and of the last weights of the feed-forward block.
 pub(super) const WEIGHT: u8 = 14;
-/// Of weights behind attention.
+/// Fractional bits of weights behind attention.
 pub(super) const ATTENTION_WEIGHT: u8 = 12;
-/// Of attention's result before those weights.
+/// Fractional bits of attention's result before those weights.
 pub(super) const ATTENDED: u8 = 22;
-/// Of what the activation makes.
+/// Fractional bits of the activation's result.
 pub(super) const ACTIVATED: u8 = 12;
-/// Of gains.
+/// Fractional bits of gains.
 pub(super) const GAIN: u8 = 10;
-/// Of the weights of a row's mean.
+/// Fractional bits of the weights of a row's mean.
 pub(super) const MEAN: u8 = 19;
-/// Of the residual.
+/// Fractional bits of the residual.
 pub(super) const RESIDUAL: u8 = NORMED + GAIN;
 
 /// A model's integers.

@@ -136,7 +136,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// That both parties have loaded the model, before anything secret moves.
+    /// Checks that both parties have loaded the model, before anything secret moves.
     async fn known_to(&self, parties: &Parties) -> Result<(), Error> {
         let own = self.model.integers.digest();
         for party in Party::BOTH {

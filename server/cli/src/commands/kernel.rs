@@ -29,7 +29,7 @@ const SEQ: u64 = 128;
 /// disturb them little.
 ///
 /// Also the published second table (compare_activation): SUF as a kernel with one mask and one key for a whole tensor.
-/// That is insecure as a protocol, and computed only; SIGMA beside it is timed without its communication.
+/// As a protocol that is insecure, so it is only computed. SIGMA beside it is timed without its communication.
 ///
 /// Writes kernel.jsonl, compare_activation.csv and .json. `suf report` puts kernel.jsonl into the report and the README.
 #[derive(clap::Args)]

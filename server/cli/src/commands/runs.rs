@@ -165,7 +165,7 @@ async fn follow(party: &OneParty, run: RunName, json: bool) -> Result<(), Error>
     print_states(place, states, json).await
 }
 
-/// The same at party 0 for a run of ours, which both parties keep for as long as it is watched.
+/// Prints each state of a run of our own at party 0. Both parties keep the run for as long as it is watched.
 async fn keep(parties: &Parties, run: RunId, json: bool) -> Result<(), Error> {
     let watch = async |party| {
         let states = parties.party(party).watch_run(client::reference(run)).await;

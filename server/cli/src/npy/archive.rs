@@ -71,7 +71,10 @@ fn listed<R: Read + Seek>(archive: &ZipArchive<R>) -> String {
     let name = |name| format!("{:?}", String::from_utf8_lossy(name));
     let names: Vec<_> = archive.file_names_raw().take(LISTED).map(name).collect();
     let more = if count > LISTED { ", ..." } else { "" };
-    format!("the archive holds {count} files ({}{more}), and one array is evaluated", names.join(", "))
+    format!(
+        "the archive holds {count} files ({}{more}), but one array is evaluated: save that one alone",
+        names.join(", ")
+    )
 }
 
 /// The library's errors, in words that fit a tensor.

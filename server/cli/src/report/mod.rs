@@ -81,7 +81,7 @@ pub(crate) fn printed_into_readme(path: &Path, records: &[Record]) -> Result<(),
 /// Replaces the text between the markers of the file at `path` by the tables of `records` and `costs`.
 ///
 /// # Errors
-/// When the file cannot be read or written, or has not exactly one pair of markers.
+/// When the file cannot be read or written, or does not have exactly one pair of markers.
 pub fn into_readme(path: &Path, records: &[Record], costs: &[KernelRecord]) -> Result<(), Error> {
     let of_gates: Vec<_> = records.iter().filter(|record| !record.is_of_model()).cloned().collect();
     between_markers(path, FIGURES, &tables_in_markdown(&of_gates, costs))

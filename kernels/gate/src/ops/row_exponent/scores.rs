@@ -102,7 +102,9 @@ impl Scores {
             return Err(format!("a row has 1 to {} scores, not {cols}", crate::limits::TILE_ELEMS));
         }
         if !(low <= row_low && row_low <= high) {
-            return Err(format!("the least score {low}, of rows {row_low}, and the greatest {high} ascend"));
+            return Err(format!(
+                "scores must ascend: least {low}, least maximum of a row {row_low}, greatest {high}"
+            ));
         }
         // Of the first exponential, x / 2 + offset is 1 at least; of the second, x - k + m - 97.
         let first = i32::from(low) + 2 * self.whole_offset() >= 2;

@@ -90,7 +90,7 @@ impl Pieces {
         high: u64,
     ) -> Result<Self, PieceError> {
         if low < 1 << END_BITS || high <= low {
-            return Err(PieceError("bounds are at least 2^8 units, and the lower one is less"));
+            return Err(PieceError("bounds must be at least 2^8 units, the lower one first"));
         }
         if function == (Function::InverseSqrt { of: 0 }) {
             return Err(PieceError("nothing is divided by zero"));

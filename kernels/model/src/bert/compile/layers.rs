@@ -26,21 +26,21 @@ use crate::{
     ranges::Span,
 };
 
-/// Of queries, keys and values in the products of attention.
+/// Fractional bits of queries, keys and values in the products of attention.
 const HEAD: u8 = 12;
-/// Of scores and of their exponentials.
+/// Fractional bits of scores and of their exponentials.
 pub(crate) const SCORE: u8 = 24;
-/// Of what the exponentials attend to, and of the reciprocal of their sum.
+/// Fractional bits of the exponentials times the values, and of the reciprocal of a row sum.
 const ATTEND: u8 = SCORE + HEAD;
-/// Of that, where it is multiplied.
+/// Fractional bits that are kept of the former where it is scaled.
 const ATTEND_KEPT: u8 = 18;
-/// Of the reciprocal, where it is multiplied.
+/// Fractional bits that are kept of the reciprocal there.
 const RECIPROCAL_KEPT: u8 = 16;
-/// Of a layer norm's input, where it is squared and multiplied.
+/// Fractional bits that are kept of a layer norm's input where it is squared and scaled.
 const NORM_INPUT: u8 = 12;
-/// Of the inverse root of a variance.
+/// Fractional bits of the inverse root of a variance.
 const ROOT: u8 = 52;
-/// Of that, where it is multiplied.
+/// Fractional bits that are kept of the inverse root where it scales a row.
 const ROOT_KEPT: u8 = 14;
 
 /// The ring of products and of the norms' results.
