@@ -1,6 +1,6 @@
-//! Documents are plain: short sentences, and alternatives that were rejected.
+//! Documents and comments are plain: short sentences, and alternatives that were rejected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{files, pages::prose, read, relative, root};
 
@@ -11,13 +11,57 @@ const MOST_WORDS: usize = 25;
 fn sentences_of_every_document_are_short() {
     let mut count = 0;
     for page in files(root(), &["md"]) {
-        for sentence in sentences(&read(&page)) {
-            let words = sentence.split_whitespace().count();
-            assert!(words <= MOST_WORDS, "{}: {words} words: {sentence}", relative(&page));
-            count += 1;
-        }
+        count += short(&page, &read(&page));
     }
     assert!(count > 3000, "{count} sentences");
+}
+
+#[test]
+fn sentences_of_comments_are_short() {
+    let mut count = 0;
+    for file in files(root(), &["rs", "cu", "cuh", "cpp", "h", "proto"]) {
+        for comment in comments(&read(&file)) {
+            count += short(&file, &comment);
+        }
+    }
+    assert!(count > 5000, "{count} sentences");
+}
+
+/// Counts the sentences of a text in `file`, each of which has to be short.
+fn short(file: &Path, text: &str) -> usize {
+    let found = sentences(text);
+    for sentence in &found {
+        let words = sentence.split_whitespace().count();
+        assert!(words <= MOST_WORDS, "{}: {words} words: {sentence}", relative(file));
+    }
+    found.len()
+}
+
+/// The comments of a source that stand on lines of their own. Neighbouring lines of one kind are one comment.
+fn comments(source: &str) -> Vec<String> {
+    let (mut found, mut before) = (Vec::<String>::new(), None);
+    for line in source.lines() {
+        let line = line.trim_start();
+        let mark = ["///", "//!", "//"].into_iter().find(|mark| line.starts_with(mark));
+        if let Some(mark) = mark {
+            if before != Some(mark) {
+                found.push(String::new());
+            }
+            // There is one by now.
+            if let Some(comment) = found.last_mut() {
+                comment.push_str(&line[mark.len()..]);
+                comment.push('\n');
+            }
+        }
+        before = mark;
+    }
+    found
+}
+
+#[test]
+fn comments_are_told_apart() {
+    let source = "//! One.\n\n/// Two\n/// three.\n// Four.\nlet five = 5; // six\n    // Seven.\n";
+    assert_eq!(comments(source), [" One.\n", " Two\n three.\n", " Four.\n", " Seven.\n"]);
 }
 
 #[test]
