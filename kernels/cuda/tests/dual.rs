@@ -225,7 +225,7 @@ fn the_host_plays_a_gpu_where_there_is_none() {
         let compared = format!("gates of {protocol} on the host's processor");
         assert!(said.contains(&compared), "'{compared}' is missing in: {said}{errors}");
     }
-    let compared = "programs of every operation on the host's processor";
+    let compared = "programs of mixed operations on the host's processor";
     assert!(said.contains(compared), "'{compared}' is missing in: {said}{errors}");
 }
 

@@ -1,4 +1,4 @@
-//! Random programs of all operations but gates: every node against its integer function.
+//! Random programs of products, openings and local operations: every node against its integer function.
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
