@@ -1,6 +1,6 @@
-// AES-128 with one table of 256 words, SubBytes and MixColumns of row 0; the other rows' tables are its rotations. Every
-// lane of a warp has a copy of the table in a bank of its own: no two accesses meet, whatever the secret index, so that
-// the time tells nothing (after Tezcan, IEEE Access 2021). The state is four little-endian columns.
+// AES-128 with one table of 256 words, SubBytes and MixColumns of row 0. The other rows' tables are its rotations.
+// Every lane of a warp has a copy of the table in a bank of its own. So no two accesses collide, whatever the secret
+// index, and times tell nothing (after Tezcan, IEEE Access 2021). The state is four little-endian columns.
 
 struct AesTable {
     u32 word[256 * WARP];
@@ -85,8 +85,8 @@ __device__ inline void aes_feed_forward(const AesTable& table, const u32 (&keys)
     for (int n = 0; n < N; n++) x[n] = x[n] ^ plain[n];
 }
 
-// The cipher of a tile's trees. Its round keys are public and are read from the job: the kernel's parameter is in constant
-// memory, which all lanes read at one place at once.
+// The cipher of a tile's trees. Its round keys are public and are read from the job. The kernel's parameter is in
+// constant memory, which all lanes read at one place at once.
 struct TreeCipher {
     const AesTable& table;
     const Job& job;

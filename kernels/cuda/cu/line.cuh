@@ -1,7 +1,7 @@
-// The last exchange of `onehot` and `dpf`: y_hat = kappa x_hat + tau (m' - 2^(k-2)) + C + B, whose coefficients are ring
-// elements of the key selected by public bits: see kernels/cpu, line.rs and wrap.rs. Numbers are modulo
-// 2^64. Defined outside: ENTRY_BITS (k), LEFT_SLOPE, LEFT_INTERCEPT, STEP_SLOPE, STEP_INTERCEPT (by how much the right
-// line's exceed the left's), SLOPES (their sum).
+// The last exchange of `onehot` and `dpf`: y_hat = kappa x_hat + tau (m' - 2^(k-2)) + C + B. Its coefficients are ring
+// elements of the key that public bits select: see kernels/cpu, line.rs and wrap.rs. Numbers are modulo 2^64. Defined
+// outside: ENTRY_BITS (k), LEFT_SLOPE, LEFT_INTERCEPT, STEP_SLOPE, STEP_INTERCEPT (by how much the right line's exceed
+// the left's), SLOPES (their sum).
 
 template <bool HAS_DIGITS>
 struct Line {
@@ -42,8 +42,8 @@ struct Line {
         }
     }
 
-    // The same for what the wraps of an extended wire add: kappa[h] times the mask's highest bit, modulo 2^16, for an opened pos h of
-    // 0 and of 1. Nothing if the wire is not extended.
+    // The same for what the wraps of an extended wire add: kappa[h] times the mask's highest bit, modulo 2^16. There is
+    // one for an opened pos h of 0 and one for 1. Nothing if the wire is not extended.
     __device__ static void subtract_wraps(const Job& job, u32 e, u64 rho) {
         if (job.wrap == nullptr) return;
         Row<4> shares(job.wrap, e);

@@ -1,6 +1,6 @@
-// How the kernel of an exchange writes its message: to the GPU's memory, where the next exchange reads it, and to the host's,
-// where it is sent from; and how it tells the host that all of it is there. A kernel starts with `begun` and ends with
-// `finished`, which all threads of all blocks come to.
+// How the kernel of an exchange writes its message. It writes to the GPU's memory, where the next exchange reads it,
+// and to the host's, where it is sent from. It also tells the host that the message is complete. A kernel starts with
+// `begun` and ends with `finished`, which all threads of all blocks reach.
 
 #define WARPS (THREADS / WARP)
 
@@ -61,10 +61,10 @@ __device__ inline void begun(const Job& job) {
 
 // Writes the segments of one bit, and has the block that comes last tell the host.
 //
-// What makes the message whole before the host sees the last word: the block's writes happen before the barrier, the
-// barrier before thread 0's fence, and a fence covers all that happened before it, whichever thread wrote it, as in a
-// barrier of a whole grid. The count orders every block's fence before that of the block that comes last, whose fence
-// stands before the word; all of them are fences of the system, hence of the host's memory too.
+// The message is complete before the host sees the last word. The block's writes happen before the barrier, and the
+// barrier before thread 0's fence. A fence covers all that happened before it, whichever thread wrote it, as in a
+// barrier of a whole grid. The count orders every block's fence before that of the last block, whose fence stands
+// before the word. All of them are fences of the system, hence of the host's memory too.
 __device__ inline void finished(const Job& job) {
     if (job.bits != 0) {
         __syncthreads();

@@ -48,8 +48,9 @@ struct Job {
 };
 static_assert(sizeof(Job) == JOB_BYTES, "the structure of src/layout.rs");
 
-// One thread's element. All lanes of a warp, and in the kernel of an exchange all threads of a block, stay together to the
-// end, since they pack messages together: those beyond the last element work on the last one, and what they find is dropped.
+// One thread's element. All lanes of a warp stay together to the end, since they pack messages together. In the kernel
+// of an exchange all threads of a block do. Threads beyond the last element work on the last one, and their results are
+// dropped.
 struct Element {
     u32 index;
     bool live;

@@ -137,8 +137,8 @@ KERNEL sigma_bits(const __grid_constant__ Job job) {
     walk<Bgi, COMPARE_LEVELS, 3>(cipher, cw, node, passed, points, shared, COMPARE_LEVELS);
     cw.template leaves<Bgi, 3>(cipher, node);
 
-    // A number is negative as its highest bit, that of r_t and the borrow say; that of r_t is in the mask, and in the
-    // difference of two signs it cancels.
+    // The sign is the sum of the number's highest bit, that of r_t, and the borrow. The mask includes the highest bit
+    // of r_t. In the difference of two signs it cancels.
     u32 sign[3];
 #pragma unroll
     for (int i = 0; i < 3; i++) sign[i] = passed[i] ^ parity_below(node[i], points[i]) ^ (tops >> i);

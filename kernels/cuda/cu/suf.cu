@@ -31,7 +31,7 @@ KERNEL suf_deal(const __grid_constant__ Job job) {
     if (e.live) deal_elements(job, e.index, r_in, by_p0, omegas);
 }
 
-// Shares of 1[alpha < point], as bits, for COUNT points; point(i) is the i-th, with 2^bits standing for 0 there: a tree
+// Shares of 1[alpha < point], as bits, for COUNT points; point(i) is the i-th. The point 2^bits is given as 0: a tree
 // has no such point, and every alpha is below it. Party 1 holds that 1.
 template <int LEVELS, int COUNT, typename Point>
 __device__ inline u64 compare(const TreeCipher& cipher, const Corrections<LEVELS>& cw, uint4 fork, u32 fork_passed,
@@ -88,8 +88,8 @@ __device__ inline u64 read_tree(const TreeCipher& cipher, const Job& job, u32 e,
 #endif
 #pragma unroll 1
     for (int i = 0; i < THRESHOLDS; i++) {
-        // With u = v - T, t - T = u - rho is negative when msb(u) xor msb(rho) xor borrow, and the borrow 1[u < rho] on
-        // the low bits is not 1[rho < u + 1].
+        // Let u = v - T. Then t - T = u - rho is negative when msb(u) xor msb(rho) xor borrow. On the low bits the
+        // borrow 1[u < rho] is not 1[rho < u + 1].
         if (job.party == 0) bits ^= (~((v - THRESHOLD[i]) >> (DOMAIN_BITS - 1)) & 1) << i;
     }
 #endif
@@ -98,8 +98,8 @@ __device__ inline u64 read_tree(const TreeCipher& cipher, const Job& job, u32 e,
 #endif
 
 #if HAS_LOW_TREE
-// Shares of 1[(x mod 2^f) < bound], as bits, for every bound: with u = x_hat mod 2^f, the mask lies in the cyclic interval
-// (u - bound, u].
+// Shares of 1[(x mod 2^f) < bound], as bits, for every bound. With u = x_hat mod 2^f, the bit is 1 if the mask lies in
+// the cyclic interval (u - bound, u].
 __device__ inline u64 read_low_tree(const TreeCipher& cipher, const Job& job, u32 e) {
     u64 x_hat = job.input[e];
     Corrections<LOW_LEVELS> cw = {job.key[0][F_LOW_SEED_CW], job.key[0][F_LOW_LEAF_CW], nullptr, nullptr, 0, e};

@@ -1,11 +1,15 @@
 // `suf`: compiled operator specifications. See kernels/gate, spec/ (scalar.rs is the meaning, element by element), and
-// kernels/cpu, suf/. What a specification asks for is written by src/gates/suf.rs: the constants, and the functions
+// kernels/cpu, suf/. src/gates/suf.rs writes what a specification asks for: the constants, and the functions
 // `deal_helpers`, `deal_elements`, `helper_rows` and `output_share`.
 //
-// Defined outside: HAS_TREE, HAS_LOW_TREE, HAS_TABLE, WHOLE_TREE (whether the table is read from all leaves),
-// WINDOW_THRESHOLD (the index of the threshold at the window's centre), DOMAIN_BITS, GRID, LOW_BITS, THRESHOLDS and
-// THRESHOLD, BOUNDS and BOUND, COMPARISONS, BELOW (a bit for each comparison with the rounded input), PIECES, DEGREE,
-// COEFFICIENT, CUT (the threshold of each cut), HELPERS, ELEMENTS, the segments G_.. and the fields F_...
+// Defined outside:
+//
+// - HAS_TREE, HAS_LOW_TREE, HAS_TABLE, WHOLE_TREE (whether the table is read from all leaves)
+// - WINDOW_THRESHOLD (the index of the threshold at the window's centre)
+// - DOMAIN_BITS, GRID, LOW_BITS, THRESHOLDS and THRESHOLD, BOUNDS and BOUND
+// - COMPARISONS, BELOW (a bit for each comparison with the rounded input)
+// - PIECES, DEGREE, COEFFICIENT, CUT (the threshold of each cut), HELPERS, ELEMENTS
+// - the segments G_.. and the fields F_...
 
 // What an evaluation keeps.
 #define S_COMPARISONS 0

@@ -221,7 +221,7 @@ __device__ inline void walk(const TreeCipher& cipher, const Corrections<LEVELS>&
     }
 }
 
-// How many of the first `levels` levels the paths to two points have in common, for all lanes of the warp; `rest` bits
+// How many of the first `levels` levels the paths to two points have in common, for all lanes of the warp. `rest` bits
 // of a point are below those levels.
 __device__ inline u32 shared_levels(u32 levels, u32 rest, u64 apart) {
     u32 below = 64 - __clzll(apart >> rest);

@@ -17,8 +17,8 @@ struct Range {
     // The window's blocks lie under neighbouring nodes of the level TOP, from that of `start` on.
     __device__ u64 top(u32 i) const { return (start + ((u64)i << (LEAF_BITS + WHOLE))) & TREE_MASK; }
 
-    // The bits in which the paths to the nodes differ: those of the first and the last, unless these are the same after
-    // a whole turn.
+    // The bits in which the paths to the nodes differ. They are those of the first and the last, unless these are the
+    // same after a whole turn.
     __device__ u64 apart() const { return HEIGHT < TREE_LEVELS ? start ^ top(1u << (HEIGHT - WHOLE)) : TREE_MASK; }
 };
 
@@ -34,8 +34,8 @@ __device__ inline uint4 from_place(uint4 a, uint4 b, u32 place) {
                       __funnelshift_r(word[2], word[3], shift), __funnelshift_r(word[3], word[4], shift));
 }
 
-// Reads the window's sums, and returns the share of 1[alpha < centre]. `fork` is the node of level `shared`, at most TOP,
-// on the paths to all of the window, and `fork_passed` the parity of the leaves to its left.
+// Reads the window's sums, and returns the share of 1[alpha < centre]. `fork` is the node of level `shared`, at most
+// TOP, on the paths to all of the window. `fork_passed` is the parity of the leaves to its left.
 __device__ inline u32 read_window(const TreeCipher& cipher, const Corrections<TREE_LEVELS>& cw, uint4 fork, u32 fork_passed,
                                   u32 shared, const Range& range, Sums& sums) {
     u32 place = range.centre % 128, offset = range.start >> LEAF_BITS & (SPAN - 1);
