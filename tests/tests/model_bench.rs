@@ -1,5 +1,5 @@
-//! `suf bench model` on a tiny random BERT. Its records hold what they should, and a node's figures add up. Only who
-//! may is given what a checker gets.
+//! `suf bench model` on a tiny random BERT. Its records hold what they should, and a node's figures add up. Only
+//! those who may ask are given what a checker gets.
 
 #[path = "../../kernels/model/tests/tiny/mod.rs"]
 mod tiny;

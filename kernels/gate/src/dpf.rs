@@ -2,9 +2,9 @@
 //!
 //! With v = x_hat >> s and r' = r >> s on N bits, t = v - r' is the rounded input. The tree is hot at !r' on N - 1
 //! bits. Seen from the centre !v, the hot leaf stands at distance t. So the leaves round the centre are the one-hot
-//! vector of the window. The parity of the leaves below the centre is 1[!r' < !v] = 1[v < r']. This is the borrow of v
-//! - r', hence it gives the sign (prefix parity: Storrier et al., Grotto, CCS 2023). The highest bit of r' is part of a
-//! bit mask. Unlike `onehot`'s digit the window has no alias, so nothing has to be compared besides the sign. The last
+//! vector of the window. The parity of the leaves below the centre is 1[!r' < !v] = 1[v < r']. This is the borrow of
+//! v - r', hence it gives the sign (prefix parity: Storrier et al., Grotto, CCS 2023). The highest bit of r' is part of
+//! a bit mask. Unlike `onehot`'s digit the window has no alias, so nothing has to be compared besides the sign. The last
 //! exchange is `onehot`'s without digits.
 //!
 //! The tree is the half-tree of Guo et al., EUROCRYPT 2023, with blocks of 128 leaves. Roots are each party's own

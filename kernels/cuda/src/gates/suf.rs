@@ -103,8 +103,8 @@ impl Points {
     }
 }
 
-/// The window's bits, two blocks of leaves at least, and its centre T. The window holds t from T - half to T + half -
-/// 1. A threshold of the specification is taken where one fits.
+/// The window's bits, two blocks of leaves at least, and its centre T. The window holds t from T - half to
+/// T + half - 1. A threshold of the specification is taken where one fits.
 fn window(table: &TableLookup, thresholds: &[i64]) -> (u8, i64) {
     let len = table.values.len();
     // A table has at most 2^12 entries.
