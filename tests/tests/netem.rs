@@ -1,6 +1,9 @@
 //! The gates on links that the kernel shapes: rounds as a slope, and our byte counts against those of `tc`. Inside a
 //! user-mode kernel where this machine's own has no netem; where there is neither, a test says so and passes.
 
+#[path = "../../kernels/model/tests/tiny/mod.rs"]
+mod tiny;
+
 use std::{
     env, fs,
     os::unix::fs::PermissionsExt,
@@ -164,6 +167,27 @@ fn rounds_are_the_slope_of_time_over_delay() {
     for slope in slopes.as_array().into_iter().flatten() {
         eprintln!("{} {}: {} rounds by slope", slope["protocol"], slope["gate"], slope["slope"]);
     }
+}
+
+/// Two layers of a transformer: 30 rounds after the opening of the inputs.
+#[test]
+fn rounds_of_a_model_are_the_slope_of_time_over_delay() {
+    if !there_is_a_lab() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, bytes) in tiny::folder() {
+        let path = folder.path().join("tiny").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+    // As above, it fails by itself.
+    let lab = ["lab", "slope", "--model", "tiny", "--delays-ms", "10,30,50,70", "--repeats", "3", "--json"];
+    let output = suf(folder.path(), &lab);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let slope = &json(&output)[0];
+    assert_eq!((&slope["declared_rounds"], &slope["measured_rounds"]), (&30.into(), &30.into()));
+    eprintln!("a model of two layers: {} rounds by slope", slope["slope"]);
 }
 
 fn there_is_a_lab() -> bool {

@@ -13,10 +13,11 @@ use std::{
 
 use suf_model::{
     Plan, TextError,
-    bert::{Bert, Quantised, Reference, bucket},
+    bert::{Bert, Length, Quantised, Reference, bucket},
     builtin,
     plan::hex,
     ranges::Ranges,
+    text::MOST_TEXT_BYTES,
 };
 use suf_process::ModelFolder;
 
@@ -90,6 +91,33 @@ impl Model {
             ids.map_err(numbered)
         };
         texts.iter().enumerate().map(encode).collect()
+    }
+
+    /// Texts for a program of this length, each from another line on: the lines are joined and cut. A padded one fills three
+    /// quarters of its bucket.
+    ///
+    /// # Errors
+    /// When the lines together have too few tokens.
+    pub fn cut(&self, lines: &[String], length: Length) -> Result<Vec<Vec<u32>>, Error> {
+        let tokens = if length.padded { (length.tokens * 3).div_ceil(4) } else { length.tokens };
+        let text = |first: usize| {
+            let order = lines.iter().cycle().skip(first % lines.len()).take(lines.len());
+            let mut bytes = 0;
+            let some = order.map(String::as_str).take_while(|line| {
+                bytes += line.len() + 1;
+                bytes <= MOST_TEXT_BYTES
+            });
+            some.collect::<Vec<_>>().join(" ")
+        };
+        let encode = |first| self.bert.tokens.encode_cut(&text(first), tokens as usize).map_err(Error::usage);
+        let all = (0..length.batch as usize).map(encode).collect::<Result<Vec<_>, _>>()?;
+        match all.iter().find(|ids| ids.len() < tokens as usize) {
+            None => Ok(all),
+            Some(short) => Err(Error::usage(format!(
+                "all texts together have {} tokens, and {tokens} are to be measured: give more texts",
+                short.len()
+            ))),
+        }
     }
 
     /// Checks that the values of each text stay within `plan`, padded to its bucket or alone. No party could notice otherwise.

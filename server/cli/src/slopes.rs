@@ -16,13 +16,13 @@ const TOLERANCE: f64 = 0.02;
 /// One protocol's line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slope {
-    /// Protocol.
+    /// Protocol, or a model's folder.
     pub protocol: String,
-    /// Name of the function.
+    /// Name of the function, or of how many tokens the text is.
     pub gate: String,
     /// Elements of the tensor.
     pub elements: u64,
-    /// Rounds as declared beside the gate.
+    /// Rounds as declared, those that open the inputs aside.
     pub declared_rounds: u32,
     /// Causal depth, as measured at the link.
     pub measured_rounds: u32,

@@ -66,7 +66,7 @@ enum Action {
     Status,
 }
 
-/// Measure rounds by physics: evaluate a gate at several delays and fit a line. Its slope is the number of rounds, which
+/// Measure rounds by physics: evaluate a gate, or a model, at several delays and fit a line. Its slope is the number of rounds, which
 /// must be the declared one within 2 %.
 #[derive(clap::Args)]
 pub(crate) struct SlopeArgs {
@@ -79,6 +79,12 @@ pub(crate) struct SlopeArgs {
     /// Elements of the tensor. Few: the time of bytes and computing is not what is measured.
     #[arg(long, default_value_t = 256, value_parser = elements())]
     pub(crate) elements: u64,
+    /// Instead of a gate: the program of the model in this folder. Take a small one.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["protocols", "gate", "elements"])]
+    pub(crate) model: Option<PathBuf>,
+    /// Tokens of the model's text.
+    #[arg(long, requires = "model", default_value_t = 8, value_parser = whole(1_u32, 1 << 16))]
+    pub(crate) tokens: u32,
     /// Delays of one direction, in milliseconds.
     #[arg(long, value_delimiter = ',', default_value = "10,50,90,130", value_parser = delay_ms)]
     pub(crate) delays_ms: Vec<f64>,
@@ -130,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         }
         Some(Action::Slope(slope)) => {
             // What can be refused is refused before a kernel is booted for it.
-            slope::gates(slope)?;
+            slope::subjects(slope)?;
             if slope.kernel.kernel.leads_to_uml()? {
                 return again_in_uml();
             }

@@ -7,7 +7,6 @@ use suf_link::LinkKind;
 use suf_model::{
     bert::{Compiled, Length, Reference, compile},
     builtin,
-    text::MOST_TEXT_BYTES,
 };
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
@@ -127,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             let length = Length { tokens, batch: args.batch, padded: args.length == "bucket" };
             let compiled =
                 compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
-            let ids = cut(&model, &lines, length)?;
+            let ids = model.cut(&lines, length)?;
             model.holds(&plan, &ids, length.padded)?;
             Ok(Job::new(&model, compiled, ids))
         })
@@ -220,29 +219,6 @@ fn tokens(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
     }
     let fitting: Vec<_> = TOKENS.into_iter().filter(|tokens| *tokens <= most).collect();
     Ok(if fitting.is_empty() { vec![most] } else { fitting })
-}
-
-/// Texts of the right number of tokens, each from another line on.
-fn cut(model: &Model, lines: &[String], length: Length) -> Result<Vec<Vec<u32>>, Error> {
-    let tokens = if length.padded { (length.tokens * 3).div_ceil(4) } else { length.tokens };
-    let text = |first: usize| {
-        let order = lines.iter().cycle().skip(first % lines.len()).take(lines.len());
-        let mut bytes = 0;
-        let some = order.map(String::as_str).take_while(|line| {
-            bytes += line.len() + 1;
-            bytes <= MOST_TEXT_BYTES
-        });
-        some.collect::<Vec<_>>().join(" ")
-    };
-    let encode = |first| model.bert.tokens.encode_cut(&text(first), tokens as usize).map_err(Error::usage);
-    let all = (0..length.batch as usize).map(encode).collect::<Result<Vec<_>, _>>()?;
-    match all.iter().find(|ids| ids.len() < tokens as usize) {
-        None => Ok(all),
-        Some(short) => Err(Error::usage(format!(
-            "all texts together have {} tokens, and {tokens} are to be measured: give more texts",
-            short.len()
-        ))),
-    }
 }
 
 impl Job {

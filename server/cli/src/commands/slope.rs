@@ -3,19 +3,32 @@
 //! Parties may start up to one delay apart. Then one of them sees a message early and the other late, and their times
 //! differ by up to two delays. The mean of both is rounds * delay + a constant, whichever party starts first.
 
-use std::{io::Write, sync::Arc};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use suf_control::v1::{Fault, RunState};
+use suf_control::v1::{Fault, Figures, RunState};
 use suf_gate::Gate;
 use suf_lab::{Host, Lab, LabPlan, Line, NamedProfile};
 use suf_link::LinkProfile;
+use suf_model::{
+    bert::{Compiled, Length, compile},
+    builtin,
+};
+use zeroize::Zeroizing;
 
 use super::{lab::SlopeArgs, progress::Progress};
 use crate::{
     client::{Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    gates, out, report,
+    gates,
+    model::Model,
+    out,
+    program::Values,
+    report,
     results::Folder,
     runtime,
     runtime::Interrupt,
@@ -32,7 +45,7 @@ const RATE_BPS: u64 = 100_000_000;
 
 /// Runs the command.
 pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
-    let gates = gates(args)?;
+    let subjects = subjects(args)?;
     let files = [slopes::FILE].into_iter().chain(report::FILES);
     let _folder = args.out.as_ref().map(|out| Folder::open(out, "suf lab slope", files)).transpose()?;
     // The daemons read the slowest profile: its windows suffice for all.
@@ -52,11 +65,11 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
             shaped: false,
             backend: "cpu".into(),
             placement: Placement::Lab(Arc::new(Lab::join(lab.name()).map_err(failed)?)),
-            model: None,
+            model: subjects.iter().find_map(Subject::model),
             checked: false,
         };
         let mut cluster = Cluster::start(&setup)?;
-        let result = measure(args, &gates, &mut lab, &cluster, interrupt).await;
+        let result = measure(args, &subjects, &mut lab, &cluster, interrupt).await;
         let result = result.map_err(|error| cluster.explain(error));
         cluster.stop().await;
         result
@@ -70,11 +83,70 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
     stored.and(printed)
 }
 
-/// The gates that are measured.
+/// What is evaluated.
+pub(crate) enum Subject {
+    /// A gate on a tensor.
+    Gate(Gate, Arc<Tensor>),
+    /// A model's program on a text.
+    Model {
+        /// Its folder, and the text of its plan.
+        model: (PathBuf, String),
+        compiled: Box<Compiled>,
+        inputs: Vec<Values>,
+    },
+}
+
+impl Subject {
+    /// The model that the daemons load.
+    fn model(&self) -> Option<(PathBuf, String)> {
+        match self {
+            Self::Gate(..) => None,
+            Self::Model { model, .. } => Some(model.clone()),
+        }
+    }
+
+    /// Protocol and function; of a model its folder and the number of tokens.
+    fn names(&self) -> [String; 2] {
+        match self {
+            Self::Gate(gate, _) => [gate.protocol().name().to_owned(), gate.name().to_owned()],
+            Self::Model { model: (folder, _), compiled, .. } => {
+                [folder.display().to_string(), format!("of {} tokens", compiled.length.tokens)]
+            }
+        }
+    }
+
+    fn elements(&self) -> u64 {
+        match self {
+            Self::Gate(_, tensor) => tensor.elements(),
+            Self::Model { compiled, .. } => compiled.program.input_elems(),
+        }
+    }
+
+    /// Those after the opening of the inputs, which is not timed.
+    fn declared_rounds(&self) -> u32 {
+        match self {
+            Self::Gate(gate, _) => gate.declared().rounds.into(),
+            Self::Model { compiled, .. } => compiled.program.rounds().into(),
+        }
+    }
+
+    async fn run(&self, parties: &Parties) -> Result<[Figures; 2], Error> {
+        let outcome = match self {
+            Self::Gate(gate, tensor) => parties.evaluate(gate, tensor, None, &mut Unread).await?,
+            Self::Model { compiled, inputs, .. } => {
+                parties.run_program(&compiled.program, inputs, None).await?.1
+            }
+        };
+        parties.acknowledge(outcome.run).await;
+        Ok(outcome.figures)
+    }
+}
+
+/// What is measured.
 ///
 /// # Errors
 /// When there is none of that name, or the delays make no line.
-pub(crate) fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {
+pub(crate) fn subjects(args: &SlopeArgs) -> Result<Vec<Subject>, Error> {
     let mut delays = args.delays_ms.clone();
     delays.sort_by(f64::total_cmp);
     delays.dedup();
@@ -83,8 +155,29 @@ pub(crate) fn gates(args: &SlopeArgs) -> Result<Vec<Gate>, Error> {
             "give at least three different --delays-ms: two points are always on a line",
         ));
     }
+    if let Some(folder) = &args.model {
+        return Ok(vec![of_model(folder, args.tokens)?]);
+    }
     let file = gates::file(&args.gate)?;
-    gates::selected(&file, &args.protocols, None)
+    let with_tensor = |gate: Gate| {
+        let tensor = Tensor::Synthetic { elements: args.elements, domain: gate.domain() };
+        Subject::Gate(gate, Arc::new(tensor))
+    };
+    Ok(gates::selected(&file, &args.protocols, None)?.into_iter().map(with_tensor).collect())
+}
+
+/// The program of a model on a built-in text.
+fn of_model(folder: &Path, tokens: u32) -> Result<Subject, Error> {
+    let model = Model::load(folder)?;
+    let (plan, _) = model.plan(None)?;
+    let length = Length { tokens, batch: 1, padded: false };
+    let compiled = compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
+    let lines: Vec<_> = builtin::sentences().map(str::to_owned).collect();
+    let ids = model.cut(&lines, length)?;
+    model.holds(&plan, &ids, false)?;
+    let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+    let inputs = compiled.inputs(&model.bert, &slices).into_iter().map(Zeroizing::new).collect();
+    Ok(Subject::Model { model: (folder.to_owned(), plan.to_toml()), compiled: Box::new(compiled), inputs })
 }
 
 /// A link of that delay whose queue holds two round trips.
@@ -105,16 +198,16 @@ fn profile(delay_ms: f64) -> LinkProfile {
 
 async fn measure(
     args: &SlopeArgs,
-    gates: &[Gate],
+    subjects: &[Subject],
     lab: &mut Lab,
     cluster: &Cluster,
     interrupt: Interrupt,
 ) -> Result<Vec<Slope>, Error> {
     let parties = cluster.connect(interrupt).await?;
-    let progress = Progress::new((gates.len() * args.delays_ms.len()) as u64);
+    let progress = Progress::new((subjects.len() * args.delays_ms.len()) as u64);
     let unknown: Vec<_> = args.delays_ms.iter().map(|delay_ms| (*delay_ms, f64::INFINITY)).collect();
-    let mut points = vec![unknown; gates.len()];
-    let mut rounds = vec![0; gates.len()];
+    let mut points = vec![unknown; subjects.len()];
+    let mut rounds = vec![0; subjects.len()];
     for pass in 0..PASSES {
         let disturbed: Vec<_> = points.iter().map(|points| is_disturbed(points)).collect();
         for (place, delay_ms) in args.delays_ms.iter().enumerate() {
@@ -123,9 +216,9 @@ async fn measure(
             }
             let named = NamedProfile { name: format!("{delay_ms} ms"), profile: profile(*delay_ms) };
             lab.reshape(LabPlan::uniform(named)).map_err(|error| Error::lab(&error))?;
-            for (index, gate) in gates.iter().enumerate().filter(|(index, _)| disturbed[*index]) {
-                progress.doing(&format!("{} at {delay_ms} ms", gate.protocol()));
-                let (depth, eval_ms) = least(args, gate, &parties).await?;
+            for (index, subject) in subjects.iter().enumerate().filter(|(index, _)| disturbed[*index]) {
+                progress.doing(&format!("{} at {delay_ms} ms", subject.names().join(" ")));
+                let (depth, eval_ms) = least(args, subject, &parties).await?;
                 rounds[index] = depth;
                 let point = &mut points[index][place].1;
                 *point = point.min(eval_ms);
@@ -136,16 +229,19 @@ async fn measure(
         }
     }
     drop(progress);
-    let slope = |(gate, (points, measured_rounds)): (&Gate, (Vec<_>, u32))| Slope {
-        protocol: gate.protocol().name().to_owned(),
-        gate: gate.name().to_owned(),
-        elements: args.elements,
-        declared_rounds: gate.declared().rounds.into(),
-        measured_rounds,
-        line: Line::fit(&points).expect("there are three delays"),
-        points,
+    let slope = |(subject, (points, measured_rounds)): (&Subject, (Vec<_>, u32))| {
+        let [protocol, gate] = subject.names();
+        Slope {
+            protocol,
+            gate,
+            elements: subject.elements(),
+            declared_rounds: subject.declared_rounds(),
+            measured_rounds,
+            line: Line::fit(&points).expect("there are three delays"),
+            points,
+        }
     };
-    Ok(gates.iter().zip(points.into_iter().zip(rounds)).map(slope).collect())
+    Ok(subjects.iter().zip(points.into_iter().zip(rounds)).map(slope).collect())
 }
 
 /// Whether the points are not all measured, or do not lie on a line, whatever its slope.
@@ -155,14 +251,11 @@ fn is_disturbed(points: &[(f64, f64)]) -> bool {
 }
 
 /// Causal depth, and the least of the repeats' evaluation times. One more run goes before them: QUIC learns the new delay.
-async fn least(args: &SlopeArgs, gate: &Gate, parties: &Parties) -> Result<(u32, f64), Error> {
-    let tensor = Arc::new(Tensor::Synthetic { elements: args.elements, domain: gate.domain() });
+async fn least(args: &SlopeArgs, subject: &Subject, parties: &Parties) -> Result<(u32, f64), Error> {
     let mut least = f64::INFINITY;
     let mut rounds = 0;
     for number in 0..=args.repeats {
-        let outcome = parties.evaluate(gate, &tensor, None, &mut Unread).await?;
-        parties.acknowledge(outcome.run).await;
-        let [first, second] = outcome.figures;
+        let [first, second] = subject.run(parties).await?;
         rounds = first.rounds.max(second.rounds);
         if number > 0 {
             least = least.min(f64::midpoint(first.eval_ms, second.eval_ms));
