@@ -1,4 +1,4 @@
-//! The cost is measured at the link; what differs from the declaration by one bit is a failure.
+//! The cost is measured at the link. A difference of one bit from the declaration is a failure.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use suf_gate::Program;
 
 use crate::{Breach, Measured, NodeMeasured};
 
-/// Holds the measure of a whole run against what `program` and each of its nodes declare.
+/// Compares the figures of a whole run with what `program` and each of its nodes declare.
 pub(crate) fn check(program: &Program, measured: &Measured) -> Result<(), Breach> {
     let mut of_nodes: BTreeMap<_, _> =
         measured.nodes.iter().map(|node| (node.node, (node.bits_sent, node.bits_received))).collect();

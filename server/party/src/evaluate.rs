@@ -85,7 +85,7 @@ impl Run {
             self.ungiven -= 1;
             return self.close_when_complete();
         }
-        // What depends on inputs alone counts its rounds from the start.
+        // Parts that depend on inputs alone count their rounds from the start.
         let causal = if is_input { Causal::START } else { self.part(part).causal };
         let takers = self.schedule.takers(part);
         self.part(part).made = Some(Made::new(value, takers.len(), causal));
@@ -126,7 +126,7 @@ impl Run {
         }
     }
 
-    /// Tells the peer of all segments whose keys are stored.
+    /// Announces to the peer all segments whose keys are stored.
     pub(crate) fn say_ready(&mut self) {
         let run = self.plan.run;
         while let Some((segment, common)) = self.readiness.say() {
@@ -139,7 +139,7 @@ impl Run {
         self.begin_loaded();
     }
 
-    /// Begins what is loaded and was not allowed to begin before; the rest follows when it is loaded.
+    /// Begins the loaded parts that may begin now. Other parts begin when they are loaded.
     pub(crate) fn begin_loaded(&mut self) {
         for position in self.schedule.window() {
             self.begin_when_allowed(self.schedule.at(position));
@@ -147,7 +147,7 @@ impl Run {
         self.measure_when_complete();
     }
 
-    /// The first exchange of `part`, if it is loaded and both parties hold equal keys of its segment.
+    /// Starts the first exchange of `part`, if it is loaded and both parties hold equal keys of its segment.
     fn begin_when_allowed(&mut self, part: Part) {
         let program = &self.plan.program;
         let is_allowed = program.node(part.node).is_input()
@@ -157,7 +157,7 @@ impl Run {
         }
     }
 
-    /// The next exchange of `part`, if the peer's message and the evaluation are both here.
+    /// Starts the next exchange of `part`, if the peer's message and the evaluation are both here.
     pub(crate) fn advance(&mut self, part: Part) {
         let exchanges = self.exchanges(part);
         let state = self.part(part);
@@ -183,7 +183,7 @@ impl Run {
         }
     }
 
-    /// The inputs of a part join its key, as soon as both are there and the part's turn has come.
+    /// Moves the inputs of a part to its key, as soon as both are here and the part is in the window.
     pub(crate) fn load_when_complete(&mut self, part: Part) -> Result<(), Failure> {
         let node = self.plan.program.node(part.node);
         // Outputs are made when the measures are known, and inputs begin with the client's shares.
@@ -201,7 +201,9 @@ impl Run {
                 causal = causal.join(made.causal);
                 made.take()
             });
-            inputs.push(value.ok_or_else(|| bug(format!("{part} takes what others took before")))?);
+            inputs.push(
+                value.ok_or_else(|| bug(format!("{part} takes a value that all its takers have taken")))?,
+            );
         }
         self.part(part).causal = causal;
         self.begin(part, key, inputs)
@@ -217,7 +219,7 @@ impl Run {
         Ok(())
     }
 
-    /// After the last wire is made, and the last segment's keys were compared.
+    /// Asks for the link's figures after the last wire is made and the last segment's keys are compared.
     fn measure_when_complete(&mut self) {
         if self.phase == Phase::Evaluating && self.unmade == 0 && self.readiness.is_complete() {
             self.enter(Phase::Closing);

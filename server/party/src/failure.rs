@@ -59,7 +59,7 @@ pub enum Breach {
         /// Its exchange.
         step: u8,
     },
-    /// A frame of another form than the program's.
+    /// A frame whose payload does not fit the program.
     #[error("the frame of step {step} for {part}: {problem}")]
     Payload {
         /// Its part.
@@ -83,7 +83,7 @@ pub enum Breach {
         /// Declared bits, each way.
         declared: u64,
     },
-    /// A program whose measure is not its declaration.
+    /// Measured costs of a program that differ from the declared ones.
     #[error("measured (rounds, bits sent, bits received) {measured:?} differ from the declared {declared:?}")]
     Cost {
         /// Rounds, bits sent, bits received.

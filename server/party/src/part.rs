@@ -14,7 +14,7 @@ pub(crate) struct PartRun {
     pub(crate) sent: usize,
     /// Exchanges whose message of the peer arrived.
     pub(crate) received: usize,
-    /// Messages of the peer that wait to be used: at most two, because it needs ours to go on.
+    /// Messages of the peer that wait to be used. There are at most two, because the peer needs ours to go on.
     pub(crate) inbox: VecDeque<(Causal, Bytes)>,
     /// The deepest frame that the evaluation has used, or one that its inputs depend on.
     pub(crate) causal: Causal,
@@ -44,7 +44,7 @@ pub(crate) enum Key {
     None,
     /// It was not asked for.
     Unasked,
-    /// It was, and is on its way to its device.
+    /// It was asked for, and is on its way to its device.
     Asked,
     /// It is where it will be used.
     Staged(Box<dyn StagedPart>),
@@ -53,7 +53,7 @@ pub(crate) enum Key {
 /// A value, until every node that takes it has begun.
 pub(crate) struct Made {
     value: Option<Arc<dyn Value>>,
-    /// How often it will be taken.
+    /// How many more times it will be taken.
     takers: usize,
     /// The deepest frame that it depends on.
     pub(crate) causal: Causal,
@@ -115,12 +115,12 @@ impl PartRun {
 }
 
 impl Made {
-    /// A value that will be taken so often.
+    /// A value that `takers` parts will take.
     pub(crate) fn new(value: Arc<dyn Value>, takers: usize, causal: Causal) -> Self {
         Self { value: (takers > 0).then_some(value), takers, causal }
     }
 
-    /// One taker's hold of the value; the last one is the only one. None after that.
+    /// Gives the value to one taker. The last taker gets the only reference, and after it there is none.
     pub(crate) fn take(&mut self) -> Option<Arc<dyn Value>> {
         self.takers = self.takers.saturating_sub(1);
         if self.takers == 0 { self.value.take() } else { self.value.clone() }

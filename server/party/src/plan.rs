@@ -28,8 +28,8 @@ impl Registration {
         Plan { run, batch, program, deadline_ms, me }
     }
 
-    /// The plan of the other party's proposal, if it is what the client asked this party for. The program comes from the client's
-    /// own request; the proposal's description is compared and never decoded. The smaller deadline counts.
+    /// The plan of the other party's proposal, if it is what the client asked this party for. The program comes from the
+    /// client's own request. The proposal's description is compared and never decoded. The smaller deadline counts.
     ///
     /// # Errors
     /// When the proposal differs from the request, the other party's fault.

@@ -8,11 +8,11 @@ use crate::Breach;
 pub(crate) struct Readiness {
     batch: BatchId,
     segments: u16,
-    /// This party's, of the segments whose keys are stored.
+    /// This party's hashes, for the segments whose keys are stored.
     ours: Vec<[u8; 32]>,
-    /// How many of them the peer was told.
+    /// How many of them were sent to the peer.
     said: u16,
-    /// The peer's, of the segments that it said.
+    /// The peer's hashes, for the segments that it has announced.
     theirs: Vec<[u8; 32]>,
 }
 
@@ -41,7 +41,7 @@ impl Readiness {
         Ok(is_next)
     }
 
-    /// The next segment that the peer is to be told of, with this party's hash.
+    /// The next segment to announce to the peer, with this party's hash.
     pub(crate) fn say(&mut self) -> Option<(u16, [u8; 32])> {
         let segment = self.said;
         let common = *self.ours.get(usize::from(segment))?;
@@ -54,12 +54,12 @@ impl Readiness {
         usize::from(segment) < self.ours.len()
     }
 
-    /// Whether the peer was told of `segment`: it may send frames of it.
+    /// Whether this party has announced `segment`. Then the peer may send frames of it.
     pub(crate) fn is_said(&self, segment: u16) -> bool {
         segment < self.said
     }
 
-    /// Whether the peer said `segment`.
+    /// Whether the peer has announced `segment`.
     pub(crate) fn is_heard(&self, segment: u16) -> bool {
         usize::from(segment) < self.theirs.len()
     }
