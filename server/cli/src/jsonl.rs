@@ -17,7 +17,7 @@ const NAMED_LINES: usize = 3;
 pub(crate) struct Lines<T> {
     /// The records, in order.
     pub(crate) records: Vec<T>,
-    /// What is wrong with each line that is none, with file and line.
+    /// What is wrong with each line that is no record, with file and line.
     pub(crate) damaged: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn write<T: Serialize>(path: &Path, records: &[T]) -> Result<(), Erro
     suf_files::write(path, &text).map_err(|error| Error::write(path, error))
 }
 
-/// Reads a file of records. A line that is none, such as the half of one that a full disk left, costs that line.
+/// Reads a file of records. A line that is no record is left out, for example half a line that a full disk left.
 ///
 /// # Errors
 /// When the file cannot be read, or is larger than any that we write.
@@ -77,7 +77,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Lines<T>, Error> 
 }
 
 impl<T> Lines<T> {
-    /// The records, after a warning about each line that is none.
+    /// The records, after a warning about each line that is no record.
     pub(crate) fn warned(self) -> Vec<T> {
         for damage in self.damaged.iter().take(NAMED_LINES) {
             out::note(format_args!("warning: {damage}; the line is left out"));

@@ -153,7 +153,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     records.sort_by_key(order);
     if !records.is_empty() {
         let stored = store(args, &records, of_models, &beside);
-        // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
+        // The tables are printed even if a file failed. A failed file is reported even if the tables could not be printed.
         let printed = print(args, &records);
         stored.and(printed)?;
     }

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let stored = kernel::write(&args.out.join(kernel::FILE), &records)
         .inspect_err(|_| jsonl::rescue(&records))
         .and_then(|()| second::write(&args.out, &rows));
-    // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
+    // The tables are printed even if a file failed. A failed file is reported even if the tables could not be printed.
     let printed = print(args, &records, &rows);
     stored.and(printed)
 }

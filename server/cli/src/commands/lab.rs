@@ -66,7 +66,7 @@ enum Action {
     Status,
 }
 
-/// Measure rounds by physics: evaluate a gate, or a model, at several delays and fit a line. Its slope is the number of rounds, which
+/// Measure rounds by time: evaluate a gate, or a model, at several delays and fit a line. Its slope is the number of rounds, which
 /// must be the declared one within 2 %.
 #[derive(clap::Args)]
 pub(crate) struct SlopeArgs {
@@ -76,7 +76,7 @@ pub(crate) struct SlopeArgs {
     /// Gate: a built-in name, or the path of a gate file.
     #[arg(long, default_value = "gelu")]
     pub(crate) gate: String,
-    /// Elements of the tensor. Few: the time of bytes and computing is not what is measured.
+    /// Elements of the tensor. Keep them few, so that bytes and computing take little of the time.
     #[arg(long, default_value_t = 256, value_parser = elements())]
     pub(crate) elements: u64,
     /// Instead of a gate: the program of the model in this folder. Take a small one.

@@ -149,7 +149,7 @@ impl Life {
     fn bound(&self, daemon: impl FnOnce() -> ExitCode) -> ExitCode {
         if self.until_stdin_closes {
             std::thread::spawn(|| {
-                // An error is as good an end as the end.
+                // An error ends the wait as the end of the input does.
                 let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
                 // Our own process exists and may be signalled.
                 let _ =

@@ -165,7 +165,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             .inspect_err(|_| jsonl::rescue(&found))
             .and_then(|()| report::write(&args.out, &all, &beside))
             .and_then(|()| args.trace.as_ref().map_or(Ok(()), |path| trace.write(path)));
-        // The tables are printed whatever became of the files, and a failed file is told whatever became of the tables.
+        // The tables are printed even if a file failed. A failed file is reported even if the tables could not be printed.
         let printed = print(args, &found);
         stored.and(printed)?;
     }

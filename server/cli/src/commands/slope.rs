@@ -78,7 +78,7 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
         Some(folder) => slopes::write(folder, &slopes).and_then(|()| report::again(folder)),
         None => Ok(()),
     };
-    // The lines are printed whatever became of the files, and a failed file is told whatever became of the lines.
+    // The lines are printed even if a file failed. A failed file is reported even if the lines could not be printed.
     let printed = print(args, &slopes);
     stored.and(printed)
 }
