@@ -1,7 +1,7 @@
 //! Inputs that look for trouble: window edges, domain edges, digit carries, and random values in between.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use suf_gate::Gate;
+use suf_gate::{Gate, Ring, ring::WIRE};
 
 /// `elems` inputs within the gate's domain; the first are its edges.
 #[must_use]
@@ -26,16 +26,26 @@ pub fn awkward(gate: &Gate, elems: usize, seed: u64) -> Vec<i64> {
 /// Additive shares of `x` in Z_2^48.
 #[must_use]
 pub fn share(x: &[i64], seed: u64) -> [Vec<u64>; 2] {
-    let ring = suf_gate::ring::WIRE;
+    share_in(WIRE, x, seed)
+}
+
+/// Additive shares of `x` in `ring`.
+#[must_use]
+pub fn share_in(ring: Ring, x: &[i64], seed: u64) -> [Vec<u64>; 2] {
     let mut rng = StdRng::seed_from_u64(seed);
     let first: Vec<u64> = x.iter().map(|_| ring.reduce(rng.random())).collect();
     let second = x.iter().zip(&first).map(|(x, share)| ring.sub(ring.encode(*x), *share)).collect();
     [first, second]
 }
 
-/// The sum of output shares, signed.
+/// The sum of output shares in Z_2^48, signed.
 #[must_use]
 pub fn unite(shares: &[Vec<u64>; 2]) -> Vec<i64> {
-    let ring = suf_gate::ring::WIRE;
+    unite_in(WIRE, shares)
+}
+
+/// The sum of output shares in `ring`, signed.
+#[must_use]
+pub fn unite_in(ring: Ring, shares: &[Vec<u64>; 2]) -> Vec<i64> {
     shares[0].iter().zip(&shares[1]).map(|(a, b)| ring.decode(ring.add(*a, *b))).collect()
 }

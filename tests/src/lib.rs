@@ -11,5 +11,7 @@ pub mod npy;
 pub mod processes;
 pub mod programs;
 pub mod relay;
+#[path = "../../kernels/model/tests/tiny/mod.rs"]
+pub(crate) mod tiny;
 pub mod users;
 pub mod world;

@@ -1,6 +1,10 @@
 //! Small programs, with inputs that look for trouble and what must come out.
 
+mod whole;
+
 use std::sync::Arc;
+
+pub use whole::{Whole, hold};
 
 use suf_gate::{
     Form, Gate, NodeId, Program, TensorShape,

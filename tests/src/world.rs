@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
 use suf_deal::Pairing;
-use suf_gate::{BackendError, KeyBytes, Program};
+use suf_gate::{BackendError, KeyBytes, Program, Seed, WeightStore};
 use suf_party::{Action, Event, Failure, Ledger, Registration, Run, Summary, Work};
 use suf_wire::{
     BatchId, DataFrame, Fault, KeyRequest, Part, Party, PeerMessage, RunId, Transcript, decode_frame,
@@ -31,8 +31,9 @@ use process::{Process, VirtualLog};
 /// Longest delay of anything, in virtual microseconds.
 const LONGEST_US: u64 = 5_000;
 
-/// Virtual microseconds after which a run is given up.
+/// Virtual microseconds after which a run is given up: for the agreement and for each node of its program.
 const DEADLINE_US: u64 = 1_000_000;
+const NODE_DEADLINE_US: u64 = 10 * LONGEST_US;
 
 /// Lanes of a connection, at most.
 const MOST_LANES: usize = 4;
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub sent: [Vec<DataFrame>; 2],
     /// Virtual microseconds until the end.
     pub elapsed_us: u64,
+    /// The seeds of party 0, of party 1 and of the dealer alone, if keys were dealt.
+    pub seeds: Option<[Seed; 3]>,
     /// The segment of which the dealer gave the parties unequal public parts, if it did.
     pub unequal: Option<u16>,
 }
@@ -70,6 +73,12 @@ pub struct World {
     said: HashSet<(Party, RunId, Part, u8)>,
     /// The segment of which the dealer of this run gave unequal public parts.
     unequal: Option<u16>,
+    /// The seeds of this run's keys, once they are dealt.
+    seeds: Option<[Seed; 3]>,
+    /// The matrices that this run's program names.
+    weights: WeightStore,
+    /// Virtual microseconds after which this run is given up.
+    deadline_us: u64,
     /// Lanes of this run's connection.
     lanes: usize,
     /// Breaches of the rule of one-time keys, in words.
@@ -109,6 +118,9 @@ impl World {
             spent: HashMap::new(),
             said: HashSet::new(),
             unequal: None,
+            seeds: None,
+            weights: WeightStore::default(),
+            deadline_us: DEADLINE_US,
             lanes: 1,
             breaches: Vec::new(),
         }
@@ -142,6 +154,8 @@ impl World {
     /// When the world comes to rest before both parties ended: a hang.
     pub fn run(&mut self, program: &Arc<Program>, batch: BatchId, inputs: &[[Vec<u64>; 2]]) -> Outcome {
         let begun_us = self.now_us;
+        self.weights = dealing::weights_of(program);
+        self.deadline_us = DEADLINE_US + NODE_DEADLINE_US * program.nodes().count() as u64;
         let registration = Registration {
             run: RunId(self.rng.random()),
             program: Arc::clone(program),
@@ -201,13 +215,13 @@ impl World {
             .outputs()
             .map(|node| [output(&first.output, node), output(&second.output, node)])
             .collect();
-        Outcome { ends, outputs, sent, elapsed_us, unequal: self.unequal.take() }
+        Outcome { ends, outputs, sent, elapsed_us, seeds: self.seeds.take(), unequal: self.unequal.take() }
     }
 
     /// The run that `me` has now ends by its deadline.
     fn limit(&mut self, me: Party) {
         let late = Failure::new(Fault::Peer, "the deadline passed");
-        self.at(self.now_us + DEADLINE_US, Happening::Local(me, Event::Failed(late)));
+        self.at(self.now_us + self.deadline_us, Happening::Local(me, Event::Failed(late)));
     }
 
     fn feed(&mut self, me: Party, event: Event) {
@@ -328,7 +342,7 @@ impl World {
             bytes.truncate(self.rng.random_range(0..bytes.len()));
         }
         let bytes = Bytes::from(bytes);
-        let held = if self.rng.random_bool(hold) { 2 * DEADLINE_US } else { 0 };
+        let held = if self.rng.random_bool(hold) { 2 * self.deadline_us } else { 0 };
         let mut due = self.now_us + self.delay() + held;
         if !self.rng.random_bool(overtake) {
             let lane = message.lane(self.lanes);

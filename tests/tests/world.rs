@@ -1,14 +1,17 @@
 //! A whole run, dealer and both parties, in virtual time.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use suf_gate::{Gate, NodeId, Protocol, TILE_ELEMS, catalog};
+use suf_gate::{
+    Gate, NodeId, Program, Protocol, TILE_ELEMS, catalog,
+    ops::{GateOp, Op},
+};
 use suf_party::{Breach, WINDOW};
 use suf_tests::{
-    programs::{Case, Kind},
+    programs::{Case, Kind, Whole, hold},
     world::{Faults, Outcome, World},
 };
-use suf_wire::{DataFrame, Fault, Party};
+use suf_wire::{BatchId, DataFrame, Fault, Party};
 
 /// Every gate, at sizes that are not round.
 const SIZES: [usize; 4] = [1, 9, 1001, 65537];
@@ -30,11 +33,23 @@ fn check(kind: Kind, gate: &Arc<Gate>, elems: usize, seed: u64) -> Option<Outcom
 
 /// Runs `case` without faults, and holds it against everything that is declared.
 fn check_case(case: &Case, rounds: u16, seed: u64, what: &str) -> Outcome {
-    let program = &case.program;
     let x = case.inputs(seed);
+    let (_, outcome) = run(&case.program, &Case::share(&x, seed), rounds, seed, what);
+    case.check(&x, &outcome.outputs).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    outcome
+}
+
+/// Runs `program` without faults, and holds the figures against what is declared.
+fn run(
+    program: &Arc<Program>,
+    inputs: &[[Vec<u64>; 2]],
+    rounds: u16,
+    seed: u64,
+    what: &str,
+) -> (BatchId, Outcome) {
     let mut world = World::new(seed);
     let batch = world.fresh_batch();
-    let outcome = world.run(program, batch, &Case::share(&x, seed));
+    let outcome = world.run(program, batch, inputs);
     assert_eq!(world.breaches(), [""; 0], "{what}");
     for (me, end) in Party::BOTH.into_iter().zip(&outcome.ends) {
         let summary = end.as_ref().unwrap_or_else(|failure| panic!("{what}: {failure}"));
@@ -46,8 +61,57 @@ fn check_case(case: &Case, rounds: u16, seed: u64, what: &str) -> Outcome {
         let measured = summary.measured.nodes.iter();
         assert!(measured.map(|node| (node.node, node.bits_sent, node.bits_received)).eq(declared), "{what}");
     }
-    case.check(&x, &outcome.outputs).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
-    outcome
+    (batch, outcome)
+}
+
+/// Runs of a whole program under other seeds each.
+const WHOLE_SEEDS: u64 = 5;
+
+#[test]
+fn programs_of_all_operations_give_what_these_define() {
+    let gates = gates(&["gelu"]).filter(|gate| gate.protocol() != Protocol::SufLut);
+    let mut wholes: Vec<_> = gates.map(|gate| Whole::operations(GateOp::new(gate))).collect();
+    wholes.push(Whole::bert());
+    let mut seen = BTreeSet::new();
+    for (at, whole) in wholes.iter().enumerate() {
+        let program = &whole.program;
+        seen.extend(program.nodes().map(|(_, node)| operation(node.op())));
+        for seed in 0..WHOLE_SEEDS {
+            let (what, inputs) = (format!("program {at}, seed {seed}"), whole.share(seed));
+            let (batch, outcome) = run(program, &inputs, program.rounds(), seed, &what);
+            let seeds = outcome.seeds.expect("keys were dealt");
+            hold(program, (batch.0, seeds), &inputs, &outcome.outputs)
+                .unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        }
+    }
+    assert!(seen.into_iter().eq(0..OPERATIONS), "operations that no program has");
+}
+
+/// Number of operations.
+const OPERATIONS: u8 = 18;
+
+/// A number of an operation, so that one that is added is missed.
+fn operation(op: &Op) -> u8 {
+    match op {
+        Op::Input(_) => 0,
+        Op::Output(_) => 1,
+        Op::Gate(_) => 2,
+        Op::Open(_) => 3,
+        Op::Linear(_) => 4,
+        Op::Add(_) => 5,
+        Op::Shift(_) => 6,
+        Op::Drop(_) => 7,
+        Op::Slice(_) => 8,
+        Op::Gain(_) => 9,
+        Op::SubtractRow(_) => 10,
+        Op::Pads(_) => 11,
+        Op::Product(_) => 12,
+        Op::Scale(_) => 13,
+        Op::SquareSum(_) => 14,
+        Op::RowExponent(_) => 15,
+        Op::Exp2(_) => 16,
+        Op::Spline(_) => 17,
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use rand::Rng;
 use suf_deal::{Batch, Entropy, KeyPart, Order, Standing};
-use suf_gate::{KeyShape, Program, Seed, WeightStore};
+use suf_gate::{KeyShape, Program, Seed, WeightStore, ops::Op};
 use suf_party::{Event, Failure};
 use suf_wire::{CommonParts, Digest, Fault, KeyRequest, Part, Party};
 
@@ -12,7 +12,7 @@ use super::World;
 
 impl World {
     pub(super) fn deal(&mut self, request: &KeyRequest) {
-        let program = Program::decode(&request.program, &WeightStore::default()).map(Arc::new);
+        let program = Program::decode(&request.program, &self.weights).map(Arc::new);
         let order = Order::new(request, program);
         let program = match order.and_then(|order| self.pairing.request(order)) {
             Ok(Standing::Agreed(program)) => program,
@@ -26,7 +26,10 @@ impl World {
             }
         };
         let mut seed = || Seed::new(self.rng.random());
-        let entropy = Entropy { parties: [seed(), seed()], dealer: seed() };
+        let seeds = [seed(), seed(), seed()];
+        self.seeds = Some(seeds.clone());
+        let [first, second, dealer] = seeds;
+        let entropy = Entropy { parties: [first, second], dealer };
         let batch = Batch::new(request.batch, program, entropy);
         assert_eq!(batch.parts() as usize, batch.program().keyed_parts().count());
         let unequal = self.rng.random_bool(self.faults.unequal).then(|| self.public_part(&batch)).flatten();
@@ -105,6 +108,19 @@ impl World {
         }
         key
     }
+}
+
+/// The matrices that a program names.
+pub(super) fn weights_of(program: &Program) -> WeightStore {
+    let mut store = WeightStore::default();
+    for (_, node) in program.nodes() {
+        match node.op() {
+            Op::Linear(op) => store.add(Arc::clone(op.weights())),
+            Op::Gain(op) => store.add(Arc::clone(op.weights())),
+            _ => {}
+        }
+    }
+    store
 }
 
 /// Where the public parts stand in `party`'s key of `part`.

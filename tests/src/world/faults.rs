@@ -45,4 +45,13 @@ impl Faults {
         unequal: 0.03,
         device: 0.005,
     };
+
+    /// The same for runs of so many times as many steps: what strikes at each message, event or computation is rarer.
+    #[must_use]
+    pub fn over(self, times: f64) -> Self {
+        let Self { lose, change, cut, double, overtake, hold, crash, device, .. } = self;
+        let [lose, change, cut, double] = [lose, change, cut, double].map(|often| often / times);
+        let [overtake, hold, crash, device] = [overtake, hold, crash, device].map(|often| often / times);
+        Self { lose, change, cut, double, overtake, hold, crash, device, ..self }
+    }
 }
