@@ -150,6 +150,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             transcript: [0x55; 32],
         }),
         PeerMessage::Abort { run, fault: Fault::Bug, reason },
+        PeerMessage::Queued { run, ahead: 3 },
     ]
 }
 

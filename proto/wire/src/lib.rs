@@ -41,4 +41,4 @@ pub use tag::Tag;
 pub use transcript::Transcript;
 
 /// Version of everything in this crate; both sides must speak the same one. History: `proto/WIRE.md`.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;

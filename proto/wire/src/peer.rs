@@ -67,6 +67,13 @@ pub struct Finished {
 pub enum PeerMessage {
     /// First, both ways.
     Hello(Hello),
+    /// The run waits for its turn at party 0; it is proposed later.
+    Queued {
+        /// The run.
+        run: RunId,
+        /// Runs that are before it.
+        ahead: u16,
+    },
     /// Asks for a run.
     Propose(Propose),
     /// Agrees to it.
@@ -113,6 +120,7 @@ mod kind {
     pub(super) const FRAME: u8 = 0x06;
     pub(super) const FINISHED: u8 = 0x07;
     pub(super) const ABORT: u8 = 0x08;
+    pub(super) const QUEUED: u8 = 0x09;
 }
 
 impl Message for PeerMessage {
@@ -140,6 +148,7 @@ impl Message for PeerMessage {
             kind::READY => (50, 50),
             kind::FRAME => (DataHead::BYTES + 1, DataHead::BYTES + MAX_DATA_BYTES),
             kind::FINISHED => (66, 66),
+            kind::QUEUED => (18, 18),
             value => return Err(WireError::Unknown { field: "kind", value: value.into() }),
         })
     }
@@ -169,6 +178,7 @@ impl Message for PeerMessage {
                 let (run, fault, reason) = ending(cursor_ref)?;
                 Self::Abort { run, fault, reason }
             }
+            kind::QUEUED => Self::Queued { run: RunId::decode(cursor_ref)?, ahead: cursor_ref.u16("ahead")? },
             value => return Err(WireError::Unknown { field: "kind", value: value.into() }),
         };
         cursor.finish("body")?;
@@ -217,6 +227,7 @@ impl PeerMessage {
             Self::Frame(_) => kind::FRAME,
             Self::Finished(_) => kind::FINISHED,
             Self::Abort { .. } => kind::ABORT,
+            Self::Queued { .. } => kind::QUEUED,
         }
     }
 
@@ -231,6 +242,7 @@ impl PeerMessage {
             Self::Frame(_) => "Frame",
             Self::Finished(_) => "Finished",
             Self::Abort { .. } => "Abort",
+            Self::Queued { .. } => "Queued",
         }
     }
 
@@ -251,6 +263,11 @@ impl PeerMessage {
                 Ok(())
             }
             Self::Finished(finished) => finished.encode(out),
+            Self::Queued { run, ahead } => {
+                run.encode(out)?;
+                out.extend_from_slice(&ahead.to_le_bytes());
+                Ok(())
+            }
             Self::Frame(_) => unreachable!("`Message::encode` handles frames itself"),
         }
     }

@@ -85,7 +85,8 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
             PeerMessage::Finished(Finished { run: RunId(run), rounds, bits_sent, bits_received, transcript })
         },
     );
-    prop_oneof![hello, propose, accept, refuse, abort, ready, frame, finished]
+    let queued = (id(), any::<u16>()).prop_map(|(run, ahead)| PeerMessage::Queued { run: RunId(run), ahead });
+    prop_oneof![hello, queued, propose, accept, refuse, abort, ready, frame, finished]
 }
 
 fn dealer_message() -> impl Strategy<Value = DealerMessage> {
@@ -246,7 +247,7 @@ fn a_greeting_of_version_4_says_so_and_its_messages_are_refused() {
     let Ok(PeerMessage::Hello(hello)) = decode_frame::<PeerMessage>(&greeting, |_| None) else {
         panic!("a greeting has one form in every version");
     };
-    assert_eq!((hello.version, VERSION, &*hello.software), (4, 5, "older"));
+    assert_eq!((hello.version, VERSION, &*hello.software), (4, 6, "older"));
     let length = |kind: u8, body: usize| {
         let [a, b, c, d] = (body as u32 + 1).to_le_bytes();
         [a, b, c, d, kind]

@@ -37,13 +37,13 @@ fn assert_picture<M: Message + PartialEq + std::fmt::Debug>(message: &M, picture
 
 #[test]
 fn hello() {
-    assert_eq!(VERSION, 5);
+    assert_eq!(VERSION, 6);
     assert_picture(
         &PeerMessage::Hello(Hello { version: VERSION, role: Role::Party1, software: "suf 0.1.0".into() }),
         &[
             ("0f000000", "length: 15"),
             ("01", "kind: Hello"),
-            ("0500", "version"),
+            ("0600", "version"),
             ("02", "role: party 1"),
             ("0900", "length of software"),
             ("737566 20 302e312e30", "software"),
@@ -112,6 +112,14 @@ fn refuse_and_abort() {
             ("0400", "length of reason"),
             ("62757379", "reason"),
         ],
+    );
+}
+
+#[test]
+fn queued() {
+    assert_picture(
+        &PeerMessage::Queued { run: RUN, ahead: 3 },
+        &[("13000000", "length: 19"), ("09", "kind: Queued"), (RUN_HEX, "run"), ("0300", "ahead")],
     );
 }
 

@@ -237,7 +237,7 @@ impl Parties {
     ) -> Result<Outcome, Error> {
         // Held until the end: a party gives up a run whose client has no call open.
         let (first, second) = tokio::try_join!(
-            self.wait_for_keys(Party::P0, run, |state| sink.state(state)),
+            self.wait_for_keys(Party::P0, run, |now| sink.state(now.state())),
             self.wait_for_keys(Party::P1, run, |_| ())
         )?;
         if !(first.done && second.done) {
@@ -259,17 +259,17 @@ impl Parties {
         Ok(Outcome { run, batch, figures: [figures(first)?, figures(second)?] })
     }
 
-    /// Follows the run at `party` until it awaits input, or has its output already.
+    /// Follows the run at `party` until it awaits input, or has its output already. `told` hears of each state.
     pub(crate) async fn wait_for_keys(
         &self,
         party: Party,
         run: RunId,
-        mut state: impl FnMut(RunState),
+        mut told: impl FnMut(&v1::Run),
     ) -> Result<Watched, Error> {
         let failed = |status| Error::call(place(party), status);
         let mut states = self.party(party).watch_run(reference(run)).await.map_err(failed)?.into_inner();
         while let Some(now) = states.message().await.map_err(failed)? {
-            state(now.state());
+            told(&now);
             match now.state() {
                 RunState::ReadyForInput => return Ok(Watched { done: false, _states: states }),
                 RunState::Done => return Ok(Watched { done: true, _states: states }),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use suf_control::{
     limits::ELEMENTS_PER_MESSAGE,
     shares,
-    v1::{InputPart, StartRunRequest, TensorHeader, input_part},
+    v1::{self, InputPart, StartRunRequest, TensorHeader, input_part},
 };
 use suf_gate::{NodeId, Program, Ring};
 use suf_wire::{Party, RunId};
@@ -36,6 +36,23 @@ impl Parties {
         inputs: &[Values],
         deadline: Option<Duration>,
     ) -> Result<(Vec<Values>, Outcome), Error> {
+        self.run_program_telling(program, inputs, deadline, |_, _| ()).await
+    }
+
+    /// The same; `told` hears of each state of the run at each party, while it waits for its turn and for its keys.
+    ///
+    /// # Errors
+    /// As [`Parties::run_program`].
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn run_program_telling(
+        &self,
+        program: &Program,
+        inputs: &[Values],
+        deadline: Option<Duration>,
+        told: impl Fn(Party, &v1::Run),
+    ) -> Result<(Vec<Values>, Outcome), Error> {
         let nodes: Vec<_> = program.inputs().collect();
         assert_eq!(nodes.len(), inputs.len(), "a tensor for each input");
         let run = RunId(os_random()?);
@@ -49,8 +66,8 @@ impl Parties {
             self.start(request).await?;
             // Held until the end: a party gives up a run whose client has no call open.
             let _watched = tokio::try_join!(
-                self.wait_for_keys(Party::P0, run, |_| ()),
-                self.wait_for_keys(Party::P1, run, |_| ())
+                self.wait_for_keys(Party::P0, run, |now| told(Party::P0, now)),
+                self.wait_for_keys(Party::P1, run, |now| told(Party::P1, now))
             )?;
             for (node, values) in nodes.into_iter().zip(inputs) {
                 let ring = ring_of(program, node);

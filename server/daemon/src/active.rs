@@ -26,6 +26,7 @@ use crate::{
     keys::{self, Received},
     messages::{Messages, Noted},
     ownership::Access,
+    queue::Place,
     service::to_control,
     store::BatchStore,
     timing::{Timing, ms},
@@ -57,6 +58,8 @@ struct Inner {
     /// Moved over the connection before the first exchange.
     traffic_before: Traffic,
     cancelled: bool,
+    /// Its place among the runs of models, until it is over.
+    place: Option<Place>,
     /// Work was handed on by value, and with it the seed: copies are left on the stack. The exchanges hold theirs elsewhere.
     seeds_passed: bool,
     /// Bytes of the keys that were loaded, by node.
@@ -67,8 +70,13 @@ struct Inner {
 
 impl ActiveRun {
     /// Puts `run` to work, unless `entry` has ended or is at work already. Its messages wait in the outbox until
-    /// [`ActiveRun::serve`] has a session for them.
-    pub(crate) fn start(host: &Arc<Host>, entry: &Arc<Entry>, run: Run) -> Option<Arc<Self>> {
+    /// [`ActiveRun::serve`] has a session for them. Its deadline counts from now on.
+    pub(crate) fn start(
+        host: &Arc<Host>,
+        entry: &Arc<Entry>,
+        run: Run,
+        place: Option<Place>,
+    ) -> Option<Arc<Self>> {
         let plan = run.plan().clone();
         let outputs = plan.program.outputs().map(|id| {
             let tiles = plan.program.node(id).tiles() as usize;
@@ -87,6 +95,7 @@ impl ActiveRun {
                 outputs,
                 traffic_before: Traffic::default(),
                 cancelled: false,
+                place,
                 seeds_passed: false,
                 key_bytes: BTreeMap::new(),
                 notes: host.checker().map(|_| Notes::default()),
@@ -321,6 +330,7 @@ impl ActiveRun {
 
     fn end(&self, inner: &mut Inner, result: Result<Summary, Failure>) {
         inner.keys = None;
+        inner.place = None;
         let view = self.entry.shown(Access::Other);
         let last = match result {
             Ok(summary) => {
@@ -414,11 +424,12 @@ impl ActiveRun {
 
     fn watch_deadline(self: &Arc<Self>) {
         let this = Arc::clone(self);
+        let begun = tokio::time::Instant::now();
         self.host.runtime().spawn(async move {
             let limit_ms = this.plan.deadline_ms;
             tokio::select! {
                 () = this.over.cancelled() => {}
-                () = tokio::time::sleep_until(this.entry.deadline(limit_ms).into()) => {
+                () = tokio::time::sleep_until(begun + Duration::from_millis(limit_ms.into())) => {
                     let phase = this.lock().run.phase();
                     let reason = format!("the deadline of {limit_ms} ms passed while {phase:?}");
                     this.feed(Event::Failed(Failure::new(waited_for(phase), reason)));

@@ -17,7 +17,10 @@ use suf_process::{
 };
 use suf_wire::Party;
 
-use crate::budget::{Bounds, Limits};
+use crate::{
+    budget::{Bounds, Limits},
+    registry::ACTIVE,
+};
 
 /// The file, as written.
 #[derive(Clone, Debug, Deserialize)]
@@ -62,6 +65,9 @@ pub struct Config {
     spool_mb: u64,
     /// The same for each client; half if the file does not say.
     client_spool_mb: Option<u64>,
+    /// Runs of models that compute at once; others wait for their turn.
+    #[serde(default = "default_model_runs")]
+    pub model_runs: u16,
     /// How long a run that is ready waits for the next part of its input, in seconds.
     #[serde(default = "default_input_wait_s")]
     pub input_wait_s: u32,
@@ -238,6 +244,7 @@ impl Configuration for Config {
         }
         config::check_threads(self.threads)?;
         self.check_budgets()?;
+        config::within("model_runs", self.model_runs.into(), 1, ACTIVE as u64)?;
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         for (key, seconds) in [
             ("max_run_s", self.max_run_s),
@@ -307,6 +314,10 @@ fn default_spool_mb() -> u64 {
     128 << 10
 }
 
+fn default_model_runs() -> u16 {
+    2
+}
+
 fn default_input_wait_s() -> u32 {
     60
 }
@@ -368,7 +379,7 @@ pub(crate) mod tests {
         assert!(error(&format!("{GOOD}\nport = 1")).contains("port"));
         assert!(error(&format!("{GOOD}\nprotocols = [\"sigam\"]")).contains("sigam"));
         assert!(error(&format!("{GOOD}\ngates = [\"gelo\"]")).contains("gates: unknown gate 'gelo'"));
-        for key in ["max_elems", "lease_s", "register_wait_s", "output_keep_s"] {
+        for key in ["max_elems", "model_runs", "lease_s", "register_wait_s", "output_keep_s"] {
             let wrong = format!("{key} = 0");
             assert!(error(&format!("{wrong}\n{GOOD}")).contains(&wrong), "{key}");
         }

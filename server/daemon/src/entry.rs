@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -29,7 +29,6 @@ pub struct Entry {
     registration: Registration,
     hash: RunHash,
     owner: Owner,
-    registered: Instant,
     /// Its state as everybody may see it: without its id.
     view: watch::Sender<v1::Run>,
     stage: Mutex<Stage>,
@@ -98,7 +97,6 @@ impl Entry {
             registration,
             hash,
             owner,
-            registered: Instant::now(),
             view: watch::Sender::new(view),
             stage: Mutex::new(Stage::Registered),
             held: Mutex::new(Held { keys: Some(keys), shares: Some(shares) }),
@@ -134,11 +132,6 @@ impl Entry {
         self.registration.me
     }
 
-    /// When it is given up, if the smallest of all limits is `deadline_ms` milliseconds from its registration.
-    pub(crate) fn deadline(&self, deadline_ms: u32) -> Instant {
-        self.registered + Duration::from_millis(deadline_ms.into())
-    }
-
     /// Its state, as a caller with `access` may see it.
     #[must_use]
     pub fn shown(&self, access: Access) -> v1::Run {
@@ -163,7 +156,20 @@ impl Entry {
     }
 
     pub(crate) fn set_state(&self, state: v1::RunState) {
-        self.view.send_modify(|view| view.state = state.into());
+        self.view.send_modify(|view| {
+            view.state = state.into();
+            view.position = 0;
+        });
+    }
+
+    /// It waits for its turn, and so many runs are before it. One that is at work or has ended stays as it is.
+    pub(crate) fn wait_behind(&self, ahead: u16) {
+        self.view.send_modify(|view| {
+            if matches!(view.state(), v1::RunState::Proposed | v1::RunState::Queued) && self.is_registered() {
+                view.state = v1::RunState::Queued.into();
+                view.position = u32::from(ahead) + 1;
+            }
+        });
     }
 
     /// Whether the run is over.
@@ -225,7 +231,7 @@ impl Entry {
         tracing::warn!(run = %self.hash, %failure, "run ended before it was agreed on");
         let view = self.view.borrow().clone();
         let failure = Some(failure.at_step(step_name(view.state())));
-        self.finish(v1::Run { state: state.into(), failure, ..view });
+        self.finish(v1::Run { state: state.into(), position: 0, failure, ..view });
         None
     }
 

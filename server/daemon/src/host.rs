@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use suf_control::{failure::Failure, v1};
-use suf_gate::{Backend, BackendInfo};
+use suf_gate::{Backend, BackendInfo, Program};
 use suf_link::{Identity, LinkKind, LinkProfile};
 use suf_party::{Ledger, Policy, Registration};
 use suf_process::{LoadedModel, ProgramDecoder, weights};
@@ -19,7 +19,9 @@ use crate::{
     ledger::RedbLog,
     need::Need,
     ownership::Owner,
-    peer::{self, PeerLink},
+    peer::PeerLink,
+    proposals,
+    queue::{Queue, Ticket},
     registry::Registry,
     reservation::Budgets,
     store::KeyStore,
@@ -32,6 +34,7 @@ pub struct Host {
     pub(crate) parts: Parts,
     pub(crate) registry: Registry,
     pub(crate) peer: PeerLink,
+    queue: Arc<Queue>,
     programs: ProgramDecoder,
 }
 
@@ -62,7 +65,8 @@ impl Host {
     pub(crate) fn new(parts: Parts) -> Self {
         let peer = PeerLink::new(&parts.profile);
         let programs = ProgramDecoder::new(Arc::clone(&parts.weights.store));
-        Self { parts, registry: Registry::default(), peer, programs }
+        let queue = Queue::new(parts.config.model_runs);
+        Self { parts, registry: Registry::default(), peer, queue, programs }
     }
 
     /// Registers a run of the client `owner`. Party 0 proposes it to party 1, which waits for that.
@@ -81,7 +85,7 @@ impl Host {
         tracing::info!(run = %entry.hash(), elems, "run registered");
         lease::keep(self, &entry);
         if entry.me() == Party::P0 {
-            peer::propose(self, &entry);
+            proposals::propose(self, &entry);
         }
         Ok(entry)
     }
@@ -171,6 +175,11 @@ impl Host {
 
     pub(crate) fn checker(&self) -> Option<&Checker> {
         self.parts.checker.as_ref()
+    }
+
+    /// A ticket for a run of `program`; none if it need not wait: models alone do.
+    pub(crate) fn ticket(&self, program: &Program) -> Option<Ticket> {
+        program.only_gate().is_none().then(|| self.queue.enter())
     }
 
     pub(crate) fn ledger(&self) -> &Ledger<RedbLog> {

@@ -44,11 +44,11 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
     });
 }
 
-/// Returns when party 0 has had its time to propose the run to this party, and has not.
+/// Returns when party 0 has had its time to propose the run to this party, or to say that it waits for its turn, and has not.
 async fn unproposed(host: &Host, entry: &Entry) -> Failure {
     let wait_s = host.config().register_wait_s;
     tokio::time::sleep(seconds(wait_s)).await;
-    if entry.me() == Party::P0 || !entry.is_registered() {
+    if entry.me() == Party::P0 || !entry.is_registered() || entry.state() == v1::RunState::Queued {
         return std::future::pending().await;
     }
     let proposer = entry.me().other();

@@ -22,6 +22,8 @@ mod messages;
 mod need;
 pub mod ownership;
 mod peer;
+mod proposals;
+mod queue;
 mod registry;
 mod reservation;
 mod service;

@@ -5,16 +5,15 @@ use std::{
     time::Duration,
 };
 
-use suf_control::v1;
 use suf_link::{Connection, Endpoint, LinkError, LinkProfile, Session};
-use suf_party::{Event, Failure, Plan, Run};
-use suf_wire::{BatchId, Fault, Party, PeerMessage, Propose, Role};
+use suf_party::Failure;
+use suf_wire::{Fault, Party, Role};
 use tokio::sync::watch;
 
-use crate::{active::ActiveRun, arrivals::Arrivals, entry::Entry, host::Host, service::to_control};
+use crate::{arrivals::Arrivals, host::Host, proposals};
 
 /// What this program calls itself in greetings.
-const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
+pub(crate) const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
 
 /// First and longest pause between two attempts to reach party 0: quick after a restart, quiet through a night.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -53,6 +52,11 @@ impl PeerLink {
         if let Some(rate) = opening.rate_bps() {
             *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
         }
+    }
+
+    /// How long a channel's first message may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The connection, waiting for it a little.
@@ -119,7 +123,7 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
             Ok(session) => {
                 let (host, connection) = (Arc::clone(host), connection.clone());
                 tokio::spawn(async move {
-                    if let Err(failure) = answer(&host, connection, session).await {
+                    if let Err(failure) = proposals::answer(&host, connection, session).await {
                         tracing::warn!(%failure, "a proposal came to nothing");
                     }
                 });
@@ -132,29 +136,9 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
     }
 }
 
-/// Proposes the run of `entry` to the other party and moves its messages.
-pub(crate) fn propose(host: &Arc<Host>, entry: &Arc<Entry>) {
-    let (me, plan) = (entry.me(), entry.registration().with_batch(BatchId(entropy())));
-    let Some(active) = ActiveRun::start(host, entry, Run::propose(plan)) else { return };
-    let host = Arc::clone(host);
-    host.clone().evaluation().spawn(async move {
-        match open(&host, me).await {
-            Ok((connection, session)) => active.serve(connection, session).await,
-            Err(failure) => active.feed(Event::Failed(failure)),
-        }
-    });
-}
-
-/// 16 bytes from the operating system.
-fn entropy() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives entropy");
-    bytes
-}
-
 /// A session in which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
 /// already: then the next one is waited for, once. Nothing was proposed yet.
-async fn open(host: &Host, me: Party) -> Result<(Connection, Session), Failure> {
+pub(crate) async fn open(host: &Host, me: Party) -> Result<(Connection, Session), Failure> {
     let mut first = true;
     loop {
         let connection = host.peer().soon(me.other()).await?;
@@ -174,76 +158,7 @@ async fn open(host: &Host, me: Party) -> Result<(Connection, Session), Failure> 
     }
 }
 
-/// Answers a proposal of the other party, and takes part if a client of this party asked for the same run.
-async fn answer(host: &Arc<Host>, connection: Connection, mut session: Session) -> Result<(), Failure> {
-    let me = host.config().party();
-    let first = async {
-        session.greet(me.role(), SOFTWARE).await?;
-        session.recv().await
-    };
-    let first = tokio::time::timeout(host.peer().patience, first).await;
-    let first = first.map_err(|_| Failure::new(Fault::Peer, "it opened a channel and proposed nothing"))?;
-    let propose = match first.map_err(from_peer)? {
-        PeerMessage::Propose(propose) => propose,
-        other => {
-            return Err(Failure::new(
-                Fault::Peer,
-                format!("{} stands where a proposal is due", other.name()),
-            ));
-        }
-    };
-    let agreed = tokio::select! {
-        agreed = agree(host, &propose) => agreed,
-        next = session.recv() => {
-            let said = next.map_or_else(|error| error.to_string(), |message| message.name().to_owned());
-            let reason = format!("it withdrew its proposal of run {}: {said}", propose.run.public_hash());
-            return Err(Failure::new(Fault::Peer, reason));
-        }
-    };
-    let started = agreed.and_then(|(entry, plan)| {
-        let over =
-            || Failure::new(Fault::Caller, format!("the run has ended, or is at work already, at {me}"));
-        ActiveRun::start(host, &entry, Run::accept(plan)).ok_or_else(over)
-    });
-    match started {
-        Ok(active) => {
-            active.serve(connection, session).await;
-            Ok(())
-        }
-        Err(failure) => {
-            let (fault, reason) = (failure.fault, failure.wire_reason());
-            let refusal = PeerMessage::Refuse { run: propose.run, fault, reason };
-            session.send(&refusal).await.map_err(from_peer)?;
-            session.end().await;
-            Err(failure)
-        }
-    }
-}
-
-/// The run that a client of this party asked for, and the plan that both parties then have. A proposal may come before the
-/// client's own request, and waits for it. A run that differs from the proposal ends: the client cannot have both.
-async fn agree(host: &Host, propose: &Propose) -> Result<(Arc<Entry>, Plan), Failure> {
-    let me = host.config().party();
-    if me == Party::P0 {
-        return Err(Failure::new(Fault::Peer, "party 0 proposes runs, and party 1 answers"));
-    }
-    let wait_s = host.config().register_wait_s;
-    let registered = host.registry().registered(propose.run);
-    let entry = tokio::time::timeout(Duration::from_secs(wait_s.into()), registered).await.map_err(|_| {
-        let reason =
-            format!("no client has registered the run at {me} within {wait_s} s: a client starts its run at both parties");
-        Failure::new(Fault::Caller, reason)
-    })?;
-    match entry.registration().agree(propose) {
-        Ok(plan) => Ok((entry, plan)),
-        Err(failure) => {
-            // One that is at work was agreed on before, and goes on.
-            let _at_work = entry.end_early(v1::RunState::Failed, to_control(failure.clone()));
-            Err(failure)
-        }
-    }
-}
-
-fn from_peer(error: LinkError) -> Failure {
+/// What went wrong with the link, as a run fails with it.
+pub(crate) fn from_peer(error: LinkError) -> Failure {
     Failure::new(error.fault(), error.to_string())
 }

@@ -111,7 +111,10 @@ fn withdrawn(run: RunId, said: Result<PeerMessage, LinkError>) -> Failure {
         }
         other => {
             let said = other.map_or_else(|error| error.to_string(), |message| message.name().to_owned());
-            Failure::new(Fault::Peer, format!("it withdrew its proposal of run {}: {said}", run.public_hash()))
+            Failure::new(
+                Fault::Peer,
+                format!("it withdrew its proposal of run {}: {said}", run.public_hash()),
+            )
         }
     }
 }
@@ -140,7 +143,9 @@ pub(crate) async fn answer(
         }
     };
     let started = match join(host, run, first, &mut session).await? {
-        Ok(Joined { entry, plan, place }) => ActiveRun::start(host, &entry, Run::accept(plan), place).ok_or_else(|| over(me)),
+        Ok(Joined { entry, plan, place }) => {
+            ActiveRun::start(host, &entry, Run::accept(plan), place).ok_or_else(|| over(me))
+        }
         Err(failure) => Err(failure),
     };
     match started {
@@ -193,7 +198,10 @@ async fn join(
     let joined = tokio::select! {
         biased;
         joined = joined(host, &entry, first, session) => joined,
-        _ = entry.ended() => return Ok(Err(over(me))),
+        last = entry.ended() => {
+            let reason = last.failure.map_or_else(|| over(me).reason, |failure| failure.reason);
+            return Ok(Err(Failure::new(Fault::Caller, reason)));
+        }
     };
     if let Err(failure) = &joined {
         // One that was never queued waits for another proposal.
@@ -241,7 +249,9 @@ async fn joined(
             said = session.recv() => return Err(withdrawn(run, said)),
         };
         match turn {
-            Turn::Place(place) => return Ok(Ok(Joined { entry: Arc::clone(entry), plan, place: Some(place) })),
+            Turn::Place(place) => {
+                return Ok(Ok(Joined { entry: Arc::clone(entry), plan, place: Some(place) }));
+            }
             Turn::Ahead(ahead) => {
                 entry.wait_behind(ahead);
                 told = Some(ahead);

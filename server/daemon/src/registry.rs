@@ -25,8 +25,8 @@ const REMEMBERED: usize = 1000;
 /// oldest go first. No client's output makes room for another's.
 const OUTPUT_ELEMS_KEPT: u64 = 1 << 22;
 
-/// Runs at work at once: each of the usual models holds some 100 MB of keys.
-const ACTIVE: usize = 64;
+/// Runs that wait or are at work at once: each of the usual models holds some 100 MB of keys.
+pub(crate) const ACTIVE: usize = 64;
 
 /// Runs of one client that are registered or at work at once: a quarter, so that three more clients find room.
 const ACTIVE_PER_CLIENT: usize = 16;

@@ -126,5 +126,5 @@ pub(super) fn weights_of(program: &Program) -> WeightStore {
 /// Where the public parts stand in `party`'s key of `part`.
 fn common_ranges(program: &Program, part: Part, party: Party) -> Vec<Range<usize>> {
     let shape: &KeyShape = program.node(part.node).op().def().key_shape();
-    shape.common_ranges(program.side(party, part), program.elems(part)).collect()
+    shape.common_ranges(program.side(party, part), program.counts(part)).collect()
 }

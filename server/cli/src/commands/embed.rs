@@ -1,8 +1,8 @@
 //! `suf embed`: vectors of texts that neither party sees.
 
-use std::{collections::BTreeMap, io::BufWriter, path::PathBuf, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, io::BufWriter, path::PathBuf, time::Duration};
 
-use suf_control::v1::InfoRequest;
+use suf_control::v1::{InfoRequest, Run, RunState};
 use suf_files::AtomicFile;
 use suf_model::bert::{Batch, Compiled, Length, batches, compile};
 use suf_wire::Party;
@@ -171,7 +171,20 @@ impl Job<'_> {
             let ids: Vec<&[u32]> = indices.iter().map(|at| &self.texts[*at][..]).collect();
             let inputs: Vec<_> =
                 compiled.inputs(&self.model.bert, &ids).into_iter().map(Zeroizing::new).collect();
-            let (outputs, outcome) = parties.run_program(&compiled.program, &inputs, deadline).await?;
+            let queued = Cell::new(false);
+            let told = |party, run: &Run| {
+                if run.state() == RunState::Queued {
+                    let waits =
+                        format!("{}: the run waits for its turn, at place {}", place(party), run.position);
+                    // A line for the first place, and all of them on a terminal.
+                    if !queued.replace(true) {
+                        progress.line(&waits);
+                    }
+                    progress.doing(&waits);
+                }
+            };
+            let run = parties.run_program_telling(&compiled.program, &inputs, deadline, told);
+            let (outputs, outcome) = run.await?;
             let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
             let made = compiled.vectors(&self.model.bert, &ids, output);
             vectors.extend(indices.iter().copied().zip(made));

@@ -132,7 +132,7 @@ pub(crate) fn runs(args: &RunsArgs) -> Result<(), Error> {
                 run.protocol.clone(),
                 run.gate.clone(),
                 run.elements.to_string(),
-                state_name(run.state()).to_owned(),
+                state(run),
                 run.figures.as_ref().map_or(String::new(), |figures| format!("{:.3}", figures.eval_ms)),
                 run.failure.as_ref().map_or(String::new(), |failure| failure.reason.clone()),
             ]);
@@ -211,13 +211,7 @@ fn print_run(run: &v1::Run, json: bool, one_line: bool) -> Result<Reader, Error>
             figures.rounds, figures.eval_ms, figures.comp_ms, figures.key_bytes
         )
     });
-    out::line(format_args!(
-        "{} {} {}: {}{figures}",
-        name(run),
-        what(run),
-        run.elements,
-        state_name(run.state())
-    ))
+    out::line(format_args!("{} {} {}: {}{figures}", name(run), what(run), run.elements, state(run)))
 }
 
 /// What it evaluates: a gate by protocol and name, another program by its digest.
@@ -285,10 +279,17 @@ fn run_json(run: &v1::Run) -> Value {
         "program_digest": hex::encode(&run.program_digest),
         "elements": run.elements,
         "state": state_name(run.state()),
+        "position": (run.position > 0).then_some(run.position),
         "started_unix_ms": run.started_unix_ms,
         "failure": failure,
         "figures": figures,
     })
+}
+
+/// The run's state, and its place in the queue if it waits for its turn.
+fn state(run: &v1::Run) -> String {
+    let name = state_name(run.state());
+    if run.position > 0 { format!("{name} at place {}", run.position) } else { name.to_owned() }
 }
 
 fn state_name(state: RunState) -> &'static str {
@@ -302,5 +303,6 @@ fn state_name(state: RunState) -> &'static str {
         RunState::Done => "done",
         RunState::Failed => "failed",
         RunState::Cancelled => "cancelled",
+        RunState::Queued => "queued",
     }
 }
