@@ -2,10 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use suf_control::v1::{Budget, InfoRequest, Run, RunRef, RunState};
+use suf_control::v1::{Run, RunRef, RunState};
 use suf_gate::Program;
 use suf_tests::{
     caller::{Caller, by_id, gelu},
+    holdings::{in_use, info},
     processes::Hosts,
     programs::{Case, Kind},
 };
@@ -73,10 +74,8 @@ async fn cancel(client: &Caller, party: Party, run: RunRef) -> Run {
 }
 
 /// Bytes that runs hold at a party: of shares, keys and spool.
-async fn in_use(client: &Caller, party: Party) -> [u64; 3] {
-    let info = client.party(party).info(InfoRequest {}).await.expect("the party tells").into_inner();
-    let of = |budget: Option<Budget>| budget.expect("of every party").in_use_bytes;
-    [of(info.share_memory), of(info.key_memory), of(info.spool)]
+async fn held(client: &Caller, party: Party) -> [u64; 3] {
+    in_use(&info(client, party).await)
 }
 
 async fn start_all<const RUNS: usize>(client: &Caller, program: &Program) -> [RunId; RUNS] {
@@ -125,7 +124,7 @@ async fn a_waiting_run_that_is_cancelled_gives_all_back_and_its_turn_too() {
     let case = case();
     let first = client.start_program(&case.program).await;
     ready(&client, first).await;
-    let held = [in_use(&client, Party::P0).await, in_use(&client, Party::P1).await];
+    let before = [held(&client, Party::P0).await, held(&client, Party::P1).await];
     // At either party, by its client; and by who goes away there.
     for party in Party::BOTH {
         let [second, third] = start_all(&client, &case.program).await;
@@ -144,8 +143,8 @@ async fn a_waiting_run_that_is_cancelled_gives_all_back_and_its_turn_too() {
         }
         cancel(&client, Party::P0, by_id(third)).await;
         client.follow(Party::P1, by_id(third), &[]).await;
-        for (party, held) in Party::BOTH.into_iter().zip(held) {
-            assert_eq!(in_use(&client, party).await, held, "{party}");
+        for (party, before) in Party::BOTH.into_iter().zip(before) {
+            assert_eq!(held(&client, party).await, before, "{party}");
         }
     }
     finish(&client, &case, first).await;
@@ -153,7 +152,7 @@ async fn a_waiting_run_that_is_cancelled_gives_all_back_and_its_turn_too() {
     ready(&client, next).await;
     finish(&client, &case, next).await;
     for party in Party::BOTH {
-        assert_eq!(in_use(&client, party).await, [0; 3], "{party}");
+        assert_eq!(held(&client, party).await, [0; 3], "{party}");
     }
 }
 
@@ -196,7 +195,7 @@ async fn a_waiting_run_ends_when_the_other_party_is_gone() {
     let ended = client.follow(Party::P0, by_id(second), &[]).await;
     assert_eq!(ended.state(), RunState::Failed, "{ended:?}");
     assert_eq!(client.follow(Party::P0, by_id(first), &[]).await.state(), RunState::Failed);
-    assert_eq!(in_use(&client, Party::P0).await, [0; 3]);
+    assert_eq!(held(&client, Party::P0).await, [0; 3]);
     hosts.restart("party1");
     let client = Caller::connect(&hosts, "client").await;
     let next = client.start_program(&case.program).await;

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use suf_deal::{Batch, Entropy, Order};
-use suf_gate::{Backend, Program, Seed, catalog::AllowedGates};
+use suf_gate::{Backend, Program, ProgramError, Seed, catalog::AllowedGates};
 use suf_link::{Channel, Connection, Endpoint, Incoming};
-use suf_process::{Description, LoadedModel, ProgramDecoder, weights};
+use suf_process::{Description, LoadedModel, ProgramDecoder, listed, weights};
 use suf_wire::{BatchId, DealerMessage, Digest, Fault, Part, Party};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -168,7 +168,12 @@ impl Dealer {
             return refuse(requester, batch, &Failure::new(Fault::Caller, reason)).await;
         }
         let program = self.programs.decode(&Description::Program(request.program.clone())).await;
-        if let Err(failure) = program.as_ref().map_or(Ok(()), |program| self.admit(program)) {
+        let admitted = match &program {
+            Ok(program) => self.admit(program),
+            Err(ProgramError::Weights(digest)) => Err(self.lacks(digest)),
+            Err(_) => Ok(()),
+        };
+        if let Err(failure) = admitted {
             return refuse(requester, batch, &failure).await;
         }
         let order = Order::new(&request, program.clone());
@@ -204,6 +209,16 @@ impl Dealer {
             return Err(Failure::new(Fault::Config, reason));
         }
         Ok(())
+    }
+
+    /// The program names weights with this digest, which are not here.
+    fn lacks(&self, digest: &str) -> Failure {
+        let reason = format!(
+            "the program names weights with the digest {digest}, which the dealer has not loaded; it has {}. Name the same folder \
+             and plan in [[models]] of its configuration",
+            listed(self.models())
+        );
+        Failure::new(Fault::Dealer, reason)
     }
 
     /// Waits for the other party, then deals. An error returns the requester, which is told why.

@@ -29,6 +29,25 @@ fn a_folder_is_read() {
     assert_eq!(model.tokens.encode("a", 64).expect("a text"), [2, 5, 3]);
 }
 
+/// Those who evaluate its programs read no tokenizer and keep no floats.
+#[test]
+fn integers_are_the_same_without_the_rest_of_the_model() {
+    let mut files = tiny::folder();
+    let model = Bert::load(&files).expect("a model");
+    let integers = Quantised::new(&model).expect("its weights are small");
+    files.remove("tokenizer.json").expect("it was there");
+    let (config, loaded) = Quantised::load(&files).expect("a model");
+    assert_eq!(config, model.config);
+    assert_eq!(loaded.digest(), integers.digest());
+    for (loaded, integers) in loaded.layers.iter().zip(&integers.layers) {
+        assert_eq!(
+            [&loaded.query, &loaded.up, &loaded.down],
+            [&integers.query, &integers.up, &integers.down]
+        );
+        assert_eq!(loaded.residual.bias, integers.residual.bias);
+    }
+}
+
 #[test]
 fn names_may_begin_with_that_of_the_model() {
     let named: Tensors =

@@ -22,6 +22,7 @@ mod node_records;
 pub mod npy;
 mod observed;
 mod out;
+mod partial;
 pub mod program;
 pub mod projection;
 pub mod provenance;

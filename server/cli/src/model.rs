@@ -56,7 +56,7 @@ impl Model {
     /// # Errors
     /// When the file cannot be read, is not right, or belongs to another model.
     pub fn plan(&self, path: Option<&Path>) -> Result<(Plan, String), Error> {
-        let found = self.folder.plan(path, &self.bert, &self.integers).map_err(Error::usage)?;
+        let found = self.folder.plan(path, &self.bert.config, &self.integers).map_err(Error::usage)?;
         if let Some(found) = found {
             return Ok(found);
         }

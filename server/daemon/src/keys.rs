@@ -121,7 +121,13 @@ async fn receive(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest)
     let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
     let header = match answer {
         DealerMessage::Header(header) => checked(header, plan)?,
-        other => return Err(refusal(&other)),
+        other => {
+            let mut failure = refusal(&other);
+            if let Some(model) = host.models().find(|model| model.has(&plan.program)) {
+                failure.reason = format!("the run is of the model {model}; {}", failure.reason);
+            }
+            return Err(failure);
+        }
     };
     let begun = Instant::now();
     let over = || Failure::new(Fault::Caller, "the run is over");

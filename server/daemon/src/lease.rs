@@ -44,7 +44,7 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
     });
 }
 
-/// Returns when party 0 has had its time to propose the run to this party, or to say that it waits for its turn, and has not.
+/// Returns when party 0 has had its time to propose the run to this party, and has not. Nor has it said that the run is queued.
 async fn unproposed(host: &Host, entry: &Entry) -> Failure {
     let wait_s = host.config().register_wait_s;
     tokio::time::sleep(seconds(wait_s)).await;

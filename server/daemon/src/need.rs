@@ -55,6 +55,22 @@ impl Need {
     }
 }
 
+/// Bytes a second at which a run's keys and messages move at least: a tenth of a home's link.
+const SLOWEST_BYTES_PER_S: u64 = 1 << 20;
+
+/// Seconds of a round at most: a round trip on a bad link, and the work between two exchanges of large parts.
+const SLOWEST_ROUND_S: u64 = 2;
+
+/// Seconds in which a run of `program` ends if its client asks for no deadline: what it costs at the slowest. `wait_s` is for
+/// agreement and input.
+pub(crate) fn deadline_s(program: &Program, wait_s: u64) -> u64 {
+    let keys: u64 = Party::BOTH.iter().map(|party| program.key_bytes(*party)).sum();
+    let messages = 2 * program.message_bits() / 8 + opening_bytes(program);
+    let values = (program.input_elems() + output_elems(program)) * 2 * BYTES_PER_ELEMENT;
+    let moved = keys.saturating_add(messages).saturating_add(values);
+    wait_s + moved.div_ceil(SLOWEST_BYTES_PER_S) + SLOWEST_ROUND_S * u64::from(program.rounds())
+}
+
 /// Elements of all outputs.
 pub(crate) fn output_elems(program: &Program) -> u64 {
     program.outputs().map(|id| program.node(id).shape().elems()).sum()
@@ -167,6 +183,24 @@ mod tests {
         assert_eq!(need.shares, 8 * 1000 + 12 * 1000 + 96 * 2000);
         assert_eq!((need.outputs, need.seals), (8000, 2 * SEAL_BYTES));
         assert_eq!(need.keys, program.key_bytes(Party::P0));
+    }
+
+    #[test]
+    fn a_deadline_follows_what_a_program_costs() {
+        let of = |elems| {
+            let program = Program::new([
+                input(elems),
+                (gate(), vec![NodeId(0)]),
+                (Op::Output(Output), vec![NodeId(1)]),
+            ]);
+            deadline_s(&program.expect("a program"), 70)
+        };
+        let program =
+            Program::new([input(9), (gate(), vec![NodeId(0)]), (Op::Output(Output), vec![NodeId(1)])]);
+        let rounds = u64::from(program.expect("a program").rounds());
+        assert_eq!(of(9), 70 + 1 + 2 * rounds);
+        let (few, many) = (of(1_000_000), of(10_000_000));
+        assert!(few < 1000 && many > 3600, "{few} {many}");
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
-use suf_gate::{Program, limits::MAX_ELEMS};
+use suf_gate::{Program, ProgramError, limits::MAX_ELEMS};
 use suf_party::{Event, Registration};
-use suf_process::{Description, LoadedModel};
+use suf_process::{Description, LoadedModel, listed};
 use suf_wire::{Fault, Part, Party, RunId};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream, wrappers::WatchStream};
@@ -16,6 +16,7 @@ use crate::{
     budget::Budget,
     entry::{Call, Entry, is_end},
     host::Host,
+    need::deadline_s,
     ownership::{Access, Owner, Viewer, run_id},
     tensor::Tensor,
 };
@@ -85,7 +86,26 @@ impl PartyService {
             (Some(_), false) => return Err(Failure::caller("the request names both a gate and a program")),
         };
         let decoded = self.host.programs().decode(&description).await;
-        decoded.map_err(|error| Failure::caller(error.to_string()))
+        decoded.map_err(|error| match error {
+            ProgramError::Weights(_) => Failure::caller(format!(
+                "{error}; {} has {}. Name the same folder and plan in [[models]] of its configuration",
+                self.host.config().party(),
+                listed(self.host.models())
+            )),
+            error => Failure::caller(error.to_string()),
+        })
+    }
+
+    /// The deadline of a run whose client asks for `asked`: without that, what its program costs at the slowest.
+    fn deadline_ms(&self, program: &Program, asked: u32) -> u32 {
+        let config = self.host.config();
+        let limit_ms = config.max_run_s * 1000;
+        if asked > 0 {
+            return asked.min(limit_ms);
+        }
+        let wait_s = u64::from(config.register_wait_s) + u64::from(config.input_wait_s);
+        u32::try_from(deadline_s(program, wait_s).saturating_mul(1000))
+            .map_or(limit_ms, |cost| cost.min(limit_ms))
     }
 }
 
@@ -116,11 +136,7 @@ impl v1::party_server::Party for PartyService {
             return Err(failure.into());
         }
         let program = self.program(request.gate, request.elements, request.program).await?;
-        let limit_ms = self.host.config().max_run_s * 1000;
-        let deadline_ms = match request.deadline_ms {
-            0 => limit_ms,
-            asked => asked.min(limit_ms),
-        };
+        let deadline_ms = self.deadline_ms(&program, request.deadline_ms);
         let me = self.host.config().party();
         let registration = Registration { run, program, deadline_ms, me };
         self.host.policy().check(&registration).map_err(to_control)?;

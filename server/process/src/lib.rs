@@ -25,7 +25,7 @@ pub use config::{ConfigError, Configuration};
 pub use daemon::{Args, Start, bind_control, run, say_ready};
 pub use decoder::{Description, ProgramDecoder};
 pub use fault::at_fault;
-pub use model::{LoadedModel, ModelEntry, ModelFolder};
+pub use model::{LoadedModel, ModelEntry, ModelFolder, listed};
 pub use suf_cpu::KeyMemory;
 
 /// The allocator of every program of ours; see [`ALLOCATOR`].

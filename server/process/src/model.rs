@@ -1,18 +1,21 @@
 //! Models that a configuration names: their folders on the disk, and the weights that programs of them name.
 
 use std::{
+    collections::HashSet,
+    fmt,
     fs::File,
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use serde::Deserialize;
 use suf_control::v1;
-use suf_gate::WeightStore;
+use suf_gate::{Program, WeightStore, ops::Op};
 use suf_model::{
     Folder, Plan,
-    bert::{self, Bert, Quantised},
+    bert::{self, Config, Quantised},
     builtin,
     folder::too_large,
     plan::{self, hex},
@@ -44,6 +47,8 @@ pub struct LoadedModel {
     pub digest: [u8; 32],
     /// Bytes of its weights in memory.
     pub bytes: u64,
+    /// The digests of the matrices that its programs name.
+    matrices: Arc<HashSet<[u8; 32]>>,
 }
 
 impl ModelEntry {
@@ -61,32 +66,54 @@ impl ModelEntry {
         let place = self.dir.display();
         let wrong = |problem: String| format!("the model {place}: {problem}");
         let folder = ModelFolder::open(&self.dir)?;
-        let model = Bert::load(&folder).map_err(|error| wrong(error.to_string()))?;
-        let integers = Quantised::new(&model).map_err(|error| wrong(error.to_string()))?;
-        let plan = folder.plan(self.plan.as_deref(), &model, &integers)?;
+        let (config, integers) = Quantised::load(&folder).map_err(|error| wrong(error.to_string()))?;
+        let plan = folder.plan(self.plan.as_deref(), &config, &integers)?;
         let (plan, source) = plan.ok_or_else(|| {
             wrong(format!(
                 "there is no plan for the model {}: make one with `suf model calibrate`, and name it by `plan`",
                 hex(integers.digest())
             ))
         })?;
-        let weights =
-            bert::weights(&model.config, &integers, &plan).map_err(|error| wrong(error.to_string()))?;
+        let weights = bert::weights(&config, &integers, &plan).map_err(|error| wrong(error.to_string()))?;
         let bytes = weights.iter().map(|weights| weights.bytes() as u64).sum();
+        let matrices = weights.iter().map(|weights| *weights.digest()).collect();
         weights.into_iter().for_each(|weights| store.add(weights));
         let name = self.dir.file_name().unwrap_or(self.dir.as_os_str()).to_string_lossy().into_owned();
         let digest = *integers.digest();
         tracing::info!(name, digest = %hex(&digest), bytes, plan = source, "model loaded");
-        Ok(LoadedModel { name, digest, bytes })
+        Ok(LoadedModel { name, digest, bytes, matrices: Arc::new(matrices) })
     }
 }
 
 impl LoadedModel {
+    /// Whether `program` names a matrix of this model.
+    #[must_use]
+    pub fn has(&self, program: &Program) -> bool {
+        program.nodes().any(|(_, node)| match node.op() {
+            Op::Linear(op) => self.matrices.contains(op.weights().digest()),
+            Op::Gain(op) => self.matrices.contains(op.weights().digest()),
+            _ => false,
+        })
+    }
+
     /// The model, as the control API tells of it.
     #[must_use]
     pub fn message(&self) -> v1::Model {
-        let Self { name, digest, bytes } = self;
+        let Self { name, digest, bytes, .. } = self;
         v1::Model { name: name.clone(), digest: Bytes::copy_from_slice(digest), bytes: *bytes }
+    }
+}
+
+/// Models by name and digest, for people.
+#[must_use]
+pub fn listed<'a>(models: impl Iterator<Item = &'a LoadedModel>) -> String {
+    let all: Vec<_> = models.map(ToString::to_string).collect();
+    if all.is_empty() { "no model".to_owned() } else { all.join(", ") }
+}
+
+impl fmt::Display for LoadedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, hex(&self.digest))
     }
 }
 
@@ -111,7 +138,7 @@ impl ModelFolder {
     pub fn plan(
         &self,
         path: Option<&Path>,
-        model: &Bert,
+        config: &Config,
         integers: &Quantised,
     ) -> Result<Option<(Plan, String)>, String> {
         let beside = self.0.join(plan::FILE);
@@ -125,7 +152,7 @@ impl ModelFolder {
         let bytes = bytes.map_err(|problem| format!("cannot read the plan {name}: {problem}"))?;
         let wrong = |mistake| format!("the plan {name} is wrong in {mistake}");
         let plan = suf_toml::text(&bytes).and_then(Plan::parse).map_err(wrong)?;
-        let (layers, heads) = (model.config.layers as usize, model.config.heads as usize);
+        let (layers, heads) = (config.layers as usize, config.heads as usize);
         plan.suits(integers.digest(), layers, heads).map_err(|error| format!("{name}: {error}"))?;
         Ok(Some((plan, name.to_string())))
     }

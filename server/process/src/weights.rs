@@ -70,7 +70,7 @@ pub fn load(files: &[PathBuf], models: &[ModelEntry], memory_mb: u64) -> Result<
 pub fn described(loaded: &Loaded) -> String {
     let all = loaded.store.all();
     let (count, bytes) = all.fold((0, 0), |(count, bytes), weights| (count + 1, bytes + weights.bytes()));
-    let models = loaded.models.iter().map(|LoadedModel { name, digest, bytes }| {
+    let models = loaded.models.iter().map(|LoadedModel { name, digest, bytes, .. }| {
         format!("; the model {name} with {} MiB and the digest {}", bytes >> 20, suf_wire::Digest(*digest))
     });
     let models: String = models.collect();

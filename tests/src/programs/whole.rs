@@ -11,13 +11,8 @@ use suf_gate::{
     ops::{Add, DropBits, Entry, Gain, GateOp, Input, Linear, Op, Open, Output, Shift, Slice, Weights},
     two_parties::Transcript,
 };
-use suf_model::{
-    Plan,
-    bert::{Bert, Length, Quantised, Reference, TYPE, compile},
-    ranges::Ranges,
-};
 
-use crate::{inputs, tiny};
+use crate::{inputs, models::Tiny};
 
 /// A program, and values for its inputs.
 #[derive(Clone, Debug)]
@@ -30,22 +25,13 @@ pub struct Whole {
 
 impl Whole {
     /// The tiny BERT on a text whose length stays hidden, hence with an input for the mask of padding.
-    ///
-    /// # Panics
-    /// When the model is none.
     #[must_use]
     pub fn bert() -> Self {
-        let bert = Bert::load(&tiny::folder()).expect("a model");
-        let integers = Quantised::new(&bert).expect("its weights are small");
-        let ids = bert.tokens.encode("a", tiny::POSITIONS).expect("a text");
-        let mut ranges = Ranges::none(tiny::LAYERS, tiny::HEADS);
-        let tokens = ids.len() + 1;
-        Reference::new(&bert).measure(&ids, tokens, &mut ranges);
-        let plan = Plan::new(TYPE, *integers.digest(), &ranges);
-        let length = Length { tokens: tokens as u32, batch: 1, padded: true };
-        let compiled = compile(&bert.config, &integers, &plan, length).expect("a program");
-        let values = compiled.inputs(&bert, &[&ids]);
-        Self { program: compiled.program, values }
+        let tiny = Tiny::load();
+        // Three tokens, and one of padding.
+        let task = tiny.task("a", 4);
+        let values = tiny.inputs(&task);
+        Self { program: Arc::clone(task.program()), values }
     }
 
     /// What the tiny BERT does without: every operation that both parties do by themselves, both ways of opening, and `gate`.
@@ -101,8 +87,8 @@ impl Whole {
     }
 }
 
-/// Compares the outputs of a run with those that its operations define. Roundings follow from masks, hence from the seeds of
-/// the batch: the program is evaluated once more under them, without a network, and every node of that is checked.
+/// Compares the outputs of a run with those that its operations define. Roundings follow from the seeds of the batch. So the program
+/// is evaluated once more under them, without a network, and every node of that is checked.
 ///
 /// # Errors
 /// What differs, in words.

@@ -20,6 +20,9 @@ use crate::{
 /// Names of tensors may begin so: as models with and without a head are saved.
 const PREFIXES: [&str; 2] = ["", "bert."];
 
+/// The norm of the sum of embeddings.
+const EMBEDDINGS_NORM: &str = "embeddings.LayerNorm";
+
 /// The tensor by which the prefix is found.
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
@@ -42,6 +45,13 @@ pub struct Bert {
     pub norm: Norm,
     /// The layers, in order.
     pub layers: Vec<Layer>,
+}
+
+/// What a token's vector is the sum of.
+struct Embeddings {
+    words: Matrix,
+    positions: Matrix,
+    segment: Vec<f32>,
 }
 
 /// One layer.
@@ -94,21 +104,32 @@ impl Bert {
         let tokens = Tokens::load(folder, config.vocabulary)?;
         let bytes = tensors::read(folder, config.parameters())?;
         let tensors = Tensors::parse(&bytes, WORDS, &PREFIXES)?;
-        let hidden = config.hidden as usize;
-        let rows = |name: &str, rows: u32| {
-            tensors.matrix(&format!("embeddings.{name}_embeddings.weight"), rows as usize, hidden)
-        };
+        let Embeddings { words, positions, segment } = Embeddings::load(&tensors, &config)?;
         Ok(Self {
-            words: rows("word", config.vocabulary)?,
-            positions: rows("position", config.positions)?,
-            segment: rows("token_type", config.types)?.row(0).to_vec(),
-            norm: Norm::load(&tensors, "embeddings.LayerNorm", hidden)?,
+            words,
+            positions,
+            segment,
+            norm: Norm::load(&tensors, EMBEDDINGS_NORM, config.hidden as usize)?,
             layers: (0..config.layers)
                 .map(|layer| Layer::load(&tensors, &config, layer))
                 .collect::<Result<_, _>>()?,
             config,
             tokens,
             pooling,
+        })
+    }
+}
+
+impl Embeddings {
+    fn load(tensors: &Tensors<'_>, config: &Config) -> Result<Self, ModelError> {
+        let rows = |name: &str, rows: u32| {
+            let name = format!("embeddings.{name}_embeddings.weight");
+            tensors.matrix(&name, rows as usize, config.hidden as usize)
+        };
+        Ok(Self {
+            words: rows("word", config.vocabulary)?,
+            positions: rows("position", config.positions)?,
+            segment: rows("token_type", config.types)?.row(0).to_vec(),
         })
     }
 }

@@ -7,10 +7,11 @@
 
 use std::f64::consts::LOG2_E;
 
-use super::{Bert, Config, Dense, Layer, Norm, config};
+use super::{Bert, Config, Dense, EMBEDDINGS_NORM, Embeddings, Layer, Norm, PREFIXES, WORDS, config};
 use crate::{
-    ModelError,
+    Folder, ModelError,
     quantise::{Integers, ModelDigest, narrow, wide},
+    tensors::{self, Tensors},
 };
 
 /// Fractional bits of a layer norm's result.
@@ -76,15 +77,45 @@ impl Quantised {
     /// # Errors
     /// When a weight is too large.
     pub fn new(model: &Bert) -> Result<Self, ModelError> {
-        let scale = LOG2_E / f64::from(model.config.head()).sqrt();
-        let mut before = &model.norm;
         let mut layers = Vec::new();
+        let mut before = &model.norm;
         for (at, layer) in model.layers.iter().enumerate() {
-            layers.push(QuantisedLayer::new(at, layer, before, scale)?);
+            layers.push(QuantisedLayer::new(at, layer, before, &model.config)?);
             before = &layer.norm;
         }
-        let digest = digest(model, &layers, before)?;
+        let embeddings = [
+            ("embeddings.word", model.words.rows, &model.words.values),
+            ("embeddings.position", model.positions.rows, &model.positions.values),
+            ("embeddings.segment", 1, &model.segment),
+        ];
+        let digest = digest(&model.config, embeddings, &layers, before)?;
         Ok(Self { layers, digest })
+    }
+
+    /// The sizes and the integers of the model in `folder`, for those who evaluate its programs and take no text. No tokenizer
+    /// is made, and one layer's floats are held at a time.
+    ///
+    /// # Errors
+    /// As for [`Bert::load`] and [`Quantised::new`].
+    pub fn load(folder: &dyn Folder) -> Result<(Config, Self), ModelError> {
+        let config = Config::load(folder)?;
+        let bytes = tensors::read(folder, config.parameters())?;
+        let tensors = Tensors::parse(&bytes, WORDS, &PREFIXES)?;
+        let mut before = Norm::load(&tensors, EMBEDDINGS_NORM, config.hidden as usize)?;
+        let mut layers = Vec::new();
+        for at in 0..config.layers {
+            let layer = Layer::load(&tensors, &config, at)?;
+            layers.push(QuantisedLayer::new(at as usize, &layer, &before, &config)?);
+            before = layer.norm;
+        }
+        let Embeddings { words, positions, segment } = Embeddings::load(&tensors, &config)?;
+        let embeddings = [
+            ("embeddings.word", words.rows, &words.values),
+            ("embeddings.position", positions.rows, &positions.values),
+            ("embeddings.segment", 1, &segment),
+        ];
+        let digest = digest(&config, embeddings, &layers, &before)?;
+        Ok((config, Self { layers, digest }))
     }
 
     /// BLAKE3 over name, shape and integers of each tensor: the model's name among client, parties and dealer.
@@ -95,7 +126,8 @@ impl Quantised {
 }
 
 impl QuantisedLayer {
-    fn new(at: usize, layer: &Layer, before: &Norm, scale: f64) -> Result<Self, ModelError> {
+    fn new(at: usize, layer: &Layer, before: &Norm, config: &Config) -> Result<Self, ModelError> {
+        let scale = LOG2_E / f64::from(config.head()).sqrt();
         let name = |part: &str| format!("encoder.layer.{at}.{part}");
         let behind = |part: &str, dense, norm, scale| behind_norm(&name(part), dense, norm, scale);
         let centred = |part: &str, dense, input, weight| centred(&name(part), dense, input, weight);
@@ -165,16 +197,16 @@ fn centred(name: &str, dense: &Dense, input: u8, weight: u8) -> Result<Integers,
 }
 
 /// The embeddings and the last norm are the client's, in floats: their digest is of integers with [`NORMED`] fractional bits.
-fn digest(model: &Bert, layers: &[QuantisedLayer], last: &Norm) -> Result<[u8; 32], ModelError> {
-    let Config { heads, positions, epsilon, .. } = model.config;
+fn digest(
+    config: &Config,
+    embeddings: [(&str, usize, &Vec<f32>); 3],
+    layers: &[QuantisedLayer],
+    last: &Norm,
+) -> Result<[u8; 32], ModelError> {
+    let Config { heads, positions, epsilon, .. } = *config;
     let mut digest = ModelDigest::new(config::TYPE, &[heads.into(), positions.into(), epsilon.to_bits()]);
-    for (name, rows, values) in [
-        ("embeddings.word", model.words.rows, &model.words.values),
-        ("embeddings.position", model.positions.rows, &model.positions.values),
-        ("embeddings.segment", 1, &model.segment),
-        ("norm.gain", 1, &last.gain),
-        ("norm.bias", 1, &last.bias),
-    ] {
+    let norm = [("norm.gain", 1, &last.gain), ("norm.bias", 1, &last.bias)];
+    for (name, rows, values) in embeddings.into_iter().chain(norm) {
         let integers: Result<Vec<_>, _> =
             values.iter().map(|value| wide(name, f64::from(*value), NORMED)).collect();
         digest.tensor(name, rows, integers?.into_iter());

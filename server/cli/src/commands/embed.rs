@@ -1,10 +1,13 @@
 //! `suf embed`: vectors of texts that neither party sees.
 
-use std::{cell::Cell, collections::BTreeMap, io::BufWriter, path::PathBuf, time::Duration};
+use std::{cell::Cell, io::BufWriter, path::PathBuf, time::Duration};
 
 use suf_control::v1::{InfoRequest, Run, RunState};
 use suf_files::AtomicFile;
-use suf_model::bert::{Batch, Compiled, Length, batches, compile};
+use suf_model::{
+    Plan,
+    bert::{Batch, Compiled, Length, batches, compile},
+};
 use suf_wire::Party;
 use zeroize::Zeroizing;
 
@@ -18,7 +21,9 @@ use crate::{
     error::Error,
     model::{Model, counted, texts},
     npy::{self, Dtype, Form, Format},
-    out, runtime,
+    out,
+    partial::{Partial, Vectors},
+    runtime,
 };
 
 /// Vectors of texts, by two parties that see neither text nor vector.
@@ -63,6 +68,9 @@ pub(crate) struct Args {
     /// Whether a text's number of tokens is public, or hidden by padding [default: exact with --local, else bucket].
     #[arg(long, value_parser = ["exact", "bucket"])]
     length: Option<String>,
+    /// Take the vectors that an earlier call with the same texts has kept in OUT.partial.npz, and evaluate the other texts.
+    #[arg(long)]
+    resume: bool,
     /// Cut texts that are too long, instead of refusing them.
     #[arg(long)]
     truncate: bool,
@@ -90,7 +98,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let (plan, _) = model.plan(args.plan.as_deref())?;
     let padded = args.length.as_deref().unwrap_or(if args.local { "exact" } else { "bucket" }) == "bucket";
     model.holds(&plan, &texts, padded)?;
-    let work = batches(&texts, model.bert.config.positions, padded, args.batch);
+    let of = digest(&model, &plan, padded, &texts);
+    let partial = Partial::beside(&args.out, of, texts.len());
+    let mut vectors = match &partial {
+        Some(partial) if args.resume => partial.read()?,
+        None if args.resume => {
+            return Err(Error::usage(
+                "--resume goes with a file as --out: nothing is kept beside a pipe or a device",
+            ));
+        }
+        _ => Vectors::new(),
+    };
+    let kept = vectors.len();
+    let left: Vec<usize> = (0..texts.len()).filter(|at| !vectors.contains_key(at)).collect();
+    let tokens: Vec<_> = left.iter().map(|at| texts[*at].clone()).collect();
+    let mut work = batches(&tokens, model.bert.config.positions, padded, args.batch);
+    work.iter_mut().flat_map(|batch| &mut batch.texts).for_each(|at| *at = left[*at]);
     let mut programs: Vec<(Length, Compiled)> = Vec::new();
     for Batch { length, .. } in &work {
         if programs.iter().all(|(known, _)| known != length) {
@@ -100,11 +123,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         }
     }
     let output = AtomicFile::create(&args.out).map_err(|error| Error::unwritable(&args.out, &error))?;
+    if args.resume {
+        out::note(format_args!("vectors of {kept} of {} texts were kept before", texts.len()));
+    }
     let job = Job { args, model: &model, texts: &texts, work: &work, programs: &programs };
-    let vectors = runtime::block_on(async |interrupt| {
+    let evaluated = runtime::block_on(async |interrupt| {
         if let Some(([first, second], identity)) = &remote {
             let parties = Parties::connect([first, second], identity).await?.until(interrupt);
-            return job.evaluate(&parties).await;
+            return job.evaluate(&parties, &mut vectors).await;
         }
         let setup = Setup {
             link: "loopback".into(),
@@ -116,14 +142,41 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect(interrupt).await {
-            Ok(parties) => job.evaluate(&parties).await,
+            Ok(parties) => job.evaluate(&parties, &mut vectors).await,
             Err(error) => Err(error),
         };
         let result = result.map_err(|error| cluster.explain(error));
         cluster.stop().await;
         result
-    })?;
-    write(args, output, &vectors)
+    });
+    let written = evaluated.and_then(|()| write(args, output, &vectors));
+    match (&written, partial) {
+        (Err(_), Some(partial)) if vectors.len() > kept => match partial.write(&vectors) {
+            Ok(()) => out::note(format_args!(
+                "vectors of {} of {} texts are kept in {}: the same call with --resume evaluates the others",
+                vectors.len(),
+                texts.len(),
+                partial.path().display()
+            )),
+            Err(error) => out::note(error),
+        },
+        (Ok(()), Some(partial)) if args.resume => return partial.remove(),
+        _ => {}
+    }
+    written
+}
+
+/// What vectors depend on: the model, the plan, whether texts are padded, and their tokens.
+fn digest(model: &Model, plan: &Plan, padded: bool, texts: &[Vec<u32>]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("suf/v1/embed");
+    hasher.update(model.integers.digest());
+    hasher.update(blake3::hash(plan.to_toml().as_bytes()).as_bytes());
+    hasher.update(&[u8::from(padded)]);
+    for ids in texts {
+        hasher.update(&(ids.len() as u64).to_le_bytes());
+        ids.iter().for_each(|id| _ = hasher.update(&id.to_le_bytes()));
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// What is to be evaluated.
@@ -158,12 +211,11 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The vector of each text, in their order.
-    async fn evaluate(&self, parties: &Parties) -> Result<Vec<Vec<f64>>, Error> {
+    /// Adds the vector of each text that is left to `vectors`: also if a later one fails.
+    async fn evaluate(&self, parties: &Parties, vectors: &mut Vectors) -> Result<(), Error> {
         self.known_to(parties).await?;
-        let progress = Progress::new(self.texts.len() as u64);
+        let progress = Progress::new((self.texts.len() - vectors.len()) as u64);
         let deadline = self.args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
-        let mut vectors = BTreeMap::new();
         for Batch { length, texts: indices } in self.work {
             progress.doing(&format!("{} of {} tokens", counted(length.batch.into()), length.tokens));
             let (_, compiled) =
@@ -187,20 +239,21 @@ impl Job<'_> {
             let (outputs, outcome) = run.await?;
             let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
             let made = compiled.vectors(&self.model.bert, &ids, output);
+            let made = made.into_iter().map(|row| row.into_iter().map(|x| x as f32).collect());
             vectors.extend(indices.iter().copied().zip(made));
             parties.acknowledge(outcome.run).await;
             indices.iter().for_each(|_| progress.step());
         }
-        Ok(vectors.into_values().collect())
+        Ok(())
     }
 }
 
-fn write(args: &Args, target: AtomicFile, vectors: &[Vec<f64>]) -> Result<(), Error> {
-    let shape = vec![vectors.len(), vectors.first().map_or(0, Vec::len)];
+fn write(args: &Args, target: AtomicFile, vectors: &Vectors) -> Result<(), Error> {
+    let shape = vec![vectors.len(), vectors.values().next().map_or(0, Vec::len)];
     let form = Form { shape, fortran: false, dtype: Dtype::F32 };
     let mut buffered = BufWriter::new(target);
     let written = npy::write_to(&mut buffered, Format::of(&args.out), &form, |out| {
-        vectors.iter().flatten().try_for_each(|x| out.write_all(&(*x as f32).to_le_bytes()))
+        vectors.values().flatten().try_for_each(|x| out.write_all(&x.to_le_bytes()))
     });
     written.and_then(|()| suf_files::finish(buffered)).map_err(|error| Error::write(&args.out, error))?;
     out::note(format_args!("{}: vectors of {}", args.out.display(), counted(vectors.len() as u64)));

@@ -1,7 +1,9 @@
-//! `.npz`: a ZIP archive of `.npy` files, here of one.
+//! `.npz`: a ZIP archive of `.npy` files. A tensor is one of them; what the program keeps for itself may be several.
 
 use std::{
-    io::{BufWriter, Read, Seek, Write},
+    collections::BTreeMap,
+    fs::File,
+    io::{BufReader, BufWriter, Read, Seek, Write},
     path::Path,
 };
 
@@ -62,6 +64,47 @@ pub(super) fn read(input: impl Read + Seek, reading: Reading) -> Result<Array, N
     read_npy(&mut file, declared, reading)
 }
 
+/// Reads the arrays of the archive at `path` that is of our own making, by their names. At most `most` are taken.
+///
+/// # Errors
+/// When it cannot be read, is no archive of arrays, or has more.
+pub fn read_arrays(path: &Path, most: usize) -> Result<BTreeMap<String, Array>, NpyError> {
+    let mut archive = ZipArchive::new(BufReader::new(File::open(path)?)).map_err(unread)?;
+    if archive.len() > most {
+        return Err(damaged(format!("it holds {} arrays, and at most {most} are read", archive.len())));
+    }
+    let mut arrays = BTreeMap::new();
+    for at in 0..archive.len() {
+        let mut file = archive.by_index(at).map_err(unread)?;
+        let name = file.name().map_err(unread)?.into_owned();
+        let name =
+            name.strip_suffix(ENDING).ok_or_else(|| damaged(format!("{name:?} is no array")))?.to_owned();
+        let declared = Length::Declared(file.size());
+        arrays.insert(name, read_npy(&mut file, declared, Reading::default())?);
+    }
+    Ok(arrays)
+}
+
+/// Writes an archive of arrays: the name, the form and the bytes of each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_arrays(out: impl Write, arrays: &[(&str, Form, &[u8])]) -> std::io::Result<()> {
+    let mut out = BufWriter::with_capacity(PIECE_BYTES, out);
+    let mut archive = ZipWriter::new_stream(&mut out);
+    for (name, form, bytes) in arrays {
+        archive.start_file(format!("{name}{ENDING}"), stored())?;
+        write_header(&mut archive, form)?;
+        archive.write_all(bytes)?;
+    }
+    archive.finish()?;
+    out.flush()
+}
+
+fn stored() -> SimpleFileOptions {
+    SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true)
+}
+
 /// What an archive of several files, or of none, holds.
 fn listed<R: Read + Seek>(archive: &ZipArchive<R>) -> String {
     let count = archive.len();
@@ -106,9 +149,7 @@ pub fn write_to(
         }
         Format::Npz => {
             let mut archive = ZipWriter::new_stream(&mut out);
-            let options =
-                SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
-            archive.start_file(ARRAY, options)?;
+            archive.start_file(ARRAY, stored())?;
             write_header(&mut archive, form)?;
             data(&mut archive)?;
             archive.finish()?;

@@ -17,7 +17,7 @@ use std::{
 use suf_gate::limits::MAX_ELEMS;
 
 pub use self::{
-    archive::{Format, write_to},
+    archive::{Format, read_arrays, write_arrays, write_to},
     dtype::Dtype,
     source::{name, read, read_from},
 };
