@@ -2,6 +2,10 @@
 //!
 //! `load PKI ADDRESS PROTOCOL GATE ELEMS [BATCHES]` asks for that many batches at once and prints the time and the rate.
 
+#[macro_use]
+#[path = "../../../kernels/gate/examples/output/mod.rs"]
+mod output;
+
 use std::{env, error::Error, net::SocketAddr, path::Path, sync::Arc, time::Instant};
 
 use suf_gate::{Program, catalog, gatefile::GateFile};
@@ -36,7 +40,7 @@ async fn main() -> Outcome<()> {
         bytes += fetched??;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{bytes} bytes in {seconds:.3} s, {:.2} Gbit/s to both parties", bytes as f64 * 8e-9 / seconds);
+    say!("{bytes} bytes in {seconds:.3} s, {:.2} Gbit/s to both parties", bytes as f64 * 8e-9 / seconds);
     tokio::join!(endpoint_0.close("done"), endpoint_1.close("done"));
     Ok(())
 }

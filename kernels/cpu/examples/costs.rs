@@ -4,6 +4,10 @@
 //!
 //! `cargo run --release -p suf-cpu --example costs [WORD..]`: only gates with all these words in their titles.
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
 use std::{error::Error, hint::black_box, sync::Arc};
 
 use suf_cpu::{
@@ -24,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(black_box(vec![0u8; SEEN_BYTES]));
     let backend = CpuBackend::new();
     let per_call = costs::nanoseconds_per_call(CHUNKS);
-    println!("{}, {per_call:.2} ns per call of AES; ns per element", backend.info().device);
+    say!("{}, {per_call:.2} ns per call of AES; ns per element", backend.info().device);
     let words: Vec<String> = std::env::args().skip(1).collect();
     for gate in gates()? {
         let title = format!("{} {} ({} B)", gate.name(), gate.protocol(), gate.declared().mean_key_bytes());
@@ -61,14 +65,14 @@ fn print(backend: &dyn Backend, title: &str, gate: &Arc<Gate>, per_call: f64) ->
         }
     };
     let deal = compared(&costs.deal, calls.map(|calls| calls.deal));
-    println!("{title:<28} deal {} {deal}", figure(&costs.deal));
+    say!("{title:<28} deal {} {deal}", figure(&costs.deal));
     for (role, costs, calls) in [
         ("seeded", &costs.seeded, calls.map(|calls| calls.seeded)),
         ("explicit", &costs.explicit, calls.map(|calls| calls.explicit)),
     ] {
         let steps: Vec<String> = costs.steps.iter().map(figure).collect();
         let ratio = compared(&costs.eval, calls);
-        println!("{role:>28} eval {} {ratio} = {}", figure(&costs.eval), steps.join(" + "));
+        say!("{role:>28} eval {} {ratio} = {}", figure(&costs.eval), steps.join(" + "));
     }
     Ok(())
 }

@@ -3,6 +3,10 @@
 //!
 //! `cargo run --release -p suf-cuda --example exchanges [-- [PROTOCOL...] [ELEMENTS...]]`
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
 use std::{
     env,
     process::ExitCode,
@@ -54,7 +58,7 @@ fn run() -> Result<(), BackendError> {
             && (protocols.is_empty() || protocols.iter().any(|name| name == gate.protocol().name()))
     };
     let gpu = CudaBackend::new(0)?;
-    println!("{}, {elems} elements, medians of {REPEATS}", gpu.info().device);
+    say!("{}, {elems} elements, medians of {REPEATS}", gpu.info().device);
     for gate in catalog::builtin().filter(wanted) {
         time(&gpu, &Arc::new(gate), elems)?;
     }
@@ -74,13 +78,13 @@ fn time(gpu: &CudaBackend, gate: &Arc<Gate>, elems: u64) -> Result<(), BackendEr
     }
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     let (protocol, name, bits) = (gate.protocol(), gate.name(), gate.declared().bits);
-    println!("\n{protocol} {name}, {bits} bits/direction: {:.3} ms", ms(median(walls)));
-    println!("| exchange | of a tile, us | kernel | copies | rest |\n| --- | --- | --- | --- | --- |");
+    say!("\n{protocol} {name}, {bits} bits/direction: {:.3} ms", ms(median(walls)));
+    say!("| exchange | of a tile, us | kernel | copies | rest |\n| --- | --- | --- | --- | --- |");
     for (step, times) in steps.iter().enumerate() {
         let us = |of: fn(&Times) -> Duration| 1e3 * ms(median(times.iter().map(of).collect()));
         let (whole, kernel, copies) = (us(|t| t.whole), us(|t| t.kernel), us(|t| t.copies));
         let name = if step < gate.exchanges().len() { step.to_string() } else { "opening".into() };
-        println!("| {name} | {whole:.1} | {kernel:.1} | {copies:.1} | {:.1} |", whole - kernel - copies);
+        say!("| {name} | {whole:.1} | {kernel:.1} | {copies:.1} | {:.1} |", whole - kernel - copies);
     }
     Ok(())
 }

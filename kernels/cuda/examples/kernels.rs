@@ -5,6 +5,10 @@
 //!
 //! With `linear` it times whole batches of any size, tile after tile, and tells the card's memory.
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
 use std::{env, process::ExitCode};
 
 use suf_cuda::{
@@ -63,7 +67,7 @@ fn run() -> Result<(), BackendError> {
     let clocks = info.clocks.map_or_else(String::new, |clocks| {
         format!(", multiprocessors at {} MHz, memory at {} MHz", clocks.processor_mhz, clocks.memory_mhz)
     });
-    println!(
+    say!(
         "{}{clocks}; copies {:.2} TB/s, AES {:.1} G/s; medians of {REPEATS}",
         info.device,
         rates.bytes / 1e12,
@@ -72,10 +76,10 @@ fn run() -> Result<(), BackendError> {
     for gate in catalog::builtin().filter(wanted) {
         for elems in sizes {
             let (protocol, name, bits) = (gate.protocol(), gate.name(), gate.declared().bits);
-            println!("\n{protocol} {name}, {bits} bits/direction, {elems} elements\n");
+            say!("\n{protocol} {name}, {bits} bits/direction, {elems} elements\n");
             match gpu.measure(&gate, *elems, REPEATS) {
                 Ok(times) => print(&times, rates),
-                Err(error) => println!("{error}"),
+                Err(error) => say!("{error}"),
             }
         }
     }
@@ -87,14 +91,14 @@ fn print_linear(
     gates: impl Iterator<Item = Gate>,
     sizes: &[u64],
 ) -> Result<(), BackendError> {
-    println!("{}\n", gpu.info().device);
-    println!("| gate | elements | deal ms | ns/element | evaluation ms | ns/element | whole s | card MiB |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    say!("{}\n", gpu.info().device);
+    say!("| gate | elements | deal ms | ns/element | evaluation ms | ns/element | whole s | card MiB |");
+    say!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for gate in gates {
         for elems in sizes {
             let LinearTimes { deal_ms, eval_ms, whole_ms, card_bytes } = gpu.measure_linear(&gate, *elems)?;
             let [deal_ns, eval_ns] = [deal_ms, eval_ms].map(|ms| ms * 1e6 / *elems as f64);
-            println!(
+            say!(
                 "| {} {}, {} bits | {elems} | {deal_ms:.2} | {deal_ns:.3} | {eval_ms:.2} | {eval_ns:.3} | {:.2} | {} |",
                 gate.protocol(),
                 gate.name(),
@@ -108,28 +112,28 @@ fn print_linear(
 }
 
 fn print(times: &GateTimes, rates: Rates) {
-    println!("| kernel | ms | together ms | MB | M AES | least ms | bound by | reached | together |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    say!("| kernel | ms | together ms | MB | M AES | least ms | bound by | reached | together |");
+    say!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for time in times.deal.iter().chain(&times.stage).chain(&times.eval) {
         let KernelTime { kernel, median_ms, together_ms, bytes, aes } = time;
         let (memory_ms, aes_ms) = (bytes / rates.bytes * 1e3, aes / rates.aes * 1e3);
         let (mb, calls) = (bytes / 1e6, aes / 1e6);
         if *kernel == "upload" {
             let rate = bytes / median_ms / 1e6;
-            println!("| {kernel} | {median_ms:.4} | | {mb:.2} | | | the bus | {rate:.1} GB/s | |");
+            say!("| {kernel} | {median_ms:.4} | | {mb:.2} | | | the bus | {rate:.1} GB/s | |");
             continue;
         }
         let least = memory_ms.max(aes_ms);
         let by = if memory_ms > aes_ms { "memory" } else { "AES" };
         let [reached, together] = [median_ms, together_ms].map(|ms| 100.0 * least / ms);
-        println!(
+        say!(
             "| {kernel} | {median_ms:.4} | {together_ms:.4} | {mb:.2} | {calls:.2} | {least:.4} | {by} | {reached:.0} % | \
              {together:.0} % |"
         );
     }
     let sum = |times: &[KernelTime]| times.iter().map(|time| time.median_ms).sum::<f64>();
     let together = |times: &[KernelTime]| times.iter().map(|time| time.together_ms).sum::<f64>();
-    println!(
+    say!(
         "\ndeal {:.3} ms, {:.3} together, to the host {:.3} ms; evaluation {:.3} ms, {:.3} together, with the upload and the \
          streams {:.3} ms",
         sum(&times.deal),

@@ -3,6 +3,10 @@
 //!
 //! `SUF_NVRTC_DIR=DIRECTORY cargo run --release -p suf-cuda --example ptx`, with the libraries of NVRTC 12.8 in the directory
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
 use std::{
     error::Error,
     fs,
@@ -50,16 +54,16 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Err(format!("NVRTC {}.{} is found; {wanted}", found.0, found.1).into());
     }
     let sources = ptx::sources();
-    println!("compiling {} sources", sources.len());
+    say!("compiling {} sources", sources.len());
     let made = compile(compiler, &sources)?;
     let packed = ptx::pack(&sources.into_iter().zip(made).collect::<Vec<_>>());
-    println!("compressing {} bytes", packed.len());
+    say!("compressing {} bytes", packed.len());
     let mut archive = Vec::new();
     let parameters = BrotliEncoderParams { quality: 11, lgwin: WINDOW_LOG, ..BrotliEncoderParams::default() };
     BrotliCompress(&mut &*packed, &mut archive, &parameters)?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ptx").join("builtin.ptx.br");
     fs::write(&path, &archive)?;
-    println!("{}: {} bytes", path.display(), archive.len());
+    say!("{}: {} bytes", path.display(), archive.len());
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! How long the largest gate descriptions take to decode: `cargo run --release -p suf-gate --example decode`.
 
+#[macro_use]
+mod output;
+
 use std::time::Instant;
 
 use suf_gate::{
@@ -84,7 +87,7 @@ fn main() {
         let description = match Suf::new(spec.clone()).and_then(|suf| Gate::new("worst", Shape::Suf(suf))) {
             Ok(gate) => gate.encode(),
             Err(error) => {
-                println!("{what}: {error}");
+                say!("{what}: {error}");
                 [&b"sufg\x01\x03\x05worst"[..], &spec.encode()].concat()
             }
         };
@@ -99,6 +102,6 @@ fn main() {
             })
             .collect();
         times_ms.sort_by(f64::total_cmp);
-        println!("{what}: {} bytes, {:.3} ms", description.len(), times_ms[REPEATS / 2]);
+        say!("{what}: {} bytes, {:.3} ms", description.len(), times_ms[REPEATS / 2]);
     }
 }

@@ -1,6 +1,10 @@
 //! The vectors of texts in 64-bit floats, one JSON list a line, and how long they took on standard error. The folder of a model
 //! is the argument, standard input has a text on each line.
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
 #[path = "disk/mod.rs"]
 mod disk;
 
@@ -22,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for text in io::stdin().lock().lines() {
         let ids = model.tokens.encode(&text?, model.config.positions as usize)?;
         tokens += ids.len();
-        println!("{}", serde_json::to_string(&reference.embed(&ids))?);
+        say!("{}", serde_json::to_string(&reference.embed(&ids))?);
     }
     eprintln!("{tokens} tokens in {:.2} s", start.elapsed().as_secs_f64());
     Ok(())

@@ -2,6 +2,10 @@
 //! cosine of both vectors, and how long a text takes. The folder of a model is the argument, and `bucket` where lengths
 //! are to be hidden. Standard input has a text on each line.
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
 #[path = "disk/mod.rs"]
 mod disk;
 
@@ -57,11 +61,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let expected = reference.embed(ids);
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let cosine = dot(&made[0], &expected) / (dot(&made[0], &made[0]) * dot(&expected, &expected)).sqrt();
-        println!("{cosine:.7} {} tokens, {took:.2} s: {:.60}", ids.len(), texts[indices[0]]);
+        say!("{cosine:.7} {} tokens, {took:.2} s: {:.60}", ids.len(), texts[indices[0]]);
         cosines.push(cosine);
     }
     let worst = cosines.iter().copied().fold(f64::INFINITY, f64::min);
     let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-    println!("{} texts: worst {worst:.7}, mean {mean:.7}", cosines.len());
+    say!("{} texts: worst {worst:.7}, mean {mean:.7}", cosines.len());
     Ok(())
 }

@@ -5,6 +5,10 @@
 //!
 //! `cargo run --release -p suf-link --example loopback -- wan shaped 19 2 48`
 
+#[macro_use]
+#[path = "../../../kernels/gate/examples/output/mod.rs"]
+mod output;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let connection = caller.connect(addr, "party1", Role::Party1).await?;
         measure(&connection, &exchanges).await?;
         let path = connection.path();
-        println!(
+        say!(
             "mtu {} rtt {:?} min {:?} sent {} lost {} overflowed {}",
             path.mtu,
             path.rtt,
@@ -97,7 +101,7 @@ async fn measure(connection: &Connection, exchanges: &Exchanges) -> Result<(), L
         }
         let first = times[0];
         times.sort();
-        println!("{name} ping-pong: first {first:?}, p50 {:?}, least {:?}", times[rounds / 2], times[0]);
+        say!("{name} ping-pong: first {first:?}, p50 {:?}, least {:?}", times[rounds / 2], times[0]);
     }
     echo.sender.finish();
 
@@ -110,13 +114,13 @@ async fn measure(connection: &Connection, exchanges: &Exchanges) -> Result<(), L
     }
     bulk.sender.send(&DealerMessage::End { batch: BatchId([0; 16]) }).await?;
     bulk.receiver.recv(|_| None).await?;
-    println!("bulk: {:.2} Gbit/s", gigabits(begin.elapsed()));
+    say!("bulk: {:.2} Gbit/s", gigabits(begin.elapsed()));
 
     let mut times = Gates::run(connection.open_session().await?, exchanges).await;
     times.sort();
     if let [least, ..] = times[..] {
         let (Exchanges { bits, tiles }, middle) = (exchanges, times[times.len() / 2]);
-        println!("{tiles} tiles, exchanges of {bits:?} bits: p50 {middle:?}, least {least:?}");
+        say!("{tiles} tiles, exchanges of {bits:?} bits: p50 {middle:?}, least {least:?}");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{files, metadata, read, relative, root, text};
+use super::{files, metadata, read, relative, root, sources, text};
 
 /// Documents that speak of crates, and of what was.
 const OF_CRATES: [&str; 2] = ["ARCHITECTURE.md", "CHANGELOG.md"];
@@ -65,6 +65,27 @@ fn units_and_containers_start_the_program_that_is_built() {
         }
     }
     assert!(started >= 6, "{started} programs are started");
+}
+
+/// `head` closes the pipe when it has seen enough, and `println!` then panics.
+#[test]
+fn examples_and_benches_end_quietly_when_their_reader_is_gone() {
+    // Spelled in parts, so that this file does not contain what it forbids.
+    let macros = ["print", "println"].map(|name| [name, "!("].concat());
+    let mut looked_at = 0;
+    for file in sources(root()) {
+        let place = relative(&file);
+        if !["/examples/", "/benches/"].iter().any(|folder| place.contains(folder)) {
+            continue;
+        }
+        looked_at += 1;
+        for line in read(&file).lines() {
+            let words = line.split(|c: char| !c.is_alphanumeric() && !"_!(".contains(c));
+            let panics = words.into_iter().any(|word| macros.iter().any(|name| word.starts_with(name)));
+            assert!(!panics, "{place} prints without kernels/gate/examples/output: {line}");
+        }
+    }
+    assert!(looked_at > 10, "{looked_at} examples and benches");
 }
 
 /// The comment that a line of code ends with, or is.
