@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Whether the instructions that the kernels execute depend on secrets: python3 tests/same_path.py target/release/examples/same_path
 
-Steps through a tile of a gate of each protocol and of a program of products, instruction by instruction (ptrace). It does so
-under several secrets and the same public values. It compares the addresses of all instructions executed: no branch, no call and
-no number of rounds may differ. For each operation it says how many instructions were executed. Where they differ, it says from
+Steps through a tile of a gate of each protocol and of programs with every other operation, instruction by instruction (ptrace).
+It does so under several secrets and the same public values. It compares the addresses of all instructions executed: no branch,
+no call and no number of rounds may differ. For each operation it says how many instructions were executed. Where they differ, it says from
 where on. Exit status 0 if nothing differs, 1 if something does: SECURITY.md says what may. Linux on x86-64, as the user of the
 program or root; a few minutes. What is read and written is not compared.
 """
@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 
-PROGRAMS = ["sigma", "suf-lut", "suf", "onehot", "dpf", "products"]
+PROGRAMS = ["sigma", "suf-lut", "suf", "onehot", "dpf", "products", "softmax"]
 OPERATIONS = ["deal", "evaluate P0", "mask P0", "evaluate P1", "mask P1"]
 SECRETS = ["1", "2", "3"]
 TRACEME, PEEKTEXT, SYSCALL, SINGLESTEP, GETREGS, SETOPTIONS = 0, 1, 24, 9, 12, 0x4200

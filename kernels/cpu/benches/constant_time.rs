@@ -8,15 +8,19 @@
 //! that caches are in the same state. Times are not asserted in CI: a shared machine decides them.
 #![allow(missing_docs)]
 
+#[macro_use]
+#[path = "../../gate/examples/output/mod.rs"]
+mod output;
+
+#[path = "../examples/operations/mod.rs"]
+mod operations;
+
 use std::{hint::black_box, process::ExitCode, sync::Arc, time::Instant};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, Ring, SecretBytes,
-    Seed, TensorShape, TwoParties, Value, catalog,
-    gatefile::GateFile,
-    ops::{Exp2, Function, Input, Op, Output, RowExponent, Scores, Spline},
-    ring::WIRE,
+    Backend, EvalJob, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, SecretBytes, Seed,
+    TwoParties, Value, catalog, gatefile::GateFile, ops::Heads, ring::WIRE,
 };
 
 /// The opening of the input, and the gate.
@@ -38,8 +42,8 @@ const CROPS: [f64; 5] = [0.5, 0.75, 0.9, 0.99, 1.0];
 fn main() -> ExitCode {
     let samples = std::env::var("SUF_SAMPLES").map_or(SAMPLES, |count| count.parse().expect("a number"));
     let backend = CpuBackend::new();
-    println!("{}, {samples} samples of {ELEMS} elements", backend.info().device);
-    println!("{:32} {:>10} {:>8}", "operation", "median ns", "max |t|");
+    say!("{}, {samples} samples of {ELEMS} elements", backend.info().device);
+    say!("{:40} {:>10} {:>8}", "operation", "median ns", "max |t|");
     let mut leaks = 0;
     let file = GateFile::builtin("gelu").expect("gelu is built in");
     for protocol in Protocol::ALL {
@@ -81,9 +85,16 @@ fn main() -> ExitCode {
                 evaluate(&backend, &job, SecretBytes::default().into(), vec![input], &incoming)
             }));
     }
-    let program = Arc::new(softmax());
-    for node in [2, 3, 4].map(NodeId) {
-        leaks += operation(&backend, samples, &program, Part::new(node, 0));
+    let heads = Heads { heads: 2, tokens: 4 };
+    for program in
+        [operations::products(ELEMS as u32 / 32, heads, 4), operations::softmax(ELEMS as u32 / 16, 16)]
+    {
+        let program = Arc::new(program);
+        for (id, node) in program.nodes() {
+            if node.is_keyed() || node.exchanges() > 0 && !node.is_input() {
+                leaks += operation(&backend, samples, &program, Part::new(id, 0));
+            }
+        }
     }
     let fixed = Secrets::fixed();
     let caught = report(
@@ -97,55 +108,32 @@ fn main() -> ExitCode {
         },
     );
     if !caught {
-        println!("the test has no power here: it did not see the comparison that leaks");
+        say!("the test has no power here: it did not see the comparison that leaks");
     }
     if leaks > 0 {
-        println!("{leaks} operations depend on secrets");
+        say!("{leaks} operations depend on secrets");
     }
     if leaks > 0 || !caught { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// A row exponent, an exponential and a spline, for masked wires.
-fn softmax() -> Program {
-    let scores = Scores { bits: 256, cols: 16, low: -32, high: 32, row_low: -32 };
-    let shape = TensorShape::new(ELEMS as u32 / scores.cols, scores.cols).expect("a tensor");
-    let spline = Spline::new(Function::Reciprocal, WIRE, 24, 36, 1 << 17, 1 << 26).expect("pieces");
-    Program::new([
-        (Op::Input(Input::new(shape, Ring::new(32), 24, Form::Masked)), vec![]),
-        (Op::Input(Input::new(shape, WIRE, 24, Form::Masked)), vec![]),
-        (Op::RowExponent(RowExponent::new(scores).expect("they fit")), vec![NodeId(0)]),
-        (Op::Exp2(Exp2::new(scores.bits, WIRE, 24).expect("a modulus")), vec![NodeId(0), NodeId(2)]),
-        (Op::Spline(spline), vec![NodeId(1)]),
-        (Op::Output(Output), vec![NodeId(3)]),
-        (Op::Output(Output), vec![NodeId(4)]),
-    ])
-    .expect("a program")
-}
-
-/// Dealing and evaluating a part that takes public wires; the number of leaks.
+/// Dealing, if it has keys, and evaluating a part; the number of leaks.
 fn operation(backend: &CpuBackend, samples: usize, program: &Arc<Program>, part: Part) -> usize {
     let node = program.node(part.node);
-    let name = node.op().def().name();
-    let mut leaks = usize::from(report(
-        &format!("{name} deal"),
-        samples,
-        |secrets| secrets.parties(program),
-        |parties| {
+    let name = format!("{} {}", part.node, node.op().def().name());
+    let mut leaks = 0;
+    if node.is_keyed() {
+        let deal = |parties: &TwoParties| {
             black_box(parties.deal(backend, part).expect("the processor deals"));
-        },
-    ));
+        };
+        leaks +=
+            usize::from(report(&format!("{name} deal"), samples, |secrets| secrets.parties(program), deal));
+    }
     for party in Party::BOTH {
         let prepare = |secrets: Secrets| {
             let parties = secrets.parties(program);
             let [first, second] = parties.deal(backend, part).expect("the processor deals");
             let key = if party == Party::P0 { first } else { second };
-            let mut draw = secrets.public.clone();
-            let inputs = node.inputs().iter().map(|input| {
-                let ring = program.node(*input).ring().expect("a wire");
-                let elems = program.elems(Part { node: *input, ..part });
-                HostValue::shared((0..elems).map(|_| ring.reduce(draw.next())).collect())
-            });
-            let inputs: Vec<_> = inputs.collect();
+            let inputs = secrets.inputs(program, part);
             (parties.eval_job(party, part), key, inputs, secrets.public.messages(program, part))
         };
         let name = format!("{name} evaluate {party:?}");
@@ -190,6 +178,21 @@ impl Secrets {
 
     fn parties(&self, program: &Arc<Program>) -> TwoParties {
         TwoParties::new(Arc::clone(program), [0; 16], self.seeds.map(Seed::new))
+    }
+
+    /// What a part takes of each wire: this party's shares, which are secret, or the public wire.
+    fn inputs(&self, program: &Program, part: Part) -> Vec<Arc<dyn Value>> {
+        let mut draw = self.public.clone();
+        let taken = program.node(part.node).inputs().iter().map(|input| {
+            let wire = program.node(*input).wire().expect("what is taken is a wire");
+            let elems = program.elems(Part { node: *input, ..part });
+            let element = |i: usize| match wire.form {
+                Form::Shared | Form::Pad => self.shares[i % ELEMS],
+                Form::Masked => draw.next(),
+            };
+            HostValue::shared((0..elems).map(element).map(|x| wire.ring.reduce(x)).collect())
+        });
+        taken.collect()
     }
 
     /// Shares, which are secret, where the gate takes those, and else the public wire.
@@ -250,11 +253,7 @@ fn report_owned<T>(
         .into_iter()
         .fold(0.0, f64::max);
     let leaks = largest > LEAK;
-    println!(
-        "{name:32} {:>10} {largest:>8.2}{}",
-        times[times.len() / 2].0,
-        if leaks { "  differs" } else { "" }
-    );
+    say!("{name:40} {:>10} {largest:>8.2}{}", times[times.len() / 2].0, if leaks { "  differs" } else { "" });
     leaks
 }
 

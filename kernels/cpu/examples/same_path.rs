@@ -1,19 +1,16 @@
 //! Tiles of a program, for `tests/same_path.py`, which steps through it instruction by instruction: whether what is executed
-//! depends on secrets. `same_path PROGRAM SECRETS`: PROGRAM is a protocol, whose gate gelu is the program, or `products`. Every
-//! secret follows from the number SECRETS, everything public is always the same. All is done twice; the second time, a call of the
-//! system (`getppid`) parts one operation from the next.
+//! depends on secrets. `same_path PROGRAM SECRETS`: PROGRAM is a protocol, whose gate gelu is the program, or `products` or
+//! `softmax`, which have every other operation. Every secret follows from the number SECRETS, everything public is always
+//! the same. All is done twice; the second time, a call of the system (`getppid`) parts one operation from the next.
+
+mod operations;
 
 use std::{hint::black_box, os::unix::process::parent_id, sync::Arc};
 
 use suf_cpu::CpuBackend;
 use suf_gate::{
-    Backend, Form, HostValue, KeyBytes, NodeId, Part, Party, Program, Protocol, Ring, SecretBytes, Seed,
-    TensorShape, TwoParties, Value, catalog,
-    gatefile::GateFile,
-    ops::{
-        DropBits, Extended, Factors, Gain, Heads, Input, Linear, Op, Open, Output, Pad, PadOf, Pads, Product,
-        Scale, Slice, SquareSum, SubtractRow, Weights,
-    },
+    Backend, Form, HostValue, KeyBytes, Part, Party, Program, Protocol, SecretBytes, Seed, TwoParties, Value,
+    catalog, gatefile::GateFile, ops::Heads,
 };
 
 /// Elements of the tile: whole vector blocks and a rest.
@@ -23,7 +20,11 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, name, secrets] = &arguments[..] else { panic!("same_path PROGRAM SECRETS") };
     let secrets: u8 = secrets.parse().expect("a small number");
-    let program = Arc::new(if name == "products" { products() } else { of_gate(name) });
+    let program = Arc::new(match &name[..] {
+        "products" => operations::products(6, Heads { heads: 2, tokens: 5 }, 5),
+        "softmax" => operations::softmax(ELEMS as u32 / 10, 10),
+        protocol => of_gate(protocol),
+    });
     let backend = CpuBackend::new();
     run(&backend, &program, secrets, || {});
     run(&backend, &program, secrets, || {
@@ -36,53 +37,6 @@ fn of_gate(protocol: &str) -> Program {
     let file = GateFile::builtin("gelu").expect("gelu is built in");
     let gate = Arc::new(catalog::gate(&file, protocol, None).expect("in the file"));
     Program::of_gate(gate, ELEMS as u64).expect("few elements")
-}
-
-/// Products of masked wires in every form, and the operations on rows.
-fn products() -> Program {
-    let (x, values) = (Ring::new(52), Ring::new(48));
-    let shape = TensorShape::new(ELEMS as u32 / 10, 10).expect("few elements");
-    let node = |op, inputs: &[u16]| (op, inputs.iter().copied().map(NodeId).collect::<Vec<_>>());
-    let dealt = |of, from: Ring, drop, to, wire| {
-        let from = Extended::new(from, drop).expect("bits are left");
-        node(Op::Pads(Pads::dealt(Pad { of, from, to: Ring::new(to) })), &[wire])
-    };
-    let [of_x, of_values] =
-        [(x, 12), (values, 20)].map(|(ring, drop)| Extended::new(ring, drop).expect("bits are left"));
-    let full = Ring::new(64);
-    let weights = |rows: u32, cols: u32| {
-        let values = (0..rows * cols).map(|i| i as i32 - 7).collect();
-        Arc::new(Weights::new(rows, cols, values, vec![3; cols as usize]).expect("they fit"))
-    };
-    let product = |factors| Op::Product(Product::new(factors, [x; 2], x).expect("they fit"));
-    let heads = Heads { heads: 2, tokens: 5 };
-    Program::new([
-        node(Op::Input(Input::new(shape, x, 20, Form::Masked)), &[]),
-        node(Op::Input(Input::new(shape.column(), values, 20, Form::Masked)), &[]),
-        node(Op::Pads(Pads::own(x, x).expect("the same ring")), &[0]),
-        // 3
-        node(product(Factors::Elements), &[0, 0, 2, 2]),
-        node(product(Factors::Scores(heads)), &[0, 0, 2, 2]),
-        dealt(PadOf::Quotient, x, 12, 64, 0),
-        dealt(PadOf::Top, x, 12, 24, 0),
-        // 7
-        dealt(PadOf::TopQuotient, x, 12, 23, 0),
-        dealt(PadOf::Quotient, values, 20, 64, 1),
-        dealt(PadOf::Top, values, 20, 36, 1),
-        // 10
-        node(Op::Scale(Scale::new(of_x, of_values, None, full).expect("bits are left")), &[0, 1, 5, 6, 8, 9]),
-        node(Op::SquareSum(SquareSum::new(of_x, full).expect("bits are left")), &[0, 5, 6, 7]),
-        node(Op::Gain(Gain::new(weights(1, 10), 2)), &[0]),
-        // 13
-        node(Op::Linear(Linear::new(weights(10, 1), 2)), &[0]),
-        node(Op::SubtractRow(SubtractRow), &[12, 13]),
-        node(Op::Slice(Slice { first: 2, count: 7 }), &[14]),
-        node(Op::Drop(DropBits(2)), &[15]),
-        // 17
-        node(Op::Open(Open::masked(Ring::new(50), 10, full).expect("bits are left")), &[16]),
-        node(Op::Output(Output), &[17]),
-    ])
-    .expect("a program")
 }
 
 /// Dealing, both parties' evaluations and openings of the inputs, with `mark` before each and after the last.
