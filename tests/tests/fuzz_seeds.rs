@@ -1,12 +1,22 @@
 //! The seeds of the fuzz targets, and what random changes make of them: no decoder panics, and what decodes has one encoding.
 //! `SUF_WRITE_SEEDS=1` writes the seeds that are made from the program's own encoders; `SUF_CHANGES=100000` changes more.
 
-use std::{fs, path::PathBuf, sync::Arc};
+#[path = "../../kernels/cpu/examples/operations/mod.rs"]
+mod operations;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use suf_gate::{Gate, TILE_ELEMS, catalog};
+use suf_cpu::CpuBackend;
+use suf_gate::{Gate, Program, TILE_ELEMS, TwoParties, catalog, ops::Heads, two_parties::Transcript};
+use suf_model::{Plan, bert::Bert};
 use suf_tests::{
-    decoders::TARGETS,
+    decoders::{TARGETS, files::MODEL_FILES, wire::loaded},
     programs::{Case, Kind},
 };
 use suf_wire::{
@@ -72,6 +82,21 @@ fn there_is_a_seed_of_every_message_and_protocol() {
     for (name, bytes) in programs() {
         wanted.push(("program", name, bytes));
     }
+    for (name, program) in operations() {
+        let program = Arc::new(program);
+        assert_eq!(Program::decode(program.encoded(), &loaded()).as_ref(), Ok(&*program), "{name}");
+        wanted.push(("program", name.to_owned(), program.encoded().to_vec()));
+        for (kind, message) in peer_messages_of(&program) {
+            let encoded = message.encode().expect("within every limit");
+            let (target, _, bytes) = wire(message.name(), "peer", encoded);
+            wanted.push((target, format!("{name}-{kind}"), bytes));
+        }
+        for (kind, message) in dealer_messages_of(&program) {
+            let encoded = message.encode().expect("within every limit");
+            let (target, _, bytes) = wire(message.name(), "keys", encoded);
+            wanted.push((target, format!("{name}-{kind}"), bytes));
+        }
+    }
     for (target, name, bytes) in wanted {
         let path = folder(target).join(name);
         if write {
@@ -81,6 +106,19 @@ fn there_is_a_seed_of_every_message_and_protocol() {
         let found = fs::read(&path).unwrap_or_default();
         assert_eq!(found, bytes, "{} is out of date: run this test with SUF_WRITE_SEEDS=1", path.display());
     }
+}
+
+#[test]
+fn the_seeds_of_a_models_files_are_a_model() {
+    let mut folder = BTreeMap::new();
+    for (number, (name, seed)) in MODEL_FILES.into_iter().enumerate() {
+        assert_eq!(usize::from(seed[0]), number, "{name}");
+        folder.insert(name.to_owned(), seed[1..].to_vec());
+    }
+    let model = Bert::load(&folder).expect("a model");
+    assert_eq!(model.tokens.encode("ab", model.config.positions as usize), Ok(vec![2, 5, 8, 3]));
+    let plan = suf_toml::text(&folder[suf_model::plan::FILE]).and_then(Plan::parse).expect("a plan");
+    assert_eq!(plan.layers.len(), model.layers.len());
 }
 
 /// One change of the kinds that break decoders.
@@ -180,6 +218,63 @@ fn programs() -> Vec<(String, Vec<u8>)> {
             if let Some(case) = Case::new(kind, gate, elems) {
                 found.push((format!("{name}-{number}-{}", gate.protocol()), case.program.encoded().to_vec()));
             }
+        }
+    }
+    found
+}
+
+/// Programs of every operation but gates.
+fn operations() -> [(&'static str, Program); 2] {
+    let heads = Heads { heads: 2, tokens: 2 };
+    [("products", operations::products(1, heads, 2)), ("softmax", operations::softmax(2, 2))]
+}
+
+fn run_of(program: &Arc<Program>) -> Transcript {
+    let seeds = [1, 2, 3].map(|byte| suf_gate::Seed::new([byte; 32]));
+    let inputs: Vec<_> = program
+        .inputs()
+        .map(|input| [(); 2].map(|()| vec![1; program.node(input).shape().elems() as usize]))
+        .collect();
+    let backend = CpuBackend::new();
+    let parties = TwoParties::new(Arc::clone(program), [0x22; 16], seeds);
+    parties.run(&backend, [&backend, &backend], &inputs).expect("the processor computes")
+}
+
+/// The proposal of a program, and a frame of each operation that sends one.
+fn peer_messages_of(program: &Arc<Program>) -> Vec<(String, PeerMessage)> {
+    let propose = Propose {
+        run: RunId([0x11; 16]),
+        batch: BatchId([0x22; 16]),
+        digest: Digest(*program.digest()),
+        program: program.encoded().to_vec().into(),
+        deadline_ms: 60_000,
+    };
+    let mut found = vec![("propose".to_owned(), PeerMessage::Propose(propose))];
+    let mut seen = BTreeSet::new();
+    for ((part, step), [message, _]) in run_of(program).messages {
+        let name = program.node(part.node).op().def().name().replace(' ', "-");
+        if seen.insert((name.clone(), step)) {
+            let bits = program.frame_bits(part, step).expect("an exchange has a message");
+            let depth = Causal::START.next().expect("one round");
+            let frame = DataFrame { depth, ..DataFrame::new(part, step as u8, bits, message) };
+            found.push((format!("{name}-{step}"), PeerMessage::Frame(frame)));
+        }
+    }
+    found
+}
+
+/// The request for a program, and a key of each operation that has one.
+fn dealer_messages_of(program: &Arc<Program>) -> Vec<(String, DealerMessage)> {
+    let batch = BatchId([0x22; 16]);
+    let (digest, encoded) = (Digest(*program.digest()), program.encoded().to_vec().into());
+    let request = KeyRequest { batch, digest, party: Party::P1, program: encoded };
+    let mut found = vec![("request".to_owned(), DealerMessage::Request(request))];
+    let mut seen = BTreeSet::new();
+    for (part, [key, _]) in run_of(program).keys {
+        let name = program.node(part.node).op().def().name().replace(' ', "-");
+        if !key.expose().is_empty() && seen.insert(name.clone()) {
+            let key = KeyPart::new(batch, Party::P0, part, key.expose().to_vec().into());
+            found.push((name, DealerMessage::Key(key)));
         }
     }
     found

@@ -1,11 +1,12 @@
 //! What people and clients hand in.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use suf_cli::npy;
 use suf_control::{shares, v1};
 use suf_gate::{gatefile::GateFile, spec::SpecFile};
 use suf_link::{LinkProfile, Request, pem, role_of};
+use suf_model::{Plan, bert::Bert};
 use suf_process::{Configuration, weights};
 
 /// Tensors in files, archives among them: what is read can be written and read again, bit by bit.
@@ -54,6 +55,46 @@ pub fn weights(bytes: &[u8]) {
     for (_, matrix) in found {
         assert_eq!(matrix.values().len() as u64, u64::from(matrix.rows()) * u64::from(matrix.cols()));
         assert!(matrix.bias().is_empty() || matrix.bias().len() as u64 == u64::from(matrix.cols()));
+    }
+}
+
+/// The files of a model's folder, each with a seed that is whole. The seed's first byte is the file's number.
+pub const MODEL_FILES: [(&str, &[u8]); 6] = [
+    ("config.json", include_bytes!("../../fuzz/seeds/model/config")),
+    ("model.safetensors", include_bytes!("../../fuzz/seeds/model/safetensors")),
+    ("tokenizer.json", include_bytes!("../../fuzz/seeds/model/tokenizer")),
+    ("modules.json", include_bytes!("../../fuzz/seeds/model/modules")),
+    ("1_Pooling/config.json", include_bytes!("../../fuzz/seeds/model/pooling")),
+    ("plan.toml", include_bytes!("../../fuzz/seeds/model/plan")),
+];
+
+/// Files of models: the first byte says which one, the others are its content, and the rest of the folder is whole. What is loaded
+/// has the sizes of its configuration and cuts texts into tokens that it knows; a plan can be written and read again.
+///
+/// # Panics
+/// When that does not hold.
+pub fn model(bytes: &[u8]) {
+    let Some((number, content)) = bytes.split_first() else { return };
+    let Some((name, _)) = MODEL_FILES.get(usize::from(*number)) else { return };
+    if *name == suf_model::plan::FILE {
+        if let Ok(plan) = suf_toml::text(content).and_then(Plan::parse) {
+            assert_eq!(Plan::parse(&plan.to_toml()), Ok(plan));
+        }
+        return;
+    }
+    let mut folder: BTreeMap<String, Vec<u8>> =
+        MODEL_FILES.iter().map(|(name, seed)| ((*name).to_owned(), seed[1..].to_vec())).collect();
+    folder.insert((*name).to_owned(), content.to_vec());
+    // An error is as good as a model.
+    let Ok(model) = Bert::load(&folder) else { return };
+    assert_eq!(model.layers.len(), model.config.layers as usize);
+    assert_eq!(
+        model.words.values.len() as u64,
+        u64::from(model.config.vocabulary) * u64::from(model.config.hidden)
+    );
+    for text in ["ab", " b a", "\u{e9}\u{4e16}"] {
+        let Ok(tokens) = model.tokens.encode_cut(text, model.config.positions as usize) else { continue };
+        assert!(tokens.iter().all(|token| *token < model.config.vocabulary));
     }
 }
 

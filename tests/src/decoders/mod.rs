@@ -8,7 +8,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of the fuzz targets.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("peer", wire::peer),
     ("keys", wire::keys),
     ("gate", wire::gate),
@@ -16,6 +16,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("npy", files::tensor),
     ("spec", files::spec),
     ("weights", files::weights),
+    ("model", files::model),
     ("config", files::config),
     ("control", files::control),
     ("certificates", files::certificates),
