@@ -105,9 +105,10 @@ pub struct Record {
     pub rms_err: f64,
     /// Mean error: the bias.
     pub mean_err: f64,
-    /// Values where the real function has none, over all repeats; they are in none of the three errors above.
-    #[serde(default)]
-    pub without_reference: u64,
+    /// Values where the real function has none, over all repeats; they are in none of the three errors above. None in records of
+    /// before programs, which do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_reference: Option<u64>,
     /// Outputs that the protocol's definition does not allow, over all repeats.
     pub wrong: u64,
     /// What the inputs are.
@@ -192,7 +193,7 @@ impl Record {
             max_err: accuracy.max_err(),
             rms_err: accuracy.rms_err(),
             mean_err: accuracy.mean_err(),
-            without_reference: accuracy.without_reference(),
+            without_reference: Some(accuracy.without_reference()),
             wrong: accuracy.wrong(),
             inputs: row.tensor.describe(),
             ..Self::measured(row.link, elements, samples, memory, load)
@@ -453,13 +454,15 @@ pub(crate) mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
         assert_eq!(read(&path).unwrap(), records[..1]);
-        // Records of before say nothing of since when the peaks are, nor of nodes.
+        // Records of before say nothing of since when the peaks are, nor of nodes, nor of values without a reference.
         let mut old = serde_json::to_value(&records[0]).unwrap();
-        for key in ["peaks_since", "nodes"] {
+        for key in ["peaks_since", "nodes", "without_reference"] {
             old.as_object_mut().unwrap().remove(key).unwrap();
         }
         std::fs::write(&path, format!("{old}\n")).unwrap();
-        assert_eq!(read(&path).unwrap()[0].peaks_since, "start");
+        let old = read(&path).unwrap().remove(0);
+        assert_eq!((&old.peaks_since[..], old.without_reference), ("start", None));
+        assert!(old.nodes.is_empty());
     }
 
     #[test]

@@ -302,20 +302,37 @@ pub(crate) fn notes(records: &[Record]) -> Vec<String> {
         };
         notes.insert(format!("{}: {caveat}.", record.gate));
     }
-    for record in records.iter().filter(|record| record.without_reference > 0) {
-        notes.insert(format!(
-            "{} {}: {} values have no error, because the function has no value there.",
-            record.gate, record.protocol, record.without_reference
-        ));
+    for record in records {
+        if let Some(count @ 1..) = record.without_reference {
+            notes.insert(format!(
+                "{} {}: {count} values have no error, because the function has no value there.",
+                record.gate, record.protocol
+            ));
+        }
     }
     let mut notes: Vec<_> = notes.into_iter().collect();
     if records.iter().any(|record| record.link_kind == "shaped") {
         notes
             .push("shaped: delay and rate are emulated in the parties' sockets, not by tc netem.".to_owned());
     }
+    notes.extend(unsaid(records));
     let inputs: BTreeSet<_> = records.iter().map(|record| record.inputs.as_str()).collect();
     notes.extend(inputs.into_iter().map(|inputs| format!("inputs: {inputs}.")));
     notes
+}
+
+/// What records of older versions do not say.
+fn unsaid(records: &[Record]) -> Vec<String> {
+    let fields: [(&str, fn(&Record) -> bool); 2] = [
+        ("what each node cost", |record| record.nodes.is_empty()),
+        ("for how many values the function has none", |record| record.without_reference.is_none()),
+    ];
+    let unsaid = fields.into_iter().filter_map(|(what, is_unsaid)| {
+        let count = records.iter().filter(|record| is_unsaid(record)).count();
+        let of = format!("{count} of {} records", records.len());
+        (count > 0).then(|| format!("{of}, made by an older version, do not say {what}."))
+    });
+    unsaid.collect()
 }
 
 /// One record in one line.

@@ -34,6 +34,7 @@ struct Page<'a> {
     repeats: u32,
     dealer_mib: u64,
     party_mib: u64,
+    peaks_since: String,
     load: String,
 }
 
@@ -94,6 +95,7 @@ pub(super) fn page(
         repeats: all.iter().map(|record| record.repeats).max().unwrap_or(0),
         dealer_mib: most(|record| record.dealer_peak_bytes),
         party_mib: most(|record| record.party_peak_bytes),
+        peaks_since: super::peaks_since(&all),
         load: format!("{:.2}", all.iter().map(|record| record.load).fold(0.0, f64::max)),
     };
     Ok(page.render()?)

@@ -124,13 +124,14 @@ fn markdown(records: &[Record], of_models: &[Record], slopes: &[Slope], costs: &
     let _ = write!(
         text,
         "\n## Where it was measured\n\n- machine: {}\n- parties report: {}\n- versions: {}\n- repeats: {}; times are \
-         medians, after one run to warm up\n- peak memory: dealer {} MiB, party {} MiB\n- load before: up to {:.2}\n",
+         medians, after one run to warm up\n- peak memory: dealer {} MiB, party {} MiB{}\n- load before: up to {:.2}\n",
         distinct(records, |record| &record.machine),
         distinct(records, |record| &record.hardware),
         distinct(records, |record| &record.version),
         records.iter().map(|record| record.repeats).max().unwrap_or(0),
         memory(|record| record.dealer_peak_bytes),
         memory(|record| record.party_peak_bytes),
+        peaks_since(records),
         records.iter().map(|record| record.load).fold(0.0, f64::max),
     );
     text
@@ -173,6 +174,15 @@ fn meanings(first: &str, columns: &[Column]) -> String {
         let _ = writeln!(text, "- *{header}*: {meaning}.");
     }
     text
+}
+
+/// How the peaks of memory are to be read.
+fn peaks_since(records: &[Record]) -> String {
+    let of_start = records.iter().filter(|record| record.peaks_since == "start").count();
+    match of_start {
+        0 => String::new(),
+        _ => format!("; those of {of_start} of {} records since the daemons were started", records.len()),
+    }
 }
 
 /// The different values of a field, in the order of the records.
