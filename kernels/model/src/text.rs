@@ -1,8 +1,9 @@
 //! Texts as tokens. The tokenizer is that of the folder; its own truncation and padding are off.
 
-use tokenizers::Tokenizer;
+use serde_json::Value;
+use tokenizers::{Tokenizer, normalizers::Precompiled};
 
-use crate::{Folder, ModelError, folder};
+use crate::{Folder, ModelError, folder, json};
 
 /// The tokenizer's file.
 pub const FILE: &str = "tokenizer.json";
@@ -52,6 +53,9 @@ impl Tokens {
     /// When it is missing, damaged, or knows a token that the model does not.
     pub fn load(folder: &dyn Folder, vocabulary: u32) -> Result<Self, ModelError> {
         let bytes = folder::required(folder, FILE, MOST_BYTES)?;
+        // The library panics at a decoder that is no JSON, and at a compiled normalizer that it cannot read.
+        let value = json::value(FILE, &bytes)?;
+        check_normalizer(&value["normalizer"])?;
         let mut tokenizer = Tokenizer::from_bytes(bytes)
             .map_err(|error| ModelError::damaged(FILE, format!("it is no tokenizer: {error}")))?;
         tokenizer.with_padding(None);
@@ -107,6 +111,17 @@ impl Tokens {
             ids => Ok(ids.to_vec()),
         }
     }
+}
+
+/// Whether each compiled normalizer in `normalizer`, which may be a sequence, can be read.
+fn check_normalizer(normalizer: &Value) -> Result<(), ModelError> {
+    if normalizer["type"] == "Precompiled" {
+        // As text: the library borrows from it.
+        let read = serde_json::from_str::<Precompiled>(&normalizer.to_string());
+        read.map_err(|error| ModelError::damaged(FILE, format!("its normalizer is damaged: {error}")))?;
+    }
+    let inner = normalizer["normalizers"].as_array();
+    inner.into_iter().flatten().try_for_each(check_normalizer)
 }
 
 impl std::fmt::Debug for Tokens {

@@ -90,6 +90,11 @@ fn broken_folders_are_named_with_file_and_fault() {
         changed(|files| drop(files.insert("model.safetensors".into(), tiny::safetensors(&tensors))))
     };
     let file = |name: &str, text: &str| changed(|files| drop(files.insert(name.into(), text.into())));
+    let tokenizer = |from: &str, to: &str| {
+        let text = String::from_utf8(tiny::folder()["tokenizer.json"].clone()).expect("text");
+        assert!(text.contains(from), "{from} is there");
+        file("tokenizer.json", &text.replacen(from, to, 1))
+    };
     let missing = |name: &str| changed(|files| drop(files.remove(name)));
     let whole = tiny::folder()["model.safetensors"].clone();
     for (error, parts) in [
@@ -161,6 +166,21 @@ fn broken_folders_are_named_with_file_and_fault() {
                 files.insert("model.safetensors".into(), bytes);
             }),
             ["is of type F64, and F32, F16 or BF16 are read", "save the model in one of these types"],
+        ),
+        (tokenizer("\"##\"", "\"\u{1}\""), ["tokenizer.json: it is no JSON", "get the file again"]),
+        (
+            tokenizer(
+                r#"{"type":"BertNormalizer""#,
+                r#"{"type":"Precompiled","precompiled_charsmap":"AA==""#,
+            ),
+            ["tokenizer.json: its normalizer is damaged", "get the file again"],
+        ),
+        (
+            tokenizer(
+                r#"{"type":"BertNormalizer""#,
+                r#"{"type":"Sequence","normalizers":[{"type":"Precompiled","precompiled_charsmap":7}]"#,
+            ),
+            ["tokenizer.json: its normalizer is damaged", "get the file again"],
         ),
         (file("tokenizer.json", "{}"), ["tokenizer.json: it is no tokenizer", "get the file again"]),
         (config(":57}", ":56}"), ["tokenizer.json: it has a token 56, and the model of config.json 56", ""]),
