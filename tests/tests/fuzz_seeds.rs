@@ -229,6 +229,11 @@ fn operations() -> [(&'static str, Program); 2] {
     [("products", operations::products(1, heads, 2)), ("softmax", operations::softmax(2, 2))]
 }
 
+/// An operation's name as that of a file.
+fn file_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
 fn run_of(program: &Arc<Program>) -> Transcript {
     let seeds = [1, 2, 3].map(|byte| suf_gate::Seed::new([byte; 32]));
     let inputs: Vec<_> = program
@@ -252,7 +257,7 @@ fn peer_messages_of(program: &Arc<Program>) -> Vec<(String, PeerMessage)> {
     let mut found = vec![("propose".to_owned(), PeerMessage::Propose(propose))];
     let mut seen = BTreeSet::new();
     for ((part, step), [message, _]) in run_of(program).messages {
-        let name = program.node(part.node).op().def().name().replace(' ', "-");
+        let name = file_name(&program.node(part.node).op().def().name());
         if seen.insert((name.clone(), step)) {
             let bits = program.frame_bits(part, step).expect("an exchange has a message");
             let depth = Causal::START.next().expect("one round");
@@ -271,7 +276,7 @@ fn dealer_messages_of(program: &Arc<Program>) -> Vec<(String, DealerMessage)> {
     let mut found = vec![("request".to_owned(), DealerMessage::Request(request))];
     let mut seen = BTreeSet::new();
     for (part, [key, _]) in run_of(program).keys {
-        let name = program.node(part.node).op().def().name().replace(' ', "-");
+        let name = file_name(&program.node(part.node).op().def().name());
         if !key.expose().is_empty() && seen.insert(name.clone()) {
             let key = KeyPart::new(batch, Party::P0, part, key.expose().to_vec().into());
             found.push((name, DealerMessage::Key(key)));
