@@ -44,6 +44,8 @@ pub enum TextError {
 #[derive(Clone)]
 pub struct Tokens {
     tokenizer: Tokenizer,
+    /// Tokens that the model knows.
+    vocabulary: u32,
 }
 
 impl Tokens {
@@ -61,9 +63,11 @@ impl Tokens {
         tokenizer.with_padding(None);
         let whole = tokenizer.with_truncation(None).map(|_| ());
         whole.map_err(|error| ModelError::damaged(FILE, format!("its truncation stays on: {error}")))?;
+        let processor = serde_json::to_value(tokenizer.get_post_processor());
+        check_template(&processor.unwrap_or_default())?;
         let last = tokenizer.get_vocab(true).into_values().max();
         match last {
-            Some(last) if last < vocabulary => Ok(Self { tokenizer }),
+            Some(last) if last < vocabulary => Ok(Self { tokenizer, vocabulary }),
             Some(last) => {
                 let problem =
                     format!("it has a token {last}, and the model of config.json {vocabulary} tokens");
@@ -108,7 +112,15 @@ impl Tokens {
             self.tokenizer.encode(text, true).map_err(|error| TextError::Tokenizer(error.to_string()))?;
         match encoding.get_ids() {
             [] => Err(TextError::Empty),
-            ids => Ok(ids.to_vec()),
+            ids => match ids.iter().find(|id| **id >= self.vocabulary) {
+                // Of what is put around texts, which is not in the vocabulary.
+                Some(id) => {
+                    let problem =
+                        format!("it makes a token {id} of it, and the model knows {}", self.vocabulary);
+                    Err(TextError::Tokenizer(problem))
+                }
+                None => Ok(ids.to_vec()),
+            },
         }
     }
 }
@@ -122,6 +134,25 @@ fn check_normalizer(normalizer: &Value) -> Result<(), ModelError> {
     }
     let inner = normalizer["normalizers"].as_array();
     inner.into_iter().flatten().try_for_each(check_normalizer)
+}
+
+/// Whether what `processor`, which may be a sequence, puts around a text is there: the library panics where it is not.
+fn check_template(processor: &Value) -> Result<(), ModelError> {
+    if processor["type"] == "TemplateProcessing" {
+        for piece in processor["single"].as_array().into_iter().flatten() {
+            let token = piece["SpecialToken"]["id"].as_str();
+            let is_there = match token {
+                Some(token) => !processor["special_tokens"][token].is_null(),
+                None => piece["Sequence"]["id"] == "A",
+            };
+            if !is_there {
+                let problem = format!("it puts {piece} around a text, which it does not have");
+                return Err(ModelError::damaged(FILE, problem));
+            }
+        }
+    }
+    let inner = processor["processors"].as_array();
+    inner.into_iter().flatten().try_for_each(check_template)
 }
 
 impl std::fmt::Debug for Tokens {

@@ -182,6 +182,14 @@ fn broken_folders_are_named_with_file_and_fault() {
             ),
             ["tokenizer.json: its normalizer is damaged", "get the file again"],
         ),
+        (
+            tokenizer(r#""special_tokens":{"[CLS]""#, r#""special_tokens":{"[CSL]""#),
+            ["tokenizer.json: it puts {\"SpecialToken\":{\"id\":\"[CLS]\"", "which it does not have"],
+        ),
+        (
+            tokenizer(r#"{"id":"A","type_id":0}"#, r#"{"id":"B","type_id":0}"#),
+            ["tokenizer.json: it puts {\"Sequence\":{\"id\":\"B\"", "which it does not have"],
+        ),
         (file("tokenizer.json", "{}"), ["tokenizer.json: it is no tokenizer", "get the file again"]),
         (config(":57}", ":56}"), ["tokenizer.json: it has a token 56, and the model of config.json 56", ""]),
         (file("modules.json", "{}"), ["modules.json: it is no list of modules", "get the file again"]),
@@ -232,6 +240,14 @@ fn texts_that_cannot_be_taken_say_why() {
     assert_eq!(encode("abcdefg"), Err(TextError::Long { tokens: 9, most: 8 }));
     assert_eq!(encode("abcdef").map(|ids| ids.len()), Ok(8));
     assert_eq!(encode(&"a ".repeat(1 << 20)), Err(TextError::Large { bytes: 2 << 20 }));
+    let mut files = tiny::folder();
+    let text = String::from_utf8(files["tokenizer.json"].clone()).expect("text");
+    files.insert("tokenizer.json".into(), text.replace("\"ids\":[2]", "\"ids\":[57]").into_bytes());
+    let strange = Bert::load(&files).expect("a model").tokens.encode("a", 8);
+    assert!(
+        matches!(&strange, Err(TextError::Tokenizer(problem)) if problem.contains("a token 57")),
+        "{strange:?}"
+    );
     let cut = model.tokens.encode_cut("abcdefghij", 8).expect("cut");
     assert_eq!(cut, [2, 5, 32, 33, 34, 35, 36, 3], "the last token ends every text");
 }
