@@ -55,16 +55,16 @@ impl TestDealer {
         };
         let address = endpoint.local_addr().expect("bound");
         let dealt = Arc::default();
-        let book = Arc::clone(&dealt);
+        let log = Arc::clone(&dealt);
         runtime.spawn(async move {
             let waiting = Waiting::default();
             while let Some(incoming) = endpoint.incoming().await {
-                let (waiting, book) = (Arc::clone(&waiting), Arc::clone(&book));
+                let (waiting, log) = (Arc::clone(&waiting), Arc::clone(&log));
                 tokio::spawn(async move {
                     let established = incoming.establish(&Party::BOTH.map(Party::role)).await;
                     let Some(connection) = established.expect("a party") else { return };
                     while let Ok(channel) = connection.accept::<DealerMessage>().await {
-                        tokio::spawn(serve(channel, Arc::clone(&waiting), Arc::clone(&book), unequal));
+                        tokio::spawn(serve(channel, Arc::clone(&waiting), Arc::clone(&log), unequal));
                     }
                 });
             }
@@ -91,7 +91,7 @@ impl TestDealer {
 async fn serve(
     mut channel: Channel<DealerMessage>,
     waiting: Waiting,
-    book: Arc<Mutex<Vec<Dealt>>>,
+    log: Arc<Mutex<Vec<Dealt>>>,
     unequal: bool,
 ) {
     let Ok(DealerMessage::Request(request)) = channel.receiver.recv(|_| None).await else { return };
@@ -115,7 +115,7 @@ async fn serve(
         let end = DealerMessage::End { batch: request.batch };
         std::iter::once(begin).chain(keys).chain([end]).collect::<Vec<_>>()
     });
-    book.lock().expect("no holder panics").push(dealt);
+    log.lock().expect("no holder panics").push(dealt);
     let [first, second] = channels;
     let [to_first, to_second] = messages;
     tokio::join!(ship(first, to_first), ship(second, to_second));

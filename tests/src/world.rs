@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
 use suf_deal::Pairing;
 use suf_gate::{BackendError, KeyBytes, Program, Seed, WeightStore};
-use suf_party::{Action, Event, Failure, Ledger, Registration, Run, Summary, Work};
+use suf_party::{Action, Event, Ledger, Registration, Run, RunFailure, Summary, Work};
 use suf_wire::{
     BatchId, DataFrame, Fault, KeyRequest, Part, Party, PeerMessage, RunId, Transcript, decode_frame,
 };
@@ -42,7 +42,7 @@ const MOST_LANES: usize = 4;
 #[derive(Debug)]
 pub struct Outcome {
     /// How the run ended at each party.
-    pub ends: [Result<Summary, Failure>; 2],
+    pub ends: [Result<Summary, RunFailure>; 2],
     /// Output shares of each node `output`, in order: of party 0 and of party 1.
     pub outputs: Vec<[Vec<u64>; 2]>,
     /// Every payload that each party sent, in order: what its peer saw.
@@ -206,7 +206,7 @@ impl World {
         let ends = [(first.end, first.run), (second.end, second.run)].map(|(end, run)| match (end, run) {
             (Some(end), _) => end,
             (None, Some(run)) => panic!("a run hangs while {:?}", run.phase()),
-            (None, None) => Err(Failure::new(Fault::Peer, "never heard of the run")),
+            (None, None) => Err(RunFailure::new(Fault::Peer, "never heard of the run")),
         });
         let output = |of: &BTreeMap<Part, Vec<u64>>, node| {
             of.iter().filter(|(part, _)| part.node == node).flat_map(|(_, shares)| shares).copied().collect()
@@ -220,7 +220,7 @@ impl World {
 
     /// The run that `me` has now ends by its deadline.
     fn limit(&mut self, me: Party) {
-        let late = Failure::new(Fault::Peer, "the deadline passed");
+        let late = RunFailure::new(Fault::Peer, "the deadline passed");
         self.at(self.now_us + self.deadline_us, Happening::Local(me, Event::Failed(late)));
     }
 
@@ -239,7 +239,7 @@ impl World {
     fn crash(&mut self, me: Party) {
         let process = &mut self.processes[me.index()];
         if process.end.is_none() {
-            process.end = Some(Err(Failure::new(Fault::Device, "the process crashed")));
+            process.end = Some(Err(RunFailure::new(Fault::Device, "the process crashed")));
         }
         process.run = None;
         process.crashed = true;
@@ -248,7 +248,7 @@ impl World {
 
     /// `me` learns that the connection is lost.
     fn disconnect(&mut self, me: Party) {
-        let lost = Failure::new(Fault::Peer, "connection lost");
+        let lost = RunFailure::new(Fault::Peer, "connection lost");
         // What arrived before is handled before.
         let last_us = self.processes[me.index()].last_arrivals_us.into_iter().max().expect("there are lanes");
         let due = last_us.max(self.now_us) + 1;
@@ -294,7 +294,7 @@ impl World {
                 let batch = process.run.as_ref().expect("it acts").plan().batch;
                 let event = match Ledger::new(&self.logs[me.index()]).burn(batch) {
                     Ok(burnt) => Event::Burnt(burnt),
-                    Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
+                    Err(error) => Event::Failed(RunFailure::new(Fault::Device, error.to_string())),
                 };
                 self.local(me, event);
             }
@@ -396,7 +396,7 @@ impl World {
             Ok(message) => message,
             Err(error) => {
                 // As the link does: a bad message ends the connection.
-                self.feed(me, Event::Failed(Failure::new(Fault::Peer, error.to_string())));
+                self.feed(me, Event::Failed(RunFailure::new(Fault::Peer, error.to_string())));
                 self.disconnect(me.other());
                 return;
             }

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use suf_control::{
     client,
-    failure::Failure,
+    failure::CallFailure,
     shares,
     v1::{Fault, InputPart, ListBatchesRequest, RunState, TensorHeader, input_part::Part},
 };
@@ -247,7 +247,7 @@ async fn half_an_input_whose_call_ends_costs_its_run_alone_and_names_the_caller(
         } else {
             drop(sender);
             let status = call.await.expect("no panic").expect_err("half an input");
-            assert_eq!(Failure::from(status).fault, Fault::Caller);
+            assert_eq!(CallFailure::from(status).fault, Fault::Caller);
             "the input ended after 1048576 of 2097152 elements"
         };
         for party in Party::BOTH {

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_gate::{
     Gate, GateError, Program, Shape, Side, TILE_ELEMS, catalog,
     limits::{MAX_EXCHANGE_BITS, MAX_EXCHANGE_SEGMENTS, MAX_KEY_BYTES},
-    spec::{Formula, Helper, Parts, Pieces, Spec, Table, Term, Value},
+    spec::{Formula, Helper, Pieces, Spec, SpecParts, Table, Term, Value},
     suf::Suf,
 };
 use suf_tests::{inputs, world::World};
@@ -53,7 +53,7 @@ fn every_gate_that_is_made_fits_its_messages_in_a_full_tile() {
 /// The widest message that a specification can have, four coefficients and an entry, and the one of the most values.
 #[test]
 fn gates_at_the_limits_of_a_message_run_in_full_tiles() {
-    let cubic = Parts {
+    let cubic = SpecParts {
         pieces: Some(Pieces {
             cuts: (-40..40).map(|cut| cut * 64).collect(),
             polynomials: (0..81).map(|i| vec![i, 1 - i, i % 7, 3]).collect(),
@@ -68,7 +68,7 @@ fn gates_at_the_limits_of_a_message_run_in_full_tiles() {
     runs(&cubic);
 
     let switched = |i: i64| Term { when: Some(i as usize), value: Value::Fixed(vec![i + 1]) };
-    let many = |count: i64| Parts {
+    let many = |count: i64| SpecParts {
         helpers: (0..count)
             .map(|i| Helper { name: format!("h{i}"), formula: Formula::Below((i - 32) * 64) })
             .collect(),
@@ -88,13 +88,13 @@ fn pieces_are_looked_up_where_their_cuts_are_too_many_for_a_message() {
             cuts: (0..cuts).map(|cut| (cut - 100) * 64).collect(),
             polynomials: (0..=cuts).map(|i| vec![i]).collect(),
         };
-        let parts = Parts { pieces: Some(pieces), terms: vec![always(Value::Pieces(1))], ..plain() };
+        let parts = SpecParts { pieces: Some(pieces), terms: vec![always(Value::Pieces(1))], ..plain() };
         fits(&gate(parts).expect("one way or the other"), &Bytes::from(vec![0; limits::MAX_KEY_PART_BYTES]));
     }
 }
 
-fn plain() -> Parts {
-    Parts {
+fn plain() -> SpecParts {
+    SpecParts {
         domain_bits: 20,
         grid: 6,
         low_bits: 6,
@@ -110,7 +110,7 @@ fn always(value: Value) -> Term {
     Term { when: None, value }
 }
 
-fn gate(parts: Parts) -> Result<Gate, GateError> {
+fn gate(parts: SpecParts) -> Result<Gate, GateError> {
     let spec = Spec::new(parts).expect("within the limits of specifications");
     Gate::new("random", Shape::Suf(Suf::new(spec)?))
 }
@@ -153,7 +153,7 @@ fn runs(gate: &Gate) {
 }
 
 /// Specifications up to every limit: few or many helpers, cuts and terms, polynomials of every degree.
-fn random(rng: &mut StdRng) -> Parts {
+fn random(rng: &mut StdRng) -> SpecParts {
     let few = |rng: &mut StdRng, most: usize| {
         let most = if rng.random_bool(0.5) { most.min(4) } else { most };
         rng.random_range(0..=most)
@@ -193,7 +193,7 @@ fn random(rng: &mut StdRng) -> Parts {
             },
         })
         .collect();
-    Parts {
+    SpecParts {
         helpers,
         pieces: Some(Pieces { cuts, polynomials }),
         table: Some(Table { start: -64 * 64, values }),

@@ -47,7 +47,10 @@ fn records_of_before_programs_are_reported_with_what_they_do_not_say() {
         "records since the daemons were started",
     ] {
         let said = format!("{count} of {count} {unsaid}");
-        assert!(markdown.contains(&said) && html.contains(&said), "`{said}` is not in the reports\n{markdown}");
+        assert!(
+            markdown.contains(&said) && html.contains(&said),
+            "`{said}` is not in the reports\n{markdown}"
+        );
     }
     for file in ["compare_activation_fair.csv", "compare_activation_fair.json"] {
         assert!(read(file).contains("2000"), "{file}");

@@ -263,7 +263,7 @@ fn is_caught(case: &Case, outcome: &Outcome, what: &str) {
         let failure = end.as_ref().expect_err(what);
         assert_eq!(failure.fault, Fault::Dealer, "{what}: {failure}");
     }
-    let named = |end: &Result<_, suf_party::Failure>| {
+    let named = |end: &Result<_, suf_party::RunFailure>| {
         let breach = end.as_ref().err().and_then(|failure| failure.breach.as_ref());
         matches!(breach, Some(Breach::UnequalKeys { segment, .. }) if *segment == wrong)
     };

@@ -16,7 +16,7 @@ use crate::{
     callers::Callers,
     delivery::Delivery,
     records::{BatchRecords, Entry},
-    requester::{self, Failure, Requester},
+    requester::{self, BatchFailure, Requester},
     requests::{Answer, Entered, Partner, Requests},
 };
 
@@ -165,7 +165,7 @@ impl Dealer {
         let batch = request.batch;
         if request.party != party {
             let reason = format!("the request is {}'s, but the certificate says {party}", request.party);
-            return refuse(requester, batch, &Failure::new(Fault::Caller, reason)).await;
+            return refuse(requester, batch, &BatchFailure::new(Fault::Caller, reason)).await;
         }
         let program = self.programs.decode(&Description::Program(request.program.clone())).await;
         let admitted = match &program {
@@ -192,13 +192,13 @@ impl Dealer {
     }
 
     /// Whether this dealer makes keys for `program`.
-    fn admit(&self, program: &Program) -> Result<(), Failure> {
+    fn admit(&self, program: &Program) -> Result<(), BatchFailure> {
         let most = self.limits.max_elems;
         let largest = program.nodes().map(|(_, node)| node.shape().elems()).max().unwrap_or(0);
         if largest > most {
             let reason =
                 format!("{largest} elements asked for; this dealer makes at most {most} (max_elems)");
-            return Err(Failure::new(Fault::Caller, reason));
+            return Err(BatchFailure::new(Fault::Caller, reason));
         }
         let Some(allowed) = &self.limits.gates else { return Ok(()) };
         if let Some(other) = program.gates().iter().find(|gate| !allowed.allows(gate.digest())) {
@@ -206,19 +206,19 @@ impl Dealer {
             let reason = format!(
                 "this dealer makes no keys for gate {digest}: `gates` in its configuration does not list it"
             );
-            return Err(Failure::new(Fault::Config, reason));
+            return Err(BatchFailure::new(Fault::Config, reason));
         }
         Ok(())
     }
 
     /// The program names weights with this digest, which are not here.
-    fn lacks(&self, digest: &str) -> Failure {
+    fn lacks(&self, digest: &str) -> BatchFailure {
         let reason = format!(
             "the program names weights with the digest {digest}, which the dealer has not loaded; it has {}. Name the same folder \
              and plan in [[models]] of its configuration",
             listed(self.models())
         );
-        Failure::new(Fault::Dealer, reason)
+        BatchFailure::new(Fault::Dealer, reason)
     }
 
     /// Waits for the other party, then deals. An error returns the requester, which is told why.
@@ -228,17 +228,17 @@ impl Dealer {
         mut requester: Requester,
         mut answer: oneshot::Receiver<Answer>,
         entry: &Arc<Entry>,
-    ) -> Result<(), (Requester, Failure)> {
+    ) -> Result<(), (Requester, BatchFailure)> {
         let wait = self.limits.wait_for_peer;
         let first = tokio::select! {
             answer = &mut answer => Ok(answer),
             received = requester.receiver.recv(|_| None) => {
-                Err(Failure::new(Fault::Caller, requester::departure(requester.party, received)))
+                Err(BatchFailure::new(Fault::Caller, requester::departure(requester.party, received)))
             }
             () = tokio::time::sleep(wait) => {
                 let other = requester.party.other();
                 let reason = format!("{other} did not ask for batch {batch} within {wait:?}; is it running?");
-                Err(Failure::new(Fault::Peer, reason))
+                Err(BatchFailure::new(Fault::Peer, reason))
             }
             () = self.stopping.cancelled() => Err(requester::stopping()),
         };
@@ -255,7 +255,7 @@ impl Dealer {
             Ok(Answer::Refused(failure)) => Err((requester, failure)),
             Err(_) => {
                 let reason = format!("batch {batch} was asked for anew while its first request was leaving");
-                Err((requester, Failure::new(Fault::Caller, reason)))
+                Err((requester, BatchFailure::new(Fault::Caller, reason)))
             }
         }
     }
@@ -284,7 +284,7 @@ impl Dealer {
     }
 
     /// Whether both parties' keys of each part fit in memory. Each fits in a message: the gate was made.
-    fn check(&self, program: &Program) -> Result<(), Failure> {
+    fn check(&self, program: &Program) -> Result<(), BatchFailure> {
         // The first tile of a node is its largest.
         let pairs = program.nodes().map(|(id, _)| {
             let bytes = Party::BOTH.map(|party| program.key_bytes_of(party, Part::new(id, 0)));
@@ -294,7 +294,7 @@ impl Dealer {
         if pair > most {
             let reason =
                 format!("a tile for both parties has {pair} bytes, the dealer's memory_mb allows {most}");
-            return Err(Failure::new(Fault::Dealer, reason));
+            return Err(BatchFailure::new(Fault::Dealer, reason));
         }
         Ok(())
     }
@@ -309,17 +309,18 @@ impl std::fmt::Debug for Dealer {
     }
 }
 
-async fn refuse(requester: Requester, batch: BatchId, failure: &Failure) {
+async fn refuse(requester: Requester, batch: BatchId, failure: &BatchFailure) {
     tracing::warn!(party = %requester.party, %batch, fault = %failure.fault, %failure, "refused");
     requester.refuse(batch, failure).await;
 }
 
 /// 256 bits of the operating system's entropy for each of the three.
-fn entropy() -> Result<Entropy, Failure> {
+fn entropy() -> Result<Entropy, BatchFailure> {
     let seed = || {
         let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes)
-            .map_err(|_| Failure::new(Fault::Dealer, "the operating system gives the dealer no entropy"))?;
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+            BatchFailure::new(Fault::Dealer, "the operating system gives the dealer no entropy")
+        })?;
         let seed = Seed::new(bytes);
         bytes.zeroize();
         Ok(seed)

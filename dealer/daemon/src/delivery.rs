@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dealer::Dealer,
     records::Entry,
-    requester::{self, Failure, PATIENCE, Requester},
+    requester::{self, BatchFailure, PATIENCE, Requester},
 };
 
 /// Bytes of the header's message.
@@ -41,7 +41,7 @@ pub(crate) struct Delivery {
     /// When the first byte of a container left.
     shipping: OnceLock<Instant>,
     /// Set once: the first failure is the cause of the others.
-    failed: OnceLock<Failure>,
+    failed: OnceLock<BatchFailure>,
     /// Cancelled with `failed`.
     over: CancellationToken,
 }
@@ -151,7 +151,7 @@ impl Delivery {
             Ok(()) => {}
             Err(Some(reason)) => self.fail(Fault::Peer, reason.clone()),
             Err(None) => {
-                let Failure { fault, reason } = self.cause();
+                let BatchFailure { fault, reason } = self.cause();
                 let abort = DealerMessage::Abort { batch: self.batch.id(), fault, reason: reason.into() };
                 requester::part(sender, abort).await;
             }
@@ -208,12 +208,12 @@ impl Delivery {
     /// Ends the batch. A party whose own stream failed is told nothing: the stream is broken.
     fn fail(&self, fault: Fault, reason: String) {
         // A second failure follows from the first.
-        let _ = self.failed.set(Failure::new(fault, reason));
+        let _ = self.failed.set(BatchFailure::new(fault, reason));
         self.over.cancel();
     }
 
     /// Why the batch is over. Without a failure of its own, the whole dealer is.
-    fn cause(&self) -> Failure {
+    fn cause(&self) -> BatchFailure {
         self.failed.get().cloned().unwrap_or_else(requester::stopping)
     }
 }

@@ -10,7 +10,7 @@ use suf_control::{failure, v1};
 use suf_gate::Program;
 use suf_wire::{BatchId, Party};
 
-use crate::requester::Failure;
+use crate::requester::BatchFailure;
 
 /// Batches that are remembered, the limit of one reply of the control API. One takes under 1 KiB.
 const REMEMBERED: usize = 1000;
@@ -93,7 +93,7 @@ impl BatchRecords {
 
     /// The batch that was [`BatchRecords::dealing`] is over. Both parties stored it `ship` after its first key byte left, or it
     /// failed.
-    pub(crate) fn over(&self, entry: &Entry, outcome: &Result<Duration, Failure>) {
+    pub(crate) fn over(&self, entry: &Entry, outcome: &Result<Duration, BatchFailure>) {
         let view = {
             let mut view = entry.lock();
             match outcome {
@@ -121,7 +121,7 @@ impl BatchRecords {
 
 impl Entry {
     /// The batch failed before it was dealt.
-    pub(crate) fn refused(&self, failure: &Failure) {
+    pub(crate) fn refused(&self, failure: &BatchFailure) {
         fail(&mut self.lock(), failure, "waiting");
     }
 
@@ -152,10 +152,10 @@ impl Entry {
     }
 }
 
-fn fail(view: &mut v1::Batch, failure: &Failure, step: &str) {
+fn fail(view: &mut v1::Batch, failure: &BatchFailure, step: &str) {
     view.state = v1::BatchState::Failed.into();
     view.failure = Some(
-        failure::Failure::new(suf_process::at_fault(failure.fault), failure.reason.clone()).at_step(step),
+        failure::CallFailure::new(suf_process::at_fault(failure.fault), failure.reason.clone()).at_step(step),
     );
 }
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn sums_count_what_was_stored_and_all_that_was_sent() {
         let records = BatchRecords::default();
-        for outcome in [Ok(Duration::from_millis(5)), Err(Failure::new(suf_wire::Fault::Peer, "gone"))] {
+        for outcome in [Ok(Duration::from_millis(5)), Err(BatchFailure::new(suf_wire::Fault::Peer, "gone"))] {
             let entry = records.open(BatchId([1; 16]), &program());
             records.dealing(&entry);
             assert_eq!(records.totals().active_batches, 1);

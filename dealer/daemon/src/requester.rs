@@ -11,28 +11,28 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a batch is not made, or given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct BatchFailure {
     /// Whose fault, seen from the party that is told.
     pub(crate) fault: Fault,
     /// What happened, and what to do.
     pub(crate) reason: String,
 }
 
-impl Failure {
+impl BatchFailure {
     pub(crate) fn new(fault: Fault, reason: impl Into<String>) -> Self {
         Self { fault, reason: reason.into() }
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for BatchFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.reason)
     }
 }
 
 /// The failure of all batches at the end of the process.
-pub(crate) fn stopping() -> Failure {
-    Failure::new(Fault::Dealer, "the dealer shuts down; ask again when it is back")
+pub(crate) fn stopping() -> BatchFailure {
+    BatchFailure::new(Fault::Dealer, "the dealer shuts down; ask again when it is back")
 }
 
 /// A party that has asked for a batch, and the stream on which it waits.
@@ -50,8 +50,8 @@ impl Requester {
     }
 
     /// Tells the party that no keys are made.
-    pub(crate) async fn refuse(self, batch: BatchId, failure: &Failure) {
-        let Failure { fault, reason } = failure;
+    pub(crate) async fn refuse(self, batch: BatchId, failure: &BatchFailure) {
+        let BatchFailure { fault, reason } = failure;
         part(self.sender, DealerMessage::Refuse { batch, fault: *fault, reason: reason.into() }).await;
     }
 }

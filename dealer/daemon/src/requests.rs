@@ -11,7 +11,7 @@ use suf_gate::Program;
 use suf_wire::{BatchId, Fault, Party};
 use tokio::sync::oneshot;
 
-use crate::requester::{Failure, Requester};
+use crate::requester::{BatchFailure, Requester};
 
 /// Requests that wait for the other party's, and how to answer them.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub(crate) enum Answer {
     /// The other party asked for the same.
     Partner(Box<Partner>),
     /// The other party asked for something else, or for nothing sensible.
-    Refused(Failure),
+    Refused(BatchFailure),
 }
 
 /// The other party, and what both want.
@@ -57,7 +57,7 @@ pub(crate) enum Entered {
     /// It is the second, and the first one's task takes the requester over.
     Second,
     /// It is not served.
-    Refused(Requester, Failure),
+    Refused(Requester, BatchFailure),
 }
 
 impl Requests {
@@ -112,12 +112,12 @@ impl Requests {
 }
 
 /// The first request is registered, but no task waits for its answer.
-fn lost(how: &str) -> Failure {
-    Failure::new(Fault::Dealer, format!("bug: who asked first for this batch {how}; start a fresh run"))
+fn lost(how: &str) -> BatchFailure {
+    BatchFailure::new(Fault::Dealer, format!("bug: who asked first for this batch {how}; start a fresh run"))
 }
 
 /// The refusal, as `party` is told of it.
-fn blame(refusal: &Refusal, party: Party) -> Failure {
+fn blame(refusal: &Refusal, party: Party) -> BatchFailure {
     let fault = match refusal {
         Refusal::Program { party: at_fault, .. }
         | Refusal::Digest { party: at_fault, .. }
@@ -132,7 +132,7 @@ fn blame(refusal: &Refusal, party: Party) -> Failure {
         Refusal::Disagreement { .. } => Fault::Peer,
         Refusal::Full => Fault::Dealer,
     };
-    Failure::new(fault, refusal.to_string())
+    BatchFailure::new(fault, refusal.to_string())
 }
 
 #[cfg(test)]

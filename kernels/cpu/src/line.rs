@@ -14,7 +14,7 @@ use crate::{
     key::{KeyWriter, PACKED, PartKey, STRIP, strips},
     pack,
     simd::{
-        Kernel, Level, Simd,
+        Level, Simd, Vectorised,
         wide::line::{self as wide, Picked, Picks},
     },
 };
@@ -173,7 +173,7 @@ struct Subtract<'a> {
     columns: &'a mut [[u64; STRIP]; WITH_W],
 }
 
-impl Kernel for Subtract<'_> {
+impl Vectorised for Subtract<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -368,7 +368,7 @@ impl Output<'_> {
     }
 }
 
-impl Kernel for Output<'_> {
+impl Vectorised for Output<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use zeroize::DefaultIsZeroes;
 
-use crate::simd::{Kernel, Level, Simd, wide::lookup::NibbleTable};
+use crate::simd::{Level, Simd, Vectorised, wide::lookup::NibbleTable};
 
 /// Where the count of the places that the table counts stands in the word of a [`Sums`].
 pub(crate) const COUNTED_AT: u32 = 16;
@@ -109,7 +109,7 @@ struct Read<'a> {
     out: &'a mut [Sums],
 }
 
-impl Kernel for Read<'_> {
+impl Vectorised for Read<'_> {
     type Output = ();
 
     #[inline(always)]

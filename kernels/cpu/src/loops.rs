@@ -10,7 +10,7 @@ use suf_gate::{
 };
 
 use crate::{
-    simd::{Kernel, Level, Simd},
+    simd::{Level, Simd, Vectorised},
     tree_hash::LevelHash,
 };
 
@@ -50,7 +50,7 @@ struct Multiply<'a> {
     out: &'a mut [u64],
 }
 
-impl Kernel for Multiply<'_> {
+impl Vectorised for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -66,7 +66,7 @@ struct Linear<'a> {
     out: &'a mut [u64],
 }
 
-impl Kernel for Linear<'_> {
+impl Vectorised for Linear<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use suf_gate::{
     prg::FixedKeys,
 };
 
-use crate::simd::{Aes128, Kernel, Level, Simd};
+use crate::simd::{Aes128, Level, Simd, Vectorised};
 
 /// H and H' with the instructions of a level.
 pub(crate) struct LevelHash {
@@ -37,7 +37,7 @@ struct Hash<'a> {
     blocks: &'a mut [Block],
 }
 
-impl Kernel for Hash<'_> {
+impl Vectorised for Hash<'_> {
     type Output = ();
 
     #[inline(always)]

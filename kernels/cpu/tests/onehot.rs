@@ -4,7 +4,7 @@ mod two_party;
 
 use suf_cpu::simd::Level;
 use suf_gate::{Gate, Shape, curve::Curve, gatefile::GateFile, onehot::Onehot};
-use two_party::{Batch, Seeded, run, run_at};
+use two_party::{GateBatch, Seeded, run, run_at};
 
 /// Shapes of the digits above the window: each number of digits, and the widths that are words of their own.
 const SHAPES: [&[u8]; 7] = [&[], &[6], &[6, 6], &[7, 7, 7], &[7, 7, 6], &[3, 4, 5], &[5, 3]];
@@ -155,7 +155,7 @@ fn levels_agree_to_the_bit() {
         let curve = builtin(name);
         let gate = gate(&curve, digits);
         let inputs = inputs(&gate, &curve, digits, 1001);
-        let batch = Batch::new(&gate, 6);
+        let batch = GateBatch::new(&gate, 6);
         for seeded in Seeded::BOTH {
             let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
@@ -178,7 +178,8 @@ fn messages_of_a_constant_input_are_uniform() {
                 continue;
             }
             let elems = 65536;
-            let transcript = run_at(&Batch::new(&gate, 9), [Level::best(); 3], Seeded::P0, &vec![x; elems]);
+            let transcript =
+                run_at(&GateBatch::new(&gate, 9), [Level::best(); 3], Seeded::P0, &vec![x; elems]);
             for messages in &transcript.messages {
                 for (step, message) in messages.iter().enumerate() {
                     let mut from = 0;
@@ -198,7 +199,7 @@ fn masks_of_elements_wires_tiles_and_batches_differ() {
     let gate = gate(&builtin("gelu"), &[6, 6]);
     let mut all = std::collections::HashSet::new();
     for salt in [0, 1] {
-        let run = Batch::new(&gate, salt).run(Seeded::P0, 65536 + 1000);
+        let run = GateBatch::new(&gate, salt).run(Seeded::P0, 65536 + 1000);
         for tile in [0, 1] {
             for made in [false, true] {
                 all.extend(run.mask(made, tile).into_iter().take(1000));

@@ -7,7 +7,7 @@ mod two_party;
 use specs::Random;
 use suf_cpu::simd::Level;
 use suf_gate::{Gate, Protocol, Shape, Side, TILE_ELEMS, catalog, spec::Spec};
-use two_party::{Batch, Seeded, assert_uniform, run, run_at};
+use two_party::{GateBatch, Seeded, assert_uniform, run, run_at};
 
 fn spec(gate: &Gate) -> &Spec {
     match gate.shape() {
@@ -80,7 +80,7 @@ fn all_levels_send_the_same_bytes() {
     let gates: Vec<Gate> = named().into_iter().chain(others).collect();
     for gate in &gates {
         let inputs = specs::inputs(spec(gate), &mut Random(9), 300);
-        let batch = Batch::new(gate, 5);
+        let batch = GateBatch::new(gate, 5);
         for seeded in Seeded::BOTH {
             let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
@@ -94,7 +94,7 @@ fn all_levels_send_the_same_bytes() {
 #[test]
 fn what_is_sent_looks_random() {
     for gate in named().iter().filter(|gate| ["silu", "hard-swish-quadratic"].contains(&gate.name())) {
-        let batch = Batch::new(gate, 6);
+        let batch = GateBatch::new(gate, 6);
         let transcript = run_at(&batch, [Level::best(); 3], Seeded::P0, &vec![1 << 12; TILE_ELEMS]);
         for (step, messages) in transcript.messages[0].iter().zip(&transcript.messages[1]).enumerate() {
             let opened: Vec<u8> = messages.0.iter().zip(messages.1).map(|(a, b)| a ^ b).collect();
@@ -110,7 +110,7 @@ fn keys_have_the_declared_length() {
     for gate in named() {
         let elems = 4096;
         for seeded in Seeded::BOTH {
-            let run = Batch::new(&gate, 7).run(seeded, elems);
+            let run = GateBatch::new(&gate, 7).run(seeded, elems);
             let keys = run.parties.deal(&suf_cpu::CpuBackend::new(), run.part(0)).expect("a key");
             let declared = gate.declared();
             for (party, key) in [suf_gate::Party::P0, suf_gate::Party::P1].into_iter().zip(keys) {

@@ -8,7 +8,7 @@ use suf_gate::{
     activation::{Activation, Builtin},
     suf_lut::SufLut,
 };
-use two_party::{Batch, Seeded, run, run_at};
+use two_party::{GateBatch, Seeded, run, run_at};
 
 fn gates() -> [Gate; 3] {
     [(Builtin::Gelu, 8), (Builtin::Silu, 9), (Builtin::Silu, 10)].map(|(function, bits)| {
@@ -40,7 +40,7 @@ fn every_output_is_the_tables_entry() {
 fn levels_agree_to_the_bit() {
     let inputs = inputs(1001);
     for gate in gates() {
-        let batch = Batch::new(&gate, 2);
+        let batch = GateBatch::new(&gate, 2);
         for seeded in Seeded::BOTH {
             let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
@@ -56,7 +56,7 @@ fn levels_agree_to_the_bit() {
 fn messages_of_a_constant_input_are_uniform() {
     let gate = &gates()[0];
     let elems = 65536;
-    let transcript = run_at(&Batch::new(gate, 3), [Level::best(); 3], Seeded::P0, &vec![77; elems]);
+    let transcript = run_at(&GateBatch::new(gate, 3), [Level::best(); 3], Seeded::P0, &vec![77; elems]);
     let [mine, theirs] = &transcript.messages;
     for (step, (mine, theirs)) in mine.iter().zip(theirs).enumerate() {
         for bytes in [mine, theirs] {

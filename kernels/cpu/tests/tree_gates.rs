@@ -6,7 +6,7 @@ use suf_cpu::simd::Level;
 use suf_gate::{
     Curve, Gate, Protocol, Shape, TILE_ELEMS, catalog, dpf::Dpf, gatefile::GateFile, sigma::Sigma,
 };
-use two_party::{Batch, Seeded, assert_uniform, run, run_at};
+use two_party::{GateBatch, Seeded, assert_uniform, run, run_at};
 
 /// The built-in gates of both protocols.
 fn builtin() -> Vec<Gate> {
@@ -138,7 +138,7 @@ fn dpf_rounds_an_input_at_a_quarter_up_in_a_quarter_of_cases() {
 fn levels_agree_to_the_bit() {
     for gate in builtin().iter().filter(|gate| ["gelu", "silu"].contains(&gate.name())) {
         let inputs = inputs(gate, 1001);
-        let batch = Batch::new(gate, 6);
+        let batch = GateBatch::new(gate, 6);
         for seeded in Seeded::BOTH {
             let expected = run_at(&batch, [Level::Portable; 3], seeded, &inputs);
             for level in Level::ALL.into_iter().filter(|level| level.supported()) {
@@ -156,7 +156,7 @@ fn messages_of_a_constant_input_are_uniform() {
     for gate in builtin().iter().filter(|gate| gate.name() == "gelu") {
         for x in [0, 3000, -70_000] {
             let transcript =
-                run_at(&Batch::new(gate, 9), [Level::best(); 3], Seeded::P0, &vec![x; TILE_ELEMS]);
+                run_at(&GateBatch::new(gate, 9), [Level::best(); 3], Seeded::P0, &vec![x; TILE_ELEMS]);
             for messages in &transcript.messages {
                 for (step, message) in messages.iter().enumerate() {
                     let mut from = 0;

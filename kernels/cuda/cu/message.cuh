@@ -56,7 +56,7 @@ __device__ inline void put_packed(const Job& job, u32 segment, Element e, u64 va
 
 // Notes when the kernel began: block 0 is among the first that run.
 __device__ inline void begun(const Job& job) {
-    if (blockIdx.x == 0 && threadIdx.x == 0) job.told->start_ns = nanoseconds();
+    if (blockIdx.x == 0 && threadIdx.x == 0) job.completion->start_ns = nanoseconds();
 }
 
 // Writes the segments of one bit, and has the block that comes last tell the host.
@@ -80,8 +80,8 @@ __device__ inline void finished(const Job& job) {
     __threadfence_system();
     // The count goes back to zero by itself: a tile's kernels take turns, and all have as many blocks.
     if (atomicInc(job.ended, gridDim.x - 1) != gridDim.x - 1) return;
-    job.told->end_ns = nanoseconds();
+    job.completion->end_ns = nanoseconds();
     __threadfence_system();
     // Nothing of the kernel touches memory after this.
-    job.told->exchanges = job.exchange + 1;
+    job.completion->exchanges = job.exchange + 1;
 }

@@ -13,8 +13,8 @@ typedef unsigned long long u64;
 #define PACKED (WIRE_BITS / 8)
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS)
 
-// As `Told` in src/told.rs, in the host's memory.
-struct Told {
+// As `Completion` in src/completion.rs, in the host's memory.
+struct Completion {
     volatile u64 start_ns;
     volatile u64 end_ns;
     volatile u64 exchanges;
@@ -44,7 +44,7 @@ struct Job {
     const u8* mine[SEGMENTS];
     const u8* theirs[SEGMENTS];
     u32* ended;
-    Told* told;
+    Completion* completion;
 };
 static_assert(sizeof(Job) == JOB_BYTES, "the structure of src/layout.rs");
 

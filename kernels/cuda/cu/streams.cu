@@ -1,7 +1,7 @@
 // Expands the streams of a tile: AES-128 in counter mode, block i encrypts i xor the stream's nonce.
 
-// As `Stream` in src/layout.rs.
-struct Stream {
+// As `Expansion` in src/layout.rs.
+struct Expansion {
     u32 key[4];
     u32 nonce[4];
     uint4* to;
@@ -14,7 +14,7 @@ __device__ inline u32 substitute(const AesTable& table, u32 word) {
 }
 
 struct Streams {
-    const Stream* table;
+    const Expansion* table;
     u32 count;
     u32 spans;
 };
@@ -22,7 +22,7 @@ struct Streams {
 extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __grid_constant__ Streams job) {
     __shared__ AesTable aes;
     __shared__ u32 keys[MAX_STREAMS][ROUND_KEYS];
-    const Stream* __restrict__ table = job.table;
+    const Expansion* __restrict__ table = job.table;
     aes_fill(aes);
     // A lane for each stream: the expansion of one key is a chain of its own.
     if (threadIdx.x < job.count) {

@@ -11,13 +11,13 @@ use suf_gate::{
 
 use crate::{
     deal::Dealing,
-    driver::{self, Device, Kernel, Module},
+    driver::{self, CudaKernel, Device, Module},
     eval::Staged,
     gates::{Masks, Plan, Task},
     header::{self, STREAM_THREADS, THREADS},
     hosted::{Dealer, Evaluator},
     image::ImageSource,
-    layout::{self, Job, MAX_STREAMS, STREAM_BYTES, Stream, TABLE_BYTES},
+    layout::{self, Expansion, Job, MAX_STREAMS, STREAM_BYTES, TABLE_BYTES},
     management::Management,
     memory::{Memory, Slot},
     recent::Recent,
@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     images: ImageSource,
     /// Keeps the code of the kernel below, which is started from every thread.
     _base: Module,
-    streams: Kernel,
+    streams: CudaKernel,
     gates: Recent<Kernels>,
 }
 
@@ -49,8 +49,8 @@ const KEPT_GATES: usize = 64;
 pub(crate) struct Kernels {
     /// Keeps the functions' code.
     _module: Module,
-    pub(crate) deal: Vec<(Kernel, Task)>,
-    pub(crate) steps: Vec<(Kernel, Task)>,
+    pub(crate) deal: Vec<(CudaKernel, Task)>,
+    pub(crate) steps: Vec<(CudaKernel, Task)>,
     pub(crate) dealer_streams: Vec<(FieldId, usize)>,
     pub(crate) masks: Masks,
 }
@@ -187,7 +187,7 @@ impl Shared {
     pub(crate) fn expand(
         &self,
         slot: &Slot,
-        on: &driver::Stream,
+        on: &driver::CudaStream,
         lengths: &[usize],
     ) -> Result<(), BackendError> {
         #[repr(C)]
@@ -209,7 +209,7 @@ impl Shared {
 }
 
 /// Writes the table of `streams` to the start of `to`, for a slot at the GPU's address `base`.
-pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Stream]) -> Result<(), BackendError> {
+pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Expansion]) -> Result<(), BackendError> {
     if streams.len() > MAX_STREAMS {
         return Err(BackendError::Misuse("a gate with more streams than the GPU's table holds"));
     }
@@ -229,7 +229,11 @@ pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Stream]) -> Resul
 ///
 /// # Safety
 /// The job's addresses lie in a slot that is used in the order of this stream, with room for what the gate's layout says.
-pub(crate) unsafe fn start(on: &driver::Stream, kernel: Kernel, job: &Job) -> Result<(), BackendError> {
+pub(crate) unsafe fn start(
+    on: &driver::CudaStream,
+    kernel: CudaKernel,
+    job: &Job,
+) -> Result<(), BackendError> {
     // SAFETY: `Job` is the parameter of all these kernels; the rest is the caller's promise.
     unsafe { on.launch(kernel, job.elems.div_ceil(THREADS), THREADS, job) }
 }

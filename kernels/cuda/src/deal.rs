@@ -7,7 +7,7 @@ use suf_gate::{BackendError, DealJob, Party, SecretBytes, Source, layout::FieldI
 use crate::{
     backend::{self, Kernels, Shared},
     driver,
-    layout::{self, Job, Layout, Run, Stream, TABLE_BYTES},
+    layout::{self, Expansion, Job, Layout, Run, TABLE_BYTES},
     masks,
     memory::Slot,
     opening::PACKED,
@@ -68,7 +68,11 @@ impl Dealing {
                     Source::Shared => seeded,
                     Source::Common | Source::Dealer => continue,
                 };
-                streams.push(Stream { key: domain.stream(seed, place.id), to: place.at, bytes: place.bytes });
+                streams.push(Expansion {
+                    key: domain.stream(seed, place.id),
+                    to: place.at,
+                    bytes: place.bytes,
+                });
             }
             runs[index] = layout::runs(&places);
             let taken = is_stream.then_some((wire, &mut addresses.taken[index]));
@@ -76,7 +80,7 @@ impl Dealing {
                 let bytes = PACKED * elems;
                 let to = layout.take(bytes);
                 *mask = to as u64;
-                streams.push(Stream { key: job.mask_domain(wire).stream(own, MASK), to, bytes });
+                streams.push(Expansion { key: job.mask_domain(wire).stream(own, MASK), to, bytes });
             }
         }
         let own = shape.fields().iter().enumerate().filter(|(_, field)| field.source == Source::Dealer);
@@ -85,7 +89,7 @@ impl Dealing {
         for (id, bytes) in own.chain(further) {
             let at = layout.take(bytes);
             addresses.dealer[usize::from(id.0)] = at as u64;
-            streams.push(Stream { key: domain.stream(job.dealer_seed, id), to: at, bytes });
+            streams.push(Expansion { key: domain.stream(job.dealer_seed, id), to: at, bytes });
         }
 
         let mut slot = shared.memory.slot(layout.end(), head)?;
@@ -124,18 +128,18 @@ impl Dealing {
     }
 
     /// The same on another stream, once the upload is done; it is waited for before the tile's own is used.
-    pub(crate) fn run_on(&self, on: &driver::Stream) -> Result<(), BackendError> {
+    pub(crate) fn run_on(&self, on: &driver::CudaStream) -> Result<(), BackendError> {
         self.expand(on)?;
         (0..self.kernels.deal.len()).try_for_each(|i| self.combine(i, on))
     }
 
     /// Queues the expansion of the streams.
-    pub(crate) fn expand(&self, on: &driver::Stream) -> Result<(), BackendError> {
+    pub(crate) fn expand(&self, on: &driver::CudaStream) -> Result<(), BackendError> {
         self.shared.expand(&self.slot, on, &self.lengths)
     }
 
     /// Queues the gate's kernel `i`.
-    pub(crate) fn combine(&self, i: usize, on: &driver::Stream) -> Result<(), BackendError> {
+    pub(crate) fn combine(&self, i: usize, on: &driver::CudaStream) -> Result<(), BackendError> {
         // SAFETY: prepare laid out every field that the gate's key has.
         unsafe { backend::start(on, self.kernels.deal[i].0, &self.job) }
     }

@@ -141,10 +141,10 @@ impl Device {
     }
 
     /// A stream of its own order.
-    pub(crate) fn stream(&self) -> Result<Stream, BackendError> {
+    pub(crate) fn stream(&self) -> Result<CudaStream, BackendError> {
         self.bind()?;
         let raw = stream::create(stream::StreamKind::NonBlocking).map_err(failed("a new stream"))?;
-        Ok(Stream { raw, _context: self.context.clone() })
+        Ok(CudaStream { raw, _context: self.context.clone() })
     }
 
     /// Loads kernels; PTX is compiled by the driver, which keeps what it made in a cache of its own.
@@ -181,18 +181,18 @@ fn driver_version() -> Result<i32, DriverError> {
 }
 
 /// Work in order on the GPU.
-pub(crate) struct Stream {
+pub(crate) struct CudaStream {
     raw: sys::CUstream,
     // A stream must not outlive its context.
     _context: Arc<CudaContext>,
 }
 
 // SAFETY: a stream's handle may be used from any thread on which its context is current.
-unsafe impl Send for Stream {}
+unsafe impl Send for CudaStream {}
 // SAFETY: as above; the driver locks each call on a stream.
-unsafe impl Sync for Stream {}
+unsafe impl Sync for CudaStream {}
 
-impl Stream {
+impl CudaStream {
     /// Waits until all work given to the stream is done.
     pub(crate) fn wait(&self) -> Result<(), BackendError> {
         // SAFETY: the stream lives as long as self.
@@ -251,7 +251,7 @@ impl Stream {
     /// been waited for.
     pub(crate) unsafe fn launch<Job>(
         &self,
-        kernel: Kernel,
+        kernel: CudaKernel,
         blocks: u32,
         threads: u32,
         job: &Job,
@@ -309,7 +309,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for CudaStream {
     fn drop(&mut self) {
         // SAFETY: the handle is live and not used again. A failure here has been or will be reported by other calls.
         let _ = unsafe { stream::destroy(self.raw) };
@@ -376,13 +376,13 @@ unsafe impl Sync for Module {}
 
 impl Module {
     /// The kernel called `name`.
-    pub(crate) fn kernel(&self, name: &str) -> Result<Kernel, BackendError> {
+    pub(crate) fn kernel(&self, name: &str) -> Result<CudaKernel, BackendError> {
         let symbol =
             CString::new(name).map_err(|_| BackendError::Misuse("a kernel's name with a zero byte"))?;
         // SAFETY: the module is loaded and stays so.
         let raw = unsafe { result::module::get_function(self.raw, symbol) }
             .map_err(|error| BackendError::Failed(format!("kernel {name}: {error}")))?;
-        Ok(Kernel { raw })
+        Ok(CudaKernel { raw })
     }
 }
 
@@ -397,11 +397,11 @@ impl Drop for Module {
 
 /// A kernel of a module, which it must not outlive.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel {
+pub(crate) struct CudaKernel {
     raw: sys::CUfunction,
 }
 
 // SAFETY: a function's handle may be used from any thread on which its context is current.
-unsafe impl Send for Kernel {}
+unsafe impl Send for CudaKernel {}
 // SAFETY: as above.
-unsafe impl Sync for Kernel {}
+unsafe impl Sync for CudaKernel {}

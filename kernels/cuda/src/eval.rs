@@ -12,12 +12,12 @@ use suf_gate::{
 
 use crate::{
     backend::{self, Kernels, Shared},
-    driver::Stream,
-    layout::{HEAD_BYTES, Job, Layout, Message, STATES, Stream as Expansion, TABLE_BYTES},
+    completion::{COMPLETION_BYTES, Ran},
+    driver::CudaStream,
+    layout::{Expansion, HEAD_BYTES, Job, Layout, Message, STATES, TABLE_BYTES},
     masks,
     memory::{Pinned, Slot},
     opening::{self, PACKED},
-    told::{Ran, TOLD_BYTES},
 };
 
 /// A part's key on the GPU: uploaded, and what is not delivered expanded.
@@ -82,7 +82,7 @@ impl Staged {
             incoming: layout.take(largest),
         };
 
-        let mut slot = shared.memory.slot(layout.end(), TOLD_BYTES + words)?;
+        let mut slot = shared.memory.slot(layout.end(), COMPLETION_BYTES + words)?;
         let outgoing = messages.iter().rev().map(|message| shared.memory.pinned(message.room));
         let outgoing = outgoing.collect::<Result<Vec<_>, _>>()?;
         let mut pinned_key = shared.memory.pinned(key_end)?;
@@ -92,7 +92,7 @@ impl Staged {
             state: states.map(|at| slot.at(at)),
             kept: entry.kept().into(),
             ended: slot.at(TABLE_BYTES),
-            told: slot.pinned.address(),
+            completion: slot.pinned.address(),
             ..Job::new(&eval.program, eval.part, eval.domain().fixed_keys())
         };
         let mut streams = Vec::new();
@@ -135,7 +135,7 @@ impl Staged {
     ///
     /// # Safety
     /// `on` is waited for before this is settled, dropped or evaluated.
-    pub(crate) unsafe fn upload_again(&self, on: &Stream) -> Result<(), BackendError> {
+    pub(crate) unsafe fn upload_again(&self, on: &CudaStream) -> Result<(), BackendError> {
         // SAFETY: by the caller's promise.
         unsafe { self.slot.upload_again(on) }
     }
@@ -147,7 +147,7 @@ impl Staged {
     }
 
     /// Queues the expansion of what was not delivered.
-    pub(crate) fn expand(&self, on: &Stream) -> Result<(), BackendError> {
+    pub(crate) fn expand(&self, on: &CudaStream) -> Result<(), BackendError> {
         self.shared.expand(&self.slot, on, &self.lengths)
     }
 
@@ -178,12 +178,12 @@ impl Staged {
             }
         }
         self.shared.device.bind()?;
-        let place = &mut self.slot.pinned.bytes_mut()[TOLD_BYTES..][..8 * words.len()];
+        let place = &mut self.slot.pinned.bytes_mut()[COMPLETION_BYTES..][..8 * words.len()];
         for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
             *place = word.to_le_bytes();
         }
         // SAFETY: the input's place in the pinned memory is written once, above.
-        unsafe { self.slot.upload(TOLD_BYTES, self.rooms.input, 8 * words.len()) }?;
+        unsafe { self.slot.upload(COMPLETION_BYTES, self.rooms.input, 8 * words.len()) }?;
         Ok(Eval { part: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
     }
 }
@@ -220,12 +220,12 @@ impl Eval {
     }
 
     /// Queues the expansion of what was not delivered, once more.
-    pub(crate) fn expand(&self, on: &Stream) -> Result<(), BackendError> {
+    pub(crate) fn expand(&self, on: &CudaStream) -> Result<(), BackendError> {
         self.part.expand(on)
     }
 
     /// Queues on `on` the kernel of exchange `step`, on messages that are on the GPU.
-    pub(crate) fn launch(&self, step: usize, on: &Stream) -> Result<(), BackendError> {
+    pub(crate) fn launch(&self, step: usize, on: &CudaStream) -> Result<(), BackendError> {
         let Staged { kernels, job, .. } = &self.part;
         let (kernel, _) =
             kernels.steps.get(step).ok_or(BackendError::Misuse("a step that the gate does not have"))?;
@@ -286,8 +286,8 @@ impl Eval {
         // SAFETY: this returns when the kernel has ended, or else after a wait.
         let queued = unsafe { self.queue(step, incoming) };
         let Staged { slot, .. } = &self.part;
-        let told = slot.pinned.told();
-        let ran = queued.and_then(|()| told.wait(step as u64 + 1, || slot.stream().is_idle()));
+        let completion = slot.pinned.completion();
+        let ran = queued.and_then(|()| completion.wait(step as u64 + 1, || slot.stream().is_idle()));
         if ran.is_err() {
             // What was queued may use both messages until then. This error is the first one's consequence, if there is one.
             let _ = self.part.wait();

@@ -79,8 +79,8 @@ pub(crate) struct Job {
     pub(crate) theirs: [u64; SEGMENTS],
     /// Blocks of the exchange's kernel that have ended, in the slot; zero between kernels.
     pub(crate) ended: u64,
-    /// What the kernel tells the host, [`crate::told::Told`], in the host's memory.
-    pub(crate) told: u64,
+    /// What the kernel tells the host, [`crate::completion::Completion`], in the host's memory.
+    pub(crate) completion: u64,
 }
 
 impl Job {
@@ -114,14 +114,14 @@ impl Job {
             mine: Default::default(),
             theirs: Default::default(),
             ended: 0,
-            told: 0,
+            completion: 0,
         }
     }
 }
 
 /// One stream to be expanded: an element of the table that the kernel `streams` reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Stream {
+pub(crate) struct Expansion {
     /// The cipher's key, and the nonce.
     pub(crate) key: StreamKey,
     /// Where the first block goes, from the start of the slot.
@@ -142,7 +142,7 @@ pub(crate) const HEAD_BYTES: usize = TABLE_BYTES + 256;
 
 /// A field's places: in the slot, and in the packed key if it is delivered.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FieldPlace {
     /// Which field.
     pub(crate) id: FieldId,
     /// In the slot.
@@ -184,7 +184,7 @@ impl Layout {
         side: Side,
         elems: usize,
         seeded_too: bool,
-    ) -> Vec<Place> {
+    ) -> Vec<FieldPlace> {
         let mut places = Vec::with_capacity(shape.fields().len());
         for delivered in [true, false] {
             for (index, field) in shape.fields().iter().enumerate() {
@@ -196,7 +196,7 @@ impl Layout {
                 };
                 if shape.delivered(id, side) == delivered && (delivered || wanted) {
                     let bytes = field.width.bytes(elems);
-                    places.push(Place {
+                    places.push(FieldPlace {
                         id,
                         at: self.take(bytes),
                         bytes,
@@ -213,7 +213,7 @@ impl Layout {
 pub(crate) type Run = (usize, Range<usize>);
 
 /// Neighbouring delivered fields joined where their places on the GPU follow each other as in the key.
-pub(crate) fn runs(places: &[Place]) -> Vec<Run> {
+pub(crate) fn runs(places: &[FieldPlace]) -> Vec<Run> {
     joined(places.iter().filter_map(|place| Some((place.at, place.packed.clone()?))))
 }
 

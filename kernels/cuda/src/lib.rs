@@ -15,6 +15,7 @@
 mod backend;
 mod cache;
 mod cipher;
+mod completion;
 mod deal;
 mod driver;
 mod eval;
@@ -31,7 +32,6 @@ pub mod nvrtc;
 mod opening;
 pub mod ptx;
 mod recent;
-mod told;
 
 #[cfg(test)]
 mod races;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     backend::{Shared, put_streams},
-    layout::{Layout, MAX_STREAMS, Stream, TABLE_BYTES},
+    layout::{Expansion, Layout, MAX_STREAMS, TABLE_BYTES},
     opening::PACKED,
 };
 
@@ -38,7 +38,7 @@ impl Shared {
         let mut expanded = Vec::with_capacity(wanted.len());
         for wanted in wanted.chunks(MAX_STREAMS) {
             let mut layout = Layout::from(TABLE_BYTES);
-            let streams = wanted.iter().map(|(key, bytes)| Stream {
+            let streams = wanted.iter().map(|(key, bytes)| Expansion {
                 key: key.clone(),
                 to: layout.take(*bytes),
                 bytes: *bytes,
@@ -54,7 +54,8 @@ impl Shared {
                 slot.download(TABLE_BYTES, TABLE_BYTES, layout.end() - TABLE_BYTES)?;
             }
             slot.stream().wait()?;
-            let bytes = |stream: &Stream| slot.pinned.bytes()[stream.to..stream.to + stream.bytes].to_vec();
+            let bytes =
+                |stream: &Expansion| slot.pinned.bytes()[stream.to..stream.to + stream.bytes].to_vec();
             expanded.extend(streams.iter().map(bytes).map(Zeroizing::new));
         }
         Ok(expanded)

@@ -14,8 +14,8 @@ use cudarc::driver::{result, sys};
 use suf_gate::{BackendError, secret::SecretMemory};
 
 use crate::{
-    driver::{Device, Stream, failed},
-    told::{TOLD_BYTES, Told},
+    completion::{COMPLETION_BYTES, Completion},
+    driver::{CudaStream, Device, failed},
 };
 
 /// Sizes are rounded up to multiples of this, so that the last tile of one wire fits the place of another's.
@@ -31,7 +31,7 @@ pub(crate) struct Memory {
 struct Idle {
     device: HashMap<usize, Vec<DeviceBlock>>,
     pinned: HashMap<usize, Vec<PinnedBlock>>,
-    streams: Vec<Stream>,
+    streams: Vec<CudaStream>,
 }
 
 impl Memory {
@@ -97,7 +97,7 @@ pub(crate) struct Slot {
     memory: Arc<Memory>,
     // Taken by drop alone.
     block: Option<DeviceBlock>,
-    stream: Option<Stream>,
+    stream: Option<CudaStream>,
     /// Memory of the host for what goes to and from the GPU.
     pub(crate) pinned: Pinned,
     /// What was given for an upload, until the slot's stream was waited for.
@@ -106,7 +106,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// The tile's stream.
-    pub(crate) fn stream(&self) -> &Stream {
+    pub(crate) fn stream(&self) -> &CudaStream {
         self.stream.as_ref().expect("the stream is there until drop")
     }
 
@@ -151,7 +151,7 @@ impl Slot {
     ///
     /// # Safety
     /// `on` is waited for before the slot is settled, dropped, or used on its own stream.
-    pub(crate) unsafe fn upload_again(&self, on: &Stream) -> Result<(), BackendError> {
+    pub(crate) unsafe fn upload_again(&self, on: &CudaStream) -> Result<(), BackendError> {
         let Some(from) = &self.uploading else { return Ok(()) };
         self.check(0, from.len);
         // SAFETY: the place lies in the slot; the rest is the caller's promise.
@@ -236,12 +236,15 @@ impl Pinned {
         self.block.as_ref().expect("the block is there until drop").address
     }
 
-    /// What a kernel writes to the first [`TOLD_BYTES`] bytes, while nothing else is done with them.
-    pub(crate) fn told(&self) -> &Told {
-        assert!(self.len >= TOLD_BYTES && size_of::<Told>() <= TOLD_BYTES, "room for what a kernel tells");
+    /// What a kernel writes to the first [`COMPLETION_BYTES`] bytes, while nothing else is done with them.
+    pub(crate) fn completion(&self) -> &Completion {
+        assert!(
+            self.len >= COMPLETION_BYTES && size_of::<Completion>() <= COMPLETION_BYTES,
+            "room for what a kernel tells"
+        );
         let block = self.block.as_ref().expect("the block is there until drop");
         // SAFETY: page-locked memory starts with a page, there is room, and any bytes are whole atomics.
-        unsafe { block.start.cast::<Told>().as_ref() }
+        unsafe { block.start.cast::<Completion>().as_ref() }
     }
 
     /// The bytes.

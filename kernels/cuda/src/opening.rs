@@ -14,7 +14,7 @@ pub(crate) const PACKED: usize = WIRE.bits() as usize / 8;
 const GROUP: usize = 8;
 
 /// A group's bytes, and two more so that its last element can be read as a whole word too.
-type Window = [u8; GROUP * PACKED + 2];
+type GroupBytes = [u8; GROUP * PACKED + 2];
 
 /// Adds the packed messages `mine` and `theirs`, of as many elements as `sums` has places.
 pub(crate) fn open(mine: &[u8], theirs: &[u8], sums: &mut [u64]) {
@@ -46,12 +46,12 @@ fn portable(mine: &[u8], theirs: &[u8], sums: &mut [u64]) {
     }
 }
 
-fn window(packed: &[u8], group: usize) -> &Window {
+fn window(packed: &[u8], group: usize) -> &GroupBytes {
     packed[PACKED * GROUP * group..].first_chunk().expect("an element follows the group")
 }
 
 /// Element `i` of a group and what follows it.
-fn word(window: &Window, i: usize) -> u64 {
+fn word(window: &GroupBytes, i: usize) -> u64 {
     u64::from_le_bytes(
         *window[PACKED * i..].first_chunk().expect("a window is two bytes longer than its group"),
     )

@@ -16,12 +16,12 @@ pub(crate) struct Recent<V> {
 }
 
 struct Inner<V> {
-    places: HashMap<Key, Place<V>>,
+    places: HashMap<Key, Cached<V>>,
     /// Uses so far: the time by which places age.
     uses: u64,
 }
 
-struct Place<V> {
+struct Cached<V> {
     loading: Loading<V>,
     used: u64,
 }
@@ -42,7 +42,7 @@ impl<V> Recent<V> {
             inner.uses += 1;
             let used = inner.uses;
             let place =
-                inner.places.entry(key).or_insert_with(|| Place { loading: Loading::default(), used });
+                inner.places.entry(key).or_insert_with(|| Cached { loading: Loading::default(), used });
             place.used = used;
             // Held from here on, so that it is in use.
             let loading = Arc::clone(&place.loading);
@@ -70,7 +70,7 @@ impl<V> Recent<V> {
 
 impl<V> Inner<V> {
     /// Takes out what is beyond `most` and not in use, the longest unused first.
-    fn spare(&mut self, most: usize) -> Vec<Place<V>> {
+    fn spare(&mut self, most: usize) -> Vec<Cached<V>> {
         let mut spare = Vec::new();
         while self.places.len() > most {
             let idle = self.places.iter().filter(|(_, place)| place.is_idle());
@@ -81,7 +81,7 @@ impl<V> Inner<V> {
     }
 }
 
-impl<V> Place<V> {
+impl<V> Cached<V> {
     /// Whether nobody holds the value or waits for it. While the map is locked, nobody can begin to.
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.loading) == 1

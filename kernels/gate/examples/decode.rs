@@ -9,7 +9,7 @@ use suf_gate::{
     Gate, Shape,
     limits::MAX_GATE_BYTES,
     spec::{
-        Formula, Helper, MAX_HELPERS, MAX_PIECES, MAX_TABLE, MAX_TERMS, Parts, Pieces, Spec, Table, Term,
+        Formula, Helper, MAX_HELPERS, MAX_PIECES, MAX_TABLE, MAX_TERMS, Pieces, Spec, SpecParts, Table, Term,
         Value,
     },
     suf::Suf,
@@ -17,8 +17,8 @@ use suf_gate::{
 
 const REPEATS: usize = 101;
 
-fn plain() -> Parts {
-    Parts {
+fn plain() -> SpecParts {
+    SpecParts {
         domain_bits: 20,
         grid: 0,
         low_bits: 10,
@@ -47,11 +47,11 @@ fn main() {
     let cases = [
         (
             "helpers at the limit of work",
-            Parts { helpers: helpers(30, 31), terms: switched((0..30).map(fixed)), ..plain() },
+            SpecParts { helpers: helpers(30, 31), terms: switched((0..30).map(fixed)), ..plain() },
         ),
         (
             "helpers beyond it, refused",
-            Parts {
+            SpecParts {
                 helpers: helpers(MAX_HELPERS.min(40), 31),
                 terms: switched((0..40).map(fixed)),
                 ..plain()
@@ -59,7 +59,7 @@ fn main() {
         ),
         (
             "one helper, as many terms as there may be",
-            Parts {
+            SpecParts {
                 helpers: helpers(1, 31),
                 terms: (0..MAX_TERMS as i64).map(|i| Term { when: Some(0), value: fixed(i) }).collect(),
                 ..plain()
@@ -67,7 +67,7 @@ fn main() {
         ),
         (
             "as many pieces as there may be, and a table",
-            Parts {
+            SpecParts {
                 pieces: Some(Pieces {
                     cuts: (1..MAX_PIECES as i64).collect(),
                     polynomials: (0..MAX_PIECES as i64).map(|i| vec![i, 1, 2, 3]).collect(),

@@ -165,12 +165,12 @@ pub struct Term {
 /// A validated specification; made by [`Spec::new`], [`SpecFile::parse`], [`Spec::from_curve`] or [`Spec::decode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    parts: Parts,
+    parts: SpecParts,
 }
 
 /// The parts of a specification, before validation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub struct SpecParts {
     /// N: the domain is |x| < 2^(N - 2 + grid).
     pub domain_bits: u8,
     /// Bits that rounding drops before anything piecewise.
@@ -194,7 +194,7 @@ impl Spec {
     ///
     /// # Errors
     /// [`SpecError`]: the first thing that is wrong.
-    pub fn new(parts: Parts) -> Result<Self, SpecError> {
+    pub fn new(parts: SpecParts) -> Result<Self, SpecError> {
         validate(&parts)?;
         Ok(Self { parts })
     }
@@ -212,7 +212,7 @@ impl Spec {
         ];
         let fixed = |line: crate::curve::Line| vec![line.intercept, line.slope];
         let step: Vec<i64> = fixed(curve.left).iter().zip(fixed(curve.right)).map(|(l, r)| l - r).collect();
-        Self::new(Parts {
+        Self::new(SpecParts {
             domain_bits,
             grid: curve.shift,
             low_bits: 0,
@@ -230,7 +230,7 @@ impl Spec {
 
     /// The parts.
     #[must_use]
-    pub fn parts(&self) -> &Parts {
+    pub fn parts(&self) -> &SpecParts {
         &self.parts
     }
 
@@ -288,7 +288,7 @@ impl Spec {
     }
 }
 
-impl Parts {
+impl SpecParts {
     /// x mod 2^f.
     fn low(&self, x: i64) -> u64 {
         x.cast_unsigned() & ((1 << self.low_bits) - 1)
@@ -314,7 +314,7 @@ fn horner(coefficients: &[i64], x: i64) -> i64 {
     coefficients.iter().rev().fold(0, |sum, &c| sum.wrapping_mul(x).wrapping_add(c))
 }
 
-fn validate(parts: &Parts) -> Result<(), SpecError> {
+fn validate(parts: &SpecParts) -> Result<(), SpecError> {
     let range = |what, value, min, max| {
         if (min..=max).contains(&value) { Ok(()) } else { Err(SpecError::Range { what, value, min, max }) }
     };

@@ -20,7 +20,7 @@ use disk::Disk;
 use suf_cpu::CpuBackend;
 use suf_gate::{Seed, TwoParties};
 use suf_model::{
-    bert::{Batch, Bert, Quantised, Reference, batches, compile},
+    bert::{Bert, Quantised, Reference, TextBatch, batches, compile},
     builtin,
 };
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokens = texts.iter().map(|text| model.tokens.encode_cut(text, model.config.positions as usize));
     let tokens: Vec<_> = tokens.collect::<Result<_, _>>()?;
     let mut cosines = Vec::new();
-    for Batch { length, texts: indices } in batches(&tokens, model.config.positions, padded, 1) {
+    for TextBatch { length, texts: indices } in batches(&tokens, model.config.positions, padded, 1) {
         let compiled = compile(&model.config, &integers, &plan, length)?;
         let ids = &tokens[indices[0]][..];
         let start = Instant::now();

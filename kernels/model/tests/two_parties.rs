@@ -18,7 +18,7 @@ use suf_gate::{
 };
 use suf_model::{
     Plan,
-    bert::{Batch, Bert, Compiled, Quantised, Reference, TYPE, batches, compile},
+    bert::{Bert, Compiled, Quantised, Reference, TYPE, TextBatch, batches, compile},
     builtin,
     ranges::Ranges,
 };
@@ -127,7 +127,7 @@ fn assert_right(model: &Bert, compiled: &Compiled, ids: &[&[u32]]) {
 fn vectors_are_those_of_the_reference_and_every_node_is_right() {
     let Model { bert, integers, plan, texts } = model();
     for (padded, most) in [(false, 1), (false, 4), (true, 1), (true, 4)] {
-        for Batch { length, texts: indices } in batches(&texts, tiny::POSITIONS as u32, padded, most) {
+        for TextBatch { length, texts: indices } in batches(&texts, tiny::POSITIONS as u32, padded, most) {
             let compiled = compile(&bert.config, &integers, &plan, length).expect("a program");
             let ids: Vec<&[u32]> = indices.iter().map(|at| &texts[*at][..]).collect();
             assert_right(&bert, &compiled, &ids);

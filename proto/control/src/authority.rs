@@ -18,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::{failure::Failure, server::Peer, under_way, v1::Fault};
+use crate::{failure::CallFailure, server::Peer, under_way, v1::Fault};
 
 /// Roles as they are written in certificates.
 pub const ROLES: [&str; 6] = ["dealer", "party0", "party1", "operator", "client", "observer"];
@@ -109,7 +109,7 @@ impl From<Denied> for Status {
             Denied::UnknownMethod(_) => Code::Unimplemented,
             Denied::UnknownRole(_) | Denied::NotAllowed { .. } => Code::PermissionDenied,
         };
-        Failure::caller(denied.to_string()).with_code(code).into()
+        CallFailure::caller(denied.to_string()).with_code(code).into()
     }
 }
 
@@ -125,9 +125,9 @@ pub struct Caller {
 /// The caller of this request.
 ///
 /// Fails only where the service is mounted without [`crate::server::Control`], a defect.
-pub fn caller<T>(request: &tonic::Request<T>) -> Result<&Caller, Failure> {
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<&Caller, CallFailure> {
     let caller = request.extensions().get::<Caller>();
-    caller.ok_or_else(|| Failure::new(Fault::Bug, "the service is mounted without its authority check"))
+    caller.ok_or_else(|| CallFailure::new(Fault::Bug, "the service is mounted without its authority check"))
 }
 
 /// Puts the table in front of all services.
@@ -147,7 +147,7 @@ impl AuthorityLayer {
     /// The caller, if the table lets it through, and the end of its certificate.
     fn check(callers: &Callers, request: &http::Request<Body>) -> Result<(Caller, Withdrawal), Status> {
         let Some(peer) = request.extensions().get::<Peer>() else {
-            return Err(Failure::new(Fault::Bug, "the connection carries no identity").into());
+            return Err(CallFailure::new(Fault::Bug, "the connection carries no identity").into());
         };
         // Before the role is read, so that nothing in between is missed.
         let withdrawal = (callers.withdrawn)(&peer.certificate);
@@ -194,7 +194,7 @@ where
 
 /// The end of a call whose caller's certificate is not accepted, for the reason `why`.
 pub(crate) fn not_accepted(why: String) -> Status {
-    Failure::caller(why).with_code(Code::Unauthenticated).into()
+    CallFailure::caller(why).with_code(Code::Unauthenticated).into()
 }
 
 impl fmt::Debug for Callers {

@@ -6,13 +6,13 @@ use std::error::Error as StdError;
 
 use tonic::{Code, Status};
 
-use crate::{client::ConnectError, failure::Failure};
+use crate::{client::ConnectError, failure::CallFailure};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
     /// The daemon answered that it cannot, and who has to act; or this side's configuration is wrong.
-    Refused(Failure),
+    Refused(CallFailure),
     /// The daemon that was called gave no answer, or none that can be used. A sentence says what to do.
     Unanswered(String),
 }
@@ -31,7 +31,7 @@ const TOO_LARGE: &str =
 
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
-        if Failure::is_named_in(&status) {
+        if CallFailure::is_named_in(&status) {
             return Self::Refused(status.into());
         }
         // The connection was lost before, and could not be made anew.
@@ -64,7 +64,7 @@ impl From<&ConnectError> for CallError {
                 Self::Unanswered(error.to_string())
             }
             E::Address { .. } | E::ServerCertificate { .. } | E::OurCertificate { .. } => {
-                Self::Refused(Failure::new(error.fault(), error.to_string()))
+                Self::Refused(CallFailure::new(error.fault(), error.to_string()))
             }
         }
     }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_the_daemon_said_itself_is_kept() {
-        let failure = Failure::new(Fault::Dealer, "the dealer is gone; start it");
+        let failure = CallFailure::new(Fault::Dealer, "the dealer is gone; start it");
         assert_eq!(CallError::from(Status::from(failure.clone())), CallError::Refused(failure));
     }
 }

@@ -12,7 +12,7 @@ const FAULT_METADATA: &str = "suf-fault";
 /// Why a call failed, on both sides of the API. Converts to and from [`Status`] without loss of the fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", Blame(*.fault))]
-pub struct Failure {
+pub struct CallFailure {
     /// The side that has to act.
     pub fault: Fault,
     /// gRPC code for generic clients.
@@ -24,7 +24,7 @@ pub struct Failure {
 /// Prints a fault the way it reads at the start of a message.
 struct Blame(Fault);
 
-impl Failure {
+impl CallFailure {
     /// A failure with the gRPC code that generic clients expect for this fault.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
         let code = match fault {
@@ -73,8 +73,8 @@ impl fmt::Display for Blame {
     }
 }
 
-impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
+impl From<CallFailure> for Status {
+    fn from(failure: CallFailure) -> Self {
         let mut status = Status::new(failure.code, failure.reason);
         let fault = failure.fault.as_str_name().parse().expect("names of protobuf enums are plain ASCII");
         status.metadata_mut().insert(FAULT_METADATA, fault);
@@ -82,7 +82,7 @@ impl From<Failure> for Status {
     }
 }
 
-impl From<Status> for Failure {
+impl From<Status> for CallFailure {
     fn from(status: Status) -> Self {
         let named = status.metadata().get(FAULT_METADATA).and_then(|value| value.to_str().ok());
         let fault = named.and_then(Fault::from_str_name).unwrap_or(match status.code() {
@@ -102,14 +102,14 @@ mod tests {
     #[test]
     fn a_failure_crosses_the_wire_unchanged() {
         for fault in [Fault::Peer, Fault::Dealer, Fault::Device, Fault::Config, Fault::Caller, Fault::Bug] {
-            let failure = Failure::new(fault, "what happened; what to do").with_code(Code::Aborted);
-            assert_eq!(Failure::from(Status::from(failure.clone())), failure);
+            let failure = CallFailure::new(fault, "what happened; what to do").with_code(Code::Aborted);
+            assert_eq!(CallFailure::from(Status::from(failure.clone())), failure);
         }
     }
 
     #[test]
     fn a_status_of_another_making_keeps_its_message() {
-        let failure = Failure::from(Status::not_found("no such run"));
+        let failure = CallFailure::from(Status::not_found("no such run"));
         assert_eq!((failure.fault, failure.reason.as_str()), (Fault::Caller, "no such run"));
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{failure::Failure, limits::ELEMENTS_PER_MESSAGE};
+use crate::{failure::CallFailure, limits::ELEMENTS_PER_MESSAGE};
 
 /// Bytes of an element of `bits` bits.
 #[must_use]
@@ -46,23 +46,23 @@ fn pack_as<const BYTES: usize>(elements: &[u64]) -> Bytes {
 ///
 /// # Panics
 /// If `bits` is not 1 to 64.
-pub fn unpack_into(bits: u8, message: &[u8], expected: u64, out: &mut Vec<u64>) -> Result<(), Failure> {
+pub fn unpack_into(bits: u8, message: &[u8], expected: u64, out: &mut Vec<u64>) -> Result<(), CallFailure> {
     let width = bytes_per_share(bits);
     let elements = message.len() / width;
     if message.is_empty() || !message.len().is_multiple_of(width) {
-        return Err(Failure::caller(format!(
+        return Err(CallFailure::caller(format!(
             "a message of shares has {} bytes; it must be a positive multiple of {width}",
             message.len()
         )));
     }
     if elements > ELEMENTS_PER_MESSAGE {
-        return Err(Failure::caller(format!(
+        return Err(CallFailure::caller(format!(
             "a message of shares has {elements} elements; send at most {ELEMENTS_PER_MESSAGE}"
         )));
     }
     let total = out.len() as u64 + elements as u64;
     if total > expected {
-        return Err(Failure::caller(format!(
+        return Err(CallFailure::caller(format!(
             "at least {total} elements were sent where the run has {expected}"
         )));
     }
@@ -80,7 +80,7 @@ pub fn unpack_into(bits: u8, message: &[u8], expected: u64, out: &mut Vec<u64>) 
     }
     if bits < 64 && out[before..].iter().any(|element| element >> bits != 0) {
         out.truncate(before);
-        return Err(Failure::caller(format!("a share is an element of {bits} bits, and one has more")));
+        return Err(CallFailure::caller(format!("a share is an element of {bits} bits, and one has more")));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use suf_control::{
     authority::{Callers, caller},
     client::{self, ConnectError},
-    failure::Failure,
+    failure::CallFailure,
     limits,
     server::Control,
     shares,
@@ -54,7 +54,7 @@ impl Party for Echo {
     }
 
     async fn get_run(&self, _: Request<RunRef>) -> Result<Response<Run>, Status> {
-        Err(Failure::caller("no such run").with_code(Code::NotFound).into())
+        Err(CallFailure::caller("no such run").with_code(Code::NotFound).into())
     }
 
     async fn list_runs(&self, _: Request<ListRunsRequest>) -> Result<Response<ListRunsReply>, Status> {
@@ -67,7 +67,7 @@ impl Party for Echo {
     }
 
     async fn cancel_run(&self, _: Request<RunRef>) -> Result<Response<Run>, Status> {
-        Err(Failure::new(Fault::Dealer, "the dealer is gone; start it").into())
+        Err(CallFailure::new(Fault::Dealer, "the dealer is gone; start it").into())
     }
 
     async fn acknowledge_output(&self, request: Request<RunRef>) -> Result<Response<Run>, Status> {
@@ -304,7 +304,7 @@ async fn health_answers_and_failures_keep_their_fault() {
     assert_eq!(health.status(), ServingStatus::Serving);
 
     let status = client::party(channel).cancel_run(RunRef::default()).await.unwrap_err();
-    assert_eq!(Failure::from(status).fault, Fault::Dealer);
+    assert_eq!(CallFailure::from(status).fault, Fault::Dealer);
 }
 
 #[tokio::test]
@@ -314,7 +314,7 @@ async fn a_role_reaches_its_own_methods_only() {
     observer.list_runs(ListRunsRequest::default()).await.unwrap();
     let refused = observer.start_run(StartRunRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    assert_eq!(Failure::from(refused.clone()).fault, Fault::Caller);
+    assert_eq!(CallFailure::from(refused.clone()).fault, Fault::Caller);
     assert!(refused.message().contains("use a certificate of role client"), "{refused}");
 
     let mut stranger = client::party(world.connect("stranger").await.unwrap());
@@ -338,7 +338,7 @@ async fn calls_under_way_end_when_their_callers_certificate_is_withdrawn() {
     for ended in [watching.message().await.unwrap_err(), feeding.await.unwrap().unwrap_err()] {
         assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
         assert_eq!(ended.message(), "the certificate was revoked");
-        assert_eq!(Failure::from(ended).fault, Fault::Caller);
+        assert_eq!(CallFailure::from(ended).fault, Fault::Caller);
     }
     // Nobody else's calls have ended.
     observer.info(InfoRequest {}).await.unwrap();

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use suf_control::{
     client,
-    failure::Failure,
+    failure::CallFailure,
     shares,
     v1::{
         self, Fault, Figures, InputPart, OutputRef, RunRef, RunState, StartRunRequest, TensorHeader,
@@ -278,7 +278,7 @@ impl Parties {
             }
         }
         let reason = "it stopped reporting on the run; see its log";
-        Err(Error::at(place(party), Failure::new(Fault::Peer, reason)))
+        Err(Error::at(place(party), CallFailure::new(Fault::Peer, reason)))
     }
 
     /// Sends `party` its share of the tensor.
@@ -372,11 +372,11 @@ impl Parties {
     }
 
     /// Cancels `run` at both parties, and drops its output there if it has ended; what came of it at each.
-    pub async fn cancel(&self, run: RunId) -> [Result<RunState, Failure>; 2] {
+    pub async fn cancel(&self, run: RunId) -> [Result<RunState, CallFailure>; 2] {
         let cancel = async |party| {
             let answer = timeout(ANSWER_TIMEOUT, self.party(party).cancel_run(reference(run))).await;
-            let late = |_| Failure::new(Fault::Peer, format!("no answer within {ANSWER_TIMEOUT:?}"));
-            let run = answer.map_err(late)?.map_err(Failure::from)?.into_inner();
+            let late = |_| CallFailure::new(Fault::Peer, format!("no answer within {ANSWER_TIMEOUT:?}"));
+            let run = answer.map_err(late)?.map_err(CallFailure::from)?.into_inner();
             Ok(run.state())
         };
         tokio::join!(cancel(Party::P0), cancel(Party::P1)).into()
@@ -384,7 +384,7 @@ impl Parties {
 }
 
 /// What was done about a run whose work was interrupted.
-fn interrupted(ended: [Result<RunState, Failure>; 2]) -> Error {
+fn interrupted(ended: [Result<RunState, CallFailure>; 2]) -> Error {
     let each = Party::BOTH.into_iter().zip(&ended).map(|(party, ended)| {
         let done = match ended {
             Ok(RunState::Cancelled) => "cancelled".to_owned(),
@@ -457,10 +457,10 @@ pub fn os_random<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
 pub fn ended_badly(place: &str, run: &v1::Run) -> Error {
     let Some(failure) = &run.failure else {
         let state = run.state().as_str_name();
-        return Error::at(place, Failure::new(Fault::Unspecified, format!("the run ended as {state}")));
+        return Error::at(place, CallFailure::new(Fault::Unspecified, format!("the run ended as {state}")));
     };
     let step = if failure.step.is_empty() { String::new() } else { format!(" (step: {})", failure.step) };
-    Error::at(place, Failure::new(failure.fault(), format!("{}{step}", failure.reason)))
+    Error::at(place, CallFailure::new(failure.fault(), format!("{}{step}", failure.reason)))
 }
 
 /// The name of a party at the start of a message.

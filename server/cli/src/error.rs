@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use suf_control::{call::CallError, client::ConnectError, failure::Failure, v1::Fault};
+use suf_control::{call::CallError, client::ConnectError, failure::CallFailure, v1::Fault};
 
 /// Why a command ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum Error {
         /// The process that reported it, such as "party 0: "; empty for this process.
         place: String,
         /// The side that has to act, and what happened.
-        failure: Failure,
+        failure: CallFailure,
     },
     /// A daemon did not answer. Exit status 1.
     #[error("{place} is at fault: {reason}")]
@@ -36,11 +36,11 @@ impl Error {
 
     /// A failure of this process or its machine.
     pub fn here(fault: Fault, reason: impl Into<String>) -> Self {
-        Self::Run { place: String::new(), failure: Failure::new(fault, reason) }
+        Self::Run { place: String::new(), failure: CallFailure::new(fault, reason) }
     }
 
     /// A failure that `place` reported.
-    pub fn at(place: &str, failure: Failure) -> Self {
+    pub fn at(place: &str, failure: CallFailure) -> Self {
         Self::Run { place: format!("{place}: "), failure }
     }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_place_and_the_one_at_fault() {
-        let error = Error::at("party 1", Failure::new(Fault::Dealer, "it closed the connection"));
+        let error = Error::at("party 1", CallFailure::new(Fault::Dealer, "it closed the connection"));
         assert_eq!(error.to_string(), "party 1: the dealer is at fault: it closed the connection");
     }
 }

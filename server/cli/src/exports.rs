@@ -21,9 +21,9 @@ pub const FILES: [&str; 2] = ["compare_activation_fair.csv", "compare_activation
 /// When one cannot be written.
 pub fn write(folder: &Path, records: &[Record]) -> Result<(), Error> {
     let rows = rows(records);
-    let cells: Vec<_> = rows.iter().map(Row::csv).collect();
+    let cells: Vec<_> = rows.iter().map(ModelRow::csv).collect();
     write_csv(&folder.join(FILES[0]), &cells)?;
-    let objects: Vec<_> = rows.iter().map(Row::json).collect();
+    let objects: Vec<_> = rows.iter().map(ModelRow::json).collect();
     write_json(&folder.join(FILES[1]), &objects)
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn write_csv(path: &Path, rows: &[Vec<(String, String)>]) -> Result<(
 }
 
 /// One model's records.
-struct Row<'a> {
+struct ModelRow<'a> {
     any: &'a Record,
     systems: [System<'a>; 3],
 }
@@ -65,7 +65,7 @@ struct System<'a> {
 }
 
 /// One row for each model and gate, in the order of the records.
-fn rows(records: &[Record]) -> Vec<Row<'_>> {
+fn rows(records: &[Record]) -> Vec<ModelRow<'_>> {
     let mut seen = BTreeSet::new();
     let firsts =
         records.iter().filter(|record| seen.insert((&record.model, &record.gate, record.gate_elems)));
@@ -81,7 +81,7 @@ fn rows(records: &[Record]) -> Vec<Row<'_>> {
                 let (lan, wan, loopback) = (on("lan"), on("wan"), on("loopback"));
                 System { base: loopback.or_else(|| own.next()), lan, wan }
             };
-            Row { any, systems: SYSTEMS.map(|(_, protocol)| of(protocol)) }
+            ModelRow { any, systems: SYSTEMS.map(|(_, protocol)| of(protocol)) }
         })
         .collect()
 }
@@ -100,10 +100,10 @@ impl System<'_> {
     }
 }
 
-impl Row<'_> {
+impl ModelRow<'_> {
     /// Columns and values of the CSV.
     fn csv(&self) -> Vec<(String, String)> {
-        let Row { any, systems: [sigma, suf, onehot] } = self;
+        let ModelRow { any, systems: [sigma, suf, onehot] } = self;
         let mut cells: Vec<(String, String)> = Vec::new();
         let mut put =
             |column: &str, value: Option<String>| cells.push((column.to_owned(), value.unwrap_or_default()));

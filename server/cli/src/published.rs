@@ -15,7 +15,7 @@ pub const SOURCE: &str =
 
 /// One model row.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct PublishedRow {
     /// Model row.
     pub model: String,
     /// SIGMA.
@@ -50,10 +50,10 @@ pub struct System {
 /// # Panics
 /// Never: the text is part of the program, and a test parses it.
 #[must_use]
-pub fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<PublishedRow> {
     objects()
         .iter()
-        .map(|object| Row {
+        .map(|object| PublishedRow {
             model: object["model"].as_str().expect("a name").to_owned(),
             sigma: System::of(object, "sigma"),
             suf: System::of(object, "suf"),

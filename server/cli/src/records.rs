@@ -158,7 +158,7 @@ pub struct Record {
 
 /// The row that a record is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub struct RecordRow<'a> {
     /// Model row, or "custom".
     pub model: &'a str,
     /// Sequence length; 0 for a free size.
@@ -179,7 +179,13 @@ impl Record {
     /// # Panics
     /// Without a sample.
     #[must_use]
-    pub fn new(row: Row<'_>, samples: &[Sample], accuracy: &Accuracy, memory: PeakMemory, load: f64) -> Self {
+    pub fn new(
+        row: RecordRow<'_>,
+        samples: &[Sample],
+        accuracy: &Accuracy,
+        memory: PeakMemory,
+        load: f64,
+    ) -> Self {
         let elements = row.tensor.elements();
         Self {
             model: row.model.to_owned(),
@@ -387,7 +393,8 @@ pub(crate) mod tests {
         let file = gates::file("gelu").unwrap();
         let gate = gates::gate(&file, suf_gate::Protocol::Onehot, None).unwrap();
         let tensor = Tensor::Synthetic { elements: 1000, domain: gate.domain() };
-        let row = Row { model: "bert-base", seq: 128, gate_count: 12, link, gate: &gate, tensor: &tensor };
+        let row =
+            RecordRow { model: "bert-base", seq: 128, gate_count: 12, link, gate: &gate, tensor: &tensor };
         let samples: Vec<_> = [9.0, 5.0, 7.0].map(|eval_ms| sample(&gate, eval_ms)).into();
         let memory = PeakMemory { dealer: 1 << 20, parties: [2 << 20, 3 << 20], of_row: true };
         let record = Record::new(row, &samples, &Accuracy::default(), memory, 0.5);

@@ -245,7 +245,7 @@ pub(crate) fn steps(records: &[KernelRecord], style: Style) -> Table {
 }
 
 /// The published second table's rows.
-pub(crate) fn second(rows: &[second::Row], style: Style) -> Table {
+pub(crate) fn second(rows: &[second::SecondRow], style: Style) -> Table {
     let header = [
         "model",
         "gate",

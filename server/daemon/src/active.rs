@@ -13,7 +13,7 @@ use std::{
 use suf_control::v1;
 use suf_gate::{Backend, KeyBytes};
 use suf_link::{Connection, Outbox, Session, Task, Traffic};
-use suf_party::{Action, Done, Event, Failure, Phase, Plan, Run, Summary, WINDOW, Work};
+use suf_party::{Action, Done, Event, Phase, Plan, Run, RunFailure, Summary, WINDOW, Work};
 use suf_process::hardening::scrub_stack;
 use suf_wire::{DataHead, Fault, NodeId, Part, PeerMessage};
 use tokio_util::sync::CancellationToken;
@@ -133,7 +133,7 @@ impl ActiveRun {
     pub fn cancel(self: &Arc<Self>, reason: String) {
         let mut inner = self.lock();
         inner.cancelled = true;
-        let failure = Failure::new(Fault::Caller, reason);
+        let failure = RunFailure::new(Fault::Caller, reason);
         self.carry_out(&mut inner, VecDeque::from([Event::Failed(failure)]));
     }
 
@@ -216,7 +216,7 @@ impl ActiveRun {
                 tracing::info!(run = %self.entry.hash(), batch = %burnt.id(), "batch burnt");
                 Event::Burnt(burnt)
             }
-            Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
+            Err(error) => Event::Failed(RunFailure::new(Fault::Device, error.to_string())),
         }
     }
 
@@ -224,7 +224,7 @@ impl ActiveRun {
         let store = inner.keys.clone().expect("keys are loaded after they are stored");
         let load = move |store: &BatchStore| match store.take(part) {
             Ok(bytes) => Event::Key { part, key: KeyBytes::new(bytes) },
-            Err(error) => Event::Failed(Failure::new(Fault::Device, error.to_string())),
+            Err(error) => Event::Failed(RunFailure::new(Fault::Device, error.to_string())),
         };
         if !store.is_spooled() {
             let loaded = load(&store);
@@ -328,7 +328,7 @@ impl ActiveRun {
         self.entry.set_state(state);
     }
 
-    fn end(&self, inner: &mut Inner, result: Result<Summary, Failure>) {
+    fn end(&self, inner: &mut Inner, result: Result<Summary, RunFailure>) {
         inner.keys = None;
         inner.place = None;
         let view = self.entry.shown(Access::Other);
@@ -432,7 +432,7 @@ impl ActiveRun {
                 () = tokio::time::sleep_until(begun + Duration::from_millis(limit_ms.into())) => {
                     let phase = this.lock().run.phase();
                     let reason = format!("the deadline of {limit_ms} ms passed while {phase:?}");
-                    this.feed(Event::Failed(Failure::new(waited_for(phase), reason)));
+                    this.feed(Event::Failed(RunFailure::new(waited_for(phase), reason)));
                 }
             }
         });

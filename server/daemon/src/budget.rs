@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use suf_control::failure::Failure;
+use suf_control::failure::CallFailure;
 use suf_wire::{Fault, Party};
 use tonic::Code;
 
@@ -207,7 +207,7 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for CallFailure {
     fn from(refusal: Refusal) -> Self {
         let fault = suf_process::at_fault(refusal.fault());
         Self::new(fault, refusal.to_string()).with_code(Code::ResourceExhausted)

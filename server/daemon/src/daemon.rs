@@ -16,7 +16,7 @@ use crate::{
     budget::Limits,
     checker::Checker,
     config::{Config, Peer},
-    host::{Host, Parts},
+    host::{Host, HostParts},
     keys::DealerLink,
     ledger::RedbLog,
     peer,
@@ -121,7 +121,7 @@ fn start(args: &Args, checker: Option<Checker>) -> Start<()> {
                 Peer::Connect { .. } => Endpoint::caller(&identity, &profile, config.shaped)?,
             })
         };
-        let host = Arc::new(Host::new(Parts {
+        let host = Arc::new(Host::new(HostParts {
             policy,
             link_kind: peer_endpoint.kind(),
             ledger,

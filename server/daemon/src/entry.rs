@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use suf_control::{failure::Failure, shares, v1};
+use suf_control::{failure::CallFailure, shares, v1};
 use suf_party::{Plan, Registration};
 use suf_wire::{NodeId, Party, RunHash};
 use tokio::sync::watch;
@@ -214,13 +214,13 @@ impl Entry {
     /// Ends the run for a reason without fault.
     pub(crate) fn cancel(&self, reason: &str) {
         let reason = format!("{} ended the run: {reason}", self.me());
-        if let Some(active) = self.end_early(v1::RunState::Cancelled, Failure::caller(reason.clone())) {
+        if let Some(active) = self.end_early(v1::RunState::Cancelled, CallFailure::caller(reason.clone())) {
             active.cancel(reason);
         }
     }
 
     /// Ends a run that was never at work. One that is at work is handed back, and goes on.
-    pub(crate) fn end_early(&self, state: v1::RunState, failure: Failure) -> Option<Arc<ActiveRun>> {
+    pub(crate) fn end_early(&self, state: v1::RunState, failure: CallFailure) -> Option<Arc<ActiveRun>> {
         let mut stage = self.stage();
         match &*stage {
             Stage::Registered => *stage = Stage::Ended,

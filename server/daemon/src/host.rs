@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use suf_control::{failure::Failure, v1};
+use suf_control::{failure::CallFailure, v1};
 use suf_gate::{Backend, BackendInfo, Program};
 use suf_link::{Identity, LinkKind, LinkProfile};
 use suf_party::{Ledger, Policy, Registration};
@@ -31,7 +31,7 @@ use crate::{
 /// One party.
 #[derive(Debug)]
 pub struct Host {
-    pub(crate) parts: Parts,
+    pub(crate) parts: HostParts,
     pub(crate) registry: Registry,
     pub(crate) peer: PeerLink,
     queue: Arc<Queue>,
@@ -39,7 +39,7 @@ pub struct Host {
 }
 
 /// What a party is made of.
-pub(crate) struct Parts {
+pub(crate) struct HostParts {
     pub(crate) config: Config,
     /// Who hears what was made of each part; none but in benchmarks and tests.
     pub(crate) checker: Option<Checker>,
@@ -62,7 +62,7 @@ pub(crate) struct Parts {
 }
 
 impl Host {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: HostParts) -> Self {
         let peer = PeerLink::new(&parts.profile);
         let programs = ProgramDecoder::new(Arc::clone(&parts.weights.store));
         let queue = Queue::new(parts.config.model_runs);
@@ -77,7 +77,7 @@ impl Host {
         self: &Arc<Self>,
         registration: Registration,
         owner: Owner,
-    ) -> Result<Arc<Entry>, Failure> {
+    ) -> Result<Arc<Entry>, CallFailure> {
         let need = Need::of(&registration.program, registration.me);
         let reservation = self.parts.budgets.admit(owner, &need)?;
         let entry = self.registry.register(registration, owner, reservation)?;
@@ -215,8 +215,8 @@ impl Host {
     }
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for HostParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("party", &self.config.party()).finish_non_exhaustive()
+        f.debug_struct("HostParts").field("party", &self.config.party()).finish_non_exhaustive()
     }
 }

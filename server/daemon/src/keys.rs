@@ -10,7 +10,7 @@ use std::{
 
 use suf_control::v1;
 use suf_link::{Connection, Endpoint, LinkError, PayloadMemory, Receiver, Sender};
-use suf_party::{Event, Failure, Plan};
+use suf_party::{Event, Plan, RunFailure};
 use suf_process::{KeyMemory, hardening::scrub_stack};
 use suf_wire::{
     CommonParts, DealerMessage, Fault, Header, KeyPart, KeyPartHead, KeyRequest, PREFIX_BYTES, Part, Role,
@@ -50,7 +50,7 @@ impl DealerLink {
     }
 
     /// The connection, made anew if it is lost, and whether it was made just now.
-    async fn connection(&self) -> Result<(Connection, bool), Failure> {
+    async fn connection(&self) -> Result<(Connection, bool), RunFailure> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| connection.ended().is_none()) {
             return Ok((connection.clone(), false));
@@ -116,7 +116,11 @@ pub(crate) async fn scrubbed(work: impl Future<Output = ()> + Send) {
     .await;
 }
 
-async fn receive(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest) -> Result<Event, Failure> {
+async fn receive(
+    host: &Arc<Host>,
+    active: &Arc<ActiveRun>,
+    request: KeyRequest,
+) -> Result<Event, RunFailure> {
     let plan = active.plan();
     let (answer, mut sender, mut receiver) = ask(host.dealer(), request).await?;
     let header = match answer {
@@ -130,10 +134,10 @@ async fn receive(host: &Arc<Host>, active: &Arc<ActiveRun>, request: KeyRequest)
         }
     };
     let begun = Instant::now();
-    let over = || Failure::new(Fault::Caller, "the run is over");
+    let over = || RunFailure::new(Fault::Caller, "the run is over");
     let reservation = active.entry().take_key_reservation().ok_or_else(over)?;
     let store = host.store().batch(plan.batch, reservation);
-    let store = Arc::new(store.map_err(|error| Failure::new(Fault::Device, error.to_string()))?);
+    let store = Arc::new(store.map_err(|error| RunFailure::new(Fault::Device, error.to_string()))?);
     active.keep_keys(&store);
     let stored = |segment, common| {
         let seed = header.seed.clone();
@@ -166,9 +170,9 @@ async fn receive_segment(
     segment: u16,
     store: &Arc<BatchStore>,
     receiver: &mut Receiver<DealerMessage>,
-) -> Result<[u8; 32], Failure> {
+) -> Result<[u8; 32], RunFailure> {
     let mut common = CommonParts::new(plan.batch, plan.digest(), segment);
-    let mut pending: Option<JoinHandle<Result<CommonParts, Failure>>> = None;
+    let mut pending: Option<JoinHandle<Result<CommonParts, RunFailure>>> = None;
     for part in plan.program.segment_parts(segment) {
         let due = plan.program.key_bytes_of(plan.me, part);
         let expected = |head: &KeyPartHead| (head.part == part).then_some(due);
@@ -201,7 +205,7 @@ fn memory_for_key(bytes: usize) -> Option<Box<dyn PayloadMemory>> {
 async fn ask(
     dealer: &DealerLink,
     request: KeyRequest,
-) -> Result<(DealerMessage, Sender<DealerMessage>, Receiver<DealerMessage>), Failure> {
+) -> Result<(DealerMessage, Sender<DealerMessage>, Receiver<DealerMessage>), RunFailure> {
     let request = DealerMessage::Request(request);
     loop {
         let (connection, fresh) = dealer.connection().await?;
@@ -221,7 +225,7 @@ async fn ask(
     }
 }
 
-fn checked(header: Header, plan: &Plan) -> Result<Header, Failure> {
+fn checked(header: Header, plan: &Plan) -> Result<Header, RunFailure> {
     let digest = plan.digest();
     let parts = plan.program.nodes().filter(|(_, node)| node.is_keyed()).map(|(_, node)| node.tiles()).sum();
     if (header.batch, header.digest, header.parts) != (plan.batch, digest, parts) {
@@ -229,7 +233,7 @@ fn checked(header: Header, plan: &Plan) -> Result<Header, Failure> {
             "it deals {} keys of program {} as batch {}, but {parts} of {digest} as {} were asked for",
             header.parts, header.digest, header.batch, plan.batch
         );
-        return Err(Failure::new(Fault::Dealer, reason));
+        return Err(RunFailure::new(Fault::Dealer, reason));
     }
     Ok(header)
 }
@@ -240,15 +244,15 @@ fn keep(
     plan: &Plan,
     key: KeyPart,
     mut common: CommonParts,
-) -> Result<CommonParts, Failure> {
+) -> Result<CommonParts, RunFailure> {
     let KeyPart { part, .. } = key;
     if !key.is_intact(plan.batch, plan.me) {
         let reason = format!("the integrity tag of the key of {part} does not fit");
-        return Err(Failure::new(Fault::Dealer, reason));
+        return Err(RunFailure::new(Fault::Dealer, reason));
     }
     common.absorb(part, common_fields(plan, part).map(|range| &key.bytes[range]));
     let stored = store.put(part, key.bytes);
-    stored.map_err(|error| Failure::new(Fault::Device, error.to_string()))?;
+    stored.map_err(|error| RunFailure::new(Fault::Device, error.to_string()))?;
     Ok(common)
 }
 
@@ -258,25 +262,26 @@ fn common_fields(plan: &Plan, part: Part) -> impl Iterator<Item = Range<usize>> 
     shape.common_ranges(plan.program.side(plan.me, part), plan.program.counts(part))
 }
 
-async fn settle<T>(pending: Option<JoinHandle<Result<T, Failure>>>) -> Result<Option<T>, Failure> {
+async fn settle<T>(pending: Option<JoinHandle<Result<T, RunFailure>>>) -> Result<Option<T>, RunFailure> {
     let Some(handle) = pending else { return Ok(None) };
-    let settled =
-        handle.await.unwrap_or_else(|error| Err(Failure::new(Fault::Bug, format!("storing a key: {error}"))));
+    let settled = handle
+        .await
+        .unwrap_or_else(|error| Err(RunFailure::new(Fault::Bug, format!("storing a key: {error}"))));
     settled.map(Some)
 }
 
-fn refusal(message: &DealerMessage) -> Failure {
+fn refusal(message: &DealerMessage) -> RunFailure {
     match message {
         DealerMessage::Refuse { fault, reason, .. } => {
-            Failure::new(*fault, format!("the dealer refused the batch: {}", reason.as_str()))
+            RunFailure::new(*fault, format!("the dealer refused the batch: {}", reason.as_str()))
         }
         DealerMessage::Abort { fault, reason, .. } => {
-            Failure::new(*fault, format!("the dealer gave the batch up: {}", reason.as_str()))
+            RunFailure::new(*fault, format!("the dealer gave the batch up: {}", reason.as_str()))
         }
-        other => Failure::new(Fault::Dealer, format!("the dealer sent {} out of turn", other.name())),
+        other => RunFailure::new(Fault::Dealer, format!("the dealer sent {} out of turn", other.name())),
     }
 }
 
-fn from_dealer(error: LinkError) -> Failure {
-    Failure::new(error.fault(), format!("keys: {error}"))
+fn from_dealer(error: LinkError) -> RunFailure {
+    RunFailure::new(error.fault(), format!("keys: {error}"))
 }

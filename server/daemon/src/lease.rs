@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use suf_control::{failure::Failure, v1};
+use suf_control::{failure::CallFailure, v1};
 use suf_party::Event;
 use suf_wire::{Fault, Party};
 
@@ -23,7 +23,7 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
                 let wait_s = config.input_wait_s;
                 let reason = format!("no input came for {wait_s} s (input_wait_s): send it as soon as the run is ready");
                 if let Some(active) = entry.active() {
-                    active.feed(Event::Failed(suf_party::Failure::new(Fault::Caller, reason)));
+                    active.feed(Event::Failed(suf_party::RunFailure::new(Fault::Caller, reason)));
                 }
             }
             failure = unproposed(&host, &entry) => {
@@ -45,7 +45,7 @@ pub(crate) fn keep(host: &Arc<Host>, entry: &Arc<Entry>) {
 }
 
 /// Returns when party 0 has had its time to propose the run to this party, and has not. Nor has it said that the run is queued.
-async fn unproposed(host: &Host, entry: &Entry) -> Failure {
+async fn unproposed(host: &Host, entry: &Entry) -> CallFailure {
     let wait_s = host.config().register_wait_s;
     tokio::time::sleep(seconds(wait_s)).await;
     if entry.me() == Party::P0 || !entry.is_registered() || entry.state() == v1::RunState::Queued {
@@ -55,9 +55,9 @@ async fn unproposed(host: &Host, entry: &Entry) -> Failure {
     if host.peer().now().is_none() {
         let reason =
             format!("{proposer} is not connected; see that its daemon runs and that the addresses fit");
-        return Failure::new(v1::Fault::Peer, reason);
+        return CallFailure::new(v1::Fault::Peer, reason);
     }
-    Failure::caller(format!(
+    CallFailure::caller(format!(
         "{proposer} has not proposed the run within {wait_s} s: a client starts its run at both parties"
     ))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use suf_gate::{Node, Program, secret::SecretMemory};
 use suf_link::{Counts, LinkError, Meter, Owner, PayloadMemory, Session};
-use suf_party::{Event, Failure, Measured, NodeMeasured};
+use suf_party::{Event, Measured, NodeMeasured, RunFailure};
 use suf_wire::{DataFrame, DataHead, NodeId, PeerMessage};
 
 use crate::{active::ActiveRun, arrivals::Arrivals, captured, hashing::Hashing};
@@ -110,7 +110,7 @@ fn is_input(program: &Program, node: NodeId) -> bool {
 }
 
 fn failed(error: &LinkError) -> Event {
-    Event::Failed(Failure::new(error.fault(), error.to_string()))
+    Event::Failed(RunFailure::new(error.fault(), error.to_string()))
 }
 
 struct BackendRoom(Box<dyn SecretMemory>);

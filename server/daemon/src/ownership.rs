@@ -7,7 +7,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
-use suf_control::{authority::Caller, failure::Failure, v1};
+use suf_control::{authority::Caller, failure::CallFailure, v1};
 use suf_wire::{RunHash, RunId};
 use tonic::Code;
 
@@ -86,14 +86,14 @@ impl RunName {
     ///
     /// # Errors
     /// When it names none, or two.
-    pub fn of(reference: &v1::RunRef) -> Result<Self, Failure> {
+    pub fn of(reference: &v1::RunRef) -> Result<Self, CallFailure> {
         match (&reference.run_id[..], &reference.run_hash[..]) {
             (id, []) => Ok(Self::Id(run_id(id)?)),
             ([], hash) => hash
                 .try_into()
                 .map(|hash| Self::Hash(RunHash(hash)))
-                .map_err(|_| Failure::caller(format!("a run's hash has 16 bytes, not {}", hash.len()))),
-            _ => Err(Failure::caller("name the run by its id or by its hash, not by both")),
+                .map_err(|_| CallFailure::caller(format!("a run's hash has 16 bytes, not {}", hash.len()))),
+            _ => Err(CallFailure::caller("name the run by its id or by its hash, not by both")),
         }
     }
 
@@ -111,18 +111,18 @@ impl RunName {
 ///
 /// # Errors
 /// When it does not have 16 bytes.
-pub(crate) fn run_id(bytes: &[u8]) -> Result<RunId, Failure> {
+pub(crate) fn run_id(bytes: &[u8]) -> Result<RunId, CallFailure> {
     bytes
         .try_into()
         .map(RunId)
-        .map_err(|_| Failure::caller(format!("a run's id has 16 bytes, not {}", bytes.len())))
+        .map_err(|_| CallFailure::caller(format!("a run's id has 16 bytes, not {}", bytes.len())))
 }
 
 /// The one answer about runs that do not exist and about those of others, so that asking tells nothing.
-pub(crate) fn unknown() -> Failure {
+pub(crate) fn unknown() -> CallFailure {
     let reason = "no such run: a client names runs of its own, by id or by hash. Operators and observers name runs by \
                   hash; `suf runs` lists them";
-    Failure::caller(reason).with_code(Code::NotFound)
+    CallFailure::caller(reason).with_code(Code::NotFound)
 }
 
 impl fmt::Debug for Owner {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use suf_link::{Connection, Endpoint, LinkError, LinkProfile, Session};
-use suf_party::Failure;
+use suf_party::RunFailure;
 use suf_wire::{Fault, Party, Role};
 use tokio::sync::watch;
 
@@ -60,13 +60,13 @@ impl PeerLink {
     }
 
     /// The connection, waiting for it a little.
-    async fn soon(&self, peer: Party) -> Result<Connection, Failure> {
+    async fn soon(&self, peer: Party) -> Result<Connection, RunFailure> {
         let mut watching = self.present.subscribe();
         let there =
             watching.wait_for(|slot| slot.as_ref().is_some_and(|connection| connection.ended().is_none()));
         match tokio::time::timeout(self.patience, there).await {
             Ok(Ok(slot)) => Ok(slot.clone().expect("waited for it")),
-            _ => Err(Failure::new(
+            _ => Err(RunFailure::new(
                 Fault::Peer,
                 format!("{peer} is not connected; see that its daemon runs and that the addresses fit"),
             )),
@@ -138,7 +138,7 @@ async fn serve(host: &Arc<Host>, connection: Connection) {
 
 /// A session in which the other party has greeted. A connection may turn out to be dead, when the other party has given it up
 /// already: then the next one is waited for, once. Nothing was proposed yet.
-pub(crate) async fn open(host: &Host, me: Party) -> Result<(Connection, Session), Failure> {
+pub(crate) async fn open(host: &Host, me: Party) -> Result<(Connection, Session), RunFailure> {
     let mut first = true;
     loop {
         let connection = host.peer().soon(me.other()).await?;
@@ -159,6 +159,6 @@ pub(crate) async fn open(host: &Host, me: Party) -> Result<(Connection, Session)
 }
 
 /// What went wrong with the link, as a run fails with it.
-pub(crate) fn from_peer(error: LinkError) -> Failure {
-    Failure::new(error.fault(), error.to_string())
+pub(crate) fn from_peer(error: LinkError) -> RunFailure {
+    RunFailure::new(error.fault(), error.to_string())
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use suf_control::v1;
 use suf_link::{Connection, LinkError, Session};
-use suf_party::{Event, Failure, Plan, Run};
+use suf_party::{Event, Plan, Run, RunFailure};
 use suf_wire::{BatchId, Fault, Party, PeerMessage, Propose, RunId};
 
 use crate::{
@@ -57,7 +57,7 @@ fn entropy() -> [u8; 16] {
 }
 
 /// Waits for the run's turn, tells the other party how it stands meanwhile, then proposes it.
-async fn propose_in_turn(host: &Arc<Host>, entry: &Arc<Entry>, ticket: Ticket) -> Result<(), Failure> {
+async fn propose_in_turn(host: &Arc<Host>, entry: &Arc<Entry>, ticket: Ticket) -> Result<(), RunFailure> {
     let (connection, mut session) = tokio::select! {
         opened = open(host, entry.me()) => opened?,
         _ = entry.ended() => return Ok(()),
@@ -66,7 +66,7 @@ async fn propose_in_turn(host: &Arc<Host>, entry: &Arc<Entry>, ticket: Ticket) -
         place = turn(entry, &ticket, &mut session) => place?,
         last = entry.ended() => {
             let reason = last.failure.map_or_else(String::new, |failure| failure.reason);
-            let failure = Failure::new(Fault::Caller, reason);
+            let failure = RunFailure::new(Fault::Caller, reason);
             let (run, reason) = (entry.registration().run, failure.wire_reason());
             session.send(&PeerMessage::Abort { run, fault: failure.fault, reason }).await.map_err(from_peer)?;
             session.end().await;
@@ -81,7 +81,7 @@ async fn propose_in_turn(host: &Arc<Host>, entry: &Arc<Entry>, ticket: Ticket) -
 }
 
 /// The run's place, when its turn has come.
-async fn turn(entry: &Entry, ticket: &Ticket, session: &mut Session) -> Result<Place, Failure> {
+async fn turn(entry: &Entry, ticket: &Ticket, session: &mut Session) -> Result<Place, RunFailure> {
     let run = entry.registration().run;
     let mut told = None;
     loop {
@@ -101,17 +101,17 @@ async fn turn(entry: &Entry, ticket: &Ticket, session: &mut Session) -> Result<P
 }
 
 /// What the other party said instead of what was due before both agreed on the run.
-fn withdrawn(run: RunId, said: Result<PeerMessage, LinkError>) -> Failure {
+fn withdrawn(run: RunId, said: Result<PeerMessage, LinkError>) -> RunFailure {
     match said {
         Ok(PeerMessage::Refuse { fault, reason, .. }) => {
-            Failure::new(fault, format!("the peer refused the run: {}", reason.as_str()))
+            RunFailure::new(fault, format!("the peer refused the run: {}", reason.as_str()))
         }
         Ok(PeerMessage::Abort { fault, reason, .. }) => {
-            Failure::new(fault, format!("the peer ended the run: {}", reason.as_str()))
+            RunFailure::new(fault, format!("the peer ended the run: {}", reason.as_str()))
         }
         other => {
             let said = other.map_or_else(|error| error.to_string(), |message| message.name().to_owned());
-            Failure::new(
+            RunFailure::new(
                 Fault::Peer,
                 format!("it withdrew its proposal of run {}: {said}", run.public_hash()),
             )
@@ -124,19 +124,20 @@ pub(crate) async fn answer(
     host: &Arc<Host>,
     connection: Connection,
     mut session: Session,
-) -> Result<(), Failure> {
+) -> Result<(), RunFailure> {
     let me = host.config().party();
     let first = async {
         session.greet(me.role(), SOFTWARE).await?;
         session.recv().await
     };
     let first = tokio::time::timeout(host.peer().patience(), first).await;
-    let first = first.map_err(|_| Failure::new(Fault::Peer, "it opened a channel and proposed nothing"))?;
+    let first =
+        first.map_err(|_| RunFailure::new(Fault::Peer, "it opened a channel and proposed nothing"))?;
     let (run, first) = match first.map_err(from_peer)? {
         PeerMessage::Propose(propose) => (propose.run, First::Proposal(propose)),
         PeerMessage::Queued { run, ahead } => (run, First::Queued(ahead)),
         other => {
-            return Err(Failure::new(
+            return Err(RunFailure::new(
                 Fault::Peer,
                 format!("{} stands where a proposal is due", other.name()),
             ));
@@ -183,10 +184,10 @@ async fn join(
     run: RunId,
     first: First,
     session: &mut Session,
-) -> Result<Result<Joined, Failure>, Failure> {
+) -> Result<Result<Joined, RunFailure>, RunFailure> {
     let me = host.config().party();
     if me == Party::P0 {
-        return Ok(Err(Failure::new(Fault::Peer, "party 0 proposes runs, and party 1 answers")));
+        return Ok(Err(RunFailure::new(Fault::Peer, "party 0 proposes runs, and party 1 answers")));
     }
     let entry = tokio::select! {
         entry = registered(host, run) => match entry {
@@ -200,7 +201,7 @@ async fn join(
         joined = joined(host, &entry, first, session) => joined,
         last = entry.ended() => {
             let reason = last.failure.map_or_else(|| over(me).reason, |failure| failure.reason);
-            return Ok(Err(Failure::new(Fault::Caller, reason)));
+            return Ok(Err(RunFailure::new(Fault::Caller, reason)));
         }
     };
     if let Err(failure) = &joined {
@@ -218,7 +219,7 @@ async fn joined(
     entry: &Arc<Entry>,
     first: First,
     session: &mut Session,
-) -> Result<Result<Joined, Failure>, Failure> {
+) -> Result<Result<Joined, RunFailure>, RunFailure> {
     let run = entry.registration().run;
     let propose = match first {
         First::Proposal(propose) => propose,
@@ -261,16 +262,16 @@ async fn joined(
 }
 
 /// The run that a client of this party asked for. A proposal may come before the client's own request, and waits for it.
-async fn registered(host: &Host, run: RunId) -> Result<Arc<Entry>, Failure> {
+async fn registered(host: &Host, run: RunId) -> Result<Arc<Entry>, RunFailure> {
     let (me, wait_s) = (host.config().party(), host.config().register_wait_s);
     let registered = host.registry().registered(run);
     tokio::time::timeout(Duration::from_secs(wait_s.into()), registered).await.map_err(|_| {
         let reason =
             format!("no client has registered the run at {me} within {wait_s} s: a client starts its run at both parties");
-        Failure::new(Fault::Caller, reason)
+        RunFailure::new(Fault::Caller, reason)
     })
 }
 
-fn over(me: Party) -> Failure {
-    Failure::new(Fault::Caller, format!("the run has ended, or is at work already, at {me}"))
+fn over(me: Party) -> RunFailure {
+    RunFailure::new(Fault::Caller, format!("the run has ended, or is at work already, at {me}"))
 }

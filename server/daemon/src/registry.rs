@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use suf_control::{failure::Failure, v1};
+use suf_control::{failure::CallFailure, v1};
 use suf_party::Registration;
 use suf_wire::{RunHash, RunId};
 use tokio::sync::watch;
@@ -56,17 +56,17 @@ impl Registry {
         registration: Registration,
         owner: Owner,
         reservation: RunReservation,
-    ) -> Result<Arc<Entry>, Failure> {
+    ) -> Result<Arc<Entry>, CallFailure> {
         let mut inner = self.lock();
         let entry = Entry::new(registration, owner, reservation);
         if inner.runs.contains_key(&entry.hash()) {
-            return Err(Failure::caller("this run id was used before; draw a fresh one")
+            return Err(CallFailure::caller("this run id was used before; draw a fresh one")
                 .with_code(Code::AlreadyExists));
         }
         let active: Vec<_> = inner.runs.values().filter(|entry| !entry.has_ended()).collect();
         let full = |whose: &str, count: usize| {
             let reason = format!("{count} runs{whose} are at work; wait for one to end");
-            Failure::caller(reason).with_code(Code::ResourceExhausted)
+            CallFailure::caller(reason).with_code(Code::ResourceExhausted)
         };
         if active.len() >= ACTIVE {
             return Err(full("", active.len()));
@@ -88,7 +88,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the name is malformed. When there is no such run, or it is not for this caller: the two are one answer.
-    pub fn find(&self, viewer: Viewer, reference: &v1::RunRef) -> Result<(Arc<Entry>, Access), Failure> {
+    pub fn find(&self, viewer: Viewer, reference: &v1::RunRef) -> Result<(Arc<Entry>, Access), CallFailure> {
         let name = RunName::of(reference)?;
         let entry = self.lock().runs.get(&name.hash()).cloned().ok_or_else(unknown)?;
         let access = viewer.access_by(name, entry.owner()).ok_or_else(unknown)?;

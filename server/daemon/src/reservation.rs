@@ -150,7 +150,7 @@ impl Budgets {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use suf_control::failure::Failure;
+    use suf_control::failure::CallFailure;
     use suf_gate::{Program, Protocol, catalog, gatefile::GateFile};
     use suf_wire::Fault;
     use tonic::Code;
@@ -270,7 +270,7 @@ pub(crate) mod tests {
         let _half = budgets.spool_room(client("one"), free / 8 * 5).expect("room");
         let refused = budgets.spool_room(client("another"), free / 8 * 5).expect_err("not twice");
         assert!(matches!(refused, Refusal::Disk { .. }), "{refused}");
-        assert_eq!(Failure::from(refused).code, Code::ResourceExhausted);
+        assert_eq!(CallFailure::from(refused).code, Code::ResourceExhausted);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use suf_control::{authority::caller, failure::Failure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
+use suf_control::{authority::caller, failure::CallFailure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
 use suf_gate::{Program, ProgramError, limits::MAX_ELEMS};
 use suf_party::{Event, Registration};
 use suf_process::{Description, LoadedModel, listed};
@@ -47,27 +47,27 @@ impl PartyService {
     }
 
     /// The run that `viewer` calls so.
-    fn find(&self, viewer: Viewer, reference: &v1::RunRef) -> Result<Found, Failure> {
+    fn find(&self, viewer: Viewer, reference: &v1::RunRef) -> Result<Found, CallFailure> {
         let (entry, access) = self.host.registry().find(viewer, reference)?;
         let call = (access == Access::Owner).then(|| entry.call());
         Ok(Found { entry, access, call })
     }
 
     /// The run that the caller names.
-    fn named(&self, request: &Request<v1::RunRef>) -> Result<Found, Failure> {
+    fn named(&self, request: &Request<v1::RunRef>) -> Result<Found, CallFailure> {
         self.find(Viewer::of(caller(request)?), request.get_ref())
     }
 
     /// Why no tensor has so many elements; none if one has.
-    fn beyond(&self, elements: u64) -> Option<Failure> {
+    fn beyond(&self, elements: u64) -> Option<CallFailure> {
         let config = self.host.config();
         match elements {
-            0 => Some(Failure::caller("the tensor is empty")),
+            0 => Some(CallFailure::caller("the tensor is empty")),
             1..=MAX_ELEMS => None,
             more => {
                 let reason =
                     format!("{more} elements, but {} takes at most {}", config.party(), config.max_elems);
-                Some(Failure::new(v1::Fault::Config, reason))
+                Some(CallFailure::new(v1::Fault::Config, reason))
             }
         }
     }
@@ -78,21 +78,23 @@ impl PartyService {
         gate: Option<v1::Gate>,
         elements: u64,
         program: Bytes,
-    ) -> Result<Arc<Program>, Failure> {
+    ) -> Result<Arc<Program>, CallFailure> {
         let description = match (gate, program.is_empty()) {
             (Some(gate), true) => Description::Gate { gate: gate.description, elems: elements },
             (None, false) => Description::Program(program),
-            (None, true) => return Err(Failure::caller("the request names neither gate nor program")),
-            (Some(_), false) => return Err(Failure::caller("the request names both a gate and a program")),
+            (None, true) => return Err(CallFailure::caller("the request names neither gate nor program")),
+            (Some(_), false) => {
+                return Err(CallFailure::caller("the request names both a gate and a program"));
+            }
         };
         let decoded = self.host.programs().decode(&description).await;
         decoded.map_err(|error| match error {
-            ProgramError::Weights(_) => Failure::caller(format!(
+            ProgramError::Weights(_) => CallFailure::caller(format!(
                 "{error}; {} has {}. Name the same folder and plan in [[models]] of its configuration",
                 self.host.config().party(),
                 listed(self.host.models())
             )),
-            error => Failure::caller(error.to_string()),
+            error => CallFailure::caller(error.to_string()),
         })
     }
 
@@ -116,10 +118,10 @@ impl Found {
     }
 
     /// The same, if the caller is the run's client. The authority table admits only clients to the methods that ask for it.
-    fn owned(self) -> Result<Self, Failure> {
+    fn owned(self) -> Result<Self, CallFailure> {
         match self.access {
             Access::Owner => Ok(self),
-            Access::Other => Err(Failure::caller("only the run's client may do this")),
+            Access::Other => Err(CallFailure::caller("only the run's client may do this")),
         }
     }
 }
@@ -193,22 +195,22 @@ impl v1::party_server::Party for PartyService {
         let viewer = Viewer::of(caller(&request)?);
         let mut parts = request.into_inner();
         let Some(v1::InputPart { part: Some(Part::Header(header)) }) = parts.message().await? else {
-            return Err(Failure::caller("the first message of an input is its header").into());
+            return Err(CallFailure::caller("the first message of an input is its header").into());
         };
         let reference = v1::RunRef { run_id: header.run_id, ..v1::RunRef::default() };
         let found = self.find(viewer, &reference)?.owned()?;
         let input = Tensor::input(&found.entry.registration().program, header.node)?;
         if header.elements != input.elems() {
             let reason = format!("{} elements announced, the run has {}", header.elements, input.elems());
-            return Err(Failure::caller(reason).into());
+            return Err(CallFailure::caller(reason).into());
         }
         if found.entry.is_registered() {
             let reason =
                 "the parties have not agreed on the run yet; WatchRun tells when it is ready for input";
-            return Err(Failure::caller(reason).with_code(Code::FailedPrecondition).into());
+            return Err(CallFailure::caller(reason).with_code(Code::FailedPrecondition).into());
         }
         if !found.entry.claim_input(input.node) {
-            return Err(Failure::caller("the run has its input already").into());
+            return Err(CallFailure::caller("the run has its input already").into());
         }
         // Half an input is of no use to the run, and its shares cannot be sent again.
         let mut feeding =
@@ -229,7 +231,7 @@ impl v1::party_server::Party for PartyService {
         let found = self.find(viewer, &run.unwrap_or_default())?.owned()?;
         let output = Tensor::output(&found.entry.registration().program, node)?;
         if let Some(failure) = found.entry.ended().await.failure {
-            return Err(Failure::new(failure.fault(), failure.reason).into());
+            return Err(CallFailure::new(failure.fault(), failure.reason).into());
         }
         if !found.entry.has_output() {
             return Err(output_gone().into());
@@ -259,7 +261,7 @@ impl v1::party_server::Party for PartyService {
         let found = self.named(&request)?.owned()?;
         if !found.entry.has_ended() {
             let reason = "the run has not ended, so there is no output to acknowledge";
-            return Err(Failure::caller(reason).with_code(Code::FailedPrecondition).into());
+            return Err(CallFailure::caller(reason).with_code(Code::FailedPrecondition).into());
         }
         found.entry.drop_outputs();
         Ok(Response::new(found.shown()))
@@ -369,15 +371,15 @@ impl Drop for Feeding<'_> {
     fn drop(&mut self) {
         if let (Some(reason), Some(active)) = (self.stopped.take(), self.entry.active()) {
             let reason = format!("the input of {} stopped: {reason}", self.entry.me());
-            active.feed(Event::Failed(suf_party::Failure::new(Fault::Caller, reason)));
+            active.feed(Event::Failed(suf_party::RunFailure::new(Fault::Caller, reason)));
         }
     }
 }
 
-fn output_gone() -> Failure {
+fn output_gone() -> CallFailure {
     let reason = "the output share is gone: it was acknowledged, or its time was over, or newer outputs of this client took \
                   its place";
-    Failure::caller(reason).with_code(Code::NotFound)
+    CallFailure::caller(reason).with_code(Code::NotFound)
 }
 
 /// Feeds an input of the run tile by tile, however the client cut its messages.
@@ -385,7 +387,7 @@ async fn take_input(
     entry: &Entry,
     input: &Tensor,
     parts: &mut Streaming<v1::InputPart>,
-) -> Result<u64, Failure> {
+) -> Result<u64, CallFailure> {
     use v1::input_part::Part as Message;
     let (elems, bits) = (input.elems(), input.ring.bits());
     let mut taken = 0;
@@ -393,7 +395,7 @@ async fn take_input(
     let mut gathered = Vec::with_capacity(ELEMENTS_PER_MESSAGE);
     while let Some(part) = parts.message().await? {
         let Some(Message::Shares(message)) = part.part else {
-            return Err(Failure::caller("a header stands first and once"));
+            return Err(CallFailure::caller("a header stands first and once"));
         };
         let before = gathered.len() as u64;
         shares::unpack_into(bits, &message, elems - taken + before, &mut gathered)?;
@@ -401,14 +403,14 @@ async fn take_input(
         while tile < input.tiles.count() && gathered.len() >= input.tiles.elems(tile) {
             let rest = gathered.split_off(input.tiles.elems(tile));
             let shares = std::mem::replace(&mut gathered, rest);
-            let active = entry.active().ok_or_else(|| Failure::caller("the run is over"))?;
+            let active = entry.active().ok_or_else(|| CallFailure::caller("the run is over"))?;
             active.feed(Event::Input { part: Part::new(input.node, tile), shares });
             entry.was_fed();
             tile += 1;
         }
     }
     if taken < elems {
-        return Err(Failure::caller(format!("the input ended after {taken} of {elems} elements")));
+        return Err(CallFailure::caller(format!("the input ended after {taken} of {elems} elements")));
     }
     Ok(taken)
 }
@@ -422,6 +424,6 @@ fn without_nodes(mut run: v1::Run) -> v1::Run {
 }
 
 /// A run's failure, as the control API says it.
-pub(crate) fn to_control(failure: suf_party::Failure) -> Failure {
-    Failure::new(suf_process::at_fault(failure.fault), failure.reason)
+pub(crate) fn to_control(failure: suf_party::RunFailure) -> CallFailure {
+    CallFailure::new(suf_process::at_fault(failure.fault), failure.reason)
 }

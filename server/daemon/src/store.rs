@@ -40,12 +40,12 @@ pub struct KeyStore {
 #[derive(Debug)]
 pub struct BatchStore {
     batch: BatchId,
-    place: Place,
+    place: Storage,
 }
 
 /// Fields of a place are dropped in their order: what they reserve is given back last.
 #[derive(Debug)]
-enum Place {
+enum Storage {
     Memory(
         Mutex<HashMap<Part, Bytes>>,
         #[expect(dead_code, reason = "held until the keys are gone")] Reservation,
@@ -116,9 +116,9 @@ impl KeyStore {
         reservation: KeyReservation,
     ) -> Result<BatchStore, StoreError> {
         let place = match reservation {
-            KeyReservation::Memory(reserved) => Place::Memory(Mutex::default(), reserved),
+            KeyReservation::Memory(reserved) => Storage::Memory(Mutex::default(), reserved),
             KeyReservation::Spool(reservation) => {
-                Place::Spool(Spool::create(&self.spool, batch)?, reservation)
+                Storage::Spool(Spool::create(&self.spool, batch)?, reservation)
             }
         };
         Ok(BatchStore { batch, place })
@@ -132,11 +132,11 @@ impl BatchStore {
     /// When the disk fails.
     pub fn put(&self, part: Part, bytes: Bytes) -> Result<(), StoreError> {
         match &self.place {
-            Place::Memory(keys, _) => {
+            Storage::Memory(keys, _) => {
                 keys.lock().unwrap_or_else(PoisonError::into_inner).insert(part, bytes);
                 Ok(())
             }
-            Place::Spool(spool, reservation) => {
+            Storage::Spool(spool, reservation) => {
                 reservation.wrote(bytes.len() as u64 + SEAL_BYTES);
                 spool.put(self.batch, part, &bytes)
             }
@@ -149,19 +149,19 @@ impl BatchStore {
     /// When it is not there, was given out before, or was damaged.
     pub fn take(&self, part: Part) -> Result<Bytes, StoreError> {
         match &self.place {
-            Place::Memory(keys, _) => keys
+            Storage::Memory(keys, _) => keys
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&part)
                 .ok_or(StoreError::Absent(part)),
-            Place::Spool(spool, _) => spool.take(self.batch, part),
+            Storage::Spool(spool, _) => spool.take(self.batch, part),
         }
     }
 
     /// Whether the batch is in a spool file.
     #[must_use]
     pub fn is_spooled(&self) -> bool {
-        matches!(self.place, Place::Spool(..))
+        matches!(self.place, Storage::Spool(..))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tensors that a client gives and receives: inputs and outputs of its run's program, by their nodes.
 
-use suf_control::failure::Failure;
+use suf_control::failure::CallFailure;
 use suf_gate::{NodeId, Program, Ring, Tiles};
 
 /// An input or output.
@@ -21,7 +21,7 @@ impl Tensor {
     ///
     /// # Errors
     /// When there is none, or 0 does not say which.
-    pub(crate) fn input(program: &Program, node: u32) -> Result<Self, Failure> {
+    pub(crate) fn input(program: &Program, node: u32) -> Result<Self, CallFailure> {
         let node = choose("input", node, program.inputs())?;
         let ring = program.node(node).ring().expect("an input makes a wire");
         Ok(Self::of(program, node, ring))
@@ -31,7 +31,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::input`].
-    pub(crate) fn output(program: &Program, node: u32) -> Result<Self, Failure> {
+    pub(crate) fn output(program: &Program, node: u32) -> Result<Self, CallFailure> {
         let node = choose("output", node, program.outputs())?;
         let taken = program.node(node).inputs()[0];
         let ring = program.node(taken).ring().expect("an output takes a wire");
@@ -49,7 +49,7 @@ impl Tensor {
     }
 }
 
-fn choose(what: &str, asked: u32, there: impl Iterator<Item = NodeId>) -> Result<NodeId, Failure> {
+fn choose(what: &str, asked: u32, there: impl Iterator<Item = NodeId>) -> Result<NodeId, CallFailure> {
     let there: Vec<_> = there.collect();
     if let Some(node) = there.iter().find(|node| u32::from(node.0) == asked) {
         return Ok(*node);
@@ -59,7 +59,7 @@ fn choose(what: &str, asked: u32, there: impl Iterator<Item = NodeId>) -> Result
     }
     let list: Vec<_> = there.iter().map(|node| node.0.to_string()).collect();
     let list = list.join(", ");
-    Err(Failure::caller(format!("node {asked} is no {what} of this run's program; it has {what} {list}")))
+    Err(CallFailure::caller(format!("node {asked} is no {what} of this run's program; it has {what} {list}")))
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
         let output = |node| (Op::Output(Output), vec![NodeId(node)]);
         let one = Program::new([input(9, 48), output(0)]).expect("a program");
         let two = Program::new([input(9, 48), input(7, 40), output(1), output(0)]).expect("a program");
-        let of = |tensor: Result<Tensor, Failure>| {
+        let of = |tensor: Result<Tensor, CallFailure>| {
             tensor.map(|tensor| (tensor.node.0, tensor.elems(), tensor.ring.bits()))
         };
         assert_eq!(of(Tensor::input(&one, 0)), Ok((0, 9, 48)));

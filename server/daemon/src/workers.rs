@@ -12,12 +12,12 @@ use std::{
 };
 
 use suf_gate::Backend;
-use suf_party::{Done, Failure, Work};
+use suf_party::{Done, RunFailure, Work};
 use suf_process::hardening::scrub_stack;
 use suf_wire::Fault;
 
 /// What a worker does, on its own thread; whether another job is near.
-type Job = Box<dyn FnOnce(&dyn Backend) -> bool + Send>;
+type Task = Box<dyn FnOnce(&dyn Backend) -> bool + Send>;
 
 /// A pool of threads over one backend. Dropping it lets the queue run out.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Task>,
     closed: bool,
 }
 
@@ -95,7 +95,7 @@ impl Drop for Workers {
 
 impl Shared {
     /// The next job; none when there will be no more.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Task> {
         let waiting = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
         let mut queue = self.news.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         let job = queue.jobs.pop_front();
@@ -125,10 +125,10 @@ impl fmt::Debug for Shared {
 }
 
 /// A panic in a kernel ends one run, not the daemon.
-pub(crate) fn carry_out(work: Work, backend: &dyn Backend) -> Result<Done, Failure> {
+pub(crate) fn carry_out(work: Work, backend: &dyn Backend) -> Result<Done, RunFailure> {
     let name = work.name();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(backend)))
-        .unwrap_or_else(|_| Err(Failure::new(Fault::Bug, format!("computing '{name}' panicked"))))
+        .unwrap_or_else(|_| Err(RunFailure::new(Fault::Bug, format!("computing '{name}' panicked"))))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use suf_wire::{
 };
 
 use crate::error::{LinkError, code};
-use crate::lanes::{Lanes, Place, STRIPE_BYTES, Streams, mark};
+use crate::lanes::{Lanes, STRIPE_BYTES, Streams, StripePosition, mark};
 use crate::meter::Meter;
 
 /// Both halves. Messages arrive in the order they were sent; many may be under way.
@@ -58,14 +58,14 @@ impl<M: Message> Channel<M> {
             .map(|((send, stream), mark)| (send, Incoming { stream, unread: Bytes::new(), mark }))
             .unzip();
         let sender = Sender {
-            place: Place::start(sending.len()),
+            place: StripePosition::start(sending.len()),
             streams: sending.into(),
             lanes: Arc::clone(lanes),
             meter: meter.clone(),
             family: PhantomData,
         };
         let receiver = Receiver {
-            place: Place::start(receiving.len()),
+            place: StripePosition::start(receiving.len()),
             streams: receiving.into(),
             lanes: Arc::clone(lanes),
             meter,
@@ -129,7 +129,7 @@ fn due_mark(lane: usize) -> Option<u8> {
 #[derive(Debug)]
 pub struct Sender<M> {
     streams: Box<[quinn::SendStream]>,
-    place: Place,
+    place: StripePosition,
     lanes: Arc<Lanes>,
     meter: Meter,
     family: PhantomData<fn(M)>,
@@ -207,7 +207,7 @@ impl Sender<PeerMessage> {
 #[derive(Debug)]
 pub struct Receiver<M: Message> {
     streams: Box<[Incoming]>,
-    place: Place,
+    place: StripePosition,
     lanes: Arc<Lanes>,
     meter: Meter,
     stage: Stage<M::Head>,

@@ -69,13 +69,13 @@ impl fmt::Debug for LaneHello {
 
 /// A place in the bytes of a channel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct StripePosition {
     lanes: usize,
     lane: usize,
     left: usize,
 }
 
-impl Place {
+impl StripePosition {
     /// Where a channel over so many lanes begins.
     pub(crate) fn start(lanes: usize) -> Self {
         Self { lanes, lane: 0, left: STRIPE_BYTES }

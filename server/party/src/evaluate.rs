@@ -8,14 +8,14 @@ use suf_wire::{Causal, DataFrame, Fault, Part, PeerMessage, Seed};
 
 use crate::part::{Key, Made, PartRun, State};
 use crate::run::{Run, bug};
-use crate::{Action, Done, Failure, Phase, Start, Work};
+use crate::{Action, Done, Phase, RunFailure, Start, Work};
 
 impl Run {
-    pub(crate) fn on_key(&mut self, part: Part, key: KeyBytes) -> Result<(), Failure> {
+    pub(crate) fn on_key(&mut self, part: Part, key: KeyBytes) -> Result<(), RunFailure> {
         let due = self.plan.program.key_bytes_of(self.plan.me, part);
         if key.len() != due {
             let reason = format!("the key of {part} has {} bytes, {due} are due", key.len());
-            return Err(Failure::new(Fault::Dealer, reason));
+            return Err(RunFailure::new(Fault::Dealer, reason));
         }
         let state = &mut self.part(part).state;
         if !matches!(state, State::Waiting(Key::Asked)) {
@@ -28,7 +28,7 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) fn on_done(&mut self, done: Done) -> Result<(), Failure> {
+    pub(crate) fn on_done(&mut self, done: Done) -> Result<(), RunFailure> {
         if matches!(done, Done::Wiped) {
             self.wiping -= 1;
             return self.close_when_complete();
@@ -71,7 +71,7 @@ impl Run {
         part: Part,
         value: Arc<dyn Value>,
         spent: Box<dyn PartEval>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RunFailure> {
         let node = self.plan.program.node(part.node);
         let (is_input, is_output) = (node.is_input(), node.is_output());
         if node.is_keyed() {
@@ -184,7 +184,7 @@ impl Run {
     }
 
     /// Moves the inputs of a part to its key, as soon as both are here and the part is in the window.
-    pub(crate) fn load_when_complete(&mut self, part: Part) -> Result<(), Failure> {
+    pub(crate) fn load_when_complete(&mut self, part: Part) -> Result<(), RunFailure> {
         let node = self.plan.program.node(part.node);
         // Outputs are made when the measures are known, and inputs begin with the client's shares.
         let has_turn = if node.is_output() { self.measured.is_some() } else { self.schedule.is_open(part) };
@@ -210,7 +210,12 @@ impl Run {
     }
 
     /// Takes `inputs` to where the key is.
-    pub(crate) fn begin(&mut self, part: Part, key: Key, inputs: Vec<Arc<dyn Value>>) -> Result<(), Failure> {
+    pub(crate) fn begin(
+        &mut self,
+        part: Part,
+        key: Key,
+        inputs: Vec<Arc<dyn Value>>,
+    ) -> Result<(), RunFailure> {
         let start = match key {
             Key::Staged(staged) => Start::Staged(staged),
             Key::None | Key::Unasked | Key::Asked => Start::Keyless(self.plan.job(part, self.seed()?)),
@@ -240,7 +245,7 @@ impl Run {
         &mut self.parts[self.schedule.index(part)]
     }
 
-    fn seed(&self) -> Result<Seed, Failure> {
+    fn seed(&self) -> Result<Seed, RunFailure> {
         self.seed.clone().ok_or_else(|| bug("work before the keys are stored".into()))
     }
 }

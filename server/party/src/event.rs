@@ -3,7 +3,7 @@
 use suf_gate::KeyBytes;
 use suf_wire::{Causal, KeyRequest, NodeId, Part, PeerMessage, Seed};
 
-use crate::{BurntBatch, Done, Failure, Work};
+use crate::{BurntBatch, Done, RunFailure, Work};
 
 /// What happened.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub enum Event {
     /// The link's meter, read after the last exchange.
     Measured(Measured),
     /// Something outside the run failed: the peer or the dealer is gone, the deadline passed, the client cancelled.
-    Failed(Failure),
+    Failed(RunFailure),
 }
 
 /// What the run wants done.
@@ -74,7 +74,7 @@ pub enum Action {
     /// Read the meter.
     Measure,
     /// The run is over; nothing follows.
-    End(Result<Summary, Failure>),
+    End(Result<Summary, RunFailure>),
 }
 
 /// Phases of a run.

@@ -9,7 +9,7 @@ use crate::Phase;
 
 /// The end of a run that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct RunFailure {
     /// Who is at fault.
     pub fault: Fault,
     /// What happened, where, and what to do about it.
@@ -101,7 +101,7 @@ pub enum Breach {
     },
 }
 
-impl Failure {
+impl RunFailure {
     /// A failure.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
         Self { fault, reason: reason.into(), breach: None }
@@ -114,15 +114,15 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RunFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at fault: {}", self.fault, self.reason)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for RunFailure {}
 
-impl From<Breach> for Failure {
+impl From<Breach> for RunFailure {
     fn from(breach: Breach) -> Self {
         let fault = match breach {
             Breach::UnequalKeys { .. } => Fault::Dealer,
@@ -137,7 +137,7 @@ impl From<Breach> for Failure {
     }
 }
 
-impl From<BackendError> for Failure {
+impl From<BackendError> for RunFailure {
     fn from(error: BackendError) -> Self {
         let fault = match error {
             BackendError::Misuse(_) => Fault::Bug,

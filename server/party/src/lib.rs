@@ -19,7 +19,7 @@ mod schedule;
 mod work;
 
 pub use event::{Action, Event, Measured, NodeMeasured, Phase, Summary};
-pub use failure::{Breach, Failure};
+pub use failure::{Breach, RunFailure};
 pub use ledger::{BurnLog, BurntBatch, Ledger, LedgerError};
 pub use plan::{Plan, Policy, Registration};
 pub use run::Run;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use suf_gate::{EvalJob, Gate, Program, Protocol, catalog::AllowedGates};
 use suf_wire::{Accept, BatchId, Digest, Fault, KeyRequest, Part, Party, Propose, RunId, Seed};
 
-use crate::Failure;
+use crate::RunFailure;
 
 /// What a client asked this party for: a run that waits for the other party.
 #[derive(Clone, Debug)]
@@ -33,10 +33,10 @@ impl Registration {
     ///
     /// # Errors
     /// When the proposal differs from the request, the other party's fault.
-    pub fn agree(&self, propose: &Propose) -> Result<Plan, Failure> {
+    pub fn agree(&self, propose: &Propose) -> Result<Plan, RunFailure> {
         let mut plan = self.with_batch(propose.batch);
         let (proposer, digest) = (self.me.other(), plan.digest());
-        let refused = |reason| Err(Failure::new(Fault::Peer, reason));
+        let refused = |reason| Err(RunFailure::new(Fault::Peer, reason));
         if propose.run != self.run {
             return refused(format!("{proposer} proposes another run"));
         }
@@ -128,9 +128,9 @@ impl Policy {
     ///
     /// # Errors
     /// When it is beyond this party's limits, which the message names.
-    pub fn check(&self, registration: &Registration) -> Result<(), Failure> {
+    pub fn check(&self, registration: &Registration) -> Result<(), RunFailure> {
         let me = registration.me;
-        let refused = |reason| Err(Failure::new(Fault::Config, reason));
+        let refused = |reason| Err(RunFailure::new(Fault::Config, reason));
         for input in registration.program.inputs() {
             let elems = registration.program.node(input).shape().elems();
             if elems > self.max_elems {
@@ -140,8 +140,8 @@ impl Policy {
         registration.program.gates().iter().try_for_each(|gate| self.check_gate(me, gate))
     }
 
-    fn check_gate(&self, me: Party, gate: &Gate) -> Result<(), Failure> {
-        let refused = |reason| Err(Failure::new(Fault::Config, reason));
+    fn check_gate(&self, me: Party, gate: &Gate) -> Result<(), RunFailure> {
+        let refused = |reason| Err(RunFailure::new(Fault::Config, reason));
         let protocol = gate.protocol();
         if !self.protocols.contains(&protocol) {
             return refused(format!("{me} does not take part in protocol {protocol}"));

@@ -12,7 +12,7 @@ use suf_wire::{Causal, DataFrame, Fault, Finished, Part, PeerMessage, Seed, Segm
 use crate::part::{Key, PartRun};
 use crate::readiness::Readiness;
 use crate::schedule::{Schedule, WINDOW};
-use crate::{Action, Breach, BurntBatch, Event, Failure, Measured, Phase, Plan, Summary, Work, cost};
+use crate::{Action, Breach, BurntBatch, Event, Measured, Phase, Plan, RunFailure, Summary, Work, cost};
 
 /// Bytes of key that no part has: the seed.
 const SEED_BYTES: u64 = 32;
@@ -136,7 +136,7 @@ impl Run {
     ///
     /// # Errors
     /// When such a frame is out of order: the peer's fault.
-    pub fn expected_frame(&self, part: Part, step: u8) -> Result<usize, Failure> {
+    pub fn expected_frame(&self, part: Part, step: u8) -> Result<usize, RunFailure> {
         let program = &self.plan.program;
         let Some(bytes) = program.message_bytes(part, step.into()).filter(|_| self.phase != Phase::Ended)
         else {
@@ -164,7 +164,7 @@ impl Run {
         }
     }
 
-    fn try_handle(&mut self, event: Event) -> Result<(), Failure> {
+    fn try_handle(&mut self, event: Event) -> Result<(), RunFailure> {
         match event {
             Event::Peer(message) => self.on_peer(message),
             Event::KeysStored { segment, seed, common, on_disk } => {
@@ -185,7 +185,7 @@ impl Run {
         }
     }
 
-    fn on_peer(&mut self, message: PeerMessage) -> Result<(), Failure> {
+    fn on_peer(&mut self, message: PeerMessage) -> Result<(), RunFailure> {
         let unasked = Breach::Message { message: message.name(), phase: self.phase };
         match message {
             PeerMessage::Accept(accept) if self.initiator && self.phase == Phase::Proposing => {
@@ -196,7 +196,7 @@ impl Run {
                 self.request_keys();
             }
             PeerMessage::Refuse { run, fault, reason } if self.initiator && run == self.plan.run => {
-                return Err(Failure::new(fault, format!("the peer refused the run: {}", reason.as_str())));
+                return Err(RunFailure::new(fault, format!("the peer refused the run: {}", reason.as_str())));
             }
             PeerMessage::Ready { run, segment, common } if run == self.plan.run => {
                 if !self.readiness.hear(segment, common)? {
@@ -215,19 +215,19 @@ impl Run {
                 return self.close_when_complete();
             }
             PeerMessage::Abort { fault, reason, .. } => {
-                self.end(Err(Failure::new(fault, format!("the peer ended the run: {}", reason.as_str()))));
+                self.end(Err(RunFailure::new(fault, format!("the peer ended the run: {}", reason.as_str()))));
             }
             _ => return Err(unasked.into()),
         }
         Ok(())
     }
 
-    fn on_frame(&mut self, frame: DataFrame) -> Result<(), Failure> {
+    fn on_frame(&mut self, frame: DataFrame) -> Result<(), RunFailure> {
         let DataFrame { part, step, depth, bits, payload } = frame;
         let expected = self.expected_frame(part, step)?;
         let exchange = usize::from(step);
         let program = &self.plan.program;
-        let refused = |problem| Failure::from(Breach::Payload { part, step, problem });
+        let refused = |problem| RunFailure::from(Breach::Payload { part, step, problem });
         let due = program.frame_bits(part, exchange).unwrap_or_default();
         if payload.len() != expected || bits != due {
             return Err(refused(format!(
@@ -250,7 +250,7 @@ impl Run {
         Ok(())
     }
 
-    fn on_stored(&mut self, segment: u16, common: [u8; 32], on_disk: bool) -> Result<(), Failure> {
+    fn on_stored(&mut self, segment: u16, common: [u8; 32], on_disk: bool) -> Result<(), RunFailure> {
         if !self.readiness.store(segment, common)? {
             return Err(bug(format!("the keys of segment {segment} are stored out of order")));
         }
@@ -270,8 +270,8 @@ impl Run {
         Ok(())
     }
 
-    fn on_input(&mut self, part: Part, shares: Vec<u64>) -> Result<(), Failure> {
-        let caller = |reason: String| Failure::new(Fault::Caller, reason);
+    fn on_input(&mut self, part: Part, shares: Vec<u64>) -> Result<(), RunFailure> {
+        let caller = |reason: String| RunFailure::new(Fault::Caller, reason);
         let program = &self.plan.program;
         let is_input = program.get(part.node).is_some_and(Node::is_input);
         let due = if is_input { program.elems(part) } else { 0 };
@@ -289,7 +289,7 @@ impl Run {
     }
 
     /// Nothing that depends on the keys leaves before this.
-    fn on_burnt(&mut self, burnt: BurntBatch) -> Result<(), Failure> {
+    fn on_burnt(&mut self, burnt: BurntBatch) -> Result<(), RunFailure> {
         if burnt.id() != self.plan.batch {
             return Err(bug(format!("{} was burnt for {}", burnt.id(), self.plan.batch)));
         }
@@ -306,7 +306,7 @@ impl Run {
         Ok(())
     }
 
-    fn on_measured(&mut self, measured: Measured) -> Result<(), Failure> {
+    fn on_measured(&mut self, measured: Measured) -> Result<(), RunFailure> {
         cost::check(&self.plan.program, &measured)?;
         let finished = self.finished(measured.bits_sent, measured.bits_received, &measured);
         self.measured = Some(measured);
@@ -326,7 +326,7 @@ impl Run {
         Finished { run: self.plan.run, rounds, bits_sent, bits_received, transcript }
     }
 
-    pub(crate) fn close_when_complete(&mut self) -> Result<(), Failure> {
+    pub(crate) fn close_when_complete(&mut self) -> Result<(), RunFailure> {
         let (Some(measured), Some(theirs)) = (&self.measured, &self.peer_finished) else {
             return Ok(());
         };
@@ -373,7 +373,7 @@ impl Run {
         self.actions.push_back(Action::Enter(phase));
     }
 
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: RunFailure) {
         let abort =
             PeerMessage::Abort { run: self.plan.run, fault: failure.fault, reason: failure.wire_reason() };
         self.actions.clear();
@@ -381,7 +381,7 @@ impl Run {
         self.end(Err(failure));
     }
 
-    fn end(&mut self, result: Result<Summary, Failure>) {
+    fn end(&mut self, result: Result<Summary, RunFailure>) {
         self.parts.clear();
         self.shares.clear();
         self.spent.clear();
@@ -391,10 +391,10 @@ impl Run {
     }
 }
 
-fn peer(reason: String) -> Failure {
-    Failure::new(Fault::Peer, reason)
+fn peer(reason: String) -> RunFailure {
+    RunFailure::new(Fault::Peer, reason)
 }
 
-pub(crate) fn bug(reason: String) -> Failure {
-    Failure::new(Fault::Bug, reason)
+pub(crate) fn bug(reason: String) -> RunFailure {
+    RunFailure::new(Fault::Bug, reason)
 }

@@ -16,7 +16,7 @@ pub const WINDOW: u32 = 32;
 /// What of a program has been done, as far as it decides what comes next.
 pub(crate) struct Schedule {
     program: Arc<Program>,
-    places: Vec<Place>,
+    places: Vec<NodeParts>,
     /// Nodes whose parts have positions, with the position of their first part.
     positions: Vec<(u32, NodeId)>,
     /// Parts that are over.
@@ -28,7 +28,7 @@ pub(crate) struct Schedule {
 }
 
 /// Where the parts of a node stand.
-struct Place {
+struct NodeParts {
     /// Number of parts of nodes before it.
     first_part: usize,
     /// The position of its first part.
@@ -43,7 +43,7 @@ struct Frontier {
 
 impl Schedule {
     pub(crate) fn new(program: Arc<Program>) -> Self {
-        let (mut places, mut positions) = (Vec::<Place>::new(), Vec::new());
+        let (mut places, mut positions) = (Vec::<NodeParts>::new(), Vec::new());
         let (mut parts, mut position) = (0, 0);
         let mut silent = Vec::new();
         for (id, node) in program.nodes() {
@@ -56,7 +56,7 @@ impl Schedule {
                 }
                 position = end;
             }
-            places.push(Place { first_part: parts, first_position });
+            places.push(NodeParts { first_part: parts, first_position });
             parts += node.tiles() as usize;
         }
         let (over, mut sent) = (Frontier::new(position), Frontier::new(position));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use suf_gate::{Backend, EvalJob, KeyBytes, PartEval, Program, SecretBytes, Span, StagedPart, Value};
 use suf_wire::Part;
 
-use crate::Failure;
+use crate::RunFailure;
 
 /// Something to compute.
 pub enum Work {
@@ -101,7 +101,7 @@ impl Work {
     ///
     /// # Errors
     /// When the device fails; the run is over then.
-    pub fn run(self, backend: &dyn Backend) -> Result<Done, Failure> {
+    pub fn run(self, backend: &dyn Backend) -> Result<Done, RunFailure> {
         Ok(match self {
             Self::Stage { job, key } => Done::Staged { part: job.part, staged: backend.stage(&job, key)? },
             Self::Begin { part, start, inputs } => {

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use rand::Rng;
 use suf_deal::{Batch, Entropy, KeyPart, Order, Standing};
 use suf_gate::{KeyShape, Program, Seed, WeightStore, ops::Op};
-use suf_party::{Event, Failure};
+use suf_party::{Event, RunFailure};
 use suf_wire::{CommonParts, Digest, Fault, KeyRequest, Part, Party};
 
 use super::World;
@@ -19,7 +19,7 @@ impl World {
             Ok(Standing::Waiting) => return,
             Err(refusal) => {
                 for me in Party::BOTH {
-                    let event = Event::Failed(Failure::new(Fault::Peer, refusal.to_string()));
+                    let event = Event::Failed(RunFailure::new(Fault::Peer, refusal.to_string()));
                     self.local(me, event);
                 }
                 return;
@@ -46,7 +46,7 @@ impl World {
                         common,
                         on_disk: on_disk[me.index()],
                     },
-                    None => Event::Failed(Failure::new(
+                    None => Event::Failed(RunFailure::new(
                         Fault::Dealer,
                         "the integrity tag of a part's key does not fit",
                     )),

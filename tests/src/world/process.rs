@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use suf_party::{BurnLog, Failure, Measured, NodeMeasured, Registration, Run, Summary};
+use suf_party::{BurnLog, Measured, NodeMeasured, Registration, Run, RunFailure, Summary};
 use suf_wire::{BatchId, DataFrame, NodeId, Part, Party, Transcript};
 
 use super::MOST_LANES;
@@ -16,7 +16,7 @@ pub(super) struct Process {
     /// What the client asked this party for.
     pub(super) registration: Option<Registration>,
     pub(super) run: Option<Run>,
-    pub(super) end: Option<Result<Summary, Failure>>,
+    pub(super) end: Option<Result<Summary, RunFailure>>,
     pub(super) keys: HashMap<Part, Bytes>,
     pub(super) output: BTreeMap<Part, Vec<u64>>,
     pub(super) sent: Vec<DataFrame>,

@@ -15,7 +15,7 @@ use crate::{
     key::{KeyWriter, STRIP, SharedField, strips},
     line::{Columns, DealtLine, Secrets},
     planes,
-    simd::{Kernel, Simd},
+    simd::{Simd, Vectorised},
 };
 
 /// Writes both parties' keys of a tile.
@@ -158,7 +158,7 @@ struct XorTables<'a, const WORDS: usize, F> {
     table: F,
 }
 
-impl<const WORDS: usize, F: Fn(u16, u16) -> [u64; WORDS]> Kernel for XorTables<'_, WORDS, F> {
+impl<const WORDS: usize, F: Fn(u16, u16) -> [u64; WORDS]> Vectorised for XorTables<'_, WORDS, F> {
     type Output = ();
 
     #[inline(always)]

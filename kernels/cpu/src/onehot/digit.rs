@@ -2,11 +2,11 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::wide;
-use crate::simd::{Kernel, Level, Simd};
+use crate::simd::{Level, Simd, Vectorised};
 
 /// Which states of a digit are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum DigitKind {
     /// Between the window and the top: lt, eq, q.
     Lower,
     /// The highest digit: near, high.
@@ -17,7 +17,7 @@ pub(super) enum Place {
 /// of the vectors of 2^`bits` bits. ORs the states into `states` from bit `at` on.
 pub(super) fn read(
     level: Level,
-    place: Place,
+    place: DigitKind,
     bits: u8,
     hot: &[u8],
     values: &[u16],
@@ -25,7 +25,7 @@ pub(super) fn read(
     at: u8,
 ) {
     debug_assert_eq!(hot.len(), values.len() << (bits - 3));
-    let lower = place == Place::Lower;
+    let lower = place == DigitKind::Lower;
     match bits {
         3 => level.dispatch(Read::<3> { lower, hot, values, states, at }),
         4 => level.dispatch(Read::<4> { lower, hot, values, states, at }),
@@ -44,7 +44,7 @@ struct Read<'a, const BITS: usize> {
     at: u8,
 }
 
-impl<const BITS: usize> Kernel for Read<'_, BITS> {
+impl<const BITS: usize> Vectorised for Read<'_, BITS> {
     type Output = ();
 
     #[inline(always)]
@@ -149,7 +149,7 @@ struct XorHot<'a> {
     held: &'a mut [u16],
 }
 
-impl Kernel for XorHot<'_> {
+impl Vectorised for XorHot<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -194,14 +194,14 @@ mod tests {
                     };
                     let shares =
                         [hot_of(r as u8), (0..size * size / 8).map(|i| (i * 37 + i / 5) as u8).collect()];
-                    for place in [Place::Lower, Place::Top] {
+                    for place in [DigitKind::Lower, DigitKind::Top] {
                         let [mut mine, mut theirs] = [vec![0u16; size], vec![0u16; size]];
                         read(level, place, bits, &shares[0], &values, &mut mine, 2);
                         read(level, place, bits, &shares[1], &values, &mut theirs, 2);
                         for v in 0..size {
                             let expected = match place {
-                                Place::Lower => LowState::of(v as u64, r as u64, bits).to_bits(),
-                                Place::Top => TopState::of(v as u64, r as u64, bits).to_bits(),
+                                DigitKind::Lower => LowState::of(v as u64, r as u64, bits).to_bits(),
+                                DigitKind::Top => TopState::of(v as u64, r as u64, bits).to_bits(),
                             };
                             assert_eq!(
                                 usize::from(mine[v] ^ theirs[v]),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Digits,
-    digit::{self, Place},
+    digit::{self, DigitKind},
     row, state,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     line::{self, Opened, OutputLine},
     lookup::Sums,
     pack, planes,
-    simd::{Kernel, Simd},
+    simd::{Simd, Vectorised},
 };
 
 /// What has been opened, and in the end this party's shares of y_hat.
@@ -29,7 +29,7 @@ pub(crate) struct OnehotEval {
     gate: Onehot,
     /// The masked wire until the last exchange, from then on this party's shares of y_hat.
     wire: Vec<u64>,
-    phases: Vec<Phase>,
+    phases: Vec<OnehotExchange>,
     /// The opened states, in the bits of [`state`]; the two lower digits' states are replaced by the combined one.
     states: Vec<u16>,
     /// The opened m.
@@ -40,7 +40,7 @@ pub(crate) struct OnehotEval {
 
 /// What an exchange opens.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum OnehotExchange {
     /// States and the table's entry.
     States,
     /// The state of two lower digits together: a row of this table.
@@ -54,10 +54,10 @@ enum Phase {
 impl OnehotEval {
     /// Starts on the opened input.
     pub(crate) fn new(gate: &Onehot, x_hat: Vec<u64>) -> Self {
-        let mut phases = vec![Phase::States];
-        phases.extend(gate.combine_table().map(|(table, _)| Phase::Combined(table)));
-        phases.extend(gate.select_table().map(|(table, _)| Phase::Choice(table)));
-        phases.push(Phase::Output);
+        let mut phases = vec![OnehotExchange::States];
+        phases.extend(gate.combine_table().map(|(table, _)| OnehotExchange::Combined(table)));
+        phases.extend(gate.select_table().map(|(table, _)| OnehotExchange::Choice(table)));
+        phases.push(OnehotExchange::Output);
         let none = Vec::new;
         Self { gate: gate.clone(), wire: x_hat, phases, states: none(), entries: none(), choices: none() }
     }
@@ -96,7 +96,7 @@ impl OnehotEval {
             table.read(level, hot, &window[..n], &mut sums[..n]);
             let masks = masks.read(2 * range.start..2 * range.end, &mut scratch).as_chunks().0;
             let (states, entries) = (&mut states[..n], &mut entries[..n]);
-            level.dispatch(Window {
+            level.dispatch(WindowShares {
                 sums: &sums[..n],
                 masks,
                 negate,
@@ -107,7 +107,7 @@ impl OnehotEval {
             for (i, ((bits, hot), upper)) in hot_digits.iter().zip(upper).enumerate() {
                 let bytes = 1 << (bits - 3);
                 let hot = hot.read(range.start * bytes..range.end * bytes, &mut scratch);
-                let place = if i < gate.lower_digits() { Place::Lower } else { Place::Top };
+                let place = if i < gate.lower_digits() { DigitKind::Lower } else { DigitKind::Top };
                 digit::read(level, place, *bits, hot, &upper[..n], states, at);
                 at += state::LOWER_BITS;
             }
@@ -192,7 +192,7 @@ impl OnehotEval {
 }
 
 /// What a strip's window vectors say: c, p, and this party's share of m.
-struct Window<'a> {
+struct WindowShares<'a> {
     sums: &'a [Sums],
     /// This party's masks of the entries.
     masks: &'a [[u8; 2]],
@@ -201,7 +201,7 @@ struct Window<'a> {
     entries: &'a mut [u64],
 }
 
-impl Kernel for Window<'_> {
+impl Vectorised for WindowShares<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -221,19 +221,19 @@ impl Kernel for Window<'_> {
 impl GateEval for OnehotEval {
     fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match self.phases[step] {
-            Phase::States => self.share_states(key),
-            Phase::Combined(table) => self.look_up::<3, COMBINE_ROWS>(key, table, state::LOWER),
-            Phase::Choice(table) => self.share_choice(key, table),
-            Phase::Output => self.share_output(key),
+            OnehotExchange::States => self.share_states(key),
+            OnehotExchange::Combined(table) => self.look_up::<3, COMBINE_ROWS>(key, table, state::LOWER),
+            OnehotExchange::Choice(table) => self.share_choice(key, table),
+            OnehotExchange::Output => self.share_output(key),
         }
     }
 
     fn open(&mut self, _: &PartKey, step: usize, mine: &[u8], theirs: &[u8]) {
         match self.phases[step] {
-            Phase::States => self.open_states(mine, theirs),
-            Phase::Combined(_) => self.open_combined(mine, theirs),
-            Phase::Choice(_) => self.choices = planes::open(mine, theirs, self.elems()),
-            Phase::Output => unreachable!("the output is opened by itself"),
+            OnehotExchange::States => self.open_states(mine, theirs),
+            OnehotExchange::Combined(_) => self.open_combined(mine, theirs),
+            OnehotExchange::Choice(_) => self.choices = planes::open(mine, theirs, self.elems()),
+            OnehotExchange::Output => unreachable!("the output is opened by itself"),
         }
     }
 

@@ -14,7 +14,7 @@ use suf_gate::{
 use crate::{
     key::STRIP,
     lookup::Lookup,
-    simd::{Kernel, Level, Simd},
+    simd::{Level, Simd, Vectorised},
 };
 
 pub(crate) use deal::deal;
@@ -69,7 +69,7 @@ struct SplitTile<'a> {
     out: &'a mut Split,
 }
 
-impl Kernel for SplitTile<'_> {
+impl Vectorised for SplitTile<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Aes128, BLOCK_BYTES, Kernel, Simd, portable::one_hot};
+use super::{Aes128, BLOCK_BYTES, Simd, Vectorised, portable::one_hot};
 
 /// Proof that the machine has AES-NI, SSSE3, SSE4.1 and POPCNT.
 #[derive(Clone, Copy)]
@@ -27,9 +27,9 @@ impl AesNi {
         has.then_some(Self(()))
     }
 
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(super) fn run<K: Vectorised>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "aes,ssse3,sse4.1,popcnt")]
-        fn entry<K: Kernel>(s: AesNi, kernel: K) -> K::Output {
+        fn entry<K: Vectorised>(s: AesNi, kernel: K) -> K::Output {
             kernel.run(s)
         }
         // SAFETY: the token proves the features that `entry` is compiled with.

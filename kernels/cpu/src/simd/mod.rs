@@ -1,6 +1,6 @@
 //! AES-128 at four instruction levels, and the 128-bit lane arithmetic that the trees are written in.
 //!
-//! A [`Kernel`] is written once, over any [`Simd`]. [`Level::dispatch`] compiles it for each level and picks one at run
+//! A [`Vectorised`] is written once, over any [`Simd`]. [`Level::dispatch`] compiles it for each level and picks one at run
 //! time. All methods of a `Simd` are `#[inline(always)]`, so a kernel ends as one function with the level's
 //! instructions enabled and its blocks in registers. The token types (`Vaes`, `Vaes256`, `AesNi`, `Portable`) exist
 //! only on machines that have the instructions. So their methods are safe to call.
@@ -87,7 +87,7 @@ impl Level {
     ///
     /// # Panics
     /// If the machine lacks them: only a test or a benchmark forces a level, and it asks [`Level::supported`] first.
-    pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn dispatch<K: Vectorised>(self, kernel: K) -> K::Output {
         match self {
             Self::Portable => kernel.run(Portable),
             #[cfg(target_arch = "x86_64")]
@@ -114,7 +114,7 @@ impl fmt::Display for Level {
 }
 
 /// A computation written once for every level. `run` must be `#[inline(always)]`.
-pub(crate) trait Kernel {
+pub(crate) trait Vectorised {
     /// What it returns.
     type Output;
 
@@ -343,7 +343,7 @@ struct Ctr<'a, const XOR: bool> {
     out: &'a mut [u8],
 }
 
-impl<const XOR: bool> Kernel for Ctr<'_, XOR> {
+impl<const XOR: bool> Vectorised for Ctr<'_, XOR> {
     type Output = ();
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::{Aes128, BLOCK_BYTES, Kernel, Simd};
+use super::{Aes128, BLOCK_BYTES, Simd, Vectorised};
 
 /// Proof that the machine has VAES, AES-NI, AVX-512 F, BW, DQ, VL and VPOPCNTDQ, and BMI2.
 #[derive(Clone, Copy)]
@@ -40,9 +40,9 @@ impl Vaes {
         has.then_some(Self(()))
     }
 
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(super) fn run<K: Vectorised>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "vaes,aes,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi2")]
-        fn entry<K: Kernel>(s: Vaes, kernel: K) -> K::Output {
+        fn entry<K: Vectorised>(s: Vaes, kernel: K) -> K::Output {
             kernel.run(s)
         }
         // SAFETY: the token proves the features that `entry` is compiled with.

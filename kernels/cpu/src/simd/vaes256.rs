@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Aes128, BLOCK_BYTES, Kernel, Simd};
+use super::{Aes128, BLOCK_BYTES, Simd, Vectorised};
 
 /// Proof that the machine has VAES, VPCLMULQDQ, AES-NI, AVX2, BMI2 and POPCNT.
 #[derive(Clone, Copy)]
@@ -27,9 +27,9 @@ impl Vaes256 {
         has.then_some(Self(()))
     }
 
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(super) fn run<K: Vectorised>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "vaes,aes,avx2,vpclmulqdq,bmi2,popcnt")]
-        fn entry<K: Kernel>(s: Vaes256, kernel: K) -> K::Output {
+        fn entry<K: Vectorised>(s: Vaes256, kernel: K) -> K::Output {
             kernel.run(s)
         }
         // SAFETY: the token proves the features that `entry` is compiled with.

@@ -3,7 +3,7 @@
 use suf_gate::{
     spec::{
         CompiledSpec,
-        compile::{Base, Comparison, Element, Gate, Part},
+        compile::{Base, Comparison, Element, Part, Switch},
     },
     suf::Suf,
 };
@@ -19,7 +19,7 @@ use crate::{
     columns,
     key::{KeyWriter, PACKED, TreeIds},
     pack,
-    simd::{Kernel, Simd},
+    simd::{Simd, Vectorised},
     tree::TreeShape,
 };
 
@@ -137,8 +137,8 @@ fn deal_helpers(
     let mut omegas = Vec::new();
     for (g, gate) in spec.gates().iter().enumerate() {
         omegas.push(match gate {
-            Gate::Opened(comparison) => comparison_masks[*comparison].clone(),
-            Gate::Helper { inputs, truth } => {
+            Switch::Opened(comparison) => comparison_masks[*comparison].clone(),
+            Switch::Helper { inputs, truth } => {
                 let omega = helper_masks.next().expect("a mask for each helper");
                 let masks: Vec<&[u8]> = inputs.iter().map(|input| &comparison_masks[*input][..]).collect();
                 let mut rows = Zeroizing::new(vec![0; truth.len() * plane_bytes]);
@@ -265,7 +265,7 @@ struct Subtract<'a> {
     columns: &'a mut [Column],
 }
 
-impl Kernel for Subtract<'_> {
+impl Vectorised for Subtract<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use suf_gate::{
     ring::WIRE,
     spec::{
         CompiledSpec,
-        compile::{Gate, Part},
+        compile::{Part, Switch},
     },
     suf::Suf,
 };
@@ -20,13 +20,13 @@ pub(crate) struct SufEval {
     spec: CompiledSpec,
     x_hat: Vec<u64>,
     /// The exchanges that this specification has.
-    phases: Vec<Phase>,
+    phases: Vec<SufExchange>,
     opened: Opened,
 }
 
 /// What an exchange opens.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum SufExchange {
     /// Comparisons, the table's entry, the active piece.
     Lookups,
     /// Helpers of several comparisons.
@@ -51,9 +51,9 @@ impl SufEval {
         let spec = gate.compiled().clone();
         let looks_up = !spec.comparisons().is_empty() || spec.table().is_some() || spec.pieces().is_some();
         let mut phases = Vec::new();
-        phases.extend(looks_up.then_some(Phase::Lookups));
-        phases.extend((spec.helper_count() > 0).then_some(Phase::Helpers));
-        phases.push(Phase::Output);
+        phases.extend(looks_up.then_some(SufExchange::Lookups));
+        phases.extend((spec.helper_count() > 0).then_some(SufExchange::Helpers));
+        phases.push(SufExchange::Output);
         Self { spec, x_hat, phases, opened: Opened::default() }
     }
 
@@ -86,7 +86,7 @@ impl SufEval {
         let plane_bytes = elems.div_ceil(8);
         let mut message = Vec::with_capacity(self.spec.helper_count() * plane_bytes);
         for (g, gate) in self.spec.gates().iter().enumerate() {
-            let Gate::Helper { inputs, .. } = gate else { continue };
+            let Switch::Helper { inputs, .. } = gate else { continue };
             let table = self.spec.field(Part::HelperTable(g)).expect("a helper has its table");
             let mut rows = key.field(table).whole();
             let inputs: Vec<&[u8]> = inputs
@@ -104,17 +104,17 @@ impl SufEval {
 impl GateEval for SufEval {
     fn share(&mut self, key: &PartKey, step: usize) -> Vec<u8> {
         match self.phases[step] {
-            Phase::Lookups => first::share(&self.spec, key, &self.x_hat),
-            Phase::Helpers => self.share_helpers(key),
-            Phase::Output => last::share(&self.spec, key, &self.x_hat, &self.opened),
+            SufExchange::Lookups => first::share(&self.spec, key, &self.x_hat),
+            SufExchange::Helpers => self.share_helpers(key),
+            SufExchange::Output => last::share(&self.spec, key, &self.x_hat, &self.opened),
         }
     }
 
     fn open(&mut self, _: &PartKey, step: usize, mine: &[u8], theirs: &[u8]) {
         match self.phases[step] {
-            Phase::Lookups => self.open_lookups(mine, theirs),
-            Phase::Helpers => self.opened.helpers = opened_planes(mine, theirs),
-            Phase::Output => unreachable!("the output is opened by itself"),
+            SufExchange::Lookups => self.open_lookups(mine, theirs),
+            SufExchange::Helpers => self.opened.helpers = opened_planes(mine, theirs),
+            SufExchange::Output => unreachable!("the output is opened by itself"),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     key::{FieldBytes, PACKED, PartKey, strips},
     lookup::Sums,
     pack,
-    simd::{Kernel, Level, Simd},
+    simd::{Level, Simd, Vectorised},
 };
 
 /// This party's message.
@@ -215,7 +215,7 @@ struct Active<'a> {
     active: &'a mut [Column],
 }
 
-impl Kernel for Active<'_> {
+impl Vectorised for Active<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use suf_gate::{
     ring::WIRE,
     spec::{
         CompiledSpec,
-        compile::{Base, Element, Gate, Output, Part},
+        compile::{Base, Element, Output, Part, Switch},
     },
 };
 use zeroize::Zeroizing;
@@ -22,7 +22,7 @@ use crate::{
     columns,
     key::{PACKED, PartKey, strips},
     pack,
-    simd::{Kernel, Simd},
+    simd::{Simd, Vectorised},
 };
 
 /// This party's message.
@@ -113,8 +113,8 @@ impl Strip {
         let mut helpers = 0..;
         for (gate, bits) in spec.gates().iter().zip(&mut self.gates) {
             match gate {
-                Gate::Opened(comparison) => plane(&opened.comparisons, *comparison, bits),
-                Gate::Helper { .. } => plane(&opened.helpers, helpers.next().expect("endless"), bits),
+                Switch::Opened(comparison) => plane(&opened.comparisons, *comparison, bits),
+                Switch::Helper { .. } => plane(&opened.helpers, helpers.next().expect("endless"), bits),
             }
         }
     }
@@ -253,7 +253,7 @@ struct Evaluate<'a> {
     sums: &'a [Sum<'a>],
 }
 
-impl Kernel for Evaluate<'_> {
+impl Vectorised for Evaluate<'_> {
     type Output = ();
 
     #[inline(always)]

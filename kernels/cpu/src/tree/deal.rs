@@ -6,7 +6,7 @@ use super::{
     Correction, DealtTrees, RightBits, Rule, Steps, Tree, batch_lanes, bgi::Bgi, half::HalfTree, join,
     load_roots, put_bits, ways,
 };
-use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
+use crate::simd::{BLOCK_BYTES, MAX_LANES, Simd, Vectorised};
 
 impl Tree {
     /// Makes the corrections that leave, for each element, leaves whose XOR is 1 at its alpha and 0 elsewhere.
@@ -37,7 +37,7 @@ struct Deal<'a, R> {
     out: DealtTrees<'a>,
 }
 
-impl<R: Steps> Kernel for Deal<'_, R> {
+impl<R: Steps> Vectorised for Deal<'_, R> {
     type Output = ();
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use super::{
     Correction, LEAF_BITS, MAX_EXPANDED, MAX_HEIGHT, Rule, Steps, Tree, TreeKeys, WAYS, batch_lanes,
     bgi::Bgi, half::HalfTree, join, load_roots, put_bits, ways,
 };
-use crate::simd::{BLOCK_BYTES, Kernel, MAX_LANES, Simd};
+use crate::simd::{BLOCK_BYTES, MAX_LANES, Simd, Vectorised};
 
 /// Nodes of the last level of a tree that is expanded whole.
 const MAX_NODES: usize = 1 << MAX_EXPANDED;
@@ -99,7 +99,7 @@ struct Compare<'a, 'o, R> {
     out: &'a mut [&'o mut [u8]],
 }
 
-impl<R: Steps> Kernel for Compare<'_, '_, R> {
+impl<R: Steps> Vectorised for Compare<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -108,7 +108,7 @@ impl<R: Steps> Kernel for Compare<'_, '_, R> {
         let Some((first, others)) = points.split_first() else { return };
         for strip in (0..range.len()).step_by(batch_lanes(s)) {
             let count = batch_lanes(s).min(range.len() - strip);
-            let batch = Batch::new(s, tree, rule, keys, range.start + strip, count);
+            let batch = Walk::new(s, tree, rule, keys, range.start + strip, count);
             let near = lanes(&first[strip..strip + count]);
             let (far, forks) =
                 forks(tree.levels, &near, others.iter().map(|list| &list[strip..strip + count]));
@@ -141,7 +141,7 @@ struct Expand<'a, R> {
     blocks: &'a mut [u8],
 }
 
-impl<R: Steps> Kernel for Expand<'_, R> {
+impl<R: Steps> Vectorised for Expand<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -150,7 +150,7 @@ impl<R: Steps> Kernel for Expand<'_, R> {
         let elem_bytes = BLOCK_BYTES << tree.levels;
         for strip in (0..range.len()).step_by(batch_lanes(s)) {
             let count = batch_lanes(s).min(range.len() - strip);
-            let batch = Batch::new(s, tree, rule, keys, range.start + strip, count);
+            let batch = Walk::new(s, tree, rule, keys, range.start + strip, count);
             let mut nodes = [[s.splat(0); WAYS]; MAX_NODES];
             nodes[0] = batch.root().node;
             batch.expand(&mut nodes[..1 << tree.levels], 0);
@@ -189,7 +189,7 @@ struct Window<'a, R, const NODES: usize> {
     job: WindowJob<'a>,
 }
 
-impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
+impl<R: Steps, const NODES: usize> Vectorised for Window<'_, R, NODES> {
     type Output = ();
 
     /// 2^height + 1 neighbouring blocks always lie under exactly two neighbouring nodes of the level `height` above
@@ -204,7 +204,7 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
         let elem_bytes = BLOCK_BYTES << height;
         for strip in (0..range.len()).step_by(batch_lanes(s)) {
             let count = batch_lanes(s).min(range.len() - strip);
-            let batch = Batch::new(s, tree, rule, keys, range.start + strip, count);
+            let batch = Walk::new(s, tree, rule, keys, range.start + strip, count);
 
             let mut starts = [0; MAX_LANES];
             let mut seconds = [0; MAX_LANES];
@@ -260,7 +260,7 @@ impl<R: Steps, const NODES: usize> Kernel for Window<'_, R, NODES> {
 }
 
 /// Neighbouring elements under evaluation, [`WAYS`] groups.
-struct Batch<'a, S: Simd, R> {
+struct Walk<'a, S: Simd, R> {
     s: S,
     tree: &'a Tree,
     rule: R,
@@ -274,13 +274,13 @@ struct Batch<'a, S: Simd, R> {
 
 /// Where a walk has come to.
 #[derive(Clone, Copy)]
-struct Place<S: Simd> {
+struct Position<S: Simd> {
     node: [S::Group; WAYS],
     /// The parity of all leaves to the left.
     passed: u64,
 }
 
-impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
+impl<'a, S: Simd, R: Steps> Walk<'a, S, R> {
     #[inline(always)]
     fn new(s: S, tree: &'a Tree, rule: R, keys: &'a TreeKeys<'a>, first: usize, count: usize) -> Self {
         let (node_key, leaf_key) = (s.key(&tree.node_key), s.key(&tree.leaf_key));
@@ -288,16 +288,16 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
     }
 
     #[inline(always)]
-    fn root(&self) -> Place<S> {
+    fn root(&self) -> Position<S> {
         let TreeKeys { roots, party, .. } = *self.keys;
         let node = ways!(W => load_roots(self.s, roots, party, self.first + W * S::LANES, self.count(W)));
-        Place { node, passed: 0 }
+        Position { node, passed: 0 }
     }
 
     #[inline(always)]
-    fn walk(&self, from: Place<S>, points: &[u64; MAX_LANES], levels: Range<u32>) -> Place<S> {
+    fn walk(&self, from: Position<S>, points: &[u64; MAX_LANES], levels: Range<u32>) -> Position<S> {
         let (s, rule, key) = (self.s, self.rule, &self.node_key);
-        let Place { mut node, mut passed } = from;
+        let Position { mut node, mut passed } = from;
         // Of the level before: the control bits, and which lanes went right.
         let (mut control, mut turned) = (0, 0);
         for level in levels {
@@ -318,15 +318,15 @@ impl<'a, S: Simd, R: Steps> Batch<'a, S, R> {
             turned = join(s, right);
         }
         passed ^= turned & (control ^ self.control(node));
-        Place { node, passed }
+        Position { node, passed }
     }
 
     /// `on` in the lanes of `which`, `off` in the others.
     #[inline(always)]
-    fn select(&self, which: u64, on: &Place<S>, off: &Place<S>) -> Place<S> {
+    fn select(&self, which: u64, on: &Position<S>, off: &Position<S>) -> Position<S> {
         let s = self.s;
         let node = ways!(W => s.select(s.mask(which >> (W * S::LANES)), on.node[W], off.node[W]));
-        Place { node, passed: which & on.passed | !which & off.passed }
+        Position { node, passed: which & on.passed | !which & off.passed }
     }
 
     /// Replaces the node of level `top` that stands first in `nodes` by all its descendants that fit, in order.

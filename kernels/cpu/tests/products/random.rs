@@ -22,7 +22,7 @@ struct Known {
     bits: Option<u8>,
 }
 
-struct Maker<R> {
+struct Generator<R> {
     random: R,
     nodes: Nodes,
     known: Vec<Known>,
@@ -30,7 +30,7 @@ struct Maker<R> {
     heads: Heads,
 }
 
-impl<R: Iterator<Item = u64>> Maker<R> {
+impl<R: Iterator<Item = u64>> Generator<R> {
     /// A number in `low..=high`.
     fn number(&mut self, low: u8, high: u8) -> u8 {
         let number = self.random.next().expect("there is no end") >> 32;
@@ -202,25 +202,25 @@ impl<R: Iterator<Item = u64>> Maker<R> {
 fn random(seed: u64) -> (Program, Vec<[Vec<u64>; 2]>) {
     let random = numbers(seed);
     let heads = Heads { heads: 0, tokens: 0 };
-    let mut maker = Maker { random, nodes: Nodes::default(), known: vec![], inputs: vec![], heads };
-    let [heads, tokens, dim, batch] = [3, 4, 3, 2].map(|most| u32::from(maker.number(1, most)));
-    maker.heads = Heads { heads, tokens };
+    let mut generator = Generator { random, nodes: Nodes::default(), known: vec![], inputs: vec![], heads };
+    let [heads, tokens, dim, batch] = [3, 4, 3, 2].map(|most| u32::from(generator.number(1, most)));
+    generator.heads = Heads { heads, tokens };
     let shape = |rows, cols| TensorShape::new(rows, cols).expect("a tensor");
     let of_tokens = shape(batch * tokens, heads * dim);
     let of_scores = shape(batch * heads * tokens, tokens);
     for shape in [of_tokens, of_tokens, of_scores, of_tokens.column(), of_scores.column()] {
-        let form = if maker.number(0, 4) == 0 { Form::Shared } else { Form::Masked };
-        maker.input(shape, form);
+        let form = if generator.number(0, 4) == 0 { Form::Shared } else { Form::Masked };
+        generator.input(shape, form);
     }
     for _ in 0..60 {
-        match maker.number(0, 5) {
-            0..=2 => maker.local(),
-            3 => maker.opened(),
-            4 => maker.product(),
-            _ => maker.scaled(),
+        match generator.number(0, 5) {
+            0..=2 => generator.local(),
+            3 => generator.opened(),
+            4 => generator.product(),
+            _ => generator.scaled(),
         };
     }
-    maker.finish()
+    generator.finish()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use suf_gate::{
     Gate, Shape,
-    spec::{DOMAIN_BITS, Formula, Helper, MAX_ENTRY, Parts, Pieces, Spec, SpecFile, Table, Term, Value},
+    spec::{DOMAIN_BITS, Formula, Helper, MAX_ENTRY, Pieces, Spec, SpecFile, SpecParts, Table, Term, Value},
     suf::Suf,
 };
 
@@ -87,7 +87,7 @@ pub(crate) fn random(random: &mut Random) -> Spec {
             },
         })
         .collect();
-    Spec::new(Parts {
+    Spec::new(SpecParts {
         domain_bits,
         grid,
         low_bits,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     specs::{self, Random},
-    two_party::{Batch, Run, Seeded, run_at},
+    two_party::{GateBatch, Run, Seeded, run_at},
 };
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use suf_cpu::{CpuBackend, prg::Stream, simd::Level};
@@ -15,7 +15,7 @@ use suf_gate::{
     ring::WIRE,
     spec::{
         CompiledSpec,
-        compile::{Gate as Switch, Part},
+        compile::{Part, Switch},
         dpf::{Block, TreePrg},
         scalar::{self, Entropy, Eval},
     },
@@ -155,7 +155,7 @@ fn numbers_of(bytes: &[u8], len: usize) -> Vec<u64> {
 fn agrees(gate: &Gate, salt: u8, x: i64) {
     let Shape::Suf(suf) = gate.shape() else { panic!("not a suf gate") };
     let spec = suf.compiled();
-    let batch = Batch::new(gate, salt);
+    let batch = GateBatch::new(gate, salt);
     let run = batch.run(Seeded::P0, 1);
     let masks = [false, true].map(|made| run.mask(made, 0)[0]);
 

@@ -11,7 +11,7 @@ use suf_gate::{
 };
 
 /// A gate, and what fixes a batch's id and seeds.
-pub(crate) struct Batch {
+pub(crate) struct GateBatch {
     pub(crate) gate: Arc<Gate>,
     salt: u8,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Run {
     pub(crate) gate: NodeId,
 }
 
-impl Batch {
+impl GateBatch {
     pub(crate) fn new(gate: &Gate, salt: u8) -> Self {
         Self { gate: Arc::new(gate.clone()), salt }
     }
@@ -89,7 +89,7 @@ pub(crate) struct Transcript {
 }
 
 /// Evaluates on inputs in the clear; `levels` are those of party 0, party 1 and the dealer.
-pub(crate) fn run_at(batch: &Batch, levels: [Level; 3], seeded: Seeded, inputs: &[i64]) -> Transcript {
+pub(crate) fn run_at(batch: &GateBatch, levels: [Level; 3], seeded: Seeded, inputs: &[i64]) -> Transcript {
     let run = batch.run(seeded, inputs.len());
     let program = run.parties.program();
     let [backend_0, backend_1, dealer] = levels.map(CpuBackend::at);
@@ -129,7 +129,7 @@ pub(crate) fn run_at(batch: &Batch, levels: [Level; 3], seeded: Seeded, inputs: 
 
 /// Evaluates a tensor of any size at the fastest level; the outputs in the clear.
 pub(crate) fn run(gate: &Gate, salt: u8, inputs: &[i64]) -> Vec<i64> {
-    run_at(&Batch::new(gate, salt), [Level::best(); 3], Seeded::P0, inputs).outputs
+    run_at(&GateBatch::new(gate, salt), [Level::best(); 3], Seeded::P0, inputs).outputs
 }
 
 /// Chi-square test of the bytes against the uniform distribution.

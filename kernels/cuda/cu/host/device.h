@@ -21,10 +21,10 @@ static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 // What the lanes of a warp tell each other.
-__shared__ unsigned told[MOST_WARPS][32];
+__shared__ unsigned exchanged[MOST_WARPS][32];
 
 static inline unsigned __ballot_sync(unsigned, bool bit) {
-    unsigned* lanes = told[threadIdx.x / 32];
+    unsigned* lanes = exchanged[threadIdx.x / 32];
     lanes[threadIdx.x % 32] = bit;
     __syncwarp();
     unsigned all = 0;
@@ -34,7 +34,7 @@ static inline unsigned __ballot_sync(unsigned, bool bit) {
 }
 
 static inline unsigned __shfl_xor_sync(unsigned, unsigned value, int apart) {
-    unsigned* lanes = told[threadIdx.x / 32];
+    unsigned* lanes = exchanged[threadIdx.x / 32];
     lanes[threadIdx.x % 32] = value;
     __syncwarp();
     unsigned other = lanes[threadIdx.x % 32 ^ apart];

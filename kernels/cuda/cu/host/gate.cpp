@@ -1,6 +1,6 @@
 // Runs each of a gate's kernels once, on two warps, the second of them not full. Keys and messages are noise: which places the
 // threads touch does not depend on their being right. What a kernel writes of its message must be the same on the GPU and on the
-// host, and the host must be told. Stands after device.h, a gate's source and its list of KERNELS, of which the first DEALING
+// host, and the host must learn of it. Stands after device.h, a gate's source and its list of KERNELS, of which the first DEALING
 // are no exchange's.
 
 // Bytes of each field, message and state: more than those of 64 elements of any gate.
@@ -43,14 +43,14 @@ int main() {
     for (const u8*& segment : job.mine) segment = bytes();
     for (const u8*& segment : job.theirs) segment = bytes();
     u32 ended = 0, ran = 0;
-    Told told = {};
-    job.ended = &ended, job.told = &told;
+    Completion completion = {};
+    job.ended = &ended, job.completion = &completion;
     for (auto kernel : KERNELS) {
         bool exchange = ran++ >= DEALING;
         if (exchange) job.exchange++;
         launch(2 * WARP, [&] { kernel(job); });
         if (!exchange) continue;
-        bool same = ended == 0 && told.exchanges == job.exchange + 1 && told.start_ns <= told.end_ns;
+        bool same = ended == 0 && completion.exchanges == job.exchange + 1 && completion.start_ns <= completion.end_ns;
         for (u32 i = 0; i < SEGMENTS; i++) same &= memcmp(job.out[i], job.sent[i], ROOM) == 0;
         if (!same) {
             fprintf(stderr, "the host does not have the message of exchange %u\n", job.exchange);

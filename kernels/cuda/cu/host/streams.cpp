@@ -4,7 +4,7 @@
 
 int main() {
     static uint4 out[STREAMS][4 * STREAM_THREADS];
-    static Stream table[STREAMS];
+    static Expansion table[STREAMS];
     Streams job = {table, STREAMS, 0};
     for (u32 i = 0; i < STREAMS; i++) {
         u32 blocks = (i + 1) * STREAM_THREADS + 5;

@@ -4,7 +4,7 @@ use suf_gate::BackendError;
 
 use super::KernelTime;
 use crate::{
-    driver::{Device, Mark, Stream},
+    driver::{CudaStream, Device, Mark},
     layout::ALIGN,
 };
 
@@ -14,16 +14,16 @@ pub(super) const WARM_UP: usize = 3;
 /// Streams to time work on.
 pub(super) struct Clock {
     /// Where one thing is done after the other.
-    pub(super) stream: Stream,
+    pub(super) stream: CudaStream,
     /// One for each tile, as in a gate.
-    lanes: Vec<Stream>,
+    lanes: Vec<CudaStream>,
     repeats: usize,
 }
 
 /// What is timed: queues the work on tile `i`, counted from 0.
-pub(super) trait Queue: Fn(usize, &Stream) -> Result<(), BackendError> {}
+pub(super) trait Queue: Fn(usize, &CudaStream) -> Result<(), BackendError> {}
 
-impl<F: Fn(usize, &Stream) -> Result<(), BackendError>> Queue for F {}
+impl<F: Fn(usize, &CudaStream) -> Result<(), BackendError>> Queue for F {}
 
 impl Clock {
     /// For work on `tiles` tiles, `repeats` times.

@@ -4,8 +4,8 @@ use std::{ops::Range, sync::Arc, time::Instant};
 
 use suf_gate::{BackendError, Gate, Party};
 
-use super::{Batch, clock::between_ms, input};
-use crate::{CudaBackend, deal::Dealing, driver::Stream, eval::Staged};
+use super::{GateProgram, clock::between_ms, input};
+use crate::{CudaBackend, deal::Dealing, driver::CudaStream, eval::Staged};
 
 /// Tiles that are on the card at a time: as many as a party has in flight.
 const WINDOW: u32 = 32;
@@ -30,7 +30,7 @@ impl CudaBackend {
     /// When the GPU fails or has too little memory.
     pub fn measure_linear(&self, gate: &Gate, elems: u64) -> Result<LinearTimes, BackendError> {
         self.shared().device.bind()?;
-        let batch = Batch::new(gate, elems)?;
+        let batch = GateProgram::new(gate, elems)?;
         let stream = self.shared().device.stream()?;
         let tiles = batch.tiles();
         // Loads the kernels and raises the clocks.
@@ -48,8 +48,8 @@ impl CudaBackend {
     /// One window: dealt, fetched, uploaded, evaluated.
     fn window(
         &self,
-        batch: &Batch,
-        stream: &Stream,
+        batch: &GateProgram,
+        stream: &CudaStream,
         tiles: Range<u32>,
         times: &mut LinearTimes,
     ) -> Result<(), BackendError> {

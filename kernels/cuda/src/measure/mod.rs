@@ -18,7 +18,7 @@ use crate::{
     deal::Dealing,
     driver,
     eval::{Eval, Staged},
-    layout::{ALIGN, Stream, TABLE_BYTES},
+    layout::{ALIGN, Expansion, TABLE_BYTES},
 };
 
 /// One kernel over a whole batch.
@@ -59,9 +59,9 @@ pub struct Rates {
 }
 
 /// The program of one gate to measure with. Times do not depend on its seeds or inputs.
-struct Batch(TwoParties);
+struct GateProgram(TwoParties);
 
-impl Batch {
+impl GateProgram {
     /// The gate's node.
     const GATE: NodeId = NodeId(1);
 
@@ -100,7 +100,7 @@ impl CudaBackend {
     pub fn measure(&self, gate: &Gate, elems: u64, repeats: usize) -> Result<GateTimes, BackendError> {
         let shared = self.shared();
         shared.device.bind()?;
-        let batch = Batch::new(gate, elems)?;
+        let batch = GateProgram::new(gate, elems)?;
         let tiles = 0..batch.tiles();
         let clock = Clock::new(&shared.device, tiles.len(), repeats)?;
         let kernels = shared.kernels(gate)?;
@@ -146,7 +146,7 @@ impl CudaBackend {
             staged.iter().map(Staged::bytes).fold((0, 0), |sum, (up, own)| (sum.0 + up, sum.1 + own));
         // One after the other: the bus is one.
         // SAFETY: the clock waits for its stream, and the tiles are evaluated afterwards.
-        let upload = |i: usize, on: &driver::Stream| unsafe { staged[i].upload_again(on) };
+        let upload = |i: usize, on: &driver::CudaStream| unsafe { staged[i].upload_again(on) };
         let median_ms = clock.in_turn_ms(&upload)?;
         let (kernel, bytes) = ("upload", uploaded as f64);
         let stage = vec![
@@ -182,15 +182,15 @@ impl CudaBackend {
         let mut slot = shared.memory.slot(at + BYTES, TABLE_BYTES)?;
         // SAFETY: both places lie in the slot and do not overlap.
         let copy =
-            |_: usize, on: &driver::Stream| unsafe { on.copy(slot.at(TABLE_BYTES), slot.at(at), BYTES) };
+            |_: usize, on: &driver::CudaStream| unsafe { on.copy(slot.at(TABLE_BYTES), slot.at(at), BYTES) };
         let bytes = 2.0 * BYTES as f64 / clock.in_turn_ms(&copy)? * 1e3;
         let key = StreamKey { key: [0; 16], nonce: [0; 16] };
-        let whole = Stream { key, to: TABLE_BYTES, bytes: BYTES };
+        let whole = Expansion { key, to: TABLE_BYTES, bytes: BYTES };
         put_streams(slot.at(0), slot.pinned.bytes_mut(), &[whole])?;
         // SAFETY: the table is not written again.
         unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
         slot.stream().wait()?;
-        let expand = |_: usize, on: &driver::Stream| shared.expand(&slot, on, &[BYTES]);
+        let expand = |_: usize, on: &driver::CudaStream| shared.expand(&slot, on, &[BYTES]);
         let aes = clock.in_turn_ms(&expand)?;
         Ok(Rates { bytes, aes: (BYTES / ALIGN) as f64 / aes * 1e3 })
     }

@@ -10,7 +10,7 @@
 //! Nothing here depends on a mask: two keys of one specification have the same length.
 
 use super::sums::{Sum, Sums};
-use super::{Parts, Spec, SpecError, dpf};
+use super::{Spec, SpecError, SpecParts, dpf};
 use crate::cost::Cost;
 use crate::gate::fit_messages;
 use crate::layout::{Field, FieldId, KeyShape, Segment, Side, Source, Width};
@@ -30,7 +30,7 @@ pub enum Comparison {
 
 /// A bit that switches terms: known to the parties under a mask omega that only the dealer knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
+pub enum Switch {
     /// The masked comparison of that index.
     Opened(usize),
     /// A one-time truth table.
@@ -149,7 +149,7 @@ pub struct CompiledSpec {
     grid: u8,
     low_bits: u8,
     comparisons: Vec<Comparison>,
-    gates: Vec<Gate>,
+    gates: Vec<Switch>,
     table: Option<TableLookup>,
     pieces: Option<PieceLookup>,
     outputs: Vec<Output>,
@@ -203,7 +203,7 @@ impl CompiledSpec {
 
     /// The gates.
     #[must_use]
-    pub fn gates(&self) -> &[Gate] {
+    pub fn gates(&self) -> &[Switch] {
         &self.gates
     }
 
@@ -234,7 +234,7 @@ impl CompiledSpec {
     /// Number of helper gates: the width of the second exchange.
     #[must_use]
     pub fn helper_count(&self) -> usize {
-        self.gates.iter().filter(|gate| matches!(gate, Gate::Helper { .. })).count()
+        self.gates.iter().filter(|gate| matches!(gate, Switch::Helper { .. })).count()
     }
 
     /// Whether the tree at the rounded mask is there.
@@ -298,10 +298,10 @@ impl CompiledSpec {
         }
     }
 
-    fn assemble(parts: &Parts, sums: Sums) -> Self {
+    fn assemble(parts: &SpecParts, sums: Sums) -> Self {
         let comparisons = sums.comparisons(parts.grid);
         let index = |wanted| comparisons.iter().position(|c| *c == wanted);
-        let gates: Vec<Gate> = sums
+        let gates: Vec<Switch> = sums
             .gated
             .iter()
             .map(|(regions, _)| {
@@ -310,8 +310,8 @@ impl CompiledSpec {
                 let inputs: Vec<usize> = below.chain(low).filter_map(index).collect();
                 match inputs[..] {
                     // Normalised to be false where the comparison is: it is the comparison.
-                    [only] => Gate::Opened(only),
-                    _ => Gate::Helper { inputs, truth: regions.truth_table() },
+                    [only] => Switch::Opened(only),
+                    _ => Switch::Helper { inputs, truth: regions.truth_table() },
                 }
             })
             .collect();
@@ -379,7 +379,7 @@ impl CompiledSpec {
             add(Part::LowLeafCorrection, "low_leaf_correction", Source::Common, Width::Bytes(16));
         }
         for (g, gate) in self.gates.iter().enumerate() {
-            if let Gate::Helper { truth, .. } = gate {
+            if let Switch::Helper { truth, .. } = gate {
                 add(Part::HelperTable(g), "helper_table", Source::Shared, Width::Planes(truth.len() as u16));
             }
         }

@@ -1,6 +1,6 @@
 //! Canonical bytes of a specification, little endian. Counts are 16 bits; every limit is checked by [`Spec::new`] after reading.
 
-use super::{Formula, Helper, Parts, Pieces, Spec, SpecError, Table, Term, Value, formula};
+use super::{Formula, Helper, Pieces, Spec, SpecError, SpecParts, Table, Term, Value, formula};
 
 /// First byte of an encoded specification.
 const VERSION: u8 = 1;
@@ -8,7 +8,7 @@ const VERSION: u8 = 1;
 /// "No helper" in a term.
 const ALWAYS: u16 = u16::MAX;
 
-pub(super) fn encode(parts: &Parts) -> Vec<u8> {
+pub(super) fn encode(parts: &SpecParts) -> Vec<u8> {
     let mut out = vec![VERSION, parts.domain_bits, parts.grid, parts.low_bits, parts.output_shift];
     put_count(&mut out, parts.helpers.len());
     for helper in &parts.helpers {
@@ -63,7 +63,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Spec, SpecError> {
     if !reader.bytes.is_empty() {
         return Err(fail("bytes are left over"));
     }
-    Spec::new(Parts { domain_bits, grid, low_bits, output_shift, helpers, pieces, table, terms })
+    Spec::new(SpecParts { domain_bits, grid, low_bits, output_shift, helpers, pieces, table, terms })
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {

@@ -10,7 +10,7 @@ use toml::Spanned;
 use crate::activation::{Activation, Builtin, Expression};
 use crate::text::{FileError, Text};
 
-use super::{Formula, Helper, Parts, Pieces, Spec, SpecError, Table, Term, Value, formula};
+use super::{Formula, Helper, Pieces, Spec, SpecError, SpecParts, Table, Term, Value, formula};
 
 /// Where every key is explained.
 const EXPLAINED: &str = "config/specs/hard-swish-quadratic.toml";
@@ -113,7 +113,7 @@ impl Document {
             let message = format!("frac = {} is outside 0..={}", self.frac.get_ref(), crate::curve::MAX_FRAC);
             return Err(source.error(self.frac.span().start, message));
         }
-        let mut parts = Parts {
+        let mut parts = SpecParts {
             domain_bits: *self.domain_bits.get_ref(),
             grid: self.grid,
             low_bits: self.low_bits,
@@ -202,6 +202,6 @@ fn term(table: &Spanned<TermTable>, helpers: &[Helper], source: &Text<'_>) -> Re
 }
 
 /// Whether `parts` can be evaluated; what is wrong with them is at `span`.
-fn valid(source: &Text<'_>, parts: &Parts, span: &Range<usize>) -> Result<(), FileError> {
+fn valid(source: &Text<'_>, parts: &SpecParts, span: &Range<usize>) -> Result<(), FileError> {
     super::validate(parts).map_err(|e| source.error(span.start, e.to_string()))
 }

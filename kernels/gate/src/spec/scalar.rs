@@ -10,7 +10,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::compile::{Base, Comparison, CompiledSpec, Gate, Part};
+use super::compile::{Base, Comparison, CompiledSpec, Part, Switch};
 use super::dpf::{Block, DpfKey, TreePrg};
 use crate::ring::{Ring, WIRE};
 use crate::{Party, layout::Segment};
@@ -208,8 +208,8 @@ impl<'a, P: TreePrg> Eval<'a, P> {
         let gates = self.spec.gates().iter().zip(&self.key.helper_tables);
         gates
             .filter_map(|(gate, table)| match gate {
-                Gate::Opened(_) => None,
-                Gate::Helper { inputs, .. } => Some(table[row(inputs)]),
+                Switch::Opened(_) => None,
+                Switch::Helper { inputs, .. } => Some(table[row(inputs)]),
             })
             .collect()
     }
@@ -222,8 +222,8 @@ impl<'a, P: TreePrg> Eval<'a, P> {
             .gates()
             .iter()
             .map(|gate| match gate {
-                Gate::Opened(comparison) => self.opened[0][*comparison],
-                Gate::Helper { .. } => {
+                Switch::Opened(comparison) => self.opened[0][*comparison],
+                Switch::Helper { .. } => {
                     helper += 1;
                     self.opened[1][helper - 1]
                 }

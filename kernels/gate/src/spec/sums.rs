@@ -2,7 +2,7 @@
 
 use super::compile::{Comparison, MAX_HELPER_INPUTS, Output};
 use super::formula::Regions;
-use super::{MAX_DEGREE, MAX_WORK, Parts, SpecError, Value};
+use super::{MAX_DEGREE, MAX_WORK, SpecError, SpecParts, Value};
 use crate::ring::WIRE;
 
 /// The terms behind one gate, added up; coefficients mod 2^48, signed.
@@ -41,7 +41,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn of(parts: &Parts) -> Result<Self, SpecError> {
+    pub(super) fn of(parts: &SpecParts) -> Result<Self, SpecError> {
         let mut sums = Self { always: Sum::default(), gated: Vec::new(), work: 0 };
         // A helper is evaluated once, however many terms it switches.
         let mut known: Vec<Option<Regions>> = vec![None; parts.helpers.len()];
@@ -86,7 +86,7 @@ impl Sums {
         &mut self,
         regions: Regions,
         value: &Value,
-        parts: &Parts,
+        parts: &SpecParts,
         helper: usize,
     ) -> Result<(), SpecError> {
         if regions.inputs() > MAX_HELPER_INPUTS {
@@ -116,7 +116,7 @@ impl Sums {
     }
 
     /// Replaces the pieces, where no helper gates them, by the last piece and, for every cut, what changes below it.
-    pub(super) fn pieces_as_gates(&self, parts: &Parts) -> Option<Self> {
+    pub(super) fn pieces_as_gates(&self, parts: &SpecParts) -> Option<Self> {
         let pieces = parts.pieces.as_ref()?;
         if self.always.pieces == 0 || self.gated.iter().any(|(_, sum)| sum.pieces != 0) {
             return None;

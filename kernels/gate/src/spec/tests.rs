@@ -158,9 +158,9 @@ fn wide(each: i64, low_bits: u8) -> Formula {
     (1..each).fold(leaf(0), |sum, i| sum.xor(leaf(i)))
 }
 
-fn switched(helpers: Vec<Formula>, terms: impl Iterator<Item = usize>) -> Parts {
+fn switched(helpers: Vec<Formula>, terms: impl Iterator<Item = usize>) -> SpecParts {
     let named = |(i, formula)| Helper { name: format!("h{i}"), formula };
-    Parts {
+    SpecParts {
         domain_bits: 20,
         grid: 0,
         low_bits: 8,

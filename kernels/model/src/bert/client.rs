@@ -4,7 +4,7 @@ use super::{Bert, Compiled, Length, bucket, compile::SCORE, quantised::NORMED};
 
 /// A program's length, and texts for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct TextBatch {
     /// Which program.
     pub length: Length,
     /// Indices of the texts among all.
@@ -17,7 +17,7 @@ pub struct Batch {
 /// # Panics
 /// If a text has more tokens than the model has positions.
 #[must_use]
-pub fn batches(texts: &[Vec<u32>], positions: u32, padded: bool, most: u32) -> Vec<Batch> {
+pub fn batches(texts: &[Vec<u32>], positions: u32, padded: bool, most: u32) -> Vec<TextBatch> {
     let mut lengths = std::collections::BTreeMap::<u32, Vec<usize>>::new();
     for (at, ids) in texts.iter().enumerate() {
         let tokens = ids.len() as u32;
@@ -32,7 +32,7 @@ pub fn batches(texts: &[Vec<u32>], positions: u32, padded: bool, most: u32) -> V
             let fits = (rest.len() as u32).min(most);
             let batch = 1 << fits.ilog2();
             let (now, later) = rest.split_at(batch as usize);
-            batches.push(Batch { length: Length { tokens, batch, padded }, texts: now.to_vec() });
+            batches.push(TextBatch { length: Length { tokens, batch, padded }, texts: now.to_vec() });
             rest = later;
         }
     }

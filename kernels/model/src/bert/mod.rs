@@ -6,7 +6,7 @@ mod config;
 mod quantised;
 mod reference;
 
-pub use client::{Batch, batches};
+pub use client::{TextBatch, batches};
 pub use compile::{CompileError, Compiled, Length, bucket, compile, weights};
 pub use config::{Config, TYPE};
 pub use quantised::{Quantised, QuantisedLayer, Residual};

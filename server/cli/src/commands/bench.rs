@@ -24,7 +24,7 @@ use crate::{
     jsonl,
     models::Models,
     npy, out, provenance,
-    records::{self, Record, Row},
+    records::{self, Record, RecordRow},
     report,
     results::{Beside, Folder},
     runtime,
@@ -113,7 +113,7 @@ enum Part {
 }
 
 /// One tensor under one protocol.
-struct Job {
+struct Case {
     model: String,
     seq: u64,
     gate_count: u32,
@@ -188,7 +188,7 @@ fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
 }
 
 /// Every row under every protocol, with everything refused that can be refused before a process starts.
-fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
+fn jobs(args: &Args) -> Result<Vec<Case>, Error> {
     let input = match &args.inputs {
         None => None,
         Some(path) => Some((npy::name(path), args.tensor.read(path)?)),
@@ -208,7 +208,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Error> {
                 Some((name, array)) => Tensor::encode(array, &gate, name.clone())?.resized(elements),
             };
             let (model, file, tensor) = (model.clone(), file.clone(), Arc::new(tensor));
-            jobs.push(Job { model, seq, gate_count, file, gate, tensor });
+            jobs.push(Case { model, seq, gate_count, file, gate, tensor });
         }
     }
     Ok(jobs)
@@ -304,7 +304,7 @@ pub(super) fn setups(links: &[String], backend: &str) -> Result<Vec<Setup>, Erro
 async fn measure_link(
     args: &Args,
     setup: &Setup,
-    jobs: &[Job],
+    jobs: &[Case],
     progress: &Progress,
     interrupt: &Interrupt,
     records: &mut Vec<Record>,
@@ -323,7 +323,7 @@ async fn measure_link(
 async fn measure_all(
     args: &Args,
     setup: &Setup,
-    jobs: &[Job],
+    jobs: &[Case],
     parties: &Parties,
     cluster: &Cluster,
     progress: &Progress,
@@ -350,7 +350,7 @@ async fn measure_all(
 async fn measure(
     args: &Args,
     setup: &Setup,
-    job: &Job,
+    job: &Case,
     parties: &Parties,
     dealer: &mut DealerClient<Channel>,
     cluster: &Cluster,
@@ -377,7 +377,7 @@ async fn measure(
         }
         progress.step();
     }
-    let row = Row {
+    let row = RecordRow {
         model: &job.model,
         seq: job.seq,
         gate_count: job.gate_count,
@@ -411,7 +411,7 @@ pub(super) async fn batch(dealer: &mut DealerClient<Channel>, id: BatchId) -> Re
 /// Judges the outputs as they arrive.
 struct Judge<'a> {
     accuracy: &'a mut Accuracy,
-    job: &'a Job,
+    job: &'a Case,
 }
 
 impl Sink for Judge<'_> {

@@ -6,7 +6,7 @@ use suf_control::v1::{InfoRequest, Run, RunState};
 use suf_files::AtomicFile;
 use suf_model::{
     Plan,
-    bert::{Batch, Compiled, Length, batches, compile},
+    bert::{Compiled, Length, TextBatch, batches, compile},
 };
 use suf_wire::Party;
 use zeroize::Zeroizing;
@@ -115,7 +115,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let mut work = batches(&tokens, model.bert.config.positions, padded, args.batch);
     work.iter_mut().flat_map(|batch| &mut batch.texts).for_each(|at| *at = left[*at]);
     let mut programs: Vec<(Length, Compiled)> = Vec::new();
-    for Batch { length, .. } in &work {
+    for TextBatch { length, .. } in &work {
         if programs.iter().all(|(known, _)| known != length) {
             let compiled =
                 compile(&model.bert.config, &model.integers, &plan, *length).map_err(Error::usage)?;
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if args.resume {
         out::note(format_args!("vectors of {kept} of {} texts were kept before", texts.len()));
     }
-    let job = Job { args, model: &model, texts: &texts, work: &work, programs: &programs };
+    let job = Embedding { args, model: &model, texts: &texts, work: &work, programs: &programs };
     let evaluated = runtime::block_on(async |interrupt| {
         if let Some(([first, second], identity)) = &remote {
             let parties = Parties::connect([first, second], identity).await?.until(interrupt);
@@ -180,15 +180,15 @@ fn digest(model: &Model, plan: &Plan, padded: bool, texts: &[Vec<u32>]) -> [u8; 
 }
 
 /// What is to be evaluated.
-struct Job<'a> {
+struct Embedding<'a> {
     args: &'a Args,
     model: &'a Model,
     texts: &'a [Vec<u32>],
-    work: &'a [Batch],
+    work: &'a [TextBatch],
     programs: &'a [(Length, Compiled)],
 }
 
-impl Job<'_> {
+impl Embedding<'_> {
     /// Checks that both parties have loaded the model, before anything secret moves.
     async fn known_to(&self, parties: &Parties) -> Result<(), Error> {
         let own = self.model.integers.digest();
@@ -216,7 +216,7 @@ impl Job<'_> {
         self.known_to(parties).await?;
         let progress = Progress::new((self.texts.len() - vectors.len()) as u64);
         let deadline = self.args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
-        for Batch { length, texts: indices } in self.work {
+        for TextBatch { length, texts: indices } in self.work {
             progress.doing(&format!("{} of {} tokens", counted(length.batch.into()), length.tokens));
             let (_, compiled) =
                 self.programs.iter().find(|(known, _)| known == length).expect("compiled before");

@@ -4,7 +4,7 @@ use std::{io::BufWriter, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
 use suf_control::{
-    failure::Failure,
+    failure::CallFailure,
     v1::{Fault, InfoRequest, RunState},
 };
 use suf_files::AtomicFile;
@@ -239,7 +239,7 @@ async fn measured(parties: &Parties) -> Result<Measured, Error> {
         tokio::time::sleep(PEER_PAUSE).await;
     }
     let reason = "party 1 is not connected: there is no link to choose a protocol for";
-    Err(Error::at("party 0", Failure::new(Fault::Peer, reason)))
+    Err(Error::at("party 0", CallFailure::new(Fault::Peer, reason)))
 }
 
 fn print(

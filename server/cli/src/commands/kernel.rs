@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     stored.and(printed)
 }
 
-fn print(args: &Args, records: &[KernelRecord], rows: &[second::Row]) -> Result<(), Error> {
+fn print(args: &Args, records: &[KernelRecord], rows: &[second::SecondRow]) -> Result<(), Error> {
     if args.json {
         return out::json(&serde_json::json!({ "gates": records, "compare_activation": rows }));
     }

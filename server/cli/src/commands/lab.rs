@@ -114,11 +114,11 @@ struct KernelArgs {
     /// Which kernel shapes: this machine's (host), a user-mode one that is booted for the command (uml), or the first of
     /// the two that can (auto).
     #[arg(long, value_enum, default_value = "auto")]
-    kernel: Kernel,
+    kernel: KernelChoice,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kernel {
+enum KernelChoice {
     Auto,
     Host,
     Uml,
@@ -236,7 +236,7 @@ fn plan(profile: &str, dealer_link: Option<&str>) -> Result<LabPlan, Error> {
     })
 }
 
-impl Kernel {
+impl KernelChoice {
     /// Whether the command belongs into a user-mode kernel, seen from here.
     fn leads_to_uml(self) -> Result<bool, Error> {
         if uml::is_inside() || self == Self::Host {

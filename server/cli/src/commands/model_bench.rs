@@ -92,7 +92,7 @@ pub(crate) struct Args {
 }
 
 /// One program, and what goes in and should come out.
-struct Job {
+struct ModelCase {
     compiled: Compiled,
     /// Tokens of each text.
     ids: Vec<Vec<u32>>,
@@ -108,7 +108,7 @@ struct Bench<'a> {
     name: String,
     plan: String,
     texts: String,
-    jobs: Vec<Job>,
+    jobs: Vec<ModelCase>,
     progress: Progress,
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
                 compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
             let ids = model.cut(&lines, length)?;
             model.holds(&plan, &ids, length.padded)?;
-            Ok(Job::new(&model, compiled, ids))
+            Ok(ModelCase::new(&model, compiled, ids))
         })
         .collect::<Result<Vec<_>, Error>>()?;
     let mut setups = bench::setups(&args.links, &args.backend)?;
@@ -221,7 +221,7 @@ fn tokens(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
     Ok(if fitting.is_empty() { vec![most] } else { fitting })
 }
 
-impl Job {
+impl ModelCase {
     fn new(model: &Model, compiled: Compiled, ids: Vec<Vec<u32>>) -> Self {
         let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let inputs = compiled.inputs(&model.bert, &slices).into_iter().map(Zeroizing::new).collect();
@@ -279,13 +279,13 @@ impl Bench<'_> {
     async fn measure(
         &self,
         setup: &Setup,
-        job: &Job,
+        job: &ModelCase,
         parties: &Parties,
         dealer: &mut DealerClient<Channel>,
         cluster: &Cluster,
         trace: &mut Trace,
     ) -> Result<Record, Error> {
-        let Job { compiled, ids, inputs, expected } = job;
+        let ModelCase { compiled, ids, inputs, expected } = job;
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let load = provenance::load();
         let of_row = cluster.forget_peaks();

@@ -29,7 +29,7 @@ const DEGREE: u32 = 0;
 
 /// One model row. Times are medians on one core, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct SecondRow {
     /// Model row.
     pub model: String,
     /// Name of the function.
@@ -76,13 +76,13 @@ pub struct Sigma {
 ///
 /// # Errors
 /// When the system gives no entropy.
-pub fn measure(seq: u64, samples: usize, records: &[KernelRecord]) -> Result<Vec<Row>, Error> {
+pub fn measure(seq: u64, samples: usize, records: &[KernelRecord]) -> Result<Vec<SecondRow>, Error> {
     let mut rows = Vec::new();
     for (name, model) in Models::built_in() {
         let file = gates::file(&model.gate)?;
         if let Ok(gate) = gates::gate(&file, Protocol::SufLut, None) {
             let sigma = gates::gate(&file, Protocol::Sigma, None).ok();
-            rows.push(Row::measure(name, &model, seq, &gate, sigma.as_ref(), samples, records));
+            rows.push(SecondRow::measure(name, &model, seq, &gate, sigma.as_ref(), samples, records));
         }
     }
     rows.into_iter().collect()
@@ -95,15 +95,15 @@ pub const FILES: [&str; 2] = ["compare_activation.csv", "compare_activation.json
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write(folder: &Path, rows: &[Row]) -> Result<(), Error> {
+pub fn write(folder: &Path, rows: &[SecondRow]) -> Result<(), Error> {
     let path = folder.join(FILES[0]);
-    let cells: Vec<_> = rows.iter().map(Row::csv).collect();
+    let cells: Vec<_> = rows.iter().map(SecondRow::csv).collect();
     write_csv(&path, &cells)?;
-    let objects: Vec<_> = rows.iter().map(Row::json).collect();
+    let objects: Vec<_> = rows.iter().map(SecondRow::json).collect();
     write_json(&folder.join(FILES[1]), &objects)
 }
 
-impl Row {
+impl SecondRow {
     fn measure(
         name: String,
         model: &Model,

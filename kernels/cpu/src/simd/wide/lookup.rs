@@ -164,7 +164,7 @@ fn read<const DWORDS: usize, const DIGITS: usize>(
         turn::<DWORDS>(hot, places, &mut words);
         // SAFETY: the array is half a register long.
         let by = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(places.as_ptr().cast()) });
-        let mut parts = Parts::<DIGITS>::new();
+        let mut parts = GroupCounts::<DIGITS>::new();
         let first = load(&words[0].0);
         let mut above = if table.above {
             // Shifts by vectors of counts do not take them modulo 32; funnel shifts do.
@@ -196,7 +196,7 @@ fn read<const DWORDS: usize, const DIGITS: usize>(
 
 /// What has been read of a group's vectors.
 #[cfg(target_arch = "x86_64")]
-struct Parts<const DIGITS: usize> {
+struct GroupCounts<const DIGITS: usize> {
     /// The digits' sums over the low and the high four bits of all bytes.
     sums: [[__m512i; DIGITS]; 2],
     /// How many bits are counted at each place of the words: bits of one and of two, modulo 4.
@@ -204,7 +204,7 @@ struct Parts<const DIGITS: usize> {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl<const DIGITS: usize> Parts<DIGITS> {
+impl<const DIGITS: usize> GroupCounts<DIGITS> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn new() -> Self {

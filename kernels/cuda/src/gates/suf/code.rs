@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use suf_gate::spec::{
     CompiledSpec,
-    compile::{Base, Element, Gate, Output, Part},
+    compile::{Base, Element, Output, Part, Switch},
 };
 
 /// `deal_helpers`: deals the truth tables, returns the masks of the gates, a bit for each.
 pub(super) fn deal_helpers(spec: &CompiledSpec) -> String {
     let mut code = String::new();
     for (g, gate) in spec.gates().iter().enumerate() {
-        if let Gate::Helper { truth, .. } = gate {
+        if let Switch::Helper { truth, .. } = gate {
             let words = truth
                 .chunks(32)
                 .map(|rows| rows.iter().rev().fold(0_u32, |word, row| word << 1 | u32::from(*row)));
@@ -28,10 +28,10 @@ pub(super) fn deal_helpers(spec: &CompiledSpec) -> String {
     let mut helpers = 0;
     for (g, gate) in spec.gates().iter().enumerate() {
         match gate {
-            Gate::Opened(comparison) => {
+            Switch::Opened(comparison) => {
                 line(&mut code, format_args!("    omegas |= (masks >> {comparison} & 1) << {g};"));
             }
-            Gate::Helper { inputs, .. } => {
+            Switch::Helper { inputs, .. } => {
                 let field = spec.field(Part::HelperTable(g)).expect("a helper has its table").0;
                 let masks = bits_of("masks", inputs);
                 let count = inputs.len();
@@ -99,8 +99,8 @@ pub(super) fn deal_elements(spec: &CompiledSpec) -> String {
 pub(super) fn helper_rows(spec: &CompiledSpec) -> String {
     let mut code = "__device__ inline void helper_rows(const Job& job, Element e, u64 opened) {\n".to_owned();
     let helpers = spec.gates().iter().enumerate().filter_map(|(g, gate)| match gate {
-        Gate::Helper { inputs, .. } => Some((g, inputs)),
-        Gate::Opened(_) => None,
+        Switch::Helper { inputs, .. } => Some((g, inputs)),
+        Switch::Opened(_) => None,
     });
     for (helper, (g, inputs)) in helpers.enumerate() {
         let field = spec.field(Part::HelperTable(g)).expect("a helper has its table").0;
@@ -128,8 +128,8 @@ pub(super) fn output_share(spec: &CompiledSpec) -> String {
     let mut helpers = 0..;
     for (g, gate) in spec.gates().iter().enumerate() {
         let bit = match gate {
-            Gate::Opened(comparison) => format!("open.comparisons >> {comparison}"),
-            Gate::Helper { .. } => format!("helpers >> {}", helpers.next().unwrap_or_default()),
+            Switch::Opened(comparison) => format!("open.comparisons >> {comparison}"),
+            Switch::Helper { .. } => format!("helpers >> {}", helpers.next().unwrap_or_default()),
         };
         line(&mut code, format_args!("    bool gate_{g} = ({bit} & 1) != 0;"));
     }

@@ -5,7 +5,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::{Entropy, Key, binomial, low, signed};
 use crate::Party;
 use crate::ring::WIRE;
-use crate::spec::compile::{Base, Comparison, CompiledSpec, Gate};
+use crate::spec::compile::{Base, Comparison, CompiledSpec, Switch};
 use crate::spec::dpf::{self, Block, TreePrg};
 
 /// Makes both parties' keys for the input mask `r_in` and the output mask `r_out`.
@@ -48,8 +48,8 @@ pub fn deal(
         .gates()
         .iter()
         .map(|gate| match gate {
-            Gate::Opened(comparison) => (masks[*comparison], [Vec::new(), Vec::new()]),
-            Gate::Helper { inputs, truth } => {
+            Switch::Opened(comparison) => (masks[*comparison], [Vec::new(), Vec::new()]),
+            Switch::Helper { inputs, truth } => {
                 let omega = entropy.bits(1);
                 let input_masks: Vec<u64> = inputs.iter().map(|&i| masks[i]).collect();
                 let rows = masked_rows(truth, &input_masks);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::dpf::{self, Blake3Prg};
 use super::super::formula::Regions;
-use super::super::{Formula, Helper, Parts, Pieces, Spec, Table, Term, Value};
+use super::super::{Formula, Helper, Pieces, Spec, SpecParts, Table, Term, Value};
 use super::deal::masked_rows;
 use super::*;
 use crate::activation::Builtin;
@@ -126,7 +126,7 @@ fn keys_have_the_declared_shape_and_do_not_print() {
 fn example() -> Spec {
     let below = Formula::Below;
     let inside = below(64).and(below(-64).not());
-    Spec::new(Parts {
+    Spec::new(SpecParts {
         domain_bits: 20,
         grid: 2,
         low_bits: 9,
@@ -166,7 +166,7 @@ fn a_specification_with_everything_takes_three_rounds() {
 #[test]
 fn few_pieces_become_gates_and_many_a_lookup() {
     let pieces = |n: i64| {
-        Spec::new(Parts {
+        Spec::new(SpecParts {
             domain_bits: 16,
             grid: 0,
             low_bits: 0,
@@ -195,7 +195,7 @@ fn few_pieces_become_gates_and_many_a_lookup() {
 #[test]
 fn helpers_are_reduced_to_what_they_depend_on() {
     let spec = |formula: Formula, value| {
-        Spec::new(Parts {
+        Spec::new(SpecParts {
             domain_bits: 16,
             grid: 0,
             low_bits: 4,
@@ -364,7 +364,7 @@ fn specifications() -> impl Strategy<Value = Spec> {
         (pieces, table, helpers, terms).prop_map(move |(pieces, table, helpers, terms)| {
             let name = |i| ["a", "b", "c"][i];
             let helpers = helpers.into_iter().enumerate();
-            let parts = Parts {
+            let parts = SpecParts {
                 domain_bits,
                 grid,
                 low_bits,

@@ -1,5 +1,5 @@
-//! How an exchange's kernel says that it is done: a word in the host's memory, which a waiting processor looks at without the
-//! driver. The driver's calls take a lock of the whole process each, and would be most of an exchange's time.
+//! How the kernel of an exchange signals completion: through a word in the host's memory. A waiting processor polls it without
+//! the driver. The driver's calls take a lock of the whole process each, and would be most of an exchange's time.
 
 use std::{
     hint,
@@ -19,11 +19,11 @@ const BETWEEN: Duration = Duration::from_micros(50);
 /// Looks between two at the clock.
 const LOOKS: usize = 32;
 
-/// What a kernel tells the host. `cu/prelude.cuh` has the same structure. It lies in memory that the GPU writes to at any
-/// time, hence the atomics.
+/// Says that the kernel of an exchange has ended, and when it ran. `cu/prelude.cuh` has the same structure. It lies in
+/// memory that the GPU writes to at any time, hence the atomics.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Completion {
     /// When the kernel began, by the GPU's clock.
     start_ns: AtomicU64,
     /// When it had written everything.
@@ -32,8 +32,8 @@ pub(crate) struct Told {
     exchanges: AtomicU64,
 }
 
-/// Room for [`Told`]: a processor's line that nothing else is in, and the one that is fetched along with it.
-pub(crate) const TOLD_BYTES: usize = 128;
+/// Room for [`Completion`]: a processor's line that nothing else is in, and the one that is fetched along with it.
+pub(crate) const COMPLETION_BYTES: usize = 128;
 
 /// When a kernel ran, by the host's clock.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Ran {
     pub(crate) end: Instant,
 }
 
-impl Told {
+impl Completion {
     /// Waits until the kernel after which `exchanges` exchanges are made is done. Then it touches memory no more, and what it
     /// wrote to the host's memory can be read. Where that takes long, `is_idle` asks the driver whether all that was queued
     /// is done.
@@ -98,29 +98,29 @@ mod tests {
 
     #[test]
     fn the_word_ends_the_wait() {
-        let told = Told::default();
+        let completion = Completion::default();
         let ran = thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(5 * PATIENCE);
-                told.start_ns.store(1_000, Ordering::Relaxed);
-                told.end_ns.store(9_000, Ordering::Relaxed);
-                told.exchanges.store(3, Ordering::Release);
+                completion.start_ns.store(1_000, Ordering::Relaxed);
+                completion.end_ns.store(9_000, Ordering::Relaxed);
+                completion.exchanges.store(3, Ordering::Release);
             });
-            told.wait(3, || Ok(false)).expect("the kernel ends")
+            completion.wait(3, || Ok(false)).expect("the kernel ends")
         });
         assert_eq!(ran.end - ran.start, Duration::from_micros(8));
     }
 
     #[test]
     fn a_silent_or_failed_kernel_is_an_error() {
-        let told = Told::default();
+        let completion = Completion::default();
         let failed = |result| matches!(result, Err(BackendError::Failed(_)));
-        assert!(failed(told.wait(1, || Ok(true))));
-        let lost = told.wait(1, || Err(BackendError::Lost("it fell off the bus".into())));
+        assert!(failed(completion.wait(1, || Ok(true))));
+        let lost = completion.wait(1, || Err(BackendError::Lost("it fell off the bus".into())));
         assert!(matches!(lost, Err(BackendError::Lost(_))));
-        told.exchanges.store(1, Ordering::Release);
-        assert!(told.wait(1, || Ok(true)).is_ok());
+        completion.exchanges.store(1, Ordering::Release);
+        assert!(completion.wait(1, || Ok(true)).is_ok());
         // That is the exchange before.
-        assert!(failed(told.wait(2, || Ok(true))));
+        assert!(failed(completion.wait(2, || Ok(true))));
     }
 }
