@@ -323,12 +323,12 @@ pub(crate) fn notes(records: &[Record]) -> Vec<String> {
 
 /// What records of older versions do not say.
 fn unsaid(records: &[Record]) -> Vec<String> {
-    let fields: [(&str, fn(&Record) -> bool); 2] = [
-        ("what each node cost", |record| record.nodes.is_empty()),
-        ("for how many values the function has none", |record| record.without_reference.is_none()),
+    let count = |is_unsaid: fn(&Record) -> bool| records.iter().filter(|record| is_unsaid(record)).count();
+    let fields = [
+        ("what each node cost", count(|record| record.nodes.is_empty())),
+        ("for how many values the function has none", count(|record| record.without_reference.is_none())),
     ];
-    let unsaid = fields.into_iter().filter_map(|(what, is_unsaid)| {
-        let count = records.iter().filter(|record| is_unsaid(record)).count();
+    let unsaid = fields.into_iter().filter_map(|(what, count)| {
         let of = format!("{count} of {} records", records.len());
         (count > 0).then(|| format!("{of}, made by an older version, do not say {what}."))
     });
