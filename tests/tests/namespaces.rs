@@ -229,10 +229,15 @@ fn clients_that_are_cut_off(scene: &mut Scene<'_>) {
 /// A round of it, after `earlier` runs that ended so.
 fn cut_off(scene: &mut Scene<'_>, clients: &[&'static str], earlier: usize) {
     let starts = clients.iter().flat_map(|client| [*client; RUNS_OF_EACH]);
-    let mut runs: Vec<Run> = starts.map(|client| scene.start_run_of(client, FEW, LATE_DEADLINE_S)).collect();
+    // Watched at both from the start: no lease may end before all are started.
+    let start = |client| {
+        let mut run = scene.start_run_of(client, FEW, LATE_DEADLINE_S);
+        run.watch(scene, "party1");
+        run
+    };
+    let mut runs: Vec<Run> = starts.map(start).collect();
     for run in &mut runs {
         run.reaches("party0", "ready-for-input");
-        run.watch(scene, "party1");
         run.reaches("party1", "ready-for-input");
     }
     scene.link(Host::Client, Network::Control, false);
