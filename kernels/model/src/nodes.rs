@@ -1,6 +1,9 @@
 //! A program's nodes as they are put together, with their names and bounds. A node is refused if a ring cannot hold a bound.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use suf_gate::{
     NodeId, Program, ProgramError, TensorShape, Wire,
@@ -28,6 +31,7 @@ pub(crate) struct Nodes {
     wires: Vec<Option<Wire>>,
     about: Vec<About>,
     weights: Vec<Arc<Weights>>,
+    shared: Arc<SharedWeights>,
 }
 
 /// A program, what is known of its nodes, and the weights that they name.
@@ -38,7 +42,30 @@ pub(crate) struct Finished {
     pub(crate) weights: Vec<Arc<Weights>>,
 }
 
+/// Matrices that programs of a model have in common. However many programs name one, it is in memory once.
+#[derive(Debug, Default)]
+pub(crate) struct SharedWeights(Mutex<BTreeMap<[u8; 32], Weak<Weights>>>);
+
+impl SharedWeights {
+    /// These weights, or equal ones that a program names already.
+    fn the_only(&self, weights: Weights) -> Arc<Weights> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, weights| weights.strong_count() > 0);
+        if let Some(known) = known.get(weights.digest()).and_then(Weak::upgrade) {
+            return known;
+        }
+        let weights = Arc::new(weights);
+        known.insert(*weights.digest(), Arc::downgrade(&weights));
+        weights
+    }
+}
+
 impl Nodes {
+    /// No nodes yet, with weights that are `shared` with other programs.
+    pub(crate) fn sharing(shared: &Arc<SharedWeights>) -> Self {
+        Self { shared: Arc::clone(shared), ..Self::default() }
+    }
+
     /// Adds a node whose wire has absolute values up to `bound`.
     ///
     /// # Errors
@@ -77,7 +104,7 @@ impl Nodes {
 
     /// Notes weights that a node names.
     pub(crate) fn weights(&mut self, weights: Weights) -> Arc<Weights> {
-        let weights = Arc::new(weights);
+        let weights = self.shared.the_only(weights);
         self.weights.push(Arc::clone(&weights));
         weights
     }

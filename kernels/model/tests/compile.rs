@@ -116,6 +116,21 @@ fn a_layer_takes_fifteen_rounds() {
     }
 }
 
+/// Texts of a hundred lengths need a hundred programs, and their weights are in memory once.
+#[test]
+fn programs_of_a_model_share_their_matrices() {
+    let Tiny { model, integers, plan } = tiny();
+    let program = |tokens| {
+        let length = Length { tokens, batch: 1, padded: false };
+        compile(&model.config, &integers, &plan, length).expect("a program").weights
+    };
+    let (short, long) = (program(3), program(9));
+    let shared = short.iter().filter(|mine| long.iter().any(|theirs| std::sync::Arc::ptr_eq(mine, theirs)));
+    // All but the ones that sum the elements of a row.
+    assert_eq!(shared.count(), short.iter().filter(|weights| weights.rows() != 3).count());
+    assert!(short.iter().any(|weights| weights.rows() == 3));
+}
+
 #[test]
 fn bounds_that_no_ring_holds_are_refused() {
     let Tiny { model, integers, plan } = tiny();

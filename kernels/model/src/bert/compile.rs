@@ -91,8 +91,13 @@ pub fn compile(
     if !(1..=config.positions).contains(&length.tokens) {
         return Err(CompileError::Tokens { tokens: length.tokens, most: config.positions });
     }
-    let mut compiler =
-        Compiler { config: *config, length, nodes: Nodes::default(), masks: Vec::new(), layer: None };
+    let mut compiler = Compiler {
+        config: *config,
+        length,
+        nodes: Nodes::sharing(&integers.shared),
+        masks: Vec::new(),
+        layer: None,
+    };
     let x = compiler.program(integers, plan)?;
     let Compiler { mut nodes, masks, .. } = compiler;
     nodes.push_free("output", Op::Output(Output), [x])?;

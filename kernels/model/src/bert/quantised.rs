@@ -5,11 +5,12 @@
 //! A layer norm's result before gain and bias is x. The products with x take W diag(g) and W b. The residual takes g_j
 //! x_j - sum_i (g_i / h) x_i + b_j - mean(b), whose mean over j is 0.
 
-use std::f64::consts::LOG2_E;
+use std::{f64::consts::LOG2_E, sync::Arc};
 
 use super::{Bert, Config, Dense, EMBEDDINGS_NORM, Embeddings, Layer, Norm, PREFIXES, WORDS, config};
 use crate::{
     Folder, ModelError,
+    nodes::SharedWeights,
     quantise::{Integers, ModelDigest, narrow, wide},
     tensors::{self, Tensors},
 };
@@ -37,6 +38,8 @@ pub struct Quantised {
     /// The layers, in order.
     pub layers: Vec<QuantisedLayer>,
     digest: [u8; 32],
+    /// The matrices of its programs.
+    pub(super) shared: Arc<SharedWeights>,
 }
 
 /// One layer's.
@@ -89,7 +92,7 @@ impl Quantised {
             ("embeddings.segment", 1, &model.segment),
         ];
         let digest = digest(&model.config, embeddings, &layers, before)?;
-        Ok(Self { layers, digest })
+        Ok(Self { layers, digest, shared: Arc::default() })
     }
 
     /// The sizes and the integers of the model in `folder`, for those who evaluate its programs and take no text. No tokenizer
@@ -115,7 +118,7 @@ impl Quantised {
             ("embeddings.segment", 1, &segment),
         ];
         let digest = digest(&config, embeddings, &layers, &before)?;
-        Ok((config, Self { layers, digest }))
+        Ok((config, Self { layers, digest, shared: Arc::default() }))
     }
 
     /// BLAKE3 over name, shape and integers of each tensor: the model's name among client, parties and dealer.
