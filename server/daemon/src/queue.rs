@@ -158,25 +158,14 @@ mod tests {
         let queue = Queue::new(1);
         let [first, second, third] = [(); 3].map(|()| queue.enter());
         let held = place(&first);
-        let waiting = async {
-            let mut heard = Vec::new();
-            let mut told = None;
-            loop {
-                match third.after(told).await {
-                    Turn::Place(_) => return heard,
-                    Turn::Ahead(ahead) => {
-                        heard.push(ahead);
-                        told = Some(ahead);
-                    }
-                }
-            }
-        };
-        let (heard, ()) = tokio::join!(waiting, async {
-            drop(second);
+        assert!(matches!(third.after(None).await, Turn::Ahead(1)));
+        let later = async |work: Box<dyn FnOnce()>| {
             tokio::task::yield_now().await;
-            drop(held);
-        });
-        assert_eq!(heard.first(), Some(&1));
-        assert_eq!(heard.last(), Some(&0));
+            work();
+        };
+        let (heard, ()) = tokio::join!(third.after(Some(1)), later(Box::new(|| drop(second))));
+        assert!(matches!(heard, Turn::Ahead(0)), "{heard:?}");
+        let (heard, ()) = tokio::join!(third.after(Some(0)), later(Box::new(|| drop(held))));
+        assert!(matches!(heard, Turn::Place(_)), "{heard:?}");
     }
 }
