@@ -28,7 +28,7 @@ def blob(value, length=None):
     return struct.pack("<I", len(value) if length is None else length) + value
 
 
-def hello(version=5, role=1, software=b"suf"):
+def hello(version=6, role=1, software=b"suf"):
     return message(0x01, struct.pack("<HB", version, role) + text(software))
 
 
@@ -58,11 +58,12 @@ def peer():
         "frame": frame(),
         "finished": message(0x07, RUN + struct.pack("<HQQ", 3, 9, 9) + DIGEST),
         "abort": refuse(0x08, RUN, fault=5),
+        "queued": message(0x09, RUN + struct.pack("<H", 3)),
     }
     refused = [
         ("no message at all", b"", "prefix: cut short"),
         ("a length of zero", struct.pack("<IB", 0, 0x01), "length"),
-        ("a kind that there is not", message(0x09, b""), "kind: unknown value 9"),
+        ("a kind that there is not", message(0x0A, b""), "kind: unknown value 10"),
         ("a kind of the other family", message(0x41, b""), "kind: unknown value 65"),
         ("a body that is cut short", hello()[:-1], "body: cut short"),
         ("a byte after the end", hello() + b"\0", "message: 1 bytes left over"),
