@@ -1,6 +1,6 @@
 //! `suf bench model`: a whole model between two parties, every node checked and measured.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use suf_control::v1::{Fault, dealer_client::DealerClient};
 use suf_link::LinkKind;
@@ -96,7 +96,7 @@ struct ModelCase {
     compiled: Compiled,
     /// Tokens of each text.
     ids: Vec<Vec<u32>>,
-    inputs: Vec<Values>,
+    inputs: Arc<Vec<Values>>,
     /// The vector of each text, in 64-bit floats.
     expected: Vec<Vec<f64>>,
 }
@@ -227,7 +227,7 @@ impl ModelCase {
         let inputs = compiled.inputs(&model.bert, &slices).into_iter().map(Zeroizing::new).collect();
         let reference = Reference::new(&model.bert);
         let expected = slices.iter().map(|ids| reference.embed(ids)).collect();
-        Self { compiled, ids, inputs, expected }
+        Self { compiled, ids, inputs: Arc::new(inputs), expected }
     }
 }
 
@@ -300,7 +300,11 @@ impl Bench<'_> {
             let (outputs, outcome) = parties.run_program(&compiled.program, inputs, None).await?;
             parties.acknowledge(outcome.run).await;
             let run = Run::of(&compiled.program, outcome.run, cluster.reports())?;
-            found.add_nodes(&run.check(inputs));
+            // On another thread: the connections to the daemons want answers meanwhile.
+            let given = Arc::clone(inputs);
+            let checked = tokio::task::spawn_blocking(move || (run.check(&given), run));
+            let (checks, run) = checked.await.map_err(|error| Error::here(Fault::Bug, error.to_string()))?;
+            found.add_nodes(&checks);
             let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
             let vectors = compiled.vectors(&self.model.bert, &ids, output);
             vectors.iter().zip(expected).for_each(|(made, expected)| found.add_vector(made, expected));
