@@ -8,6 +8,8 @@
 mod dealing;
 mod faults;
 mod process;
+mod strikes;
+mod witness;
 
 use std::{
     cmp::Reverse,
@@ -25,8 +27,9 @@ use suf_wire::{
     BatchId, DataFrame, Fault, KeyRequest, Part, Party, PeerMessage, RunId, Transcript, decode_frame,
 };
 
-pub use faults::Faults;
+pub use faults::{Faults, How, Strike};
 use process::{Process, VirtualLog};
+pub use strikes::{Strikes, operation};
 
 /// Longest delay of anything, in virtual microseconds.
 const LONGEST_US: u64 = 5_000;
@@ -83,6 +86,8 @@ pub struct World {
     lanes: usize,
     /// Breaches of the rule of one-time keys, in words.
     breaches: Vec<String>,
+    /// Operations in which runs were struck.
+    strikes: Strikes,
 }
 
 enum Happening {
@@ -123,6 +128,7 @@ impl World {
             deadline_us: DEADLINE_US,
             lanes: 1,
             breaches: Vec::new(),
+            strikes: Strikes::new(),
         }
     }
 
@@ -140,6 +146,12 @@ impl World {
     #[must_use]
     pub fn breaches(&self) -> &[String] {
         &self.breaches
+    }
+
+    /// In which operations devices were lost and processes crashed so far.
+    #[must_use]
+    pub fn strikes(&self) -> &Strikes {
+        &self.strikes
     }
 
     /// Whether `party` has burnt `batch`.
@@ -225,9 +237,13 @@ impl World {
     }
 
     fn feed(&mut self, me: Party, event: Event) {
-        if self.processes[me.index()].run.is_some() && self.rng.random_bool(self.faults.crash) {
-            self.crash(me);
-            return;
+        if self.processes[me.index()].run.is_some() {
+            let computed = strikes::computed(&event);
+            if self.is_struck(me, computed, How::Crash) || self.rng.random_bool(self.faults.crash) {
+                self.note_strike(me, computed);
+                self.crash(me);
+                return;
+            }
         }
         if let Some(run) = &mut self.processes[me.index()].run {
             run.handle(event);
@@ -305,7 +321,12 @@ impl World {
             Action::Align => self.local(me, Event::Aligned),
             Action::Compute(work) => {
                 // To wipe what is left of a part takes no device.
-                let lost = !matches!(work, Work::Wipe(_)) && self.rng.random_bool(self.faults.device);
+                let part = work.evaluates();
+                let lost = !matches!(work, Work::Wipe(_))
+                    && (self.is_struck(me, part, How::Device) || self.rng.random_bool(self.faults.device));
+                if lost {
+                    self.note_strike(me, part);
+                }
                 let done = match lost {
                     true => Err(BackendError::Failed("it fell off the bus".into()).into()),
                     false => work.run(&self.backend),
@@ -329,7 +350,12 @@ impl World {
         let encoded = suf_wire::Message::encode(message).expect("own messages encode");
         let mut bytes = [encoded.head, encoded.payload].concat();
         let Faults { lose, change, cut, double, overtake, hold, .. } = self.faults;
-        if self.rng.random_bool(lose) {
+        let part = match message {
+            PeerMessage::Frame(frame) => Some(frame.part),
+            _ => None,
+        };
+        if self.is_struck(to.other(), part, How::Link) || self.rng.random_bool(lose) {
+            self.note_strike(to.other(), part);
             self.disconnect(to);
             self.disconnect(to.other());
             return;
@@ -354,33 +380,6 @@ impl World {
             self.at(due + 1, Happening::Arrival(to, bytes.clone()));
         }
         self.at(due, Happening::Arrival(to, bytes));
-    }
-
-    /// Holds what is sent against all that was sent before.
-    fn witness(&mut self, me: Party, frame: &DataFrame) {
-        let process = &self.processes[me.index()];
-        let plan = process.run.as_ref().expect("it sends").plan();
-        let (run, batch, node) = (plan.run, plan.batch, frame.part.node);
-        let segment = plan.program.segment_of(node);
-        let agreed = process.said.contains(&segment) && process.heard.contains(&segment);
-        if !plan.program.node(node).is_input() && !agreed {
-            self.breaches.push(format!("{me} sent a frame of {node} before both were ready for it"));
-        }
-        self.witness_burnt(me, "a frame");
-        if *self.spent.entry((me, batch)).or_insert(run) != run {
-            self.breaches.push(format!("{me} used batch {batch} in two runs"));
-        }
-        if !self.said.insert((me, run, frame.part, frame.step)) {
-            self.breaches.push(format!("{me} sent step {} of {} twice", frame.step, frame.part));
-        }
-    }
-
-    /// Nothing that depends on keys, not even their hash, leaves before the batch is burnt.
-    fn witness_burnt(&mut self, me: Party, what: &str) {
-        let batch = self.processes[me.index()].run.as_ref().expect("it sends").plan().batch;
-        if !self.has_burnt(me, batch) {
-            self.breaches.push(format!("{me} sent {what} before batch {batch} was burnt"));
-        }
     }
 
     fn arrive(&mut self, me: Party, bytes: &[u8]) {

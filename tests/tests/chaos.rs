@@ -4,13 +4,16 @@
 //! `SUF_SEEDS=100000 cargo test --release -p suf-tests --test chaos` runs as many seeds, from `SUF_FIRST_SEED` on;
 //! `SUF_SEED=17 ...` replays one.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_gate::{Gate, Program, Protocol, TILE_ELEMS, catalog, ops::GateOp};
 use suf_tests::{
     programs::{Case, Kind, Whole, hold},
-    world::{Faults, Outcome, World},
+    world::{Faults, How, Outcome, Strike, Strikes, World, operation},
 };
 use suf_wire::{BatchId, Party};
 
@@ -25,6 +28,12 @@ const GROUPS: [&str; 5] =
 const OPERATIONS: u32 = 100;
 const BERTS: u32 = 20;
 
+/// How often a run of such a program is struck in a node that is drawn among all its nodes.
+const STRUCK: f64 = 0.5;
+
+/// Seeds from which on a fault has struck every operation.
+const MANY_SEEDS: u64 = 20_000;
+
 /// Times as many messages and events as a program of one gate has.
 const OPERATIONS_STEPS: f64 = 4.0;
 const BERT_STEPS: f64 = 150.0;
@@ -34,6 +43,8 @@ struct Tally {
     groups: [Group; GROUPS.len()],
     split: u64,
     unequal: u64,
+    /// Operations in which runs were struck.
+    strikes: Strikes,
 }
 
 /// Seeds and runs of a group of programs.
@@ -49,6 +60,18 @@ struct Programs {
     gates: Vec<Arc<Gate>>,
     operations: Vec<Whole>,
     bert: Whole,
+}
+
+impl Programs {
+    /// The operations of all of them.
+    fn names(&self) -> BTreeSet<String> {
+        let wholes = self.operations.iter().chain([&self.bert]);
+        let names = |whole: &Whole| {
+            let program = Arc::clone(&whole.program);
+            program.nodes().map(|(id, _)| operation(&program, id)).collect::<Vec<_>>()
+        };
+        wholes.flat_map(names).collect()
+    }
 }
 
 /// What a seed runs.
@@ -114,6 +137,7 @@ fn simulated_faults_reuse_no_key_and_corrupt_no_output() {
     for (name, Group { seeds, done, failed }) in GROUPS.iter().zip(tally.groups) {
         println!("{seeds} seeds of {name}: {done} runs done, {failed} failed");
     }
+    println!("operations in which a device, a process or a message was lost: {:?}", tally.strikes);
     if count > 100 {
         // Faults that never strike, or always, test nothing.
         let sum = |of: fn(&Group) -> u64| tally.groups.iter().map(of).sum::<u64>();
@@ -129,6 +153,11 @@ fn simulated_faults_reuse_no_key_and_corrupt_no_output() {
         assert!(tally.groups.iter().all(both), "the faults of a program are out of balance");
         assert!(tally.unequal > 0, "no batch had unequal public parts");
     }
+    if count >= MANY_SEEDS {
+        for name in programs.names() {
+            assert!(tally.strikes.contains_key(&name), "no fault struck the operation {name}");
+        }
+    }
 }
 
 impl Tally {
@@ -140,6 +169,9 @@ impl Tally {
         }
         self.split += other.split;
         self.unequal += other.unequal;
+        for (name, often) in &other.strikes {
+            *self.strikes.entry(name.clone()).or_default() += often;
+        }
     }
 }
 
@@ -169,11 +201,34 @@ fn choose<'a>(rng: &mut StdRng, programs: &'a Programs) -> (usize, Tried<'a>, f6
     }
 }
 
+/// A fault in a node of `program`, of an operation that is drawn among all: at either party, of any kind that the node has.
+fn strike(rng: &mut StdRng, program: &Program) -> Strike {
+    let mut nodes = BTreeMap::<_, Vec<_>>::new();
+    for (id, node) in program.nodes() {
+        nodes.entry(operation(program, id)).or_default().push((id, node));
+    }
+    let of_one = nodes.values().nth(rng.random_range(0..nodes.len())).expect("one of them");
+    let (id, node) = of_one[rng.random_range(0..of_one.len())];
+    let how = match rng.random_range(0..3) {
+        0 => How::Device,
+        1 if node.exchanges() > 0 => How::Link,
+        _ => How::Crash,
+    };
+    Strike { party: Party::BOTH[rng.random_range(0..2)], node: id, how }
+}
+
 /// A run with faults, perhaps another with the same keys, and one without faults.
 fn live(seed: u64, programs: &Programs) -> Tally {
     let mut rng = StdRng::seed_from_u64(seed);
     let (at, tried, steps) = choose(&mut rng, programs);
-    let mut world = World::with_faults(seed, Faults::ALL.over(steps));
+    let faults = match &tried {
+        // Nothing else: in a long program, the chosen fault would hardly ever come first.
+        Tried::Whole(whole) if rng.random_bool(STRUCK) => {
+            Faults { strike: Some(strike(&mut rng, &whole.program)), ..Faults::default() }
+        }
+        _ => Faults::ALL.over(steps),
+    };
+    let mut world = World::with_faults(seed, faults);
     let mut tally = Tally::default();
     tally.groups[at].seeds += 1;
     let batch = world.fresh_batch();
@@ -190,6 +245,7 @@ fn live(seed: u64, programs: &Programs) -> Tally {
     world.set_faults(Faults::default());
     let batch = world.fresh_batch();
     assert!(attempt(&mut world, batch), "a run without faults failed after runs with");
+    tally.strikes = world.strikes().clone();
     tally
 }
 

@@ -1,5 +1,7 @@
 //! What goes wrong in a world, and how often.
 
+use suf_wire::{NodeId, Party};
+
 /// How often what goes wrong: each is a probability, per message, per event or per run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -27,6 +29,30 @@ pub struct Faults {
     pub unequal: f64,
     /// A party's device is lost, at each of its computations.
     pub device: f64,
+    /// What goes wrong for certain, unless the run has ended before.
+    pub strike: Option<Strike>,
+}
+
+/// A fault at a chosen place of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Strike {
+    /// At which party.
+    pub party: Party,
+    /// While it works on which node.
+    pub node: NodeId,
+    /// What happens.
+    pub how: How,
+}
+
+/// What happens at a chosen place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The device is lost when it is told to compute.
+    Device,
+    /// The process crashes when its device has computed.
+    Crash,
+    /// The connection is lost with the node's message. Nodes without a message are as for [`How::Crash`].
+    Link,
 }
 
 impl Faults {
@@ -44,6 +70,7 @@ impl Faults {
         silence: 0.03,
         unequal: 0.03,
         device: 0.005,
+        strike: None,
     };
 
     /// The same for runs of so many times as many steps: what strikes at each message, event or computation is rarer.
