@@ -1,23 +1,29 @@
-//! kill -9 and cut links in the middle of a model, in nodes of every kind. The next run works, and no key is used twice.
+//! kill -9 and cut links in the middle of a model: at random moments, and in the exchange of a node of each kind. The next run
+//! works, and no key is used twice.
 
 use std::{
-    cell::OnceCell,
-    collections::BTreeMap,
+    cell::{Cell, OnceCell},
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     path::Path,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::{Signal, kill_process};
 use suf_cli::{client::Parties, program::Values};
+use suf_control::v1::{self, RunState};
 use suf_gate::{NodeId, Program};
-use suf_link::Identity;
+use suf_link::{Identity, LinkProfile};
 use suf_tests::{
     models::{Task, Tiny},
     processes::{CAPTURE, Hosts, NAMES, check_from_outside, loopback_with_lanes},
     relay::Relay,
+    world::operation,
 };
+use suf_wire::{Party, RunId};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
@@ -26,6 +32,12 @@ const CRASHES: usize = 6;
 
 /// Tokens of the text, padding counted.
 const TOKENS: u32 = 32;
+
+/// Delay of a link on which a party waits for the other one most of the time, in milliseconds.
+const DELAY_MS: f64 = 10.0;
+
+/// Attempts to end a run in one exchange: a busy machine may be late.
+const AIMS: usize = 10;
 
 /// Runs after a failure of which one must work: what was lost may be noticed by the first.
 const TRIES: usize = 6;
@@ -59,12 +71,16 @@ impl Scene {
 
     /// A run of the model, which gives the vector of the text if it ends well.
     async fn run(&self, hosts: &Hosts) -> Result<(), String> {
+        self.run_telling(hosts, &Cell::new(None)).await
+    }
+
+    /// The same; `known` has the run's id once a party knows it.
+    async fn run_telling(&self, hosts: &Hosts, known: &Cell<Option<RunId>>) -> Result<(), String> {
         let words = |error: &dyn Display| error.to_string();
-        let identity = Identity::load_from(&hosts.folder().join("pki"), "client").expect("a certificate");
-        let [first, second] = ["party0", "party1"].map(|name| hosts.control_url(name));
-        let parties = Parties::connect([&first, &second], &identity).await.map_err(|error| words(&error))?;
+        let parties = connect(hosts).await?;
         let inputs: Vec<_> = self.tiny.inputs(&self.task).into_iter().map(Values::new).collect();
-        let ran = parties.run_program(self.task.program(), &inputs, None).await;
+        let told = |_, now: &v1::Run| known.set(now.run_id[..].try_into().ok().map(RunId));
+        let ran = parties.run_program_telling(self.task.program(), &inputs, None, told).await;
         let (outputs, outcome) = ran.map_err(|error| words(&error))?;
         self.tiny.check(&self.task, &outputs[0]).expect("an output that both parties report is right");
         parties.acknowledge(outcome.run).await;
@@ -87,7 +103,8 @@ impl Scene {
         for (name, before) in NAMES[1..].iter().zip(before) {
             let log = hosts.log(name);
             let last = log[before.min(log.len())..].lines().rev().find_map(node);
-            let kind = last.map_or("before any frame".to_owned(), |node| kind(self.task.program(), node));
+            let kind =
+                last.map_or("before any frame".to_owned(), |node| operation(self.task.program(), node));
             *self.ended_in.entry(kind).or_default() += 1;
         }
     }
@@ -107,10 +124,11 @@ fn node(line: &str) -> Option<NodeId> {
     rest.split(' ').next()?.parse().ok().map(NodeId)
 }
 
-/// What a node does, without the sizes.
-fn kind(program: &Program, node: NodeId) -> String {
-    let name = program.node(node).op().def().name();
-    name.split_whitespace().next().unwrap_or_default().to_owned()
+/// A client's connections to both parties.
+async fn connect(hosts: &Hosts) -> Result<Parties, String> {
+    let identity = Identity::load_from(&hosts.folder().join("pki"), "client").expect("a certificate");
+    let [first, second] = ["party0", "party1"].map(|name| hosts.control_url(name));
+    Parties::connect([&first, &second], &identity).await.map_err(|error| error.to_string())
 }
 
 fn lengths(hosts: &Hosts) -> [usize; 2] {
@@ -129,7 +147,7 @@ async fn ended_after<T>(run: impl Future<Output = T>, moment: Duration, end: imp
 }
 
 #[tokio::test]
-async fn after_a_kill_in_any_node_of_a_model_the_next_run_works_and_no_key_is_used_twice() {
+async fn after_a_kill_at_any_moment_of_a_model_the_next_run_works_and_no_key_is_used_twice() {
     let (crashes, seed) = (number("SUF_CRASHES", CRASHES), number("SUF_CRASH_SEED", 1));
     let mut scene = Scene::new(seed);
     let mut hosts = scene.hosts(|_, config| config);
@@ -159,7 +177,7 @@ async fn after_a_kill_in_any_node_of_a_model_the_next_run_works_and_no_key_is_us
 }
 
 #[tokio::test]
-async fn after_a_cut_link_in_any_node_of_a_model_a_run_works_and_no_key_is_used_twice() {
+async fn after_a_cut_at_any_moment_of_a_model_a_run_works_and_no_key_is_used_twice() {
     let (crashes, seed) = (number("SUF_CRASHES", CRASHES), number("SUF_CRASH_SEED", 1));
     let mut scene = Scene::new(seed);
     let relay = OnceCell::new();
@@ -187,5 +205,189 @@ async fn after_a_cut_link_in_any_node_of_a_model_a_run_works_and_no_key_is_used_
     }
     scene.tell("cuts", seed, failed, crashes);
     hosts.check_batches(crashes + 1);
+    check_from_outside(&[&hosts]);
+}
+
+/// A node for each operation that has an exchange, drawn by `rng`.
+fn one_of_each(program: &Program, rng: &mut StdRng) -> BTreeMap<String, NodeId> {
+    let mut nodes = BTreeMap::<String, Vec<NodeId>>::new();
+    for (id, node) in program.nodes() {
+        if node.exchanges() > 0 {
+            nodes.entry(operation(program, id)).or_default().push(id);
+        }
+    }
+    nodes.into_iter().map(|(name, ids)| (name, ids[rng.random_range(0..ids.len())])).collect()
+}
+
+/// The nodes that need the wire of `node`.
+fn dependents(program: &Program, node: NodeId) -> BTreeSet<NodeId> {
+    let mut found = BTreeSet::from([node]);
+    for (id, later) in program.nodes() {
+        if later.inputs().iter().any(|input| found.contains(input)) {
+            found.insert(id);
+        }
+    }
+    found.remove(&node);
+    found
+}
+
+/// Waits until the log at `path` says that a frame of `target` is sent, from the byte `begin` on.
+async fn sends(path: &Path, begin: usize, target: NodeId) {
+    let tail = tokio::process::Command::new("tail")
+        .args(["-F", "-c", &format!("+{}", begin + 1)])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut tail = tail.expect("coreutils are installed");
+    let mut lines = BufReader::new(tail.stdout.take().expect("piped")).lines();
+    while let Some(line) = lines.next_line().await.expect("a log is text") {
+        if node(&line) == Some(target) {
+            return;
+        }
+    }
+    panic!("the log ends");
+}
+
+/// The loopback profile with a delay, in a file of `folder`: the lines of a configuration that emulate it.
+fn delayed(folder: &Path) -> String {
+    let (_, loopback) = LinkProfile::BUILT_IN[0];
+    let profile = loopback.replace("delay_ms = 0.03", &format!("delay_ms = {DELAY_MS}"));
+    assert_ne!(profile, loopback, "the profile has a delay");
+    let path = folder.join("delayed.toml");
+    std::fs::write(&path, profile).expect("the folder is writable");
+    format!("shaped = true\nlink = \"{}\"", path.display())
+}
+
+impl Scene {
+    /// A run that `end` ends while `name` waits in the exchange of `target`. Whether it was ended there: its log then has a
+    /// frame of `target`, and none that follows from it.
+    async fn ended_in_exchange(
+        &self,
+        hosts: &Hosts,
+        name: &str,
+        target: NodeId,
+        end: impl AsyncFnOnce(RunId),
+    ) -> bool {
+        let begin = hosts.log(name).len();
+        let path = hosts.folder().join(format!("{name}.log"));
+        let known = Cell::new(None);
+        let mut run = std::pin::pin!(self.run_telling(hosts, &known));
+        tokio::select! {
+            ended = &mut run => panic!("a run ended without a frame of {target}: {ended:?}"),
+            () = sends(&path, begin, target) => {}
+        }
+        let id = known.get().expect("a run that sends is known");
+        let (ended, ()) = tokio::join!(run, end(id));
+        let after = dependents(self.task.program(), target);
+        let sent: BTreeSet<_> = hosts.log(name)[begin..].lines().filter_map(node).collect();
+        sent.contains(&target) && sent.is_disjoint(&after) && ended.is_err()
+    }
+}
+
+#[tokio::test]
+async fn after_a_kill_in_the_exchange_of_each_operation_the_next_run_works_and_no_key_is_used_twice() {
+    let mut scene = Scene::new(number("SUF_CRASH_SEED", 1));
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = delayed(folder.path());
+    let mut hosts = scene.hosts(|name, config| match name {
+        "dealer" => config,
+        _ => format!("{link}\n{config}"),
+    });
+    scene.must_work(&hosts, 1, "before any kill").await;
+    let targets = one_of_each(scene.task.program(), &mut scene.rng);
+    let mut kills = 0;
+    for (what, &target) in &targets {
+        for victim in &NAMES[1..] {
+            let mut aims = 0;
+            loop {
+                aims += 1;
+                assert!(aims <= AIMS, "no kill hit the exchange of {what}");
+                let process = hosts.process(victim);
+                let kill = async |_| kill_process(process, Signal::KILL).expect("the child is ours");
+                let hit = scene.ended_in_exchange(&hosts, victim, target, kill).await;
+                hosts.kill(victim);
+                hosts.restart(victim);
+                kills += 1;
+                if hit {
+                    break;
+                }
+            }
+            scene.must_work(&hosts, 1, &format!("{victim} killed in {what}")).await;
+        }
+    }
+    println!("{kills} kills, at each party in the exchange of each of {:?}", targets.keys());
+    hosts.check_batches(kills);
+    check_from_outside(&[&hosts]);
+}
+
+#[tokio::test]
+async fn after_a_cut_in_the_exchange_of_each_operation_a_run_works_and_no_key_is_used_twice() {
+    let mut scene = Scene::new(number("SUF_CRASH_SEED", 1));
+    let relay = OnceCell::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = delayed(folder.path());
+    let hosts = scene.hosts(|name, config| match name {
+        "dealer" => config,
+        _ => format!("{link}\n{}", Relay::between(&relay, Relay::to, config)),
+    });
+    let relay: &Relay = relay.get().expect("party 1 connects");
+    scene.must_work(&hosts, 1, "through the relay").await;
+    let targets = one_of_each(scene.task.program(), &mut scene.rng);
+    let mut cuts = 0;
+    for (what, &target) in &targets {
+        let mut aims = 0;
+        loop {
+            aims += 1;
+            assert!(aims <= AIMS, "no cut hit the exchange of {what}");
+            let hit = scene.ended_in_exchange(&hosts, "party1", target, async |_| relay.cut_after(0)).await;
+            relay.mend();
+            cuts += 1;
+            scene.must_work(&hosts, TRIES, &format!("cut in {what}")).await;
+            if hit {
+                break;
+            }
+        }
+    }
+    println!("{cuts} cuts, in the exchange of each of {:?}", targets.keys());
+    hosts.check_batches(cuts);
+    check_from_outside(&[&hosts]);
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_in_the_exchange_of_each_operation_and_the_next_one_works() {
+    let mut scene = Scene::new(number("SUF_CRASH_SEED", 1));
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = delayed(folder.path());
+    let hosts = scene.hosts(|name, config| match name {
+        "dealer" => config,
+        _ => format!("{link}\n{config}"),
+    });
+    scene.must_work(&hosts, 1, "before any cancel").await;
+    let parties = connect(&hosts).await.expect("they answer");
+    let targets = one_of_each(scene.task.program(), &mut scene.rng);
+    for (what, &target) in &targets {
+        let mut aims = 0;
+        loop {
+            aims += 1;
+            assert!(aims <= AIMS, "no cancel hit the exchange of {what}");
+            // It gives each party less than a second.
+            let cancel = async |run| {
+                for (party, ended) in Party::BOTH.into_iter().zip(parties.cancel(run).await) {
+                    let state = ended.unwrap_or_else(|error| panic!("{party} in {what}: {error:?}"));
+                    // The other party may have heard of it first.
+                    assert!(
+                        matches!(state, RunState::Cancelled | RunState::Failed),
+                        "{party} in {what}: {state:?}"
+                    );
+                }
+            };
+            let hit = scene.ended_in_exchange(&hosts, "party0", target, cancel).await;
+            scene.must_work(&hosts, 1, &format!("cancelled in {what}")).await;
+            if hit {
+                break;
+            }
+        }
+    }
     check_from_outside(&[&hosts]);
 }
