@@ -326,7 +326,10 @@ fn unsaid(records: &[Record]) -> Vec<String> {
     let count = |is_unsaid: fn(&Record) -> bool| records.iter().filter(|record| is_unsaid(record)).count();
     let fields = [
         ("what each node cost", count(|record| record.nodes.is_empty())),
-        ("for how many values the function has none", count(|record| record.without_reference.is_none())),
+        (
+            "for how many values the function has none",
+            count(|record| record.without_reference.is_none() && !record.is_of_model()),
+        ),
     ];
     let unsaid = fields.into_iter().filter_map(|(what, count)| {
         let of = format!("{count} of {} records", records.len());
