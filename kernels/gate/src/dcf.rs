@@ -9,11 +9,13 @@
 //! Payloads at each level are those of incremental DPFs (Boneh et al., IEEE S&P 2021). Comparisons as sums over a path are from
 //! Boyle et al., EUROCRYPT 2021.
 
+mod calls;
 mod deal;
 mod evaluate;
 mod hash;
 mod payload;
 
+pub use calls::calls;
 pub use deal::{Dealt, deal};
 pub use evaluate::{Keys, Point, Points, evaluate};
 pub use hash::{LibraryHash, TreeHash};

@@ -126,7 +126,7 @@ pub(crate) const SIGMA: [Column; 6] = [
 ];
 
 /// The nodes of a model's program.
-pub(crate) const NODES: [Column; 10] = [
+pub(crate) const NODES: [Column; 12] = [
     ("node", "its name"),
     ("op", "the operation"),
     ("rounds", "rounds of its own; those of nodes side by side overlap"),
@@ -134,6 +134,8 @@ pub(crate) const NODES: [Column; 10] = [
     ("sent bytes", "payload bytes of one direction"),
     ("key bytes", "keys of a party, the mean of both; the first node has the seed too"),
     ("comp ms", "time in which the slower party worked on it"),
+    ("limit ms", "the least time that one core needs for the node's work, at the processor's rates"),
+    ("limit by", "what takes that: calls of AES, products modulo 2^64, or memory"),
     ("from ms", "when the first work on it began, from the opening of the inputs on"),
     ("to ms", "when the last work on it ended"),
     ("wrong", "elements that are not what its definition says, over all repeats"),

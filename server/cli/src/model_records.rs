@@ -1,6 +1,7 @@
 //! What a record of a model's program has beside what every record has.
 
 use serde::{Deserialize, Serialize};
+use suf_cpu::costs::{Rates, Work};
 use suf_gate::{NodeId, Party, Program, check::NodeCheck, ops::Op};
 use suf_model::{
     bert::{self, Compiled, Config, Length},
@@ -46,6 +47,10 @@ pub struct OfModel {
     pub sigma_sent_bytes: u64,
     /// Where the plan comes from.
     pub plan: String,
+    /// Nanoseconds of a core for a call of AES, for a multiplication modulo 2^64 in registers, and for a byte of the second-level
+    /// cache: the rates of the nodes' limits. Zeros in older records.
+    #[serde(default)]
+    pub core_ns: [f64; 3],
 }
 
 /// What a record is made from, beside the repeats.
@@ -59,6 +64,8 @@ pub(crate) struct ModelRow<'a> {
     /// What the texts are.
     pub(crate) texts: &'a str,
     pub(crate) link: &'a str,
+    /// What a core of this machine does at best.
+    pub(crate) rates: &'a Rates,
 }
 
 /// What was found of the repeats' outputs.
@@ -104,7 +111,7 @@ impl Record {
     ) -> Self {
         let program = &row.compiled.program;
         let Length { tokens, batch, padded } = row.compiled.length;
-        let nodes = nodes(row.compiled, samples, found);
+        let nodes = nodes(row, samples, found);
         let gate = program.nodes().find_map(|(_, node)| match node.op() {
             Op::Gate(op) => Some(op.gate()),
             _ => None,
@@ -133,6 +140,7 @@ impl Record {
             sigma_key_bytes: sigma.key_bytes * u64::from(batch),
             sigma_sent_bytes: sigma.sent_bytes * u64::from(batch),
             plan: row.plan.to_owned(),
+            core_ns: [row.rates.aes_ns, row.rates.product_ns, row.rates.byte_ns],
         };
         let [first, second] = Party::BOTH.map(|party| program.key_bytes(party) + SEED_BYTES);
         Self {
@@ -156,7 +164,8 @@ impl Record {
     }
 }
 
-fn nodes(compiled: &Compiled, samples: &[Sample], found: &Found) -> Vec<NodeRecord> {
+fn nodes(row: &ModelRow<'_>, samples: &[Sample], found: &Found) -> Vec<NodeRecord> {
+    let compiled = row.compiled;
     let program: &Program = &compiled.program;
     let typical = middle(samples);
     let figures = typical.slower();
@@ -168,6 +177,7 @@ fn nodes(compiled: &Compiled, samples: &[Sample], found: &Found) -> Vec<NodeReco
             |party: usize| typical.figures[party].nodes.get(at).map_or(0, |node| node.key_bytes) + seed;
         let declared = Party::BOTH.map(|party| program.node_key_bytes(party, id) + seed);
         let [wrong, out_of_range] = found.nodes.get(at).copied().unwrap_or_default();
+        let limit = Work::of(program, id).limit(row.rates);
         let first = typical.figures[0].nodes.get(at).unwrap_or(measured);
         NodeRecord {
             node: measured.node,
@@ -181,6 +191,8 @@ fn nodes(compiled: &Compiled, samples: &[Sample], found: &Found) -> Vec<NodeReco
             declared_key_bytes: mean(declared[0], declared[1]),
             key_bytes: mean(keys(0), keys(1)),
             comp_ms: median(&samples.iter().map(of).collect::<Vec<_>>()),
+            limit_ms: limit.ms,
+            limit_by: limit.by.to_owned(),
             begin_ms: measured.begin_ms,
             end_ms: measured.end_ms,
             wrong,

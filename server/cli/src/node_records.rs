@@ -30,6 +30,11 @@ pub struct NodeRecord {
     pub key_bytes: f64,
     /// Time in which the slower party worked on the node; nodes overlap.
     pub comp_ms: f64,
+    /// Time that one core needs at the least: the longest of the node's calls of AES, multiplications and memory accesses, each at
+    /// the processor's rate. Zero in older records.
+    pub limit_ms: f64,
+    /// Which of the three that is: "aes", "products" or "memory".
+    pub limit_by: String,
     /// When the first work on it began at the slower party, from the opening of the inputs on, in the middle repeat.
     pub begin_ms: f64,
     /// When the last work on it ended, likewise.

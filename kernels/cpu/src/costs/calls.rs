@@ -44,7 +44,7 @@ impl Calls {
 
 /// Calls of the trees alone, to deal and to evaluate. A BGI tree costs the dealer both children of both parties' nodes, a
 /// half-tree one call for each.
-fn tree_calls(gate: &Gate) -> Option<[u32; 2]> {
+pub(super) fn tree_calls(gate: &Gate) -> Option<[u32; 2]> {
     let lookup = |bits: u8| {
         let levels = u32::from(bits - LEAF_BITS);
         [4 * levels + 2, (2 << levels) - 2 + (1 << levels)]

@@ -2,6 +2,7 @@
 //! many calls of AES its definition asks for. `suf bench kernel` and this crate's example `costs` use it.
 
 mod calls;
+mod limit;
 
 use std::{hint::black_box, sync::Arc};
 
@@ -12,6 +13,7 @@ use suf_gate::{
 };
 
 pub use calls::Calls;
+pub use limit::{Limit, Rates, Work};
 
 use crate::{
     prg::Stream,

@@ -241,3 +241,13 @@ fn the_library_hashes_as_the_definition_does() {
         assert_eq!(u128::from_le_bytes(*made), u128::from_le_bytes(sealed.0) ^ moved);
     }
 }
+
+#[test]
+fn a_comparison_with_one_threshold_calls_aes_once_for_each_node_and_each_right_sibling() {
+    // Points 6 = 110 and 1 = 001 part at the root. The paths have 1 + 2 + 2 inner nodes; 110 goes left once, 001 twice.
+    let points = Small { bits: 3, modulus: 8, values: vec![6], thresholds: vec![5], depths: vec![3] };
+    assert_eq!(calls::<u8>(&points, 1, 3), 5 + 3);
+    // v - 0 = v: one path, of three nodes.
+    let same = Small { thresholds: vec![0], ..points };
+    assert_eq!(calls::<u8>(&same, 1, 3), 3 + 1);
+}

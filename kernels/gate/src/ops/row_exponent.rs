@@ -130,6 +130,18 @@ impl RowExponent {
         u32::from(frac) - FRACTION + 1
     }
 
+    /// Calls of AES with which a party compares `sums` with the powers of two: [`Number`]s of canonical words, one after another.
+    #[must_use]
+    pub fn tree_calls(&self, sums: Vec<u64>) -> u64 {
+        let bits = self.scores.sum_bits();
+        let rows = sums.len() / (bits / 64);
+        let powers = powers::Powers::new(bits, sums, self.scores.thresholds());
+        match self.scores.count_bytes() {
+            1 => dcf::calls::<u8>(&powers, rows, self.scores.levels()),
+            _ => dcf::calls::<u16>(&powers, rows, self.scores.levels()),
+        }
+    }
+
     /// Both parties' keys of a tile.
     pub(crate) fn deal(
         &self,

@@ -96,6 +96,13 @@ impl Spline {
         &self.pieces
     }
 
+    /// Calls of AES with which a party compares `values`, x_hat of some elements, with the ends of all pieces.
+    #[must_use]
+    pub fn tree_calls(&self, values: &[u64]) -> u64 {
+        let ends = points::Ends::new(&self.pieces, values);
+        dcf::calls::<[u64; 2]>(&ends, values.len(), self.pieces.compared_bits())
+    }
+
     /// Both parties' keys of a tile.
     pub(crate) fn deal(
         &self,

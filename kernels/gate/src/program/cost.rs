@@ -1,7 +1,7 @@
 //! The declared cost of a program: of each node, and in all.
 
 use super::{Node, Program};
-use crate::{NodeCost, NodeId, Part, Party};
+use crate::{Counts, NodeCost, NodeId, Part, Party};
 
 impl Program {
     /// Causal depth of the exchanges after the inputs are open: a node begins at the depth of the deepest wire that it takes.
@@ -63,6 +63,12 @@ impl Node {
     #[must_use]
     pub fn rounds(&self) -> u16 {
         if self.is_input() { 0 } else { self.declared().rounds.into() }
+    }
+
+    /// Entries of each extent in all parts of the node.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Payload bits that one party sends.

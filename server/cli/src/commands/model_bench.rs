@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use suf_control::v1::{Fault, dealer_client::DealerClient};
+use suf_cpu::costs::Rates;
 use suf_link::LinkKind;
 use suf_model::{
     bert::{Compiled, Length, Reference, compile},
@@ -35,6 +36,9 @@ use crate::{
 
 /// Numbers of tokens that are measured if nothing is said of them.
 const TOKENS: [u32; 2] = [32, 128];
+
+/// Samples of each rate of a core; the best one counts.
+const RATE_SAMPLES: usize = 9;
 
 /// Measure a whole model with a dealer and two parties on this machine: rounds, bytes, keys and time of each node.
 ///
@@ -110,6 +114,8 @@ struct Bench<'a> {
     texts: String,
     jobs: Vec<ModelCase>,
     progress: Progress,
+    /// What a core of this machine does at best.
+    rates: Rates,
 }
 
 /// Runs the command.
@@ -146,8 +152,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         (Beside::read(&args.out), records::beside(&args.out, |record| !record.is_of_model()));
     let steps = jobs.len() as u64 * setups.len() as u64 * (u64::from(args.repeats) + 1);
     let name = builtin::name(model.integers.digest()).map_or_else(|| folder_name(args), str::to_owned);
-    let bench =
-        Bench { args, model: &model, name, plan: source, texts, jobs, progress: Progress::new(steps) };
+    let bench = Bench {
+        args,
+        model: &model,
+        name,
+        plan: source,
+        texts,
+        jobs,
+        progress: Progress::new(steps),
+        rates: Rates::measure(RATE_SAMPLES),
+    };
     bench.progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
 
     let (mut found, mut trace) = (Vec::new(), Trace::default());
@@ -327,6 +341,7 @@ impl Bench<'_> {
             plan: &self.plan,
             texts: &self.texts,
             link: &setup.link,
+            rates: &self.rates,
         };
         let mut record = Record::of_program(&row, &samples, &found, cluster.peak_memory(of_row), load);
         if let Placement::Lab(_) = setup.placement {

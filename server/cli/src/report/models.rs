@@ -153,10 +153,11 @@ pub(super) fn groups(
             megabytes(sum(|node| node.sent_bytes as f64)),
             megabytes(sum(|node| node.key_bytes)),
             format!("{:.2}", sum(|node| node.comp_ms)),
+            format!("{:.2}", sum(|node| node.limit_ms)),
             format!("{}", sum(|node| node.wrong as f64)),
         ]
     });
-    let columns = [header, "rounds", "sent MB", "keys MB", "comp ms", "wrong"];
+    let columns = [header, "rounds", "sent MB", "keys MB", "comp ms", "limit ms", "wrong"];
     tables::table(style, &columns, 1, rows)
 }
 
@@ -170,6 +171,8 @@ fn nodes(record: &Record, style: Style) -> comfy_table::Table {
             node.sent_bytes.to_string(),
             format!("{}", node.key_bytes),
             format!("{:.2}", node.comp_ms),
+            format!("{:.2}", node.limit_ms),
+            node.limit_by.clone(),
             format!("{:.2}", node.begin_ms),
             format!("{:.2}", node.end_ms),
             node.wrong.to_string(),
@@ -257,6 +260,8 @@ pub(crate) mod tests {
             sent_bytes,
             key_bytes: 500_000.0,
             comp_ms: 2.0,
+            limit_ms: 0.5,
+            limit_by: "products".into(),
             begin_ms,
             end_ms: begin_ms + 3.0,
             ..NodeRecord::default()
@@ -282,6 +287,7 @@ pub(crate) mod tests {
             sigma_key_bytes: 2_000_000_000,
             sigma_sent_bytes: 70_000_000,
             plan: "plan.toml".into(),
+            core_ns: [0.3, 0.1, 0.01],
         };
         Record {
             model: "tiny".into(),
@@ -302,8 +308,8 @@ pub(crate) mod tests {
             let line = text.lines().find(|line| line.starts_with(&format!("| {name} "))).expect("a row");
             line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
         };
-        assert_eq!(row(&operations, "scores"), ["scores", "2", "4.00", "1.00", "4.00", "0"]);
-        assert_eq!(row(&layers, "layer 0"), ["layer 0", "2", "2.00", "1.00", "4.00", "0"]);
+        assert_eq!(row(&operations, "scores"), ["scores", "2", "4.00", "1.00", "4.00", "1.00", "0"]);
+        assert_eq!(row(&layers, "layer 0"), ["layer 0", "2", "2.00", "1.00", "4.00", "1.00", "0"]);
     }
 
     #[test]
