@@ -60,7 +60,8 @@ fn measure(c: &mut Criterion, name: &str, parties: &TwoParties, value: impl Fn(u
 
 fn comparisons(c: &mut Criterion) {
     let mixed = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
-    let reciprocal = Spline::new(Function::Reciprocal, Ring::new(48), 24, 36, 1 << 17, 132 << 24);
+    let reciprocal =
+        Spline::new(Function::Reciprocal, Ring::new(48), 24, 36, (1 << 17) - (1 << 13), 33 << 21);
     let reciprocal = program(1, Ring::new(48), 24, Op::Spline(reciprocal.expect("a spline")));
     measure(c, "reciprocals", &reciprocal, mixed);
     let scores = Scores { bits: 256, cols: 128, low: -60, high: 60, row_low: -40 };

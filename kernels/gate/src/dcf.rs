@@ -14,6 +14,7 @@ mod deal;
 mod evaluate;
 mod hash;
 mod payload;
+mod tails;
 
 pub use calls::calls;
 pub use deal::{Dealt, deal};

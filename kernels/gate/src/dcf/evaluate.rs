@@ -5,7 +5,10 @@ use std::{cmp::Ordering, ops::Range};
 use suf_wire::Party;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{BLOCK_BYTES, Block, Payload, ROWS, TreeHash, select};
+use super::{
+    BLOCK_BYTES, Block, Payload, ROWS, TreeHash, select,
+    tails::{Tail, Tails, Words},
+};
 
 /// What one party holds of the trees of some rows.
 #[derive(Clone, Copy)]
@@ -118,8 +121,8 @@ struct Walk<'a, T, P: Payload> {
     keys: &'a Keys<'a>,
     points: &'a T,
     depths: &'a [usize],
-    /// For each depth, the thresholds that end there.
-    ends: Vec<Vec<usize>>,
+    /// For each depth, the thresholds that end there: ranges of neighbours.
+    ends: Vec<Vec<Range<u32>>>,
     bits: usize,
     /// Words of a number, and numbers of a row.
     words: usize,
@@ -138,14 +141,19 @@ struct Walk<'a, T, P: Payload> {
     owners: Vec<Sibling>,
     /// How many of the siblings are in use.
     added: usize,
+    /// Thresholds that have parted from all others.
+    tails: Tails<P>,
 }
 
 impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
     fn new(hash: &'a dyn TreeHash, keys: &'a Keys<'a>, points: &'a T) -> Self {
         let depths = points.depths();
-        let mut ends = vec![Vec::new(); keys.levels + 1];
-        for (threshold, depth) in depths.iter().enumerate() {
-            ends[*depth].push(threshold);
+        let mut ends = vec![Vec::<Range<u32>>::new(); keys.levels + 1];
+        for (threshold, depth) in (0..).zip(depths) {
+            match ends[*depth].last_mut() {
+                Some(range) if range.end == threshold => range.end += 1,
+                _ => ends[*depth].push(threshold..threshold + 1),
+            }
         }
         let bits = points.bits();
         let (words, count) = (bits.div_ceil(64), depths.len() + 1);
@@ -168,6 +176,7 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             siblings: Zeroizing::default(),
             owners: Vec::new(),
             added: 0,
+            tails: Tails::new(keys.levels),
         }
     }
 
@@ -183,13 +192,46 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             self.now.push(Node { block, sum: P::default(), span });
         }
         for level in 0..self.keys.levels {
+            let words = self.words_of(first, level);
+            self.tails.step(self.hash, words, &self.values, self.bits - 1 - level);
             self.step(first, level);
             self.add_payloads(first, level);
             if !self.ends[level + 1].is_empty() {
                 self.emit(first, level + 1, take);
             }
+            self.part();
             std::mem::swap(&mut self.now, &mut self.next);
         }
+    }
+
+    /// The words of `level`, for rows from `first` on.
+    fn words_of(&self, first: usize, level: usize) -> (Words<'a>, Words<'a>) {
+        let of = |bytes: &'a [u8], width: usize| {
+            let stride = self.keys.levels * width;
+            Words { bytes: &bytes[first * stride + level * width..], stride }
+        };
+        (of(self.keys.nodes, BLOCK_BYTES), of(self.keys.payloads, P::BYTES))
+    }
+
+    /// Moves the next nodes that have one threshold alone to the tails.
+    fn part(&mut self) {
+        let mut kept = 0;
+        for at in 0..self.next.len() {
+            let node = self.next[at];
+            let Span { row, from: place, due, .. } = node.span;
+            if due >= VALUE {
+                self.next[kept] = node;
+                kept += 1;
+            } else {
+                let Point::Threshold(threshold) = self.places(row).point(place) else {
+                    unreachable!("v stays in the trunk")
+                };
+                let words = (row as usize * self.count + place as usize) * self.words;
+                let tail = Tail { row, threshold: threshold as u32, words: words as u32 };
+                self.tails.push(due, tail, node.block, node.sum);
+            }
+        }
+        self.next.truncate(kept);
     }
 
     fn span(&self, row: u32, from: u32, to: u32) -> Span {
@@ -309,16 +351,9 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             if (from..to).contains(&places.value) {
                 take(row, Point::Value, depth, sum);
             }
-            if ((to - from) as usize) < ends.len() {
-                for point in (from..to).map(|place| places.point(place)) {
-                    if matches!(point, Point::Threshold(threshold) if self.depths[threshold] == depth) {
-                        take(row, point, depth, sum);
-                    }
-                }
-            } else {
-                for threshold in ends.iter().filter(|threshold| (from..to).contains(&places.of(**threshold)))
-                {
-                    take(row, Point::Threshold(*threshold), depth, sum);
+            for range in ends.iter().flat_map(|range| places.of(range)) {
+                for place in range.start.max(from)..range.end.min(to) {
+                    take(row, places.point(place), depth, sum);
                 }
             }
         }
@@ -328,6 +363,10 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             let point = self.places(span.row).point(span.from);
             take(first + span.row as usize, point, depth, sum.negated_where(minus));
         }
+        self.tails.end(depth, |tail, sum| {
+            let point = Point::Threshold(tail.threshold as usize);
+            take(first + tail.row as usize, point, depth, sum.negated_where(minus));
+        });
     }
 }
 
@@ -350,9 +389,11 @@ impl Places {
         }
     }
 
-    /// The place of a threshold.
-    fn of(self, threshold: usize) -> u32 {
-        let threshold = threshold as u32;
-        if threshold < self.value { self.value - 1 - threshold } else { self.last + self.value - threshold }
+    /// The places of neighbouring thresholds: of those that are at most v, and of the others.
+    fn of(self, thresholds: &Range<u32>) -> [Range<u32>; 2] {
+        let Range { start, end } = *thresholds;
+        let places = |sum: u32, start: u32, end: u32| if start < end { sum - end..sum - start } else { 0..0 };
+        let middle = self.value.clamp(start, end);
+        [places(self.value, start, middle), places(self.last + self.value + 1, middle, end)]
     }
 }
