@@ -121,6 +121,8 @@ struct Walk<'a, T, P: Payload> {
     keys: &'a Keys<'a>,
     points: &'a T,
     depths: &'a [usize],
+    /// Whether comparisons with greater thresholds end no later.
+    is_descending: bool,
     /// For each depth, the thresholds that end there: ranges of neighbours.
     ends: Vec<Vec<Range<u32>>>,
     bits: usize,
@@ -162,6 +164,7 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             keys,
             points,
             depths,
+            is_descending: depths.is_sorted_by(|one, next| one >= next),
             ends,
             bits,
             words,
@@ -199,7 +202,7 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             if !self.ends[level + 1].is_empty() {
                 self.emit(first, level + 1, take);
             }
-            self.part();
+            self.part(level + 1);
             std::mem::swap(&mut self.now, &mut self.next);
         }
     }
@@ -213,11 +216,14 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
         (of(self.keys.nodes, BLOCK_BYTES), of(self.keys.payloads, P::BYTES))
     }
 
-    /// Moves the next nodes that have one threshold alone to the tails.
-    fn part(&mut self) {
+    /// Moves the next nodes, after `depth` levels, that have one threshold alone to the tails. Drops those whose comparisons are over.
+    fn part(&mut self, depth: usize) {
         let mut kept = 0;
         for at in 0..self.next.len() {
             let node = self.next[at];
+            if self.last_due(&node.span) <= depth {
+                continue;
+            }
             let Span { row, from: place, due, .. } = node.span;
             if due >= VALUE {
                 self.next[kept] = node;
@@ -232,6 +238,23 @@ impl<'a, T: Points, P: Payload> Walk<'a, T, P> {
             }
         }
         self.next.truncate(kept);
+    }
+
+    /// After how many levels the last comparison of a node's points ends, or a number that is not less.
+    fn last_due(&self, span: &Span) -> usize {
+        let Span { row, from, to, .. } = *span;
+        let places = self.places(row);
+        match self.is_descending && !(from..to).contains(&places.value) {
+            // The last place has the least threshold, on either side of v.
+            true => match places.point(to - 1) {
+                Point::Threshold(threshold) => self.depths[threshold],
+                Point::Value => unreachable!("v is not among them"),
+            },
+            false => match span.due {
+                due if due < VALUE => due as usize,
+                _ => usize::MAX,
+            },
+        }
     }
 
     fn span(&self, row: u32, from: u32, to: u32) -> Span {

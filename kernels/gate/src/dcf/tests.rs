@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use suf_wire::Party;
 
 use super::*;
@@ -73,38 +75,46 @@ fn compare<P: Payload>(
     sums
 }
 
-/// For all v and r of a small ring, with every threshold ended after every number of levels.
-fn all_of_a_ring(bits: usize, modulus: u64) {
-    for depth in 1..=bits {
-        let thresholds: Vec<u64> = (1..modulus).collect();
-        let count = thresholds.len();
-        let rows = (0..modulus).flat_map(|v| (0..modulus).map(move |r| (v, r)));
-        let (values, points): (Vec<u64>, Vec<u64>) = rows.unzip();
-        let small = Small { bits, modulus: modulus.into(), values, thresholds, depths: vec![depth; count] };
-        let payloads: Vec<[u64; 2]> = points.iter().map(|r| [1, r * 1_000_003]).collect();
-        let sums = compare(&small, &points, &payloads, bits);
-        for ((row, sums), r) in sums.iter().enumerate().zip(&points) {
-            assert_eq!(sums.len(), count + 1);
-            let v = small.values[row];
-            for (point, at, [is_below, times_r]) in sums {
-                let y = match point {
-                    Point::Value => v,
-                    Point::Threshold(i) => (v + modulus - small.thresholds[*i]) % modulus,
-                };
-                let cut = bits - depth;
-                let expected = u64::from(y >> cut < r >> cut);
-                assert_eq!((*at, *is_below), (depth, expected), "{y} < {r} on {depth} bits");
-                assert_eq!(*times_r, expected * r * 1_000_003);
-            }
+/// For all v and r of a small ring and all thresholds; the comparison with the i-th one ends after `depth_of(i)` levels.
+fn all_of_a_ring(bits: usize, modulus: u64, depth_of: impl Fn(usize) -> usize) {
+    let thresholds: Vec<u64> = (1..modulus).collect();
+    let depths: Vec<usize> = (0..thresholds.len()).map(depth_of).collect();
+    // v is compared at each depth at which a threshold ends.
+    let count = thresholds.len() + depths.iter().collect::<BTreeSet<_>>().len();
+    let rows = (0..modulus).flat_map(|v| (0..modulus).map(move |r| (v, r)));
+    let (values, points): (Vec<u64>, Vec<u64>) = rows.unzip();
+    let small = Small { bits, modulus: modulus.into(), values, thresholds, depths };
+    let payloads: Vec<[u64; 2]> = points.iter().map(|r| [1, r * 1_000_003]).collect();
+    let sums = compare(&small, &points, &payloads, bits);
+    for ((row, sums), r) in sums.iter().enumerate().zip(&points) {
+        assert_eq!(sums.len(), count);
+        let v = small.values[row];
+        for (point, depth, [is_below, times_r]) in sums {
+            let y = match point {
+                Point::Value => v,
+                Point::Threshold(i) => {
+                    assert_eq!(*depth, small.depths[*i]);
+                    (v + modulus - small.thresholds[*i]) % modulus
+                }
+            };
+            let cut = bits - depth;
+            let expected = u64::from(y >> cut < r >> cut);
+            assert_eq!(*is_below, expected, "{y} < {r} on {depth} bits");
+            assert_eq!(*times_r, expected * r * 1_000_003);
         }
     }
 }
 
 #[test]
 fn all_numbers_of_small_rings_compare() {
-    all_of_a_ring(4, 16);
-    all_of_a_ring(4, 15);
-    all_of_a_ring(3, 5);
+    for (bits, modulus) in [(4, 16), (4, 15), (3, 5)] {
+        for depth in 1..=bits {
+            all_of_a_ring(bits, modulus, |_| depth);
+        }
+        all_of_a_ring(bits, modulus, |i| bits - i * bits / modulus as usize);
+        all_of_a_ring(bits, modulus, |i| 1 + i * bits / modulus as usize);
+        all_of_a_ring(bits, modulus, |i| 1 + i % bits);
+    }
 }
 
 /// 1[x < t] for x = v - r mod N as the difference of two comparisons that end early. Row exponents and splines build on it.
