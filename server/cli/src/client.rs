@@ -6,7 +6,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
     pin::pin,
-    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -24,7 +23,8 @@ use suf_control::{
 use suf_gate::{Gate, NodeId, Ring, TILE_ELEMS, ring::WIRE};
 use suf_link::Identity;
 use suf_wire::{BatchId, Party, Role, RunId};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Code, Streaming, transport::Channel};
 use zeroize::Zeroizing;
 
@@ -134,7 +134,7 @@ impl Parties {
     pub async fn evaluate(
         &self,
         gate: &Gate,
-        tensor: &Arc<Tensor>,
+        tensor: &Tensor<'_>,
         deadline: Option<Duration>,
         sink: &mut impl Sink,
     ) -> Result<Outcome, Error> {
@@ -169,7 +169,7 @@ impl Parties {
         &self,
         run: RunId,
         gate: &Gate,
-        tensor: &Arc<Tensor>,
+        tensor: &Tensor<'_>,
         sink: &mut impl Sink,
     ) -> Result<Outcome, Error> {
         let found = self.party(Party::P0).get_run(reference(run)).await;
@@ -232,7 +232,7 @@ impl Parties {
         &self,
         gate: &Gate,
         run: RunId,
-        tensor: &Arc<Tensor>,
+        tensor: &Tensor<'_>,
         sink: &mut impl Sink,
     ) -> Result<Outcome, Error> {
         // Held until the end: a party gives up a run whose client has no call open.
@@ -281,12 +281,12 @@ impl Parties {
         Err(Error::at(place(party), CallFailure::new(Fault::Peer, reason)))
     }
 
-    /// Sends `party` its share of the tensor.
+    /// Sends `party` its share of the tensor. A tile's share is made when the one before it has left.
     async fn submit(
         &self,
         party: Party,
         run: RunId,
-        tensor: &Arc<Tensor>,
+        tensor: &Tensor<'_>,
         seed: &Zeroizing<[u8; 32]>,
     ) -> Result<(), Error> {
         let elements = tensor.elements();
@@ -297,17 +297,25 @@ impl Parties {
                 node: 0,
             })),
         };
-        let (tensor, seed) = (tensor.clone(), seed.clone());
-        let tiles = tensor.tiles();
-        let tiles = (0..tiles.count()).map(move |tile| {
-            let shares = match party {
-                Party::P0 => random_share(&seed, tile, tiles.elems(tile)).into(),
-                Party::P1 => remaining_share(&seed, tile, &tensor.tile(tile)),
-            };
-            InputPart { part: Some(input_part::Part::Shares(shares)) }
-        });
-        let stream = tokio_stream::iter(std::iter::once(header).chain(tiles));
-        let reply = self.party(party).submit_input(stream).await;
+        let (sender, parts) = mpsc::channel(1);
+        let stream = tokio_stream::once(header).chain(ReceiverStream::new(parts));
+        // The stream outlives no call, but the library asks for one that could: the tensor stays on this side of the channel.
+        let feed = async move {
+            let tiles = tensor.tiles();
+            for tile in 0..tiles.count() {
+                let shares = match party {
+                    Party::P0 => random_share(seed, tile, tiles.elems(tile)).into(),
+                    Party::P1 => remaining_share(seed, tile, &tensor.tile(tile)),
+                };
+                let part = InputPart { part: Some(input_part::Part::Shares(shares)) };
+                // A party that takes no more says why in its reply.
+                if sender.send(part).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let mut client = self.party(party);
+        let (reply, ()) = tokio::join!(client.submit_input(stream), feed);
         let taken = reply.map_err(|status| Error::call(place(party), status))?.into_inner().elements;
         if taken == elements {
             Ok(())
@@ -321,7 +329,7 @@ impl Parties {
         &self,
         gate: &Gate,
         run: RunId,
-        tensor: &Tensor,
+        tensor: &Tensor<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Error> {
         let (elements, tiles) = (tensor.elements(), tensor.tiles());

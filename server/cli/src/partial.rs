@@ -87,7 +87,7 @@ impl Partial {
         self.taken(&arrays).map_err(|problem| Error::usage(format!("{name}: {problem}; leave --resume out")))
     }
 
-    fn taken(&self, arrays: &BTreeMap<String, Array>) -> Result<Vectors, String> {
+    fn taken(&self, arrays: &BTreeMap<String, Array<'_>>) -> Result<Vectors, String> {
         let array = |name: &str, dtype| {
             let found = arrays.get(name).filter(|array| array.form().dtype == dtype);
             found.ok_or_else(|| format!("it has no array {name:?} of type {}", Dtype::name(dtype)))

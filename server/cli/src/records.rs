@@ -170,7 +170,7 @@ pub struct RecordRow<'a> {
     /// The gate.
     pub gate: &'a Gate,
     /// The inputs.
-    pub tensor: &'a Tensor,
+    pub tensor: &'a Tensor<'a>,
 }
 
 impl Record {

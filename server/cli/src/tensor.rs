@@ -22,11 +22,11 @@ const DEVIATION: f64 = 2.0;
 
 /// A tensor of fixed-point values, by tile.
 #[derive(Debug)]
-pub enum Tensor {
+pub enum Tensor<'a> {
     /// In memory, in the order of their file; all values count towards the error figures.
     Held {
         /// The values, which all are in the gate's domain.
-        values: Arc<Array>,
+        values: Arc<Array<'a>>,
         /// Number of values: those of the file again and again, or cut.
         elements: u64,
         /// Where they come from, for the record.
@@ -41,12 +41,12 @@ pub enum Tensor {
     },
 }
 
-impl Tensor {
+impl<'a> Tensor<'a> {
     /// Takes `array` for `gate`: floats are rounded to multiples of 2^-12, integers are taken as they are.
     ///
     /// # Errors
     /// When a value is NaN, infinite or outside the gate's domain, with the index of the first in the file.
-    pub fn encode(array: &Arc<Array>, gate: &Gate, source: String) -> Result<Self, Error> {
+    pub fn encode(array: &Arc<Array<'a>>, gate: &Gate, source: String) -> Result<Self, Error> {
         let (min, max) = gate.domain();
         let elements = array.form().len();
         for first in (0..elements).step_by(TILE_ELEMS) {
@@ -191,7 +191,7 @@ pub struct Accuracy {
 
 impl Accuracy {
     /// Compares tile `tile` of the outputs `y` with what `gate` allows for the inputs.
-    pub fn add(&mut self, gate: &Gate, file: &Definition, tensor: &Tensor, tile: u32, y: &[i64]) {
+    pub fn add(&mut self, gate: &Gate, file: &Definition, tensor: &Tensor<'_>, tile: u32, y: &[i64]) {
         for (index, (x, y)) in tensor.tile(tile).into_iter().zip(y).enumerate() {
             if !gate.reference(x).contains(y) {
                 self.wrong += 1;
@@ -250,7 +250,7 @@ impl Accuracy {
 }
 
 /// Values of `array` in units of 2^-12, rounded: floats are real numbers, integers are such units.
-fn units(array: &Array, places: std::ops::Range<usize>) -> Vec<f64> {
+fn units(array: &Array<'_>, places: std::ops::Range<usize>) -> Vec<f64> {
     let mut values = array.reals(places);
     if !array.form().dtype.is_integer() {
         values.iter_mut().for_each(|x| *x = (*x * UNITS).round_ties_even());
@@ -259,7 +259,7 @@ fn units(array: &Array, places: std::ops::Range<usize>) -> Vec<f64> {
 }
 
 /// `elems` values from place `first` on of an endless repetition of `array`.
-fn repeated(array: &Array, first: usize, elems: usize) -> Vec<i64> {
+fn repeated(array: &Array<'_>, first: usize, elems: usize) -> Vec<i64> {
     let period = array.form().len();
     let mut values = Vec::with_capacity(elems);
     while values.len() < elems {
@@ -277,7 +277,7 @@ fn repeated(array: &Array, first: usize, elems: usize) -> Vec<i64> {
 }
 
 /// The refusal of the value at place `at` of a tensor.
-fn refused(array: &Array, at: usize, gate: &Gate) -> Error {
+fn refused(array: &Array<'_>, at: usize, gate: &Gate) -> Error {
     let (min, max) = gate.domain();
     let index = array.form().index(at);
     let value = array.text(at);
@@ -381,7 +381,7 @@ mod tests {
         (file, gate)
     }
 
-    fn floats(shape: &[usize], dtype: Dtype, values: &[f64]) -> Arc<Array> {
+    fn floats(shape: &[usize], dtype: Dtype, values: &[f64]) -> Arc<Array<'static>> {
         let form = Form { shape: shape.to_vec(), fortran: false, dtype };
         let bytes: Vec<u8> = match dtype {
             Dtype::F32 => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
@@ -392,7 +392,7 @@ mod tests {
         npy::read_from(&file, npy::Reading::default()).unwrap().into()
     }
 
-    fn integers_of(dtype: Dtype, values: &[i64]) -> Arc<Array> {
+    fn integers_of(dtype: Dtype, values: &[i64]) -> Arc<Array<'static>> {
         Array::of_units(Form { shape: vec![values.len()], fortran: false, dtype }, values, FRAC).into()
     }
 

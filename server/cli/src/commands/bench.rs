@@ -119,7 +119,7 @@ struct Case {
     gate_count: u32,
     file: Arc<Definition>,
     gate: Gate,
-    tensor: Arc<Tensor>,
+    tensor: Arc<Tensor<'static>>,
 }
 
 /// Runs the command.

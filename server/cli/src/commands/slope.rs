@@ -86,7 +86,7 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
 /// What is evaluated.
 pub(crate) enum Subject {
     /// A gate on a tensor.
-    Gate(Gate, Arc<Tensor>),
+    Gate(Gate, Arc<Tensor<'static>>),
     /// A model's program on a text.
     Model {
         /// Its folder, and the text of its plan.

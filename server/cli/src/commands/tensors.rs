@@ -25,7 +25,7 @@ impl TensorArgs {
     ///
     /// # Errors
     /// When it cannot be read, is damaged, or holds what is not accepted.
-    pub(crate) fn read(&self, path: &Path) -> Result<Arc<Array>, Error> {
+    pub(crate) fn read(&self, path: &Path) -> Result<Arc<Array<'static>>, Error> {
         let name = npy::name(path);
         let reading = Reading { bfloat16: self.dtype.is_some() };
         let array = npy::read(path, reading).map_err(|error| Error::usage(format!("{name}: {error}")))?;

@@ -49,7 +49,7 @@ pub(super) fn is_archive(start: &[u8]) -> bool {
 }
 
 /// Reads the one array of an archive. What it unpacks to is bounded by what its header says, and that by the largest tensor.
-pub(super) fn read(input: impl Read + Seek, reading: Reading) -> Result<Array, NpyError> {
+pub(super) fn read(input: impl Read + Seek, reading: Reading) -> Result<Array<'static>, NpyError> {
     let mut archive = ZipArchive::new(input).map_err(unread)?;
     if archive.len() != 1 {
         return Err(NpyError::Archive(listed(&archive)));
@@ -68,7 +68,7 @@ pub(super) fn read(input: impl Read + Seek, reading: Reading) -> Result<Array, N
 ///
 /// # Errors
 /// When it cannot be read, is no archive of arrays, or has more.
-pub fn read_arrays(path: &Path, most: usize) -> Result<BTreeMap<String, Array>, NpyError> {
+pub fn read_arrays(path: &Path, most: usize) -> Result<BTreeMap<String, Array<'static>>, NpyError> {
     let mut archive = ZipArchive::new(BufReader::new(File::open(path)?)).map_err(unread)?;
     if archive.len() > most {
         return Err(damaged(format!("it holds {} arrays, and at most {most} are read", archive.len())));

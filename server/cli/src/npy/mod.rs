@@ -10,6 +10,7 @@ mod header;
 mod source;
 
 use std::{
+    borrow::Cow,
     io::{Read, Write},
     ops::Range,
 };
@@ -46,12 +47,12 @@ pub struct Form {
     pub dtype: Dtype,
 }
 
-/// A tensor of at least one value, in the order of its file.
+/// A tensor of at least one value, in the order of its file. The bytes are its own, or lie in a caller's memory.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Array {
+pub struct Array<'a> {
     form: Form,
     /// Little endian.
-    data: Vec<u8>,
+    data: Cow<'a, [u8]>,
 }
 
 /// What is wrong with a file.
@@ -123,14 +124,29 @@ impl Form {
     }
 }
 
-impl Array {
+impl Array<'static> {
     /// An array of `units`, multiples of 2^-`frac`, in `form`, whose type has to hold them.
     #[must_use]
     pub fn of_units(form: Form, units: &[i64], frac: u8) -> Self {
         debug_assert_eq!(form.len(), units.len());
         let mut data = Vec::with_capacity(units.len() * form.dtype.width());
         form.dtype.encode(units, frac, &mut data);
-        Self { form, data }
+        Self { form, data: data.into() }
+    }
+}
+
+impl<'a> Array<'a> {
+    /// The little-endian values in `data`, which are not copied.
+    ///
+    /// # Errors
+    /// When there are none, or too many of them.
+    ///
+    /// # Panics
+    /// When there are more or fewer than `form` says.
+    pub fn borrowed(form: Form, data: &'a [u8]) -> Result<Self, NpyError> {
+        check_shape(&form.shape)?;
+        assert_eq!(form.len() * form.dtype.width(), data.len(), "as many bytes as the form has");
+        Ok(Self { form, data: data.into() })
     }
 
     /// What the file says of the values.
@@ -178,14 +194,14 @@ enum Length {
 }
 
 /// The values are the client's secret.
-impl std::fmt::Debug for Array {
+impl std::fmt::Debug for Array<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Array").field("form", &self.form).finish_non_exhaustive()
     }
 }
 
 /// Reads a `.npy` file. No data is read when the header is refused, and no more memory is taken than there is data.
-fn read_npy(input: &mut impl Read, length: Length, reading: Reading) -> Result<Array, NpyError> {
+fn read_npy(input: &mut impl Read, length: Length, reading: Reading) -> Result<Array<'static>, NpyError> {
     let mut fixed = [0; 8];
     read_exact(input, &mut fixed)?;
     if fixed[..6] != *MAGIC {
@@ -226,7 +242,7 @@ fn read_npy(input: &mut impl Read, length: Length, reading: Reading) -> Result<A
     if big_endian {
         data.chunks_exact_mut(form.dtype.width()).for_each(<[u8]>::reverse);
     }
-    Ok(Array { form, data })
+    Ok(Array { form, data: data.into() })
 }
 
 /// What the header of a file of format `version` says, and whether the values are big endian.
@@ -252,17 +268,20 @@ fn form(header: &[u8], version: u8, reading: Reading) -> Result<(Form, bool), Np
         Descr::TwoBytes { .. } => return Err(NpyError::TwoBytes),
         Descr::Refused(why) => return Err(NpyError::Dtype(descr, why)),
     };
+    let shape: Vec<_> =
+        header.shape.iter().map(|length| usize::try_from(*length).unwrap_or(usize::MAX)).collect();
+    check_shape(&shape)?;
+    Ok((Form { shape, fortran: header.fortran, dtype }, big_endian))
+}
+
+/// Checks that a run takes a tensor of this shape.
+fn check_shape(shape: &[usize]) -> Result<(), NpyError> {
     // Any zero makes it empty, however large the rest.
-    if header.shape.contains(&0) {
+    if shape.contains(&0) {
         return Err(NpyError::Empty);
     }
-    let elements =
-        header.shape.iter().fold(1, |product: u128, length| product.saturating_mul((*length).into()));
-    if elements > MAX_ELEMS.into() {
-        return Err(NpyError::TooMany(elements));
-    }
-    let shape = header.shape.iter().map(|length| *length as usize).collect();
-    Ok((Form { shape, fortran: header.fortran, dtype }, big_endian))
+    let elements = shape.iter().fold(1, |product: u128, length| product.saturating_mul(*length as u128));
+    if elements > MAX_ELEMS.into() { Err(NpyError::TooMany(elements)) } else { Ok(()) }
 }
 
 /// Reads `wanted` bytes, after which the input must end. Memory is taken at once only if that many are `sure` to come.

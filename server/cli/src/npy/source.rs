@@ -26,7 +26,7 @@ pub fn name(path: &Path) -> String {
 ///
 /// # Errors
 /// When it cannot be read, is damaged, or holds what is not accepted.
-pub fn read(path: &Path, reading: Reading) -> Result<Array, NpyError> {
+pub fn read(path: &Path, reading: Reading) -> Result<Array<'static>, NpyError> {
     if path == Path::new(STANDARD_INPUT) {
         let input = std::io::stdin();
         if input.is_terminal() {
@@ -54,7 +54,7 @@ pub fn read(path: &Path, reading: Reading) -> Result<Array, NpyError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_from(bytes: &[u8], reading: Reading) -> Result<Array, NpyError> {
+pub fn read_from(bytes: &[u8], reading: Reading) -> Result<Array<'static>, NpyError> {
     if archive::is_archive(bytes) {
         return archive::read(Cursor::new(bytes), reading);
     }
@@ -62,7 +62,7 @@ pub fn read_from(bytes: &[u8], reading: Reading) -> Result<Array, NpyError> {
 }
 
 /// Reads what can be read once only, and has no length. An archive has its table at the end: it is kept until then.
-fn read_pipe(mut input: impl Read, reading: Reading) -> Result<Array, NpyError> {
+fn read_pipe(mut input: impl Read, reading: Reading) -> Result<Array<'static>, NpyError> {
     let mut start = Vec::new();
     input.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start)?;
     if !archive::is_archive(&start) {

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 
-fn array(shape: &[usize], dtype: Dtype, units: &[i64]) -> Array {
+fn array(shape: &[usize], dtype: Dtype, units: &[i64]) -> Array<'static> {
     Array::of_units(Form { shape: shape.to_vec(), fortran: false, dtype }, units, 12)
 }
 
@@ -12,11 +12,11 @@ fn file(array: &Array, format: Format) -> Vec<u8> {
     bytes
 }
 
-fn parse(bytes: &[u8]) -> Result<Array, NpyError> {
+fn parse(bytes: &[u8]) -> Result<Array<'static>, NpyError> {
     read_from(bytes, Reading::default())
 }
 
-fn from_pipe(bytes: &[u8]) -> Result<Array, NpyError> {
+fn from_pipe(bytes: &[u8]) -> Result<Array<'static>, NpyError> {
     read_npy(&mut &bytes[..], Length::Unknown, Reading::default())
 }
 
