@@ -1,12 +1,14 @@
-//! A dealer and two parties on this machine, as child processes of this program, in a temporary folder with a
-//! throw-away authority. Used by `bench` and `eval --local`; everything is gone when the value is dropped. What a killed process
+//! A dealer and two parties on this machine, as child processes of this one, in a temporary folder with a
+//! throw-away authority. Used by `bench`, `eval --local` and the Python package; everything is gone when the value is dropped. What a killed process
 //! leaves is removed by the next.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
     io::Write,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
@@ -97,6 +99,29 @@ impl Placement {
     }
 }
 
+/// How `suf` is started as a daemon.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// What is executed.
+    pub path: PathBuf,
+    /// Arguments before those of the daemon.
+    pub arguments: Vec<OsString>,
+    /// Whether signals from a terminal leave the daemon alone, because this process goes on after them.
+    pub survives_signals: bool,
+}
+
+impl Program {
+    /// This process's own program, which is `suf`.
+    ///
+    /// # Errors
+    /// When the system does not say where it is.
+    pub fn own() -> Result<Self, Error> {
+        let path = std::env::current_exe()
+            .map_err(|error| Error::here(Fault::Device, format!("this program's path: {error}")))?;
+        Ok(Self { path, arguments: Vec::new(), survives_signals: false })
+    }
+}
+
 /// The three processes and a client's and an operator's identity for them.
 #[derive(Debug)]
 pub struct Cluster {
@@ -126,6 +151,14 @@ impl Cluster {
     /// # Errors
     /// When one does not start; the message has the end of its log.
     pub fn start(setup: &Setup) -> Result<Self, Error> {
+        Self::start_by(&Program::own()?, setup)
+    }
+
+    /// The same, with daemons that `program` starts.
+    ///
+    /// # Errors
+    /// When one does not start; the message has the end of its log.
+    pub fn start_by(program: &Program, setup: &Setup) -> Result<Self, Error> {
         let folder = Scratch::new().map_err(|error| {
             let place = std::env::temp_dir();
             let reason = format!(
@@ -150,7 +183,7 @@ impl Cluster {
             let file = path.join(PLAN);
             fs::write(&file, plan).map_err(|error| Error::write(&file, error))?;
         }
-        let start = |host, config: &str| Daemon::start(path, setup, host, config);
+        let start = |host, config: &str| Daemon::start(path, program, setup, host, config);
         let dealer = start(Host::Dealer, &dealer_config(setup, &pki))?;
         let keys = dealer.ready.keys.clone().ok_or_else(|| dealer.not_ready("no key address"))?;
         let listen = setup.placement.address(Host::Party0, Network::Peer).to_string();
@@ -185,6 +218,15 @@ impl Cluster {
         self.parties.each_ref().map(|party| &party.reports)
     }
 
+    /// Lets go of the processes in a copy of this process, as `fork` makes it: they and their folders stay with the original.
+    pub fn forget(mut self) {
+        for daemon in self.parties.iter_mut().chain([&mut self.dealer]) {
+            // The copy's end of the pipe would keep them alive after the original.
+            daemon.tell_to_end();
+        }
+        std::mem::forget(self);
+    }
+
     /// Ends the processes. Better than dropping: our own connections are closed meanwhile, which the processes wait for.
     pub async fn stop(self) {
         // The task ends with the processes, and cannot be cancelled.
@@ -209,11 +251,13 @@ impl Cluster {
     /// The error of a failed run with the end of the log of the process that has died, if one has.
     #[must_use]
     pub fn explain(&mut self, error: Error) -> Error {
+        self.death().map_or(error, |death| Error::here(Fault::Bug, death))
+    }
+
+    /// Which process has died, and the end of its log.
+    pub fn death(&mut self) -> Option<String> {
         let [first, second] = &mut self.parties;
-        [&mut self.dealer, first, second]
-            .into_iter()
-            .find_map(Daemon::death)
-            .map_or(error, |death| Error::here(Fault::Bug, death))
+        [&mut self.dealer, first, second].into_iter().find_map(Daemon::death)
     }
 }
 
@@ -246,20 +290,28 @@ struct Ready {
 
 impl Daemon {
     /// Starts `suf dealer` or `suf party` with `config`, and waits for its line.
-    fn start(folder: &Path, setup: &Setup, host: Host, config: &str) -> Result<Self, Error> {
+    fn start(
+        folder: &Path,
+        program: &Program,
+        setup: &Setup,
+        host: Host,
+        config: &str,
+    ) -> Result<Self, Error> {
         let name = host.name();
         let config_path = folder.join(format!("{name}.toml"));
         let log = folder.join(format!("{name}.log"));
         let written = File::create(&config_path).and_then(|mut file| file.write_all(config.as_bytes()));
         written.map_err(|error| Error::write(&config_path, error))?;
         let log_file = File::create(&log).map_err(|error| Error::write(&log, error))?;
-        let program = std::env::current_exe()
-            .map_err(|error| Error::here(Fault::Device, format!("this program's path: {error}")))?;
         let command = if host == Host::Dealer { "dealer" } else { "party" };
+        let mut start = setup.placement.command(host, &program.path);
+        if program.survives_signals {
+            // A terminal signals the group that is in its foreground.
+            start.process_group(0);
+        }
         // The child ends when its standard input does, hence with this process, however that ends.
-        let mut child = setup
-            .placement
-            .command(host, &program)
+        let mut child = start
+            .args(&program.arguments)
             .args([command, "--config"])
             .arg(&config_path)
             .arg("--until-stdin-closes")

@@ -10,7 +10,9 @@ pub mod client;
 pub mod cluster;
 mod columns;
 mod commands;
+pub mod embedding;
 pub mod error;
+pub mod evaluation;
 pub mod exports;
 pub mod gates;
 mod jsonl;
@@ -39,4 +41,4 @@ pub mod tensor;
 mod trace;
 pub mod witness;
 
-pub use commands::{command, main};
+pub use commands::{command, described, main, main_with};

@@ -125,9 +125,26 @@ impl Model {
     /// # Errors
     /// The first text whose values do not, and which ones.
     pub fn holds(&self, plan: &Plan, texts: &[Vec<u32>], padded: bool) -> Result<(), Error> {
+        self.holds_while(plan, texts, padded, || true)
+    }
+
+    /// The same. When `going` says no, texts that nobody has begun with are passed over.
+    ///
+    /// # Errors
+    /// As [`Self::holds`].
+    pub fn holds_while(
+        &self,
+        plan: &Plan,
+        texts: &[Vec<u32>],
+        padded: bool,
+        going: impl Fn() -> bool + Sync,
+    ) -> Result<(), Error> {
         let reference = Reference::new(&self.bert);
         let config = &self.bert.config;
         let found = in_parallel(texts.len(), |at| {
+            if !going() {
+                return None;
+            }
             let mut ranges = Ranges::none(config.layers as usize, config.heads as usize);
             let ids = &texts[at];
             let tokens = if padded { self.bucket(ids) } else { ids.len() };

@@ -21,7 +21,7 @@ use crate::error::Error;
 /// the rest is for their results.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Tells work that a signal came. Clones are of one signal.
+/// Tells work that a signal came, or that its caller wants it to end. Clones are of one signal.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     came: CancellationToken,
@@ -33,6 +33,17 @@ pub struct Interrupt {
 pub struct Open(Arc<AtomicUsize>);
 
 impl Interrupt {
+    /// Ends the work as a signal does.
+    pub fn send(&self) {
+        self.came.cancel();
+    }
+
+    /// Whether a signal came.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.came.is_cancelled()
+    }
+
     /// Returns when a signal came.
     pub async fn came(&self) {
         self.came.cancelled().await;
@@ -67,19 +78,35 @@ where
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(failed)?;
         let interrupt = Interrupt::default();
-        let mut work = pin!(work(interrupt.clone()));
+        let mut work = pin!(until(&interrupt, work(interrupt.clone())));
         tokio::select! {
             result = &mut work => return result,
-            () = signals.next() => {}
+            () = signals.next() => interrupt.send(),
         }
-        interrupt.came.cancel();
-        if interrupt.open.load(Ordering::Relaxed) > 0
-            && let Ok(result) = tokio::time::timeout(GRACE, work).await
-        {
-            return result;
-        }
-        Err(Error::here(Fault::Caller, "interrupted; what it started on this machine is ended"))
+        work.await
     })
+}
+
+/// Runs `work` to its end, or until `interrupt` comes. Work with something open elsewhere has [`GRACE`] to end that first; other
+/// work is dropped at once.
+///
+/// # Errors
+/// Its own error, or that it was interrupted.
+pub async fn until<T>(
+    interrupt: &Interrupt,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut work = pin!(work);
+    tokio::select! {
+        result = &mut work => return result,
+        () = interrupt.came() => {}
+    }
+    if interrupt.open.load(Ordering::Relaxed) > 0
+        && let Ok(result) = tokio::time::timeout(GRACE, work).await
+    {
+        return result;
+    }
+    Err(Error::here(Fault::Caller, "interrupted; what it started on this machine is ended"))
 }
 
 /// The signals that end a command.

@@ -54,19 +54,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if let Some(extra) = &args.profile {
         return Err(Error::usage(format!("unexpected `{extra}`: a second name goes with `link` only")));
     }
-    let file = gates::file(&args.what)?;
-    let gates = selected(args, &file)?;
-    let rows: Vec<_> = gates.iter().map(|gate| Description::new(gate, &file, args.elements)).collect();
     if args.json {
-        let mut object = match &file {
-            Definition::Gate(file) => gate_json(file),
-            Definition::Spec(file) => spec_json(file),
-        };
-        object["gate"] = json!(file.name());
-        object["function"] = json!(file.function().map(function));
-        object["protocols"] = rows.iter().map(Description::json).collect();
-        return out::json(&object);
+        return out::json(&described(&args.what, args.protocol, args.shape.as_deref(), args.elements)?);
     }
+    let file = gates::file(&args.what)?;
+    let gates = selected(&file, args.protocol, args.shape.as_deref())?;
+    let rows: Vec<_> = gates.iter().map(|gate| Description::new(gate, &file, args.elements)).collect();
     match &file {
         Definition::Gate(file) => print_gate(file)?,
         Definition::Spec(file) => print_spec(file)?,
@@ -86,22 +79,41 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-fn selected(args: &Args, file: &Definition) -> Result<Vec<Gate>, Error> {
-    let protocols =
-        Protocol::ALL.into_iter().filter(|protocol| args.protocol.is_none_or(|only| only == *protocol));
+/// What the gate `name` computes and costs: under `protocol` or each that can evaluate it, in `shape` or each shape.
+///
+/// # Errors
+/// When there is no such gate, or `protocol` cannot evaluate it in `shape`.
+pub fn described(
+    name: &str,
+    protocol: Option<Protocol>,
+    shape: Option<&str>,
+    elements: Option<u64>,
+) -> Result<Value, Error> {
+    let file = gates::file(name)?;
+    let gates = selected(&file, protocol, shape)?;
+    let mut object = match &file {
+        Definition::Gate(file) => gate_json(file),
+        Definition::Spec(file) => spec_json(file),
+    };
+    object["gate"] = json!(file.name());
+    object["function"] = json!(file.function().map(function));
+    object["protocols"] = gates.iter().map(|gate| Description::new(gate, &file, elements).json()).collect();
+    Ok(object)
+}
+
+fn selected(file: &Definition, only: Option<Protocol>, shape: Option<&str>) -> Result<Vec<Gate>, Error> {
+    let protocols = Protocol::ALL.into_iter().filter(|protocol| only.is_none_or(|only| only == *protocol));
     let mut gates = Vec::new();
     for protocol in protocols {
-        let shapes = match args.shape.as_deref() {
-            Some(shape) if protocol == Protocol::Onehot || args.protocol.is_some() => vec![Some(shape)],
+        let shapes = match shape {
+            Some(shape) if protocol == Protocol::Onehot || only.is_some() => vec![Some(shape)],
             _ => file.shapes(protocol),
         };
-        for shape in shapes {
-            match gates::gate(file, protocol, shape) {
+        for named in shapes {
+            match gates::gate(file, protocol, named) {
                 Ok(gate) => gates.push(gate),
                 // Asked for by name: the reason is the answer.
-                Err(error)
-                    if args.protocol.is_some() || args.shape.is_some() && protocol == Protocol::Onehot =>
-                {
+                Err(error) if only.is_some() || shape.is_some() && protocol == Protocol::Onehot => {
                     return Err(error);
                 }
                 Err(_) => {}

@@ -1,23 +1,18 @@
 //! `suf embed`: vectors of texts that neither party sees.
 
-use std::{cell::Cell, io::BufWriter, path::PathBuf, time::Duration};
+use std::{io::BufWriter, path::PathBuf, time::Duration};
 
-use suf_control::v1::{InfoRequest, Run, RunState};
 use suf_files::AtomicFile;
-use suf_model::{
-    Plan,
-    bert::{Compiled, Length, TextBatch, batches, compile},
-};
-use suf_wire::Party;
-use zeroize::Zeroizing;
+use suf_model::Plan;
 
 use super::{
     progress::Progress,
     remote::{IdentityArgs, PartyArgs, deadline, whole},
 };
 use crate::{
-    client::{Parties, place},
+    client::{Outcome, Parties},
     cluster::{Cluster, Placement, Setup},
+    embedding::{Embedding, Watch},
     error::Error,
     model::{Model, counted, texts},
     npy::{self, Dtype, Form, Format},
@@ -111,26 +106,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     };
     let kept = vectors.len();
     let left: Vec<usize> = (0..texts.len()).filter(|at| !vectors.contains_key(at)).collect();
-    let tokens: Vec<_> = left.iter().map(|at| texts[*at].clone()).collect();
-    let mut work = batches(&tokens, model.bert.config.positions, padded, args.batch);
-    work.iter_mut().flat_map(|batch| &mut batch.texts).for_each(|at| *at = left[*at]);
-    let mut programs: Vec<(Length, Compiled)> = Vec::new();
-    for TextBatch { length, .. } in &work {
-        if programs.iter().all(|(known, _)| known != length) {
-            let compiled =
-                compile(&model.bert.config, &model.integers, &plan, *length).map_err(Error::usage)?;
-            programs.push((*length, compiled));
-        }
-    }
+    let job = Embedding::new(&model, &plan, &texts, &left, padded, args.batch)?;
     let output = AtomicFile::create(&args.out).map_err(|error| Error::unwritable(&args.out, &error))?;
     if args.resume {
         out::note(format_args!("vectors of {kept} of {} texts were kept before", texts.len()));
     }
-    let job = Embedding { args, model: &model, texts: &texts, work: &work, programs: &programs };
+    let deadline = args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
     let evaluated = runtime::block_on(async |interrupt| {
+        let progress = Progress::new(left.len() as u64);
+        let mut watch = Kept { vectors: &mut vectors, progress };
         if let Some(([first, second], identity)) = &remote {
             let parties = Parties::connect([first, second], identity).await?.until(interrupt);
-            return job.evaluate(&parties, &mut vectors).await;
+            return job.evaluate(&parties, deadline, &mut watch).await;
         }
         let setup = Setup {
             link: "loopback".into(),
@@ -142,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         };
         let mut cluster = Cluster::start(&setup)?;
         let result = match cluster.connect(interrupt).await {
-            Ok(parties) => job.evaluate(&parties, &mut vectors).await,
+            Ok(parties) => job.evaluate(&parties, deadline, &mut watch).await,
             Err(error) => Err(error),
         };
         let result = result.map_err(|error| cluster.explain(error));
@@ -179,72 +166,24 @@ fn digest(model: &Model, plan: &Plan, padded: bool, texts: &[Vec<u32>]) -> [u8; 
     *hasher.finalize().as_bytes()
 }
 
-/// What is to be evaluated.
-struct Embedding<'a> {
-    args: &'a Args,
-    model: &'a Model,
-    texts: &'a [Vec<u32>],
-    work: &'a [TextBatch],
-    programs: &'a [(Length, Compiled)],
+/// Keeps the vectors, and shows how far it is.
+struct Kept<'a> {
+    vectors: &'a mut Vectors,
+    progress: Progress,
 }
 
-impl Embedding<'_> {
-    /// Checks that both parties have loaded the model, before anything secret moves.
-    async fn known_to(&self, parties: &Parties) -> Result<(), Error> {
-        let own = self.model.integers.digest();
-        for party in Party::BOTH {
-            let info = parties.party(party).info(InfoRequest {}).await;
-            let info = info.map_err(|status| Error::call(place(party), status))?.into_inner();
-            if info.models.iter().any(|model| model.digest[..] == own[..]) {
-                continue;
-            }
-            let others =
-                info.models.iter().map(|model| format!("{} ({})", model.name, hex::encode(&model.digest)));
-            let others: Vec<_> = others.collect();
-            return Err(Error::usage(format!(
-                "{} has not loaded the model {}; it has: {}. Name the same folder in [[models]] of its configuration",
-                place(party),
-                hex::encode(own),
-                if others.is_empty() { "none".to_owned() } else { others.join(", ") }
-            )));
-        }
-        Ok(())
+impl Watch for Kept<'_> {
+    fn doing(&self, what: &str) {
+        self.progress.doing(what);
     }
 
-    /// Adds the vector of each text that is left to `vectors`: also if a later one fails.
-    async fn evaluate(&self, parties: &Parties, vectors: &mut Vectors) -> Result<(), Error> {
-        self.known_to(parties).await?;
-        let progress = Progress::new((self.texts.len() - vectors.len()) as u64);
-        let deadline = self.args.deadline.map(|seconds| Duration::from_secs(seconds.into()));
-        for TextBatch { length, texts: indices } in self.work {
-            progress.doing(&format!("{} of {} tokens", counted(length.batch.into()), length.tokens));
-            let (_, compiled) =
-                self.programs.iter().find(|(known, _)| known == length).expect("compiled before");
-            let ids: Vec<&[u32]> = indices.iter().map(|at| &self.texts[*at][..]).collect();
-            let inputs: Vec<_> =
-                compiled.inputs(&self.model.bert, &ids).into_iter().map(Zeroizing::new).collect();
-            let queued = Cell::new(false);
-            let told = |party, run: &Run| {
-                if run.state() == RunState::Queued {
-                    let waits =
-                        format!("{}: the run waits for its turn, at place {}", place(party), run.position);
-                    // A line for the first place, and all of them on a terminal.
-                    if !queued.replace(true) {
-                        progress.line(&waits);
-                    }
-                    progress.doing(&waits);
-                }
-            };
-            let run = parties.run_program_telling(&compiled.program, &inputs, deadline, told);
-            let (outputs, outcome) = run.await?;
-            let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
-            let made = compiled.vectors(&self.model.bert, &ids, output);
-            let made = made.into_iter().map(|row| row.into_iter().map(|x| x as f32).collect());
-            vectors.extend(indices.iter().copied().zip(made));
-            parties.acknowledge(outcome.run).await;
-            indices.iter().for_each(|_| progress.step());
-        }
-        Ok(())
+    fn line(&self, line: &str) {
+        self.progress.line(line);
+    }
+
+    fn done(&mut self, _: &Outcome, vectors: Vec<(usize, Vec<f32>)>) {
+        vectors.iter().for_each(|_| self.progress.step());
+        self.vectors.extend(vectors);
     }
 }
 

@@ -3,13 +3,10 @@
 use std::{io::BufWriter, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
-use suf_control::{
-    failure::CallFailure,
-    v1::{Fault, InfoRequest, RunState},
-};
+use suf_control::v1::RunState;
 use suf_files::AtomicFile;
 use suf_gate::{Gate, Protocol};
-use suf_wire::{Party, RunId};
+use suf_wire::RunId;
 
 use super::{
     progress::Progress,
@@ -17,21 +14,15 @@ use super::{
     tensors::TensorArgs,
 };
 use crate::{
-    choose::Measured,
     client::{Outcome, Parties, Sink},
     cluster::{Cluster, Placement, Setup},
     error::Error,
-    gates,
-    gates::Definition,
+    evaluation::{self, Candidate},
+    gates::{self, Definition},
     npy::{self, Array, Format},
     out, runtime,
     tensor::{Accuracy, Tensor, output_form, write_output},
 };
-
-/// How often, and how far apart, party 0 is asked for its link to party 1. Together that is as long as a run would wait
-/// for it.
-const PEER_QUERIES: u32 = 100;
-const PEER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Evaluate a gate on a tensor: split it, send each party its share, add the output shares.
 ///
@@ -145,48 +136,30 @@ fn definition(args: &Args) -> Result<Definition, Error> {
 }
 
 /// The gates to choose from, each with the tensor encoded for it.
-fn candidates(args: &Args, file: &Definition, input: &Arc<Array>) -> Result<Vec<(Gate, Tensor)>, Error> {
-    let encode = |gate: Gate| {
-        let tensor = Tensor::encode(input, &gate, npy::name(&args.inputs))?;
-        Ok((gate, tensor))
-    };
-    let shape = args.shape.as_deref();
+fn candidates<'a>(
+    args: &Args,
+    file: &Definition,
+    input: &Arc<Array<'a>>,
+) -> Result<Vec<Candidate<'a>>, Error> {
     let only = args.spec.as_ref().filter(|_| !args.auto).map(|_| Protocol::Suf);
-    if let Some(protocol) = args.protocol.or(only) {
-        return Ok(vec![encode(gates::gate(file, protocol, shape)?)?]);
-    }
-    // suf-lut computes another function: it is never chosen for anybody.
-    let gates = gates::available(file, shape)?.into_iter().filter(|gate| gate.protocol() != Protocol::SufLut);
-    let (fitting, refused): (Vec<_>, Vec<_>) = gates.map(encode).partition(Result::is_ok);
-    let fitting: Vec<_> = fitting.into_iter().flatten().collect();
-    match refused.into_iter().find_map(Result::err) {
-        Some(error) if fitting.is_empty() => Err(error),
-        _ if fitting.is_empty() => {
-            Err(Error::usage(format!("no protocol evaluates {} as it is", file.name())))
-        }
-        _ => Ok(fitting),
-    }
+    let protocol = args.protocol.or(only);
+    evaluation::candidates(file, protocol, args.shape.as_deref(), input, &npy::name(&args.inputs))
 }
 
 async fn evaluate(
     args: &Args,
     file: &Definition,
-    input: Arc<Array>,
-    mut candidates: Vec<(Gate, Tensor)>,
+    input: Arc<Array<'_>>,
+    mut candidates: Vec<Candidate<'_>>,
     target: AtomicFile,
     parties: &Parties,
 ) -> Result<(), Error> {
-    let mut why = None;
-    if args.auto {
-        let measured = measured(parties).await?;
-        let gates = candidates.iter().map(|(gate, _)| gate.clone()).collect();
-        let (chosen, reason) =
-            measured.choose(gates, input.form().len() as u64).expect("there is at least one candidate");
-        candidates.retain(|(gate, _)| *gate == chosen);
-        why = Some(reason);
-    }
-    let (gate, tensor) = candidates.swap_remove(0);
-    let tensor = Arc::new(tensor);
+    let ((gate, tensor), why) = if args.auto {
+        let (chosen, why) = evaluation::fastest(parties, candidates).await?;
+        (chosen, Some(why))
+    } else {
+        (candidates.swap_remove(0), None)
+    };
     let progress = Progress::new(u64::from(tensor.tiles().count()));
     if let (Some(why), false) = (&why, args.json) {
         progress.line(&format!("{}: {why}", gate.protocol()));
@@ -215,40 +188,17 @@ async fn evaluate(
         .map_err(|error| Error::write(&args.outputs, error))?;
     parties.acknowledge(outcome.run).await;
     wider.into_iter().for_each(out::note);
-    print(args, &gate, &tensor, &outcome, &accuracy, why)?;
-    match accuracy.first_wrong() {
-        None => Ok(()),
-        Some((x, y)) => Err(Error::here(
-            Fault::Bug,
-            format!(
-                "{} outputs are wrong by the protocol's own definition; the first: x = {x}, y = {y} in units of 2^-12",
-                accuracy.wrong()
-            ),
-        )),
-    }
-}
-
-/// The links as party 0 measures them. Parties that were started just now may still be connecting.
-async fn measured(parties: &Parties) -> Result<Measured, Error> {
-    for _ in 0..PEER_QUERIES {
-        let info = parties.party(Party::P0).info(InfoRequest {}).await;
-        let info = info.map_err(|status| Error::call("party 0", status))?.into_inner();
-        if info.peer.is_some() {
-            return Ok(Measured::of(info.peer.as_ref(), info.dealer.as_ref()));
-        }
-        tokio::time::sleep(PEER_PAUSE).await;
-    }
-    let reason = "party 1 is not connected: there is no link to choose a protocol for";
-    Err(Error::at("party 0", CallFailure::new(Fault::Peer, reason)))
+    print(args, &gate, tensor.elements(), &outcome, &accuracy, why.as_deref())?;
+    evaluation::verdict(&accuracy)
 }
 
 fn print(
     args: &Args,
     gate: &Gate,
-    tensor: &Tensor,
+    elements: u64,
     outcome: &Outcome,
     accuracy: &Accuracy,
-    why: Option<String>,
+    why: Option<&str>,
 ) -> Result<(), Error> {
     // A tensor that goes to standard output has it alone.
     let taken = out::is_stdout(&args.outputs);
@@ -262,34 +212,15 @@ fn print(
     let [first, second] = &outcome.figures;
     let slower = if first.eval_ms >= second.eval_ms { first } else { second };
     if args.json {
-        let figures = json!({
-            "run_id": outcome.run.reveal(),
-            "protocol": gate.protocol().name(),
-            "gate": gate.name(),
-            "why": why,
-            "elements": tensor.elements(),
-            "key_bytes_p0": first.key_bytes,
-            "key_bytes_p1": second.key_bytes,
-            "eval_rounds": first.rounds,
-            "eval_bytes": (first.bits_sent + first.bits_received).div_ceil(8),
-            "open_ms": slower.open_ms,
-            "eval_ms": slower.eval_ms,
-            "comp_ms": slower.comp_ms,
-            "comm_ms": slower.comm_ms,
-            "wrong": accuracy.wrong(),
-            "max_err": accuracy.max_err(),
-            "rms_err": accuracy.rms_err(),
-            "mean_err": accuracy.mean_err(),
-            "without_reference": accuracy.without_reference(),
-            "outputs": args.outputs,
-        });
+        let mut figures = evaluation::figures(gate, elements, outcome, accuracy, why);
+        figures["outputs"] = json!(args.outputs);
         return say(format!("{figures:#}"));
     }
     say(format!(
         "{} {} on {} elements: {} rounds, {:.3} ms ({:.3} computing), {} and {} key bytes",
         gate.protocol(),
         gate.name(),
-        tensor.elements(),
+        elements,
         first.rounds,
         slower.eval_ms,
         slower.comp_ms,
@@ -318,7 +249,7 @@ struct Collect<'a> {
     accuracy: Accuracy,
     gate: &'a Gate,
     file: &'a Definition,
-    tensor: &'a Tensor,
+    tensor: &'a Tensor<'a>,
     progress: &'a Progress,
 }
 

@@ -16,10 +16,11 @@ mod runs;
 mod slope;
 mod tensors;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use self::describe::described;
 use crate::{out, provenance};
 
 const EXAMPLES: &str = "\
@@ -103,7 +104,13 @@ pub fn command() -> clap::Command {
 /// Runs the program and returns its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    main_with(std::env::args_os())
+}
+
+/// The same with these arguments, of which the first is the program's name.
+#[must_use]
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(out::answer("suf", &error)),
     };
