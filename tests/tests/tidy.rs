@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use suf_skip::{Need, skip};
+
 #[path = "tidy/named.rs"]
 mod named;
 #[path = "tidy/pages.rs"]
@@ -95,6 +97,9 @@ const STREAMS: [&str; 2] = ["server/process/src/output.rs", "deploy/lab/src/uml.
 
 /// Where unsafe code may stand.
 const UNSAFE_ROOMS: [&str; 2] = ["kernels/cpu/src/simd/", "kernels/cuda/"];
+
+/// The Python package's folder, with a lock file of its own.
+const PYTHON: &str = "server/python";
 
 /// Longest source file: what needs more scrolling is two files.
 const MOST_LINES: usize = 900;
@@ -255,7 +260,29 @@ fn dependencies_keep_to_the_allowed_licences_and_bans() {
         .iter()
         .filter_map(|entry| entry["crate"].as_str())
         .collect();
-    // What is built, not all that the lock file knows of.
+    let ours = dependencies(root()).unwrap_or_else(|error| panic!("{error}"));
+    let python = dependencies(&root().join(PYTHON)).unwrap_or_else(|error| {
+        // They are fetched where the wheel is built.
+        skip(Need::Wheel, format!("no licences of the Python package's crates: {error}"));
+        String::new()
+    });
+    let packages: BTreeSet<&str> =
+        ours.lines().chain(python.lines()).filter(|line| !line.is_empty()).collect();
+    assert!(packages.len() > 100, "cargo tree lists {} packages", packages.len());
+    for package in packages {
+        let (package, licence) = package.split_once('|').expect("the format has a bar");
+        let name = package.split(' ').next().unwrap_or_default();
+        assert!(!banned.contains(name), "{name} is banned by deny.toml");
+        let licence = licence.trim_end_matches(" (*)");
+        assert!(
+            satisfied(licence, &allowed),
+            "{name} has licence '{licence}', which deny.toml does not allow"
+        );
+    }
+}
+
+/// Packages and licences that the workspace in `folder` is built from, a line each; not all that its lock file knows of.
+fn dependencies(folder: &Path) -> Result<String, String> {
     let output = Command::new(env!("CARGO"))
         .args([
             "tree",
@@ -268,22 +295,42 @@ fn dependencies_keep_to_the_allowed_licences_and_bans() {
             "{p}|{l}",
         ])
         .args(["--offline", "--locked"])
-        .current_dir(root())
+        .current_dir(folder)
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let listed = String::from_utf8(output.stdout).expect("cargo prints text");
-    let packages: BTreeSet<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
-    assert!(packages.len() > 100, "cargo tree lists {} packages", packages.len());
-    for package in packages {
-        let (package, licence) = package.split_once('|').expect("the format has a bar");
-        let name = package.split(' ').next().unwrap_or_default();
-        assert!(!banned.contains(name), "{name} is banned by deny.toml");
-        let licence = licence.trim_end_matches(" (*)");
-        assert!(
-            satisfied(licence, &allowed),
-            "{name} has licence '{licence}', which deny.toml does not allow"
-        );
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).expect("cargo prints text"))
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// The Python package is a workspace of its own. With other versions it would be another client, and nothing that is built for
+/// the one would serve the other.
+#[test]
+fn the_python_package_is_built_of_the_same_versions() {
+    let locked = |folder: &str| -> BTreeMap<String, BTreeSet<String>> {
+        let lock: toml::Table =
+            toml::from_str(&read(&root().join(folder).join("Cargo.lock"))).expect("a lock file");
+        let mut versions = BTreeMap::<_, BTreeSet<_>>::new();
+        for package in lock["package"].as_array().expect("packages") {
+            let [name, version] =
+                ["name", "version"].map(|key| package[key].as_str().expect("text").to_owned());
+            versions.entry(name).or_default().insert(version);
+        }
+        versions
+    };
+    let (ours, python) = (locked(""), locked(PYTHON));
+    assert!(python.len() > 100, "{} packages", python.len());
+    for (name, versions) in python {
+        if let Some(known) = ours.get(&name) {
+            let unknown: Vec<_> = versions.difference(known).collect();
+            // A second version may be that of a crate which the workspace lacks.
+            assert!(
+                unknown.is_empty() || versions.is_superset(known),
+                "{name}: {versions:?} and not {known:?}"
+            );
+        }
     }
 }
 

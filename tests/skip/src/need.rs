@@ -41,11 +41,15 @@ pub enum Need {
     Python3,
     /// The weights of MiniLM, in the folder that `SUF_MINILM` names.
     MiniLm,
+    /// Interpreters with the Python package, which `SUF_PYTHON` names.
+    Wheel,
+    /// One of these with torch.
+    Torch,
 }
 
 impl Need {
     /// All needs, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Netem,
         Self::Namespaces,
         Self::HostLab,
@@ -64,6 +68,8 @@ impl Need {
         Self::LargestRun,
         Self::Python3,
         Self::MiniLm,
+        Self::Wheel,
+        Self::Torch,
     ];
 
     /// The name that `SUF_REQUIRE` and the list of skips use.
@@ -88,6 +94,8 @@ impl Need {
             Self::LargestRun => "largest-run",
             Self::Python3 => "python3",
             Self::MiniLm => "minilm",
+            Self::Wheel => "python",
+            Self::Torch => "torch",
         }
     }
 
