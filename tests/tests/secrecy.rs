@@ -141,7 +141,7 @@ fn input_mask(dealt: &Dealt, party: Party) -> Vec<u64> {
     let (program, seed) = (Arc::clone(&dealt.program), Seed::new(dealt.seeds[party.index()]));
     let part = Part::new(NodeId(0), 0);
     let zeros = HostValue::shared(vec![0; program.elems(part)]);
-    let job = EvalJob { program, batch: dealt.batch.0, part, party, seed };
+    let job = EvalJob { program, batch: dealt.batch.0, part, party, seed, load: None };
     let staged = CpuBackend::new().stage(&job, SecretBytes::default().into()).expect("it has no key");
     let message = staged.begin(vec![zeros]).and_then(|mut opening| opening.step(0, &[]));
     let mut mask = Vec::new();

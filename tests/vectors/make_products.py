@@ -37,7 +37,7 @@ class Case:
     def __init__(self, name, seeded, bits):
         """`seeded` is the party that expands its shares; what is made has `bits` bits."""
         self.name, self.seeded, self.bits = name, seeded, bits
-        self.masks, self.hats, self.xs, self.pads, self.fields = [], [], [], [], []
+        self.masks, self.hats, self.xs, self.pads, self.fields, self.loaded = [], [], [], [], [], []
 
     def wire(self, bits, xs):
         masks = [mask % (1 << bits) for mask in draw(f"{self.name} mask {len(self.masks)}", len(xs), 8)]
@@ -54,6 +54,12 @@ class Case:
 
     def field(self, values, bits):
         self.fields.append((bits, shared(f"{self.name} field {len(self.fields)}", values, bits)))
+
+    def load(self, values):
+        """A matrix of a loaded model, of 64 bits: the parties' shares of its mask, and what they opened of it."""
+        shares = [draw(f"{self.name} loaded {len(self.loaded)} {party}", len(values), 8) for party in (0, 1)]
+        opened = [(value + first + second) % (1 << 64) for value, first, second in zip(values, *shares)]
+        self.loaded.append({"opened": opened, "masks": shares})
 
     def finish(self, share, expected):
         """`share` gives a party's shares from its number, its pads and its fields; `expected` is what they sum up to."""
@@ -72,6 +78,7 @@ class Case:
             "seeded": self.seeded,
             "masks": self.masks,
             "x_hat": self.hats,
+            "loaded": self.loaded,
             "pads": self.pads,
             "streams": [packed(seeded, bits) for bits, (seeded, _) in self.fields],
             "explicit": "".join(packed(explicit, bits) for bits, (_, explicit) in self.fields),
@@ -212,8 +219,43 @@ def square_sum():
     return case.finish(share, [[sum(quotients[i] ** 2 for i in row)] for row in rows])
 
 
+def private():
+    """X W + (y << 10) g + b, with three rows and two columns of W, and the same columns of b."""
+    shift, width, rows_used, columns_used = 10, 5, (0, 2, 3), (1, 4)
+    case = Case("private", 0, 50)
+    r = case.wire(64, numbers("private x", ROWS * 3, 26))
+    s = case.wire(48, numbers("private y", ROWS * 2, 16))
+    case.pad(r, 64)
+    case.pad(s, 48)
+    sizes = [(4 * width, 13), (2, 13), (width, 45)]
+    values = [numbers(f"private matrix {i}", count, bits) for i, (count, bits) in enumerate(sizes)]
+    for matrix in values:
+        case.load(matrix)
+
+    def sums(x, y, matrices, with_summand):
+        w, g, b = matrices
+        return [
+            sum(x[row * 3 + i] * w[of * width + column] for i, of in enumerate(rows_used))
+            + (y[row * 2 + i] << shift) * g[i]
+            + (b[column] if with_summand else 0)
+            for row in range(ROWS) for i, column in enumerate(columns_used)
+        ]
+
+    masks = [[first + second for first, second in zip(*loaded["masks"])] for loaded in case.loaded]
+    opened = [loaded["opened"] for loaded in case.loaded]
+    case.field(sums(r, s, masks, False), 50)
+
+    def share(party, pads, fields):
+        mine = [loaded["masks"][party] for loaded in case.loaded]
+        terms = [sums(*case.hats, mine, True), sums(*pads, opened, False), [-value for value in fields[0]]]
+        public = sums(*case.hats, opened, True) if party == 0 else [0] * len(fields[0])
+        return [whole - sum(parts) for whole, *parts in zip(public, *terms)]
+
+    return case.finish(share, [[value] for value in sums(*case.xs, values, True)])
+
+
 def make():
-    return [matrices("scores"), matrices("mix"), scale(), square_sum()]
+    return [matrices("scores"), matrices("mix"), scale(), square_sum(), private()]
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ impl Batch {
             party_seeds: &self.entropy.parties,
             dealer_seed: &self.entropy.dealer,
             masks: &self.masks,
+            load: None,
         })?;
         let [first, second] = keys.map(Bytes::from_owner);
         Ok([KeyPart::new(self.id, Party::P0, part, first), KeyPart::new(self.id, Party::P1, part, second)])

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Counts, Gate, KeyBytes, KeyShape, Node, NodeId, Part, Party, Program, SecretBytes, Seed, Side, Value,
+    load::{Dealt, Kept},
     ops::{MaskCache, host::DealHost},
     prg::Domain,
     secret::SecretMemory,
@@ -107,6 +108,8 @@ pub struct DealJob<'a> {
     pub dealer_seed: &'a Seed,
     /// Masks of the batch's wires that were derived before.
     pub masks: &'a MaskCache,
+    /// The load whose matrices the program takes; none if it takes none.
+    pub load: Option<&'a Dealt>,
 }
 
 /// One part to evaluate.
@@ -122,6 +125,8 @@ pub struct EvalJob {
     pub party: Party,
     /// This party's seed of the batch.
     pub seed: Seed,
+    /// The load whose matrices the program takes; none if it takes none.
+    pub load: Option<Arc<Kept>>,
 }
 
 impl DealJob<'_> {

@@ -7,6 +7,7 @@
 
 mod exponential;
 mod integer;
+mod private;
 mod products;
 
 use std::convert::Infallible;
@@ -35,6 +36,9 @@ pub trait Observed {
 
     /// The mask of a masked wire's tile.
     fn mask(&self, part: Part) -> Vec<u64>;
+
+    /// The matrix that the owner of the loaded model gave as this input of the load program, row after row. Empty if there is none.
+    fn loaded(&self, input: NodeId) -> &[i64];
 
     /// The first bytes of each party's stream of a field of a part: rounding coins of exponentials follow from them.
     fn streams(&self, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2];
@@ -123,6 +127,8 @@ fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, fo
         // What the client gave is compared by whoever gave it.
         (Op::Input(_), _) => {}
         (Op::Output(_), [x]) => expect(&mut x.x.iter().copied().map(Some)),
+        // What is kept is what both parties see.
+        (Op::Keep(_), [x]) => found.wrong += u64::from([mine, theirs] != [&x.x_hat[..]; 2]),
         (Op::Gate(op), [x]) => expect(&mut x.elements().map(|(x_hat, x)| gate(op, x_hat, x))),
         (Op::Open(op), [x]) => {
             let ring = x.wire.ring;
@@ -172,6 +178,10 @@ fn check_part(program: &Program, node: &Node, part: Part, run: &dyn Observed, fo
             expect(&mut x.elements().map(|element| reduced(op.pad().value(mask(element)).cast_signed())));
         }
         (Op::Product(op), _) => expect(&mut products::product(op, rows, &taken).into_iter().map(reduced)),
+        (Op::Private(op), _) => match private::sums(op, &taken, run) {
+            Some(sums) => expect(&mut sums.into_iter().map(reduced)),
+            None => found.wrong += made.len() as u64,
+        },
         (Op::Scale(op), _) => {
             let scaled = products::scale(op, rows, &taken).into_iter();
             expect(&mut scaled.map(|x| reduced(x?)));

@@ -16,6 +16,7 @@ pub mod gate;
 pub mod gatefile;
 pub mod layout;
 pub mod limits;
+pub mod load;
 pub mod lookup;
 pub mod onehot;
 pub mod ops;

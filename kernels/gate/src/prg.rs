@@ -7,6 +7,9 @@
 //! The fixed keys of the trees are fixed for one tile alone: BLAKE3 of (version, batch, program, node, tile). They are
 //! public, and an attacker cannot prepare for them, nor attack the trees of two tiles at once.
 
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use zeroize::Zeroizing;
+
 use crate::{Part, Seed, layout::FieldId};
 
 /// Prefix of a stream's derivation; it changes when any layout or meaning of a stream changes.
@@ -83,6 +86,20 @@ impl Domain<'_> {
         hash.update(&node.0.to_le_bytes());
         hash.update(&tile.to_le_bytes());
     }
+}
+
+/// The first bytes of a stream, by the `aes` crate, on every machine. A backend has a faster way.
+#[must_use]
+pub fn expand(stream: &StreamKey, bytes: usize) -> Zeroizing<Vec<u8>> {
+    let cipher = aes::Aes128::new(&stream.key.into());
+    let nonce = u128::from_le_bytes(stream.nonce);
+    let mut out = Zeroizing::new(vec![0; bytes]);
+    for (i, bytes) in out.chunks_mut(size_of::<u128>()).enumerate() {
+        let mut block = Array((i as u128 ^ nonce).to_le_bytes());
+        cipher.encrypt_block(&mut block);
+        bytes.copy_from_slice(&block.0[..bytes.len()]);
+    }
+    out
 }
 
 fn halves(hash: &blake3::Hasher) -> [[u8; 16]; 2] {

@@ -34,6 +34,8 @@ pub struct Program {
     takers: Vec<Vec<(NodeId, usize)>>,
     /// First node of each segment of keys.
     segments: Vec<NodeId>,
+    /// Digest of the load program whose matrices it takes.
+    load: Option<[u8; 32]>,
     encoded: Vec<u8>,
     digest: [u8; 32],
 }
@@ -114,6 +116,7 @@ impl Program {
             gates: Vec::new(),
             takers: Vec::new(),
             segments: Vec::new(),
+            load: None,
             encoded: Vec::new(),
             digest: [0; 32],
         };
@@ -130,9 +133,7 @@ impl Program {
             made.nodes.push(node);
             made.takers.push(Vec::new());
         }
-        if made.outputs().next().is_none() {
-            return Err(ProgramError::Limit("has an output".into()));
-        }
+        made.check_results()?;
         made.align_tiles();
         made.check_sizes()?;
         made.segments = made.cut_into_segments();
@@ -189,6 +190,11 @@ impl Program {
                 return Err(refused(format!("{} is not {pad} of {of}", inputs[at])));
             }
         }
+        if let Op::Private(op) = &op
+            && self.load.get_or_insert(*op.load()) != op.load()
+        {
+            return Err(refused("its matrices are of another load than those before it".into()));
+        }
         let gate = op.as_gate().map(|op| op.gate());
         if let Some(gate) = gate
             && !self.gates.contains(gate)
@@ -207,6 +213,28 @@ impl Program {
             counts: Counts::default(),
             keyed_before,
         })
+    }
+
+    /// A program has outputs. One that loads a model has none, and keeps each of its inputs once.
+    fn check_results(&self) -> Result<(), ProgramError> {
+        if self.results().next().is_none() {
+            return Err(ProgramError::Limit("has an output".into()));
+        }
+        if !self.loads() {
+            return Ok(());
+        }
+        let is_kept_once = |id: NodeId| matches!(&self.takers[id.index()][..], [_]);
+        let is_alone = self.nodes().all(|(id, node)| match node.op {
+            Op::Input(_) => is_kept_once(id),
+            _ => node.is_kept(),
+        });
+        if is_alone {
+            Ok(())
+        } else {
+            Err(ProgramError::Limit(
+                "that keeps inputs keeps each of them once, and does nothing else".into(),
+            ))
+        }
     }
 
     /// Nodes of equally many rows are cut alike, by the widest of them. So a tile is made of the same tile of each wire
@@ -296,6 +324,23 @@ impl Program {
     /// Nodes that give the client its output, in order.
     pub fn outputs(&self) -> impl Iterator<Item = NodeId> {
         self.nodes().filter(|(_, node)| node.is_output()).map(|(id, _)| id)
+    }
+
+    /// Nodes that run after all exchanges, in order: those of outputs, and those that are kept.
+    pub fn results(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes().filter(|(_, node)| node.is_result()).map(|(id, _)| id)
+    }
+
+    /// Whether it loads a model: the parties keep its inputs, and nobody receives an output.
+    #[must_use]
+    pub fn loads(&self) -> bool {
+        self.nodes.iter().any(Node::is_kept)
+    }
+
+    /// Digest of the load program whose matrices it takes; none if it takes none.
+    #[must_use]
+    pub fn load(&self) -> Option<&[u8; 32]> {
+        self.load.as_ref()
     }
 
     /// Elements of all inputs.
@@ -434,6 +479,18 @@ impl Node {
     #[must_use]
     pub fn is_output(&self) -> bool {
         matches!(self.op, Op::Output(_))
+    }
+
+    /// Whether the parties keep what it takes.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        matches!(self.op, Op::Keep(_))
+    }
+
+    /// Whether it runs after all exchanges.
+    #[must_use]
+    pub fn is_result(&self) -> bool {
+        self.is_output() || self.is_kept()
     }
 
     /// Number of exchanges.

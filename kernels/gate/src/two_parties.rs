@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use crate::{
     Backend, BackendError, DealJob, EvalJob, HostValue, KeyBytes, Part, PartEval, Party, Program,
-    SecretBytes, Seed, Value, ops::MaskCache,
+    SecretBytes, Seed, Value,
+    load::{Dealt, Kept, LoadId},
+    ops::MaskCache,
 };
 
 /// One batch of a program, with all that its dealer knows.
@@ -18,6 +20,16 @@ pub struct TwoParties {
     party_seeds: [Seed; 2],
     dealer_seed: Seed,
     masks: Arc<MaskCache>,
+    load: Option<Loaded>,
+}
+
+/// A load, at the dealer and at both parties.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The dealer's.
+    pub dealt: Arc<Dealt>,
+    /// Each party's.
+    pub kept: [Arc<Kept>; 2],
 }
 
 /// What both parties had in the end, each array by party.
@@ -37,7 +49,29 @@ impl TwoParties {
     #[must_use]
     pub fn new(program: Arc<Program>, batch: [u8; 16], seeds: [Seed; 3]) -> Self {
         let [first, second, dealer_seed] = seeds;
-        Self { program, batch, party_seeds: [first, second], dealer_seed, masks: Arc::default() }
+        Self { program, batch, party_seeds: [first, second], dealer_seed, masks: Arc::default(), load: None }
+    }
+
+    /// The same for a program that takes the matrices of `load`.
+    #[must_use]
+    pub fn with_load(self, load: Loaded) -> Self {
+        Self { load: Some(load), ..self }
+    }
+
+    /// What is kept after a load program was run with this batch.
+    ///
+    /// # Panics
+    /// When `transcript` is not of that run.
+    #[must_use]
+    pub fn loaded(&self, transcript: &Transcript) -> Loaded {
+        let load = || LoadId { program: Arc::clone(&self.program), batch: self.batch };
+        let kept = Party::BOTH.map(|party| {
+            let tiles = |id| (0..self.program.node(id).tiles()).map(move |tile| Part::new(id, tile));
+            let values = |id| tiles(id).map(|part| transcript.values[&part][party.index()].clone()).collect();
+            let matrices = self.program.results().map(|id| (id, values(id))).collect();
+            Arc::new(Kept::new(load(), self.party_seeds[party.index()].clone(), matrices))
+        });
+        Loaded { dealt: Arc::new(Dealt::new(load(), self.party_seeds.clone())), kept }
     }
 
     /// The program.
@@ -56,6 +90,7 @@ impl TwoParties {
             party_seeds: &self.party_seeds,
             dealer_seed: &self.dealer_seed,
             masks: &self.masks,
+            load: self.load.as_ref().map(|load| &*load.dealt),
         }
     }
 
@@ -63,7 +98,8 @@ impl TwoParties {
     #[must_use]
     pub fn eval_job(&self, party: Party, part: Part) -> EvalJob {
         let seed = self.party_seeds[party.index()].clone();
-        EvalJob { program: Arc::clone(&self.program), batch: self.batch, part, party, seed }
+        let load = self.load.as_ref().map(|load| Arc::clone(&load.kept[party.index()]));
+        EvalJob { program: Arc::clone(&self.program), batch: self.batch, part, party, seed, load }
     }
 
     /// Both parties' keys of `part`; empty where the node has none.

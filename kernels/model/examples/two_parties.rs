@@ -1,6 +1,6 @@
 //! Vectors of texts by a dealer and two parties in one thread, compared with the reference in 64-bit floats. Prints the
-//! cosine of both vectors, and how long a text takes. The folder of a model is the argument, and `bucket` where lengths
-//! are to be hidden. Standard input has a text on each line.
+//! cosine of both vectors, and how long a text takes. The folder of a model is the argument, `bucket` where lengths
+//! are to be hidden, and `private` where weights are: then they are loaded first. Standard input has a text on each line.
 
 #[macro_use]
 #[path = "../../gate/examples/output/mod.rs"]
@@ -18,16 +18,33 @@ use std::{
 
 use disk::Disk;
 use suf_cpu::CpuBackend;
-use suf_gate::{Seed, TwoParties};
+use suf_gate::{Backend, Seed, TwoParties, two_parties::Loaded};
 use suf_model::{
-    bert::{Bert, Quantised, Reference, TextBatch, batches, compile},
+    bert::{Bert, Config, Quantised, Reference, TextBatch, batches, compile, compile_private, load_program},
     builtin,
 };
+
+/// Runs the load program on the model's matrices.
+fn load(
+    backend: &dyn Backend,
+    config: &Config,
+    integers: &Quantised,
+) -> Result<Loaded, Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    let world = TwoParties::new(load_program(config)?, [8; 16], [4, 5, 6].map(|byte| Seed::new([byte; 32])));
+    let zeros =
+        |values: Vec<i64>| [vec![0; values.len()], values.into_iter().map(i64::cast_unsigned).collect()];
+    let inputs: Vec<_> = integers.matrices().map(zeros).collect();
+    let transcript = world.run(backend, [backend, backend], &inputs)?;
+    say!("loaded in {:.2} s", start.elapsed().as_secs_f64());
+    Ok(world.loaded(&transcript))
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = env::args_os().skip(1);
     let folder = arguments.next().ok_or("the folder of a model is due")?;
-    let padded = arguments.next().is_some_and(|length| length == "bucket");
+    let options: Vec<_> = arguments.collect();
+    let [padded, private] = ["bucket", "private"].map(|option| options.iter().any(|given| given == option));
     let model = Bert::load(&Disk(folder.into()))?;
     let integers = Quantised::new(&model)?;
     let plan = builtin::plan(integers.digest()).ok_or("a model that is known is due")?;
@@ -36,13 +53,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let texts: Vec<String> = io::stdin().lock().lines().collect::<Result<_, _>>()?;
     let tokens = texts.iter().map(|text| model.tokens.encode_cut(text, model.config.positions as usize));
     let tokens: Vec<_> = tokens.collect::<Result<_, _>>()?;
+    let load = private.then(|| load(&backend, &model.config, &integers)).transpose()?;
     let mut cosines = Vec::new();
     for TextBatch { length, texts: indices } in batches(&tokens, model.config.positions, padded, 1) {
-        let compiled = compile(&model.config, &integers, &plan, length)?;
+        let compiled = if private {
+            compile_private(&model.config, integers.digest(), &plan, length)?
+        } else {
+            compile(&model.config, &integers, &plan, length)?
+        };
         let ids = &tokens[indices[0]][..];
         let start = Instant::now();
         let seeds = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
-        let world = TwoParties::new(Arc::clone(&compiled.program), [7; 16], seeds);
+        let mut world = TwoParties::new(Arc::clone(&compiled.program), [7; 16], seeds);
+        if let Some(load) = &load {
+            world = world.with_load(load.clone());
+        }
         let zeros = |values: Vec<i64>, ring: suf_gate::Ring| {
             [vec![0; values.len()], values.into_iter().map(|x| ring.encode(x)).collect()]
         };

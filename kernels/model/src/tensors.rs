@@ -92,6 +92,20 @@ impl<'a> Tensors<'a> {
         self.values(name, &[len])
     }
 
+    /// A file of the tensors `names` alone, as they are in this one.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn choose(&self, names: impl IntoIterator<Item = String>) -> Result<Vec<u8>, ModelError> {
+        let view = |name: String| {
+            let name = format!("{}{name}", self.prefix);
+            let view = self.file.tensor(&name).map_err(|_| missing(&name))?;
+            Ok((name, view))
+        };
+        let views = names.into_iter().map(view).collect::<Result<Vec<_>, ModelError>>()?;
+        safetensors::serialize(views, None).map_err(|error| ModelError::damaged(FILE, error.to_string()))
+    }
+
     fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         let name = format!("{}{name}", self.prefix);
         let view = self.file.tensor(&name).map_err(|_| missing(&name))?;

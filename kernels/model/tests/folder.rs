@@ -3,10 +3,14 @@
 mod tiny;
 
 use half::{bf16, f16};
-use safetensors::Dtype;
+use safetensors::{Dtype, SafeTensors};
 use suf_model::{
-    Pooling, Summary, TextError,
-    bert::{Bert, Quantised},
+    Plan, Pooling, Summary, TextError,
+    bert::{
+        Bert, Ends, Length, Public, PublicError, Quantised, Reference, TYPE, compile_private, public_files,
+    },
+    plan,
+    ranges::Ranges,
 };
 use tiny::{Files, Tensors};
 
@@ -261,4 +265,59 @@ fn pooling_is_as_the_folder_says() {
     assert_eq!(pooled(Summary::Max, false), [3.0, 5.0]);
     assert_eq!(pooled(Summary::MeanRoot, false), [4.0 / 2f64.sqrt(); 2]);
     assert_eq!(pooled(Summary::Mean, true), [2.0 / 8f64.sqrt(); 2]);
+}
+
+/// The public part of a model with private weights lacks all that its layers compute with. It serves clients as the model does.
+#[test]
+fn the_public_part_has_no_weight_of_a_layer() {
+    let files = tiny::folder();
+    let model = Bert::load(&files).expect("a model");
+    let integers = Quantised::new(&model).expect("its weights are small");
+    let reference = Reference::new(&model);
+    let mut ranges = Ranges::none(tiny::LAYERS, tiny::HEADS);
+    let ids = model.tokens.encode("some text", tiny::POSITIONS).expect("a text");
+    reference.measure(&ids, 16, &mut ranges);
+    let plan = Plan::new(TYPE, *integers.digest(), &ranges);
+    let found = public_files(&files, &plan, [7; 32]).expect("a public part");
+    let names: Vec<_> = found.keys().map(String::as_str).collect();
+    let expected = [
+        "1_Pooling/config.json",
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "plan.toml",
+        "tokenizer.json",
+    ];
+    assert_eq!(names, expected);
+    let read = SafeTensors::deserialize(&found["model.safetensors"]).expect("tensors");
+    let mut tensors = read.names();
+    tensors.sort_unstable();
+    let last = format!("encoder.layer.{}.output.LayerNorm", tiny::LAYERS - 1);
+    let norm = ["bias", "weight"].map(|part| format!("{last}.{part}"));
+    let expected = [
+        "embeddings.position_embeddings.weight",
+        "embeddings.token_type_embeddings.weight",
+        "embeddings.word_embeddings.weight",
+        &norm[0],
+        &norm[1],
+    ];
+    assert_eq!(tensors, expected);
+    let text = String::from_utf8(found["plan.toml"].clone()).expect("a text");
+    assert_eq!(Plan::parse(&text), Ok(Plan { model: [7; 32], ..plan.clone() }));
+    assert!(!text.contains(&plan::hex(integers.digest())));
+
+    let public = Public::load(&found).expect("a public part");
+    assert_eq!(public.config, model.config);
+    assert_eq!(Ends::from(&public).embed(&ids), Ends::from(&model).embed(&ids));
+    let length = Length { tokens: ids.len() as u32, batch: 1, padded: false };
+    let compiled =
+        compile_private(&public.config, &[7; 32], &Plan { model: [7; 32], ..plan.clone() }, length);
+    let compiled = compiled.expect("a program");
+    let output: Vec<i64> = (0..(ids.len() * tiny::HIDDEN) as i64).map(|at| (at % 97 - 48) << 20).collect();
+    assert_eq!(compiled.inputs(&public, &[&ids]), compiled.inputs(&model, &[&ids]));
+    assert_eq!(compiled.vectors(&public, &[&ids], &output), compiled.vectors(&model, &[&ids], &output));
+
+    let other = Plan { layers: plan.layers[1..].to_vec(), ..plan.clone() };
+    assert!(matches!(public_files(&files, &other, [7; 32]), Err(PublicError::Plan(_))));
+    assert!(Bert::load(&found).is_err(), "it has no layers");
 }

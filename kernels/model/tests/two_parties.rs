@@ -3,6 +3,8 @@
 
 #[path = "../examples/disk/mod.rs"]
 mod disk;
+#[path = "two_parties/private.rs"]
+mod private;
 mod tiny;
 
 use std::sync::Arc;
@@ -60,18 +62,24 @@ struct Seen {
     world: TwoParties,
     transcript: Transcript,
     backend: CpuBackend,
+    /// The matrices of the owner of private weights, in the order of the load program's inputs.
+    loaded: Vec<Vec<i64>>,
 }
 
 impl Seen {
     fn new(compiled: &Compiled, model: &Bert, ids: &[&[u32]]) -> Self {
         let seeds = [1, 2, 3].map(|byte| Seed::new([byte; 32]));
         let world = TwoParties::new(Arc::clone(&compiled.program), [7; 16], seeds);
+        Self::of(world, compiled, model, ids)
+    }
+
+    fn of(world: TwoParties, compiled: &Compiled, model: &Bert, ids: &[&[u32]]) -> Self {
         let nodes = compiled.program.inputs().map(|node| ring(&compiled.program, node));
         let inputs = compiled.inputs(model, ids).into_iter().zip(nodes);
         let inputs: Vec<_> = inputs.map(|(values, ring)| shares(ring, &values)).collect();
         let backend = CpuBackend::new();
         let transcript = world.run(&backend, [&backend, &backend], &inputs).expect("a run");
-        Self { world, transcript, backend }
+        Self { world, transcript, backend, loaded: Vec::new() }
     }
 
     fn output(&self) -> Vec<i64> {
@@ -90,6 +98,10 @@ impl Observed for Seen {
 
     fn mask(&self, part: Part) -> Vec<u64> {
         self.backend.mask(&self.world, part)
+    }
+
+    fn loaded(&self, input: NodeId) -> &[i64] {
+        &self.loaded[input.index()]
     }
 
     fn streams(&self, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2] {
@@ -111,9 +123,12 @@ fn shares(ring: Ring, values: &[i64]) -> [Vec<u64>; 2] {
 
 /// Runs a batch, and compares vectors and nodes.
 fn assert_right(model: &Bert, compiled: &Compiled, ids: &[&[u32]]) {
+    assert_seen(&Seen::new(compiled, model, ids), model, compiled, ids);
+}
+
+fn assert_seen(run: &Seen, model: &Bert, compiled: &Compiled, ids: &[&[u32]]) {
     let reference = Reference::new(model);
-    let run = Seen::new(compiled, model, ids);
-    for found in check::check(&compiled.program, &run) {
+    for found in check::check(&compiled.program, run) {
         let name = &compiled.about[found.node.index()].name;
         assert_eq!((found.wrong, found.out_of_range), (0, 0), "{name} of {:?}", compiled.length);
     }

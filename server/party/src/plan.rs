@@ -102,7 +102,14 @@ impl Plan {
     /// What a backend evaluates for `part` under this party's seed.
     #[must_use]
     pub fn job(&self, part: Part, seed: Seed) -> EvalJob {
-        EvalJob { program: Arc::clone(&self.program), batch: self.batch.0, part, party: self.me, seed }
+        EvalJob {
+            program: Arc::clone(&self.program),
+            batch: self.batch.0,
+            part,
+            party: self.me,
+            seed,
+            load: None,
+        }
     }
 
     /// The program's digest as it travels.

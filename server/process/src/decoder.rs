@@ -32,10 +32,16 @@ pub enum Description {
 
 impl Description {
     fn decode(&self, weights: &WeightStore) -> Result<Program, ProgramError> {
-        match self {
-            Self::Gate { gate, elems } => Program::of_gate(Arc::new(Gate::decode(gate)?), *elems),
-            Self::Program(program) => Program::decode(program, weights),
+        let program = match self {
+            Self::Gate { gate, elems } => Program::of_gate(Arc::new(Gate::decode(gate)?), *elems)?,
+            Self::Program(program) => Program::decode(program, weights)?,
+        };
+        if program.loads() || program.load().is_some() {
+            return Err(ProgramError::Limit(
+                "of a daemon neither loads private weights nor takes them".into(),
+            ));
         }
+        Ok(program)
     }
 
     /// A copy with memory of its own: the caller's bytes may be a small part of a large buffer.

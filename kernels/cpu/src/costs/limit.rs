@@ -6,7 +6,10 @@ use std::hint::black_box;
 use suf_gate::{
     NodeId, Party, Program, Side, Source,
     layout::FieldId,
-    ops::{Factors, Op, Product},
+    ops::{
+        Factors, Op, Product,
+        private::{Factor, Term},
+    },
     prg::StreamKey,
     wire::Mask,
 };
@@ -121,6 +124,8 @@ impl Work {
             Some(wire) if wire.mask == Mask::Fresh => elems * ring_bytes,
             _ => 0.0,
         };
+        // What is kept of a matrix is read, and the share of its mask is made.
+        let loaded = loaded(node.op()) * size_of::<u64>() as f64;
         let read: f64 = node
             .inputs()
             .iter()
@@ -130,9 +135,9 @@ impl Work {
         let keys: u64 = Party::BOTH.iter().map(|party| program.node_key_bytes(*party, id)).sum();
         let messages = 2.0 * node.message_bits() as f64 / 8.0;
         Self {
-            aes: (made + mask) / 16.0 + trees(node.op(), elems),
+            aes: (made + mask + loaded) / 16.0 + trees(node.op(), elems),
             products: products(program, id),
-            bytes: read + written + keys as f64 / 2.0 + messages,
+            bytes: read + loaded + written + keys as f64 / 2.0 + messages,
         }
     }
 
@@ -179,6 +184,7 @@ fn products(program: &Program, id: NodeId) -> f64 {
         * match node.op() {
             Op::Linear(op) => f64::from(op.weights().rows()),
             Op::Product(op) => 2.0 * terms(op, taken(1).cols()),
+            Op::Private(op) => 2.0 * op.terms().iter().map(private_terms).sum::<f64>(),
             Op::Scale(_) => 4.0,
             Op::SquareSum(_) => 2.0 * f64::from(taken(0).cols()),
             Op::Exp2(op) => f64::from(op.bits()) / 64.0,
@@ -186,6 +192,21 @@ fn products(program: &Program, id: NodeId) -> f64 {
             Op::Gain(_) => 1.0,
             _ => 0.0,
         }
+}
+
+/// Elements of loaded matrices that a node takes.
+fn loaded(op: &Op) -> f64 {
+    let Op::Private(op) = op else { return 0.0 };
+    op.terms().iter().map(|term| f64::from(term.rows.count()) * f64::from(term.cols.count())).sum()
+}
+
+/// Products of a term for an element.
+fn private_terms(term: &Term) -> f64 {
+    match term.factor {
+        Factor::Rows(_) => term.rows.count().into(),
+        Factor::Elements(_) => 1.0,
+        Factor::One => 0.0,
+    }
 }
 
 /// Products that are added up for an element; `cols` are those of the second factor.

@@ -1,6 +1,7 @@
 //! Programs of several nodes, and what is right about them: for the tests of any backend.
 
 pub(crate) mod layer;
+pub(crate) mod private;
 pub(crate) mod softmax;
 
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub(crate) fn shares(ring: Ring, x: &[i64]) -> [Vec<u64>; 2] {
 struct Seen<'a> {
     parties: &'a TwoParties,
     transcript: &'a Transcript,
+    /// The matrices of the load that the program takes, in the order of the load program's inputs, which come first.
+    loaded: &'a [Vec<i64>],
 }
 
 impl Observed for Seen<'_> {
@@ -80,22 +83,40 @@ impl Observed for Seen<'_> {
         CpuBackend::new().mask(self.parties, part)
     }
 
+    fn loaded(&self, input: NodeId) -> &[i64] {
+        &self.loaded[input.index()]
+    }
+
     fn streams(&self, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2] {
         CpuBackend::new().streams(self.parties, part, field, bytes)
     }
 }
 
-/// What a checker sees of a run.
-pub(crate) fn observed<'a>(parties: &'a TwoParties, transcript: &'a Transcript) -> impl Observed + 'a {
-    Seen { parties, transcript }
+/// What a checker sees of a run. `loaded` are the matrices of the load that the program takes.
+pub(crate) fn observed<'a>(
+    parties: &'a TwoParties,
+    transcript: &'a Transcript,
+    loaded: &'a [Vec<i64>],
+) -> impl Observed + 'a {
+    Seen { parties, transcript, loaded }
 }
 
 /// Runs a program on `backend` and asserts that every node is right on every element.
 pub(crate) fn assert_right(backend: &dyn Backend, parties: &TwoParties, inputs: &[[Vec<u64>; 2]]) {
+    assert_right_on(&[], backend, parties, inputs);
+}
+
+/// The same of a program that takes the matrices of a load: they are `loaded`.
+pub(crate) fn assert_right_on(
+    loaded: &[Vec<i64>],
+    backend: &dyn Backend,
+    parties: &TwoParties,
+    inputs: &[[Vec<u64>; 2]],
+) {
     let transcript = parties.run(backend, [backend, backend], inputs).expect("the backend computes");
     let program = parties.program();
     assert_costs(program);
-    let found = check::check(program, &observed(parties, &transcript));
+    let found = check::check(program, &observed(parties, &transcript, loaded));
     for node in found {
         let name = program.node(node.node).op().def().name();
         assert_eq!((node.wrong, node.out_of_range), (0, 0), "{} {name}", node.node);

@@ -1,6 +1,7 @@
 //! Products of masked wires, and all that a layer of a transformer does with them, on the processor.
 
 mod misuse;
+mod private;
 mod random;
 mod refused;
 

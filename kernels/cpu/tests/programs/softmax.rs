@@ -131,7 +131,7 @@ fn what_is_outside_its_range_is_found() {
     let x = [of([0; 4]), of([11, 0, 0, 0]), of([0, 0, -11, 0]), of([-3, -4, -5, -6])].concat();
     let backend = CpuBackend::new();
     let run = batch.run(&backend, [&backend, &backend], &[shares(score_ring(128), &x)]).expect("it runs");
-    let found = check::check(batch.program(), &observed(&batch, &run));
+    let found = check::check(batch.program(), &observed(&batch, &run, &[]));
     assert_eq!((found[1].out_of_range, found[1].wrong), (3, 0));
 }
 
@@ -142,13 +142,15 @@ fn a_changed_value_is_found() {
     let x = rows_of(9, &scores);
     let backend = CpuBackend::new();
     let run = batch.run(&backend, [&backend, &backend], &[shares(score_ring(128), &x)]).expect("it runs");
-    assert!(check::check(batch.program(), &observed(&batch, &run)).iter().all(|node| node.wrong == 0));
+    assert!(check::check(batch.program(), &observed(&batch, &run, &[])).iter().all(|node| node.wrong == 0));
     for node in [1, 2, 4] {
         let part = Part::new(NodeId(node), 0);
         let mut changed =
             batch.run(&backend, [&backend, &backend], &[shares(score_ring(128), &x)]).expect("it runs");
         changed.values.get_mut(&part).expect("it was made").iter_mut().for_each(|value| value[3] ^= 1);
-        assert!(check::check(batch.program(), &observed(&batch, &changed)).iter().any(|node| node.wrong > 0));
+        assert!(
+            check::check(batch.program(), &observed(&batch, &changed, &[])).iter().any(|node| node.wrong > 0)
+        );
     }
 }
 

@@ -11,9 +11,9 @@ use suf_gate::{
 
 use super::{
     blocks::{
-        FULL, assert_right, dpf, entered, feed_forward,
+        FULL, assert_right, assert_right_on, dpf, entered, feed_forward,
         layer::{Size, inputs, layer},
-        mixed_inputs, mixed_operations, numbers, onehot, parties, shares,
+        mixed_inputs, mixed_operations, numbers, onehot, parties, private, shares,
         softmax::{rows_of, score_ring, softmax, widest},
     },
     dual, gpu, gpu_for_any_gate,
@@ -154,5 +154,17 @@ fn softmax_agrees() {
         let scores = widest(bits, 9);
         let inputs = [shares(score_ring(bits), &rows_of(20, &scores))];
         assert_right(&dual(&gpu), &parties(softmax(20, scores), 2), &inputs);
+    }
+}
+
+/// Loading matrices, and sums of products with them: the host computes them from the GPU's streams.
+#[test]
+fn private_weights_agree() {
+    let Some(gpu) = gpu() else { return };
+    for size in &private::SIZES[..3] {
+        let values = private::values(*size, 50);
+        let load = private::load(&dual(&gpu), *size, 1, &values);
+        let parties = private::run(*size, 54, load);
+        assert_right_on(&values, &dual(&gpu), &parties, &private::inputs(*size));
     }
 }

@@ -89,6 +89,7 @@ fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, loops: 
         Op::SubtractRow(_) => SubtractRow::apply(ring, next(), &next()),
         Op::Input(_)
         | Op::Output(_)
+        | Op::Keep(_)
         | Op::Gate(_)
         | Op::Open(_)
         | Op::RowExponent(_)
@@ -96,6 +97,7 @@ fn apply(op: &Op, program: &Program, made: NodeId, taken: Vec<Vec<u64>>, loops: 
         | Op::Spline(_)
         | Op::Pads(_)
         | Op::Product(_)
+        | Op::Private(_)
         | Op::Scale(_)
         | Op::SquareSum(_) => unreachable!("its mask is fresh, or it has none"),
     }

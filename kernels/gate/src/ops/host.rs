@@ -5,14 +5,14 @@ use std::{ops::Range, sync::Arc};
 use zeroize::Zeroizing;
 
 use super::{
-    Op, Product, Weights, derived::Local, exp2, input, open, output, pads, product, row_exponent, scale,
-    spline,
+    Op, Product, Weights, derived::Local, exp2, input, keep, open, output, pads, private, product,
+    row_exponent, scale, spline,
 };
 use crate::{
     BackendError, DealJob, EvalJob, Form, KeyBytes, Part, Party, SecretBytes, StagedPart,
     dcf::{LibraryHash, TreeHash},
     layout::FieldId,
-    prg::FixedKeys,
+    prg::{self, FixedKeys, StreamKey},
 };
 
 /// The loops that take long, for the instructions of a backend's host. All numbers are modulo 2^64.
@@ -23,8 +23,45 @@ pub trait Loops: Send + Sync {
     /// The `elems` elements of `rows` of what `op` makes from what they read of x and y, as [`Product::multiply`].
     fn product(&self, op: &Product, rows: Range<u32>, elems: usize, x: &[u64], y: &[u64]) -> Vec<u64>;
 
+    /// Adds the product of `x` with the rows of `y` to `out`.
+    fn matrix(&self, x: Rows<'_>, y: &[u64], out: &mut [u64]);
+
+    /// The first bytes of a stream.
+    fn stream(&self, key: &StreamKey, bytes: usize) -> Zeroizing<Vec<u8>>;
+
     /// The hashes of a tile's trees under its fixed keys.
     fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send>;
+}
+
+/// Some neighbouring columns of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// All elements of all rows.
+    pub values: &'a [u64],
+    /// Elements of a row.
+    pub stride: usize,
+    /// The first column.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Each row's columns.
+    pub fn each(self) -> impl Iterator<Item = &'a [u64]> {
+        let Self { values, stride, first, count } = self;
+        values.chunks_exact(stride).map(move |row| &row[first..][..count])
+    }
+
+    /// Adds the product with the rows of `y` to `out`: the definition.
+    pub fn multiply(self, y: &[u64], out: &mut [u64]) {
+        let cols = y.len() / self.count;
+        for (x, out) in self.each().zip(out.chunks_exact_mut(cols)) {
+            for (x, row) in x.iter().zip(y.chunks_exact(cols)) {
+                out.iter_mut().zip(row).for_each(|(out, y)| *out = out.wrapping_add(x.wrapping_mul(*y)));
+            }
+        }
+    }
 }
 
 /// The definitions as they stand.
@@ -40,6 +77,14 @@ impl Loops for Plain {
         let mut out = vec![0; elems];
         op.multiply(rows, x, y, &mut out);
         out
+    }
+
+    fn matrix(&self, x: Rows<'_>, y: &[u64], out: &mut [u64]) {
+        x.multiply(y, out);
+    }
+
+    fn stream(&self, key: &StreamKey, bytes: usize) -> Zeroizing<Vec<u8>> {
+        prg::expand(key, bytes)
     }
 
     fn tree_hash(&self, keys: &FixedKeys) -> Box<dyn TreeHash + Send> {
@@ -98,6 +143,7 @@ pub fn deal(job: &DealJob<'_>, host: &dyn DealHost) -> Result<[SecretBytes; 2], 
         Op::Open(op) => op.deal(job, host),
         Op::Pads(op) => op.deal(job, host),
         Op::Product(op) => op.deal(job, host),
+        Op::Private(op) => op.deal(job, host),
         Op::Scale(op) => op.deal(job, host),
         Op::SquareSum(op) => op.deal(job, host),
         Op::RowExponent(op) => op.deal(job, host),
@@ -105,6 +151,7 @@ pub fn deal(job: &DealJob<'_>, host: &dyn DealHost) -> Result<[SecretBytes; 2], 
         Op::Spline(op) => op.deal(job, host),
         Op::Input(_)
         | Op::Output(_)
+        | Op::Keep(_)
         | Op::Linear(_)
         | Op::Add(_)
         | Op::Shift(_)
@@ -133,9 +180,11 @@ pub fn stage(
             input::stage(job.clone(), mask)
         }
         Op::Output(_) => output::stage(job.clone(), host.mask(taken(0))?),
+        Op::Keep(_) => keep::stage(job.clone()),
         Op::Open(_) => open::stage(job, key, host)?,
         Op::Pads(_) => pads::stage(job, key, host)?,
         Op::Product(_) => product::stage(job, key, host)?,
+        Op::Private(_) => private::stage(job, key, host)?,
         Op::Scale(_) => scale::stage(job, key, host)?,
         Op::SquareSum(_) => scale::stage_squares(job, key, host)?,
         Op::RowExponent(_) => row_exponent::stage(job, key, host)?,

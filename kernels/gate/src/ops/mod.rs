@@ -9,11 +9,13 @@ mod fields;
 pub mod gate;
 pub mod host;
 pub mod input;
+mod keep;
 pub mod linear;
 mod local;
 pub mod open;
 pub mod output;
 mod pads;
+pub mod private;
 mod product;
 mod round;
 pub mod row_exponent;
@@ -29,11 +31,13 @@ pub use exp2::Exp2;
 pub use extended::Extended;
 pub use gate::{Entry, GateOp};
 pub use input::Input;
+pub use keep::Keep;
 pub use linear::{Linear, Weights};
 pub use local::{Add, DropBits, Shift};
 pub use open::Open;
 pub use output::Output;
 pub use pads::{Pad, PadOf, Pads};
+pub use private::Private;
 pub use product::{Factors, Heads, Product};
 pub use row_exponent::{RowExponent, Scores};
 pub use rows::{Gain, Slice, SubtractRow};
@@ -49,6 +53,8 @@ pub enum Op {
     Input(Input),
     /// Gives each party its share of a wire, for the client.
     Output(Output),
+    /// Keeps an input as a matrix of a loaded model.
+    Keep(Keep),
     /// A gate on each element.
     Gate(GateOp),
     /// Opens a wire under a fresh mask.
@@ -71,6 +77,8 @@ pub enum Op {
     Pads(Pads),
     /// The product of two wires.
     Product(Product),
+    /// A sum of products with matrices of a loaded model.
+    Private(Private),
     /// An extended matrix times a value of each row.
     Scale(Scale),
     /// The sum of the squares of each row.
@@ -146,6 +154,7 @@ impl Op {
         match self {
             Self::Input(op) => op,
             Self::Output(op) => op,
+            Self::Keep(op) => op,
             Self::Gate(op) => op,
             Self::Open(op) => op,
             Self::Linear(op) => op,
@@ -157,6 +166,7 @@ impl Op {
             Self::SubtractRow(op) => op,
             Self::Pads(op) => op,
             Self::Product(op) => op,
+            Self::Private(op) => op,
             Self::Scale(op) => op,
             Self::SquareSum(op) => op,
             Self::RowExponent(op) => op,

@@ -1,5 +1,6 @@
 //! The canonical encoding: the gates that differ, in the order in which nodes first name them, then the nodes.
 
+mod private;
 mod products;
 
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use crate::{
     Form, Gate, NodeId, Ring, TensorShape,
     limits::{MAX_GATE_BYTES, MAX_GATES, MAX_NODES, MAX_PROGRAM_BYTES},
     ops::{
-        Add, DropBits, Entry, Exp2, Function, Gain, GateOp, Input, Linear, Op, Open, Output, RowExponent,
-        Scores, Shift, Spline, SubtractRow, Weights,
+        Add, DropBits, Entry, Exp2, Function, Gain, GateOp, Input, Keep, Linear, Op, Open, Output,
+        RowExponent, Scores, Shift, Spline, SubtractRow, Weights,
     },
 };
 
@@ -35,6 +36,8 @@ const SQUARE_SUM: u8 = 15;
 const ROW_EXPONENT: u8 = 16;
 const EXP2: u8 = 17;
 const SPLINE: u8 = 18;
+const KEEP: u8 = 19;
+const PRIVATE: u8 = 20;
 
 const RECIPROCAL: u8 = 0;
 const INVERSE_SQRT: u8 = 1;
@@ -98,6 +101,7 @@ impl Program {
             let code = match op {
                 Op::Input(_) => INPUT,
                 Op::Output(_) => OUTPUT,
+                Op::Keep(_) => KEEP,
                 Op::Gate(_) => GATE,
                 Op::Open(_) => OPEN,
                 Op::Linear(_) => LINEAR,
@@ -109,6 +113,7 @@ impl Program {
                 Op::SubtractRow(_) => SUBTRACT_ROW,
                 Op::Pads(_) => PADS,
                 Op::Product(_) => PRODUCT,
+                Op::Private(_) => PRIVATE,
                 Op::Scale(_) => SCALE,
                 Op::SquareSum(_) => SQUARE_SUM,
                 Op::RowExponent(_) => ROW_EXPONENT,
@@ -119,7 +124,7 @@ impl Program {
             inputs.iter().for_each(|input| put_u16(&mut out, input.index()));
             match op {
                 Op::Input(input) => put_input(&mut out, input),
-                Op::Output(Output) | Op::Add(Add) | Op::SubtractRow(SubtractRow) => {}
+                Op::Output(Output) | Op::Keep(Keep) | Op::Add(Add) | Op::SubtractRow(SubtractRow) => {}
                 Op::Gate(op) => {
                     let index = self.gates.iter().position(|known| known == op.gate());
                     put_u16(&mut out, index.expect("every gate is in the list"));
@@ -141,6 +146,7 @@ impl Program {
                 Op::Slice(_) | Op::Pads(_) | Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) => {
                     products::put(&mut out, op);
                 }
+                Op::Private(op) => private::put(&mut out, op),
                 Op::RowExponent(op) => {
                     let Scores { bits, cols, low, high, row_low } = *op.scores();
                     out.extend(bits.to_le_bytes());
@@ -250,6 +256,7 @@ impl<'a> Cursor<'a> {
         let op = match code {
             INPUT => Op::Input(self.input()?),
             OUTPUT => Op::Output(Output),
+            KEEP => Op::Keep(Keep),
             GATE => {
                 let gate = gates.get(usize::from(self.u16()?));
                 let gate = gate.ok_or(ProgramError::Encoding("a gate that there is not"))?;
@@ -281,6 +288,7 @@ impl<'a> Cursor<'a> {
                 Op::Exp2(made.map_err(|_| ProgramError::Encoding("an exponential that there is not"))?)
             }
             SPLINE => Op::Spline(self.spline()?),
+            PRIVATE => Op::Private(self.private()?),
             _ => return Err(ProgramError::Encoding("unknown operation")),
         };
         Ok((op, inputs))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ops::{Add, Keep};
 use crate::{Party, Protocol, catalog};
 
 fn gate(protocol: Protocol) -> Arc<Gate> {
@@ -158,4 +159,33 @@ fn declared_costs_are_those_of_messages_and_keys() {
             assert_eq!((declared.seeded_key_bits, declared.explicit_key_bits), found);
         }
     }
+}
+
+#[test]
+fn a_program_that_keeps_inputs_keeps_each_once_and_does_nothing_else() {
+    let shape = TensorShape::new(2, 3).expect("few elements");
+    let input = |form| (Op::Input(Input::new(shape, Ring::new(64), FRAC, form)), vec![]);
+    let node = |op, inputs: &[u16]| (op, inputs.iter().copied().map(NodeId).collect::<Vec<_>>());
+    let masked = || input(Form::Masked);
+    let keep = |taken: u16| node(Op::Keep(Keep), &[taken]);
+    let load = Program::new([masked(), masked(), keep(1), keep(0)]).expect("a program");
+    assert!(load.loads() && load.outputs().next().is_none());
+    assert!(load.results().eq([NodeId(2), NodeId(3)]));
+    let counted = (load.rounds(), load.message_bits(), load.key_bytes(Party::P0), load.input_elems());
+    assert_eq!(counted, (0, 0, 0, 12));
+    let read = Program::decode(load.encoded(), &WeightStore::default()).expect("its own encoding");
+    assert_eq!(read, load);
+    assert!(!of(Protocol::Onehot, 9).loads());
+    for nodes in [
+        vec![masked(), masked(), keep(0)],
+        vec![masked(), keep(0), keep(0)],
+        vec![masked(), keep(0), node(Op::Output(Output), &[0])],
+        vec![masked(), masked(), keep(0), node(Op::Output(Output), &[1])],
+        vec![masked(), masked(), node(Op::Add(Add), &[0, 1]), keep(0), keep(1)],
+    ] {
+        let error = Program::new(nodes).expect_err("it does more").to_string();
+        assert!(error.contains("keeps each of them once"), "{error}");
+    }
+    let error = Program::new([input(Form::Shared), keep(0)]).expect_err("shared").to_string();
+    assert!(error.contains("a matrix is kept masked"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! What a client does itself: the first layer norm of a text's embeddings goes into a program, and vectors come out.
 
-use super::{Bert, Compiled, Length, bucket, compile::SCORE, quantised::NORMED};
+use super::{Compiled, Ends, Length, bucket, compile::SCORE, quantised::NORMED};
 
 /// A program's length, and texts for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Compiled {
     /// # Panics
     /// If there are not as many texts as the program takes, or one does not fit.
     #[must_use]
-    pub fn inputs(&self, model: &Bert, texts: &[&[u32]]) -> Vec<Vec<i64>> {
+    pub fn inputs<'a>(&self, model: impl Into<Ends<'a>>, texts: &[&[u32]]) -> Vec<Vec<i64>> {
+        let model = model.into();
         let Length { tokens, batch, padded } = self.length;
         assert_eq!(texts.len(), batch as usize, "as many texts as the program takes");
         let unit = f64::from(1 << NORMED);
@@ -70,12 +71,12 @@ impl Compiled {
     /// # Panics
     /// If the output has another size.
     #[must_use]
-    pub fn vectors(&self, model: &Bert, texts: &[&[u32]], output: &[i64]) -> Vec<Vec<f64>> {
+    pub fn vectors<'a>(&self, model: impl Into<Ends<'a>>, texts: &[&[u32]], output: &[i64]) -> Vec<Vec<f64>> {
+        let model = model.into();
         let hidden = model.config.hidden as usize;
         let of_text = self.length.tokens as usize * hidden;
         assert_eq!(output.len(), of_text * texts.len(), "an output of the program's size");
-        // A model has a layer at least.
-        let norm = model.layers.last().map_or(&model.norm, |layer| &layer.norm);
+        let norm = model.last;
         let unit = f64::from(1 << NORMED);
         let scaled =
             |(x, (gain, bias)): (&i64, (&f32, &f32))| *x as f64 / unit * f64::from(*gain) + f64::from(*bias);

@@ -1,12 +1,13 @@
-//! The program of a BERT with public weights.
+//! The programs of a BERT, with public and with private weights.
 
 mod layers;
 mod parts;
+mod private;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use suf_gate::{
-    Program, ProgramError,
+    NodeId, Program, ProgramError,
     ops::{Op, Output, Weights},
 };
 
@@ -87,22 +88,51 @@ pub fn compile(
     plan: &Plan,
     length: Length,
 ) -> Result<Compiled, CompileError> {
-    plan.suits(integers.digest(), config.layers as usize, config.heads as usize)?;
-    if !(1..=config.positions).contains(&length.tokens) {
-        return Err(CompileError::Tokens { tokens: length.tokens, most: config.positions });
-    }
-    let mut compiler = Compiler {
-        config: *config,
-        length,
-        nodes: Nodes::sharing(&integers.shared),
-        masks: Vec::new(),
-        layer: None,
-    };
+    let of_model = Nodes::sharing(&integers.shared);
+    let mut compiler = Compiler::new(config, plan, integers.digest(), length, of_model)?;
     let x = compiler.program(integers, plan)?;
-    let Compiler { mut nodes, masks, .. } = compiler;
-    nodes.push_free("output", Op::Output(Output), [x])?;
-    let Finished { program, about, weights } = nodes.finish()?;
-    Ok(Compiled { program: Arc::new(program), about, weights, masks, length })
+    compiler.finish(x)
+}
+
+/// The program of a model with these sizes whose weights are a load's: see [`super::load_program`]. Its bounds are those of `plan`
+/// alone, so whoever has the model's public part makes the same program. `model` is the name that the plan has for the model.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn compile_private(
+    config: &Config,
+    model: &[u8; 32],
+    plan: &Plan,
+    length: Length,
+) -> Result<Compiled, CompileError> {
+    let mut compiler = Compiler::new(config, plan, model, length, Nodes::default())?;
+    let x = compiler.private_program(plan)?;
+    compiler.finish(x)
+}
+
+impl Compiler {
+    /// No node yet of the program of `model`.
+    fn new(
+        config: &Config,
+        plan: &Plan,
+        model: &[u8; 32],
+        length: Length,
+        nodes: Nodes,
+    ) -> Result<Self, CompileError> {
+        plan.suits(model, config.layers as usize, config.heads as usize)?;
+        if !(1..=config.positions).contains(&length.tokens) {
+            return Err(CompileError::Tokens { tokens: length.tokens, most: config.positions });
+        }
+        Ok(Self { config: *config, length, nodes, masks: Vec::new(), layer: None })
+    }
+
+    /// The program that gives `x` to the client.
+    fn finish(self, x: NodeId) -> Result<Compiled, CompileError> {
+        let Self { mut nodes, masks, length, .. } = self;
+        nodes.push_free("output", Op::Output(Output), [x])?;
+        let Finished { program, about, weights } = nodes.finish()?;
+        Ok(Compiled { program: Arc::new(program), about, weights, masks, length })
+    }
 }
 
 /// The matrices that programs of the model may name within the bounds of `plan`, each once.
@@ -121,12 +151,22 @@ pub fn weights(
             found.insert(*weights.digest(), weights);
         }
     }
-    for tokens in 1..config.positions {
-        let Integers { rows, cols, values, bias } = ones(tokens);
-        let weights = Weights::new(rows as u32, cols as u32, values, bias).map_err(Refusal)?;
-        found.insert(*weights.digest(), Arc::new(weights));
+    for weights in row_sums(config)? {
+        found.insert(*weights.digest(), weights);
     }
     Ok(found.into_values().collect())
+}
+
+/// The matrices that programs of a model with private weights may name: those that sum the elements of a row.
+///
+/// # Errors
+/// When a limit is exceeded.
+pub fn row_sums(config: &Config) -> Result<Vec<Arc<Weights>>, CompileError> {
+    let of = |tokens| {
+        let Integers { rows, cols, values, bias } = ones(tokens);
+        Ok(Arc::new(Weights::new(rows as u32, cols as u32, values, bias).map_err(Refusal)?))
+    };
+    (1..=config.positions).map(of).collect()
 }
 
 /// What sums a row of so many elements.

@@ -3,14 +3,19 @@
 mod client;
 mod compile;
 mod config;
+mod load;
+mod public;
 mod quantised;
 mod reference;
 
 pub use client::{TextBatch, batches};
-pub use compile::{CompileError, Compiled, Length, bucket, compile, weights};
+pub use compile::{CompileError, Compiled, Length, bucket, compile, compile_private, row_sums, weights};
 pub use config::{Config, TYPE};
+pub use load::load_program;
+pub use public::{Ends, Public, PublicError, public_files};
 pub use quantised::{Quantised, QuantisedLayer, Residual};
 pub use reference::Reference;
+use reference::normalise;
 
 use crate::{
     Folder, ModelError, Pooling, Tokens,
@@ -120,12 +125,15 @@ impl Bert {
     }
 }
 
+/// The tensor of a kind of embeddings.
+fn embedding(kind: &str) -> String {
+    format!("embeddings.{kind}_embeddings.weight")
+}
+
 impl Embeddings {
     fn load(tensors: &Tensors<'_>, config: &Config) -> Result<Self, ModelError> {
-        let rows = |name: &str, rows: u32| {
-            let name = format!("embeddings.{name}_embeddings.weight");
-            tensors.matrix(&name, rows as usize, config.hidden as usize)
-        };
+        let rows =
+            |name: &str, rows: u32| tensors.matrix(&embedding(name), rows as usize, config.hidden as usize);
         Ok(Self {
             words: rows("word", config.vocabulary)?,
             positions: rows("position", config.positions)?,

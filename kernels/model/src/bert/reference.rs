@@ -4,7 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
-use super::{Bert, Config, Dense, Norm};
+use super::{Bert, Config, Dense, Ends, Norm};
 use crate::{
     Pooling,
     ranges::{LayerRanges, NormRanges, Ranges, Span},
@@ -86,7 +86,7 @@ impl<'a> Reference<'a> {
     #[must_use]
     pub fn forward(&self, ids: &[u32], real: usize, mut ranges: Option<&mut Ranges>) -> Array2<f64> {
         let Config { hidden, .. } = self.model.config;
-        let normed = self.model.embed(ids);
+        let normed = Ends::from(self.model).embed(ids);
         let x = Array2::from_shape_vec((ids.len(), hidden as usize), normed).expect("a row for each token");
         let mut x = self.norm.apply(x);
         for (at, layer) in self.layers.iter().enumerate() {
@@ -183,34 +183,13 @@ impl Scale {
     }
 }
 
-impl Bert {
-    /// The normalised sum of a text's embeddings, before gain and bias: row after row. This is what a program takes.
-    ///
-    /// # Panics
-    /// If there are more tokens than positions, or one that the model does not know.
-    #[must_use]
-    pub fn embed(&self, ids: &[u32]) -> Vec<f64> {
-        let mut rows = Vec::with_capacity(ids.len() * self.config.hidden as usize);
-        for (position, id) in ids.iter().enumerate() {
-            let parts =
-                self.words.row(*id as usize).iter().zip(self.positions.row(position)).zip(&self.segment);
-            let start = rows.len();
-            rows.extend(parts.map(|((word, position), segment)| {
-                f64::from(*word) + f64::from(*position) + f64::from(*segment)
-            }));
-            normalise(&mut rows[start..], self.config.epsilon, |_| ());
-        }
-        rows
-    }
-}
-
 /// The vector of a text from the vectors of its tokens.
 fn pooled(pooling: &Pooling, rows: ArrayView2<'_, f64>) -> Vec<f64> {
     pooling.apply(rows.axis_iter(Axis(0)).map(|row| row.to_slice().expect("rows stand together")))
 }
 
 /// Subtracts the mean and divides by the standard deviation; returns the variance. `see` is shown what is divided.
-fn normalise(row: &mut [f64], epsilon: f64, mut see: impl FnMut(f64)) -> f64 {
+pub(super) fn normalise(row: &mut [f64], epsilon: f64, mut see: impl FnMut(f64)) -> f64 {
     let len = row.len() as f64;
     let mean = row.iter().sum::<f64>() / len;
     row.iter_mut().for_each(|x| *x -= mean);

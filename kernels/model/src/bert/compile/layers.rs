@@ -36,6 +36,8 @@ const ATTEND: u8 = SCORE + HEAD;
 const ATTEND_KEPT: u8 = 18;
 /// Fractional bits that are kept of the reciprocal there.
 const RECIPROCAL_KEPT: u8 = 16;
+/// Fractional bits of what the heads attend to.
+pub(super) const SCALED: u8 = ATTEND_KEPT + RECIPROCAL_KEPT;
 /// Fractional bits that are kept of a layer norm's input where it is squared and scaled.
 const NORM_INPUT: u8 = 12;
 /// Fractional bits of the inverse root of a variance.
@@ -44,7 +46,7 @@ const ROOT: u8 = 52;
 const ROOT_KEPT: u8 = 14;
 
 /// The ring of products and of the norms' results.
-const FULL: Ring = Ring::new(64);
+pub(super) const FULL: Ring = Ring::new(64);
 /// The ring of exponentials, what they attend to, and what the activation makes.
 const NARROW: Ring = Ring::new(48);
 
@@ -71,10 +73,7 @@ struct Multiplied {
 impl Compiler {
     /// The input and all layers.
     pub(super) fn program(&mut self, integers: &Quantised, plan: &Plan) -> Result<NodeId, Refusal> {
-        let Length { tokens, batch, .. } = self.length;
-        let rows = shape("input", batch * tokens, self.config.hidden)?;
-        let input = Input::new(rows, FULL, NORMED, Form::Masked);
-        let mut x = self.push("input", Op::Input(input), [], self.normed())?;
+        let mut x = self.input()?;
         for (at, (layer, plan)) in integers.layers.iter().zip(&plan.layers).enumerate() {
             self.layer = Some(at);
             x = self.layer(x, layer, plan)?;
@@ -82,16 +81,33 @@ impl Compiler {
         Ok(x)
     }
 
-    fn layer(&mut self, x: NodeId, layer: &QuantisedLayer, plan: &LayerPlan) -> Result<NodeId, Refusal> {
+    /// What the client gives.
+    pub(super) fn input(&mut self) -> Result<NodeId, Refusal> {
+        let Length { tokens, batch, .. } = self.length;
+        let rows = shape("input", batch * tokens, self.config.hidden)?;
+        let input = Input::new(rows, FULL, NORMED, Form::Masked);
+        self.push("input", Op::Input(input), [], self.normed())
+    }
+
+    /// The heads that are evaluated together, and what the names of their nodes end with.
+    pub(super) fn groups(&self, plan: &LayerPlan) -> Result<Vec<(Group, String)>, Refusal> {
         let Length { padded, .. } = self.length;
         let scores = if padded { &plan.padded } else { &plan.scores };
         let groups =
             groups(scores, self.config.positions, padded).map_err(|Refusal(why)| Refusal(self.name(&why)))?;
+        let is_one = groups.len() == 1;
+        let named = |group: Group| {
+            let suffix = if is_one { String::new() } else { format!(" m={}", group.scores.bits) };
+            (group, suffix)
+        };
+        Ok(groups.into_iter().map(named).collect())
+    }
+
+    fn layer(&mut self, x: NodeId, layer: &QuantisedLayer, plan: &LayerPlan) -> Result<NodeId, Refusal> {
         let mut attention = None;
-        for (at, group) in groups.iter().enumerate() {
-            let suffix = if groups.len() == 1 { String::new() } else { format!(" m={}", group.scores.bits) };
+        for (at, (group, suffix)) in self.groups(plan)?.iter().enumerate() {
             // The bias is added once.
-            let made = self.attend(x, layer, plan, group, &suffix, at == 0)?;
+            let made = self.attend(x, layer, plan, group, suffix, at == 0)?;
             attention = Some(match attention {
                 None => made,
                 Some(before) => self.add(&format!("attention sum{suffix}"), before, made, f64::INFINITY)?,
@@ -122,18 +138,33 @@ impl Compiler {
         suffix: &str,
         with_bias: bool,
     ) -> Result<NodeId, Refusal> {
-        let Length { tokens, .. } = self.length;
         let width = self.config.head() as usize;
         let named = |part: &str| format!("{part}{suffix}");
         let columns: Vec<usize> =
             group.heads.iter().flat_map(|head| (0..width).map(move |at| head * width + at)).collect();
-        let heads = Heads { heads: group.heads.len() as u32, tokens };
-        let product = NORMED + WEIGHT;
         let [query, key, value] = [("query", &layer.query), ("key", &layer.key), ("value", &layer.value)]
             .map(|(part, integers)| {
                 self.linear(&named(part), x, &integers.select_outputs(&columns), WEIGHT, Some(self.normed()))
             });
-        let (query, key, value) = (query?, key?, value?);
+        let scaled = self.attended([query?, key?, value?], plan, group, suffix)?;
+        let scaled = self.drop(&named("attended"), scaled, SCALED - ATTENDED)?;
+        let weights = layer.attention.select_inputs(&columns);
+        let weights = if with_bias { weights } else { weights.without_bias() };
+        self.linear(&named("attention"), scaled, &weights, ATTENTION_WEIGHT, None)
+    }
+
+    /// What the heads of one group attend to, of their queries, keys and values, with [`SCALED`] fractional bits.
+    pub(super) fn attended(
+        &mut self,
+        [query, key, value]: [NodeId; 3],
+        plan: &LayerPlan,
+        group: &Group,
+        suffix: &str,
+    ) -> Result<NodeId, Refusal> {
+        let Length { tokens, .. } = self.length;
+        let named = |part: &str| format!("{part}{suffix}");
+        let heads = Heads { heads: group.heads.len() as u32, tokens };
+        let product = NORMED + WEIGHT;
         let query = self.drop(&named("query"), query, product - HEAD)?;
         let key = self.drop(&named("key"), key, product - HEAD)?;
         let scores = self.scores(&named("scores"), [query, key], heads, group)?;
@@ -173,11 +204,7 @@ impl Compiler {
 
         let attended = self.multiplied(&named("attend"), attended, ATTEND - ATTEND_KEPT)?;
         let reciprocal = self.multiplied(&named("reciprocal"), reciprocal, ATTEND - RECIPROCAL_KEPT)?;
-        let scaled = self.scale(&named("attended"), attended, reciprocal, Some(heads), bound)?;
-        let scaled = self.drop(&named("attended"), scaled, ATTEND_KEPT + RECIPROCAL_KEPT - ATTENDED)?;
-        let weights = layer.attention.select_inputs(&columns);
-        let weights = if with_bias { weights } else { weights.without_bias() };
-        self.linear(&named("attention"), scaled, &weights, ATTENTION_WEIGHT, None)
+        self.scale(&named("attended"), attended, reciprocal, Some(heads), bound)
     }
 
     /// Q K^T, opened modulo 2^(fractional bits) m: exponents count modulo m.
@@ -229,7 +256,7 @@ impl Compiler {
     }
 
     /// The layer norm of a wire whose mean is 0.
-    fn norm(&mut self, part: &str, x: NodeId, plan: &NormPlan) -> Result<NodeId, Refusal> {
+    pub(super) fn norm(&mut self, part: &str, x: NodeId, plan: &NormPlan) -> Result<NodeId, Refusal> {
         let hidden = self.config.hidden;
         let sums = Span { min: plan.variance.min, max: plan.variance.max };
         let sums = Span { min: sums.min * f64::from(hidden), max: sums.max * f64::from(hidden) };
@@ -274,7 +301,7 @@ impl Compiler {
         self.push(part, Op::Scale(scale), takes, bound)
     }
 
-    fn gelu(&mut self, x: NodeId, plan: &LayerPlan) -> Result<NodeId, Refusal> {
+    pub(super) fn gelu(&mut self, x: NodeId, plan: &LayerPlan) -> Result<NodeId, Refusal> {
         self.nodes.extends(x)?;
         let bound = plan.inner.min(self.nodes.bound(x));
         let gate = gelu(bound).ok_or_else(|| {
@@ -303,9 +330,10 @@ impl Compiler {
         self.push(part, Op::Linear(Linear::new(weights, frac)), [x], bound)
     }
 
-    fn drop(&mut self, part: &str, x: NodeId, bits: u8) -> Result<NodeId, Refusal> {
-        let bound = self.nodes.bound(x);
-        self.push(&format!("{part} drop"), Op::Drop(DropBits(bits)), [x], bound)
+    /// A wire without its low `bits`. One whose elements count modulo its ring stays such a wire.
+    pub(super) fn drop(&mut self, part: &str, x: NodeId, bits: u8) -> Result<NodeId, Refusal> {
+        let (name, op, bound) = (format!("{part} drop"), Op::Drop(DropBits(bits)), self.nodes.bound(x));
+        if bound.is_finite() { self.push(&name, op, [x], bound) } else { self.free(&name, op, [x]) }
     }
 
     /// The sum of two wires, in the smaller of their rings. `most` is what the plan says of it.
@@ -314,7 +342,7 @@ impl Compiler {
         self.push(part, Op::Add(Add), [a, b], bound)
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         part: &str,
         op: Op,
@@ -325,13 +353,18 @@ impl Compiler {
         self.nodes.push(&name, op, takes, bound)
     }
 
-    fn free(&mut self, part: &str, op: Op, takes: impl Into<Vec<NodeId>>) -> Result<NodeId, Refusal> {
+    pub(super) fn free(
+        &mut self,
+        part: &str,
+        op: Op,
+        takes: impl Into<Vec<NodeId>>,
+    ) -> Result<NodeId, Refusal> {
         let name = self.name(part);
         self.nodes.push_free(&name, op, takes)
     }
 
     /// Why `part` cannot be made.
-    fn refused(&self, part: &str, why: &dyn Display) -> Refusal {
+    pub(super) fn refused(&self, part: &str, why: &dyn Display) -> Refusal {
         Refusal(format!("{}: {why}", self.name(part)))
     }
 
