@@ -47,8 +47,8 @@ pub struct OfModel {
     pub sigma_sent_bytes: u64,
     /// Where the plan comes from.
     pub plan: String,
-    /// Nanoseconds of a core for a call of AES, for a multiplication modulo 2^64 in registers, and for a byte of the second-level
-    /// cache: the rates of the nodes' limits. Zeros in older records.
+    /// What the nodes' limits are made from, in nanoseconds of a core: a call of AES, a multiplication modulo 2^64 in registers, and
+    /// a byte of the second-level cache. Zeros in older records.
     #[serde(default)]
     pub core_ns: [f64; 3],
 }
