@@ -47,8 +47,8 @@ pub struct OfModel {
     pub sigma_sent_bytes: u64,
     /// Where the plan comes from.
     pub plan: String,
-    /// What the nodes' limits are made from, in nanoseconds of a core: a call of AES, a multiplication modulo 2^64 in registers, and
-    /// a byte of the second-level cache. Zeros in older records.
+    /// Rates of a core from which the nodes' limits follow, in nanoseconds. The first is a call of AES, the second a multiplication
+    /// modulo 2^64 in registers, the third a byte of the second-level cache. Zeros in older records.
     #[serde(default)]
     pub core_ns: [f64; 3],
 }
