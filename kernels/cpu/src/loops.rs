@@ -88,12 +88,37 @@ impl Vectorised for Linear<'_> {
     fn run<S: Simd>(self, _: S) {
         let Self { weights, tile, out } = self;
         let (inputs, outputs) = (weights.rows() as usize, weights.cols() as usize);
-        multiply(
-            Rows { values: tile, stride: inputs, first: 0, count: inputs },
-            weights.values(),
-            outputs,
-            out,
-        );
+        let whole = outputs - outputs % COLUMNS;
+        let rows = tile.len() / inputs;
+        // The weights of a block stay in the cache for all rows.
+        for first in (0..whole).step_by(COLUMNS) {
+            let weights = &weights.values()[first..];
+            let mut row = 0;
+            while row + ROWS <= rows {
+                weighted::<ROWS>(
+                    &tile[row * inputs..],
+                    (inputs, outputs),
+                    weights,
+                    &mut out[row * outputs + first..],
+                );
+                row += ROWS;
+            }
+            for row in row..rows {
+                weighted::<1>(
+                    &tile[row * inputs..],
+                    (inputs, outputs),
+                    weights,
+                    &mut out[row * outputs + first..],
+                );
+            }
+        }
+        for (x, y) in tile.chunks_exact(inputs).zip(out.chunks_exact_mut(outputs)) {
+            for (x, row) in x.iter().zip(weights.values().chunks_exact(outputs)) {
+                for (y, weight) in y[whole..].iter_mut().zip(&row[whole..]) {
+                    *y = y.wrapping_add(x.wrapping_mul(weight.wide()));
+                }
+            }
+        }
     }
 }
 
@@ -155,6 +180,30 @@ fn multiply<E: Element>(x: Rows<'_>, matrix: &[E], outputs: usize, out: &mut [u6
                 *y = y.wrapping_add(x.wrapping_mul(element.wide()));
             }
         }
+    }
+}
+
+/// The products of R rows with a block of columns of weights. `tile`, `weights` and `out` begin with the first of them. The compiler
+/// makes slower code of the general function below, as `cargo bench -p suf-cpu --bench products` shows.
+#[inline(always)]
+fn weighted<const R: usize>(
+    tile: &[u64],
+    (inputs, outputs): (usize, usize),
+    weights: &[i32],
+    out: &mut [u64],
+) {
+    let x: [&[u64]; R] = std::array::from_fn(|row| &tile[row * inputs..][..inputs]);
+    let mut sums = [[0u64; COLUMNS]; R];
+    for (input, row) in weights.chunks(outputs).enumerate() {
+        let weights: &[i32; COLUMNS] = row.first_chunk().expect("a whole block");
+        for (sums, x) in sums.iter_mut().zip(&x) {
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum = sum.wrapping_add(x[input].wrapping_mul(weight.wide()));
+            }
+        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        out[row * outputs..][..COLUMNS].copy_from_slice(sums);
     }
 }
 
