@@ -1,11 +1,14 @@
 //! The GPU as a [`Backend`].
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use suf_gate::{
     Backend, BackendError, BackendInfo, DealJob, EvalJob, Gate, KeyBytes, SecretBytes, StagedPart,
     layout::FieldId,
-    ops::{Op, host},
+    ops::{Op, Weights, host},
     secret::SecretMemory,
 };
 
@@ -19,7 +22,8 @@ use crate::{
     image::ImageSource,
     layout::{self, Expansion, Job, MAX_STREAMS, STREAM_BYTES, TABLE_BYTES},
     management::Management,
-    memory::{Memory, Slot},
+    memory::Memory,
+    ops::{self, DeviceWeights, Operations},
     recent::Recent,
 };
 
@@ -40,10 +44,16 @@ pub(crate) struct Shared {
     _base: Module,
     streams: CudaKernel,
     gates: Recent<Kernels>,
+    /// Of operations on whole wires, once one is there.
+    operations: OnceLock<Operations>,
+    weights: Recent<DeviceWeights>,
 }
 
 /// Gates whose kernels stay loaded when nobody uses them: more than the built-in ones, and some 20 MB of the GPU's memory.
 const KEPT_GATES: usize = 64;
+
+/// Matrices of public weights that stay on the GPU when nobody uses them.
+const KEPT_WEIGHTS: usize = 1 << 10;
 
 /// A gate's kernels, loaded.
 pub(crate) struct Kernels {
@@ -86,7 +96,9 @@ impl CudaBackend {
         let base = device.load(&images.image(base_source().text(), device.sm)?)?;
         let streams = base.kernel("streams")?;
         let memory = Arc::new(Memory::new(device.clone()));
-        let shared = Shared { device, memory, images, _base: base, streams, gates: Recent::new(kept) };
+        let (gates, weights) = (Recent::new(kept), Recent::new(KEPT_WEIGHTS));
+        let operations = OnceLock::new();
+        let shared = Shared { device, memory, images, _base: base, streams, gates, operations, weights };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -135,7 +147,8 @@ impl Backend for CudaBackend {
             return Err(BackendError::Misuse("a part that the program does not have"));
         }
         if !matches!(job.node().op(), Op::Gate(_)) {
-            return host::deal(job, &Dealer { shared: &self.shared, job });
+            let on_gpu = ops::deal(&self.shared, job);
+            return on_gpu.unwrap_or_else(|| host::deal(job, &Dealer { shared: &self.shared, job }));
         }
         let dealing = Dealing::prepare(&self.shared, job)?;
         dealing.run()?;
@@ -145,7 +158,9 @@ impl Backend for CudaBackend {
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError> {
         job.check_key(key.len())?;
         if !matches!(job.node().op(), Op::Gate(_)) {
-            return host::stage(job, &key, &Evaluator { shared: &self.shared, job });
+            let on_gpu = ops::stage(&self.shared, job, &key);
+            let host = || host::stage(job, &key, &Evaluator { shared: &self.shared, job });
+            return on_gpu.unwrap_or_else(host);
         }
         Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?))
     }
@@ -166,11 +181,31 @@ impl Shared {
         }
     }
 
+    /// The kernels of operations on whole wires, compiled and loaded when the first is there.
+    pub(crate) fn operations(&self) -> Result<&Operations, BackendError> {
+        if let Some(loaded) = self.operations.get() {
+            return Ok(loaded);
+        }
+        // Two threads may load them at once; one is kept.
+        let loaded = Operations::load(self)?;
+        Ok(self.operations.get_or_init(|| loaded))
+    }
+
+    /// Compiles and loads the kernels of a source.
+    pub(crate) fn load(&self, source: &str) -> Result<Module, BackendError> {
+        self.device.load(&self.images.image(source, self.device.sm)?)
+    }
+
+    /// A copy of `weights` on the GPU.
+    pub(crate) fn weights(&self, weights: &Weights) -> Result<Arc<DeviceWeights>, BackendError> {
+        self.weights.get(*weights.digest(), || DeviceWeights::new(self, weights))
+    }
+
     /// The kernels of `gate`, compiled and loaded when it is first seen.
     pub(crate) fn kernels(&self, gate: &Gate) -> Result<Arc<Kernels>, BackendError> {
         self.gates.get(*gate.digest(), || {
             let plan = Plan::of(gate)?;
-            let module = self.device.load(&self.images.image(plan.source.text(), self.device.sm)?)?;
+            let module = self.load(plan.source.text())?;
             let load = |tasks: &[Task]| {
                 tasks
                     .iter()
@@ -183,10 +218,10 @@ impl Shared {
         })
     }
 
-    /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the slot's start.
+    /// Queues on `on` the expansion of the streams of the given lengths, whose table stands at the address `table`.
     pub(crate) fn expand(
         &self,
-        slot: &Slot,
+        table: u64,
         on: &driver::CudaStream,
         lengths: &[usize],
     ) -> Result<(), BackendError> {
@@ -201,7 +236,7 @@ impl Shared {
             return Ok(());
         }
         // At most MAX_STREAMS.
-        let job = Streams { table: slot.at(0), count: lengths.len() as u32, spans };
+        let job = Streams { table, count: lengths.len() as u32, spans };
         let blocks = spans.min(STREAM_BLOCKS * self.device.processors);
         // SAFETY: the structure is the kernel's; the table was written by put_streams, and its addresses lie in the slot.
         unsafe { on.launch(self.streams, blocks, STREAM_THREADS, &job) }

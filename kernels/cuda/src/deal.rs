@@ -135,7 +135,7 @@ impl Dealing {
 
     /// Queues the expansion of the streams.
     pub(crate) fn expand(&self, on: &driver::CudaStream) -> Result<(), BackendError> {
-        self.shared.expand(&self.slot, on, &self.lengths)
+        self.shared.expand(self.slot.at(0), on, &self.lengths)
     }
 
     /// Queues the gate's kernel `i`.

@@ -148,7 +148,7 @@ impl Staged {
 
     /// Queues the expansion of what was not delivered.
     pub(crate) fn expand(&self, on: &CudaStream) -> Result<(), BackendError> {
-        self.shared.expand(&self.slot, on, &self.lengths)
+        self.shared.expand(self.slot.at(0), on, &self.lengths)
     }
 
     /// Waits until everything queued on the tile's own stream is done.

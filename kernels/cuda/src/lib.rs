@@ -30,6 +30,7 @@ pub mod measure;
 mod memory;
 pub mod nvrtc;
 mod opening;
+mod ops;
 pub mod ptx;
 mod recent;
 

@@ -50,7 +50,7 @@ impl Shared {
             // SAFETY: the table is not written again, and the streams' places are read after the wait.
             unsafe {
                 slot.upload(0, 0, TABLE_BYTES)?;
-                self.expand(&slot, slot.stream(), &lengths)?;
+                self.expand(slot.at(0), slot.stream(), &lengths)?;
                 slot.download(TABLE_BYTES, TABLE_BYTES, layout.end() - TABLE_BYTES)?;
             }
             slot.stream().wait()?;

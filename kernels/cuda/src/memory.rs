@@ -43,24 +43,43 @@ impl Memory {
     /// A stream with `device_len` bytes on the GPU and `pinned_len` on the host.
     pub(crate) fn slot(self: &Arc<Self>, device_len: usize, pinned_len: usize) -> Result<Slot, BackendError> {
         let pinned = self.pinned(pinned_len)?;
-        let len = device_len.next_multiple_of(GRAIN);
+        let (block, stream) = (Some(self.block(device_len)?), Some(self.stream()?));
+        Ok(Slot { memory: self.clone(), block, stream, pinned, uploading: None })
+    }
+
+    /// At least `len` bytes of the GPU. Whoever has them wipes them, and gives them back.
+    pub(crate) fn block(&self, len: usize) -> Result<DeviceBlock, BackendError> {
+        let len = len.max(1).next_multiple_of(GRAIN);
         let idle = self.idle().device.get_mut(&len).and_then(Vec::pop);
-        let block = match idle {
-            Some(block) => block,
-            None => match DeviceBlock::new(&self.device, len) {
-                Err(BackendError::OutOfMemory(_)) => {
-                    self.free_idle();
-                    DeviceBlock::new(&self.device, len)?
-                }
-                other => other?,
-            },
-        };
+        if let Some(block) = idle {
+            return Ok(block);
+        }
+        match DeviceBlock::new(&self.device, len) {
+            Err(BackendError::OutOfMemory(_)) => {
+                self.free_idle();
+                DeviceBlock::new(&self.device, len)
+            }
+            other => other,
+        }
+    }
+
+    /// A stream on which nothing is queued.
+    pub(crate) fn stream(&self) -> Result<CudaStream, BackendError> {
         let idle = self.idle().streams.pop();
-        let stream = match idle {
-            Some(stream) => stream,
-            None => self.device.stream()?,
-        };
-        Ok(Slot { memory: self.clone(), block: Some(block), stream: Some(stream), pinned, uploading: None })
+        idle.map_or_else(|| self.device.stream(), Ok)
+    }
+
+    /// Takes back wiped blocks, and a stream on which nothing is queued.
+    pub(crate) fn give_back(
+        &self,
+        blocks: impl IntoIterator<Item = DeviceBlock>,
+        stream: Option<CudaStream>,
+    ) {
+        let mut idle = self.idle();
+        for block in blocks {
+            idle.device.entry(block.len).or_default().push(block);
+        }
+        idle.streams.extend(stream);
     }
 
     /// `len` bytes of the host that the GPU can copy from and to, and write to.
@@ -208,9 +227,7 @@ impl Drop for Slot {
             && unsafe { stream.zero(block.address, block.len) }.is_ok()
             && stream.wait().is_ok();
         if wiped {
-            let mut idle = self.memory.idle();
-            idle.device.entry(block.len).or_default().push(block);
-            idle.streams.push(stream);
+            self.memory.give_back([block], Some(stream));
         }
     }
 }
@@ -286,7 +303,8 @@ impl Drop for Pinned {
     }
 }
 
-struct DeviceBlock {
+/// A stretch of the GPU's memory.
+pub(crate) struct DeviceBlock {
     device: Arc<Device>,
     address: u64,
     len: usize,
@@ -298,6 +316,16 @@ impl DeviceBlock {
         // SAFETY: nothing reads the memory before a kernel or a copy has written it.
         let address = unsafe { result::malloc_sync(len) }.map_err(failed("memory of the GPU"))?;
         Ok(Self { device: device.clone(), address, len })
+    }
+
+    /// Where it begins.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 }
 

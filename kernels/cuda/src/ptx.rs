@@ -16,7 +16,7 @@ use std::{
 use brotli_decompressor::Decompressor;
 use suf_gate::{BackendError, catalog};
 
-use crate::{backend::base_source, gates::Plan};
+use crate::{backend::base_source, gates::Plan, ops};
 
 /// The NVRTC that the PTX is made with.
 pub const NVRTC: (i32, i32) = (12, 8);
@@ -40,7 +40,8 @@ type Hash = [u8; 32];
 pub fn sources() -> Vec<String> {
     let gates = catalog::builtin().filter_map(|gate| Plan::of(&gate).ok()).map(|plan| plan.source);
     let mut seen = HashSet::new();
-    std::iter::once(base_source())
+    [base_source(), ops::source()]
+        .into_iter()
         .chain(gates)
         .map(|source| source.text().to_owned())
         .filter(|text| seen.insert(hash(text)))

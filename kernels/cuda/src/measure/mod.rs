@@ -190,7 +190,7 @@ impl CudaBackend {
         // SAFETY: the table is not written again.
         unsafe { slot.upload(0, 0, TABLE_BYTES) }?;
         slot.stream().wait()?;
-        let expand = |_: usize, on: &driver::CudaStream| shared.expand(&slot, on, &[BYTES]);
+        let expand = |_: usize, on: &driver::CudaStream| shared.expand(slot.at(0), on, &[BYTES]);
         let aes = clock.in_turn_ms(&expand)?;
         Ok(Rates { bytes, aes: (BYTES / ALIGN) as f64 / aes * 1e3 })
     }

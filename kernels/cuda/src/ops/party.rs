@@ -1,0 +1,296 @@
+//! A part of an operation on whole wires at one party.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use suf_gate::{
+    Activity, BackendError, EvalJob, Form, KeyBytes, PartEval, Party, Ring, Source, Span, StagedPart, Value,
+    Width, layout::FieldId, ops::Op, packing,
+};
+
+use super::{
+    lane::Lane,
+    local::{self, Held},
+    masks::{self, Masks},
+    round,
+    tasks::How,
+    value::DeviceValue,
+};
+use crate::backend::Shared;
+
+/// A part whose key is on the GPU; none where the host evaluates it.
+pub(crate) fn stage(
+    shared: &Arc<Shared>,
+    job: &EvalJob,
+    key: &KeyBytes,
+) -> Option<Result<Box<dyn StagedPart>, BackendError>> {
+    let staged = |part: Result<Part, BackendError>| part.map(|part| Box::new(part) as Box<dyn StagedPart>);
+    let takes_keys = match job.node().op() {
+        Op::Input(_) | Op::Output(_) => false,
+        Op::Open(_) | Op::Pads(_) | Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) => true,
+        op if local::is_local(op) => false,
+        _ => return None,
+    };
+    Some(staged(Part::new(shared, job, takes_keys.then_some(key))))
+}
+
+/// A part, from its key to its value.
+struct Part {
+    job: EvalJob,
+    lane: Lane,
+    /// Words of the key's fields.
+    fields: Vec<u64>,
+    /// Shares of the mask of what is made, or of what is taken by an output or by shares of a mask.
+    mask: Option<u64>,
+    turn: Turn,
+    spans: Vec<Span>,
+}
+
+/// What is due.
+enum Turn {
+    Inputs,
+    /// The first message, or the value.
+    Made(Made),
+    /// The peer's message.
+    Sent(Made),
+    Over,
+}
+
+/// What was made of the inputs.
+struct Made {
+    value: DeviceValue,
+    /// The inputs are in use until the lane was waited for.
+    inputs: Vec<Arc<dyn Value>>,
+    held: Option<Held>,
+}
+
+const OUT_OF_TURN: BackendError =
+    BackendError::Misuse("a message out of turn or of another length than the operation's");
+
+impl Part {
+    /// Takes `key` to the GPU.
+    fn new(shared: &Arc<Shared>, job: &EvalJob, key: Option<&KeyBytes>) -> Result<Self, BackendError> {
+        let mut lane = Lane::new(shared)?;
+        let fields = key.map_or_else(|| Ok(Vec::new()), |key| fields(&mut lane, job, key))?;
+        let masked = match job.node().op() {
+            Op::Output(_) => Some(masks::taken_part(&job.program, job.part, 0)),
+            Op::Pads(op) if !op.is_dealt() => Some(masks::taken_part(&job.program, job.part, 0)),
+            _ => job.opened().map(|_| job.part),
+        };
+        let mut all = Masks::new(&job.program, job.domain(), vec![&job.seed]);
+        let mask = masked.map(|part| all.of(&mut lane, part)).transpose()?;
+        let held = all.into_held();
+        // What was uploaded is wiped, and nothing is used any more.
+        lane.wait()?;
+        drop(held);
+        Ok(Self { job: job.clone(), lane, fields, mask, turn: Turn::Inputs, spans: Vec::new() })
+    }
+
+    /// Queues the work on `inputs`, which makes words at `out`.
+    fn make(&mut self, inputs: &[Arc<dyn Value>], out: u64) -> Result<Option<Held>, BackendError> {
+        let Self { job, lane, fields, mask, .. } = self;
+        let elems = job.elems();
+        let mut held = None;
+        let ring = job.node().ring().or_else(|| job.program.node(job.node().inputs()[0]).ring());
+        let bits = ring.ok_or(BackendError::Misuse("a part without a wire"))?.bits();
+        match (job.node().op(), *mask) {
+            (Op::Pads(_), _) => {
+                let source = mask.or_else(|| fields.first().copied()).ok_or(OUT_OF_TURN)?;
+                // SAFETY: the shares are as many words as the value has.
+                unsafe { lane.reduce(out, source, bits, elems) }?;
+            }
+            (Op::Input(_), _) => {
+                // SAFETY: the client's shares are as many as the value has elements.
+                unsafe { place(lane, &inputs[0], out) }?;
+            }
+            (Op::Output(_), Some(mask)) => {
+                let taken = addresses(lane, job, inputs)?;
+                let x_hat = if job.party == Party::P0 { taken[0] } else { 0 };
+                // SAFETY: as many words of each.
+                unsafe { lane.minus(out, x_hat, mask, bits, elems) }?;
+            }
+            (Op::Open(open), _) if open.form() != Form::Masked => {
+                let taken = addresses(lane, job, inputs)?;
+                // SAFETY: the value has as many words as the wire that is opened.
+                unsafe { lane.reduce(out, taken[0], bits, elems) }?;
+            }
+            (op, _) => {
+                let taken = addresses(lane, job, inputs)?;
+                if local::is_local(op) {
+                    let with_bias = form(job) == Form::Masked || job.party == Party::P0;
+                    let place = (out, elems);
+                    // SAFETY: the addresses are those of what the part takes.
+                    held = Some(unsafe {
+                        local::apply(lane, &job.program, job.part.node, &taken, place, with_bias)
+                    }?);
+                } else {
+                    // SAFETY: the same, and the fields are those of its key.
+                    unsafe { round::share(lane, job, out, &taken, fields) }?;
+                }
+            }
+        }
+        if let (Some(ring), Some(mask)) = (job.opened(), *mask) {
+            // SAFETY: as many words of each.
+            unsafe { lane.plus(out, mask, ring.bits(), elems) }?;
+        }
+        Ok(held)
+    }
+
+    /// Waits for what is queued, since `begun`.
+    fn wait(&mut self, begun: Instant) -> Result<(), BackendError> {
+        self.lane.wait()?;
+        self.spans.push(Span { activity: Activity::Kernel, start: begun, end: Instant::now() });
+        Ok(())
+    }
+}
+
+impl StagedPart for Part {
+    fn begin(mut self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
+        self.lane.shared().device.bind()?;
+        self.job.check_inputs(&inputs)?;
+        let value = DeviceValue::room(self.lane.shared(), self.job.elems(), form(&self.job) != Form::Masked)?;
+        let made = self.make(&inputs, value.address());
+        if made.is_err() {
+            // What was queued may use the inputs and the value until then.
+            let _ = self.lane.wait();
+        }
+        self.turn = Turn::Made(Made { value, inputs, held: made? });
+        Ok(self)
+    }
+}
+
+impl PartEval for Part {
+    fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
+        let (Some(ring), 0, []) = (self.job.opened(), step, incoming) else { return Err(OUT_OF_TURN) };
+        let Turn::Made(made) = std::mem::replace(&mut self.turn, Turn::Over) else { return Err(OUT_OF_TURN) };
+        self.lane.shared().device.bind()?;
+        let (begun, elems) = (Instant::now(), self.job.elems());
+        // SAFETY: the value has as many words.
+        let message = unsafe { self.lane.pack(made.value.address(), ring.bits(), elems) }?;
+        self.wait(begun)?;
+        self.turn = Turn::Sent(Made { inputs: Vec::new(), ..made });
+        Ok(message.share(packing::packed_bytes(ring, elems)))
+    }
+
+    fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
+        let (begun, elems) = (Instant::now(), self.job.elems());
+        self.lane.shared().device.bind()?;
+        let made = match (std::mem::replace(&mut self.turn, Turn::Over), self.job.opened()) {
+            (Turn::Made(made), None) if incoming.is_empty() => made,
+            (Turn::Sent(made), Some(ring)) if incoming.len() == packing::packed_bytes(ring, elems) => {
+                let theirs = self.lane.bytes(incoming.len())?;
+                let out = made.value.address();
+                // SAFETY: there is room for the message, which stays until the wait, and it has as many entries as the value words.
+                let queued = unsafe {
+                    self.lane.upload_message(incoming, theirs).and_then(|()| {
+                        self.lane.unpack((out, How::Add), theirs, (ring.bits(), ring.bits()), elems)
+                    })
+                };
+                if queued.is_err() {
+                    // The message is the caller's again. This error is the first one's consequence, if there is one.
+                    let _ = self.lane.wait();
+                }
+                queued?;
+                made
+            }
+            (turn, _) => {
+                self.turn = turn;
+                return Err(OUT_OF_TURN);
+            }
+        };
+        self.wait(begun)?;
+        let Made { value, inputs, held } = made;
+        drop((inputs, held));
+        Ok(Arc::new(value))
+    }
+
+    fn take_spans(&mut self) -> Vec<Span> {
+        std::mem::take(&mut self.spans)
+    }
+
+    fn is_prompt(&self) -> bool {
+        true
+    }
+}
+
+/// How the parties hold what the part makes; shares for the client are shares.
+fn form(job: &EvalJob) -> Form {
+    job.node().wire().map_or(Form::Shared, |wire| wire.form)
+}
+
+/// What a part opens.
+trait Opens {
+    /// The ring in which it opens what it makes; none if it sends nothing.
+    fn opened(&self) -> Option<Ring>;
+}
+
+impl Opens for EvalJob {
+    fn opened(&self) -> Option<Ring> {
+        let node = self.node();
+        let wire = node.wire().filter(|wire| wire.form == Form::Masked)?;
+        (!node.op().def().exchanges().is_empty() || node.is_input()).then_some(wire.ring)
+    }
+}
+
+/// Takes the fields of `key` to the GPU, as words.
+fn fields(lane: &mut Lane, job: &EvalJob, key: &KeyBytes) -> Result<Vec<u64>, BackendError> {
+    let (shape, counts) = (job.key_shape(), job.counts());
+    let mut streams = Vec::new();
+    let mut places = Vec::with_capacity(shape.fields().len());
+    for (id, field) in (0..).map(FieldId).zip(shape.fields()) {
+        let (Source::Shared, Width::Packed(bits)) = (field.source, field.width) else {
+            return Err(BackendError::Misuse("a key of other fields than shared numbers"));
+        };
+        let delivered = shape.range(id, job.side(), counts);
+        let at = delivered.map(|range| lane.upload(&key.expose()[range])).transpose()?;
+        if at.is_none() {
+            streams.push((job.domain().stream(&job.seed, id), field.bytes(counts)));
+        }
+        places.push((at, bits, field.entries(counts)));
+    }
+    let mut expanded = lane.expand(&streams)?.into_iter();
+    let words = places.into_iter().map(|(at, bits, entries)| {
+        let from = at.or_else(|| expanded.next()).ok_or(BackendError::Misuse("a field without bytes"))?;
+        let words = lane.words(entries)?;
+        // SAFETY: a word for each entry of the field.
+        unsafe { lane.unpack((words, How::Set), from, (bits, bits), entries) }?;
+        Ok(words)
+    });
+    words.collect()
+}
+
+/// Where what the part takes of each wire stands on the GPU.
+fn addresses(lane: &mut Lane, job: &EvalJob, inputs: &[Arc<dyn Value>]) -> Result<Vec<u64>, BackendError> {
+    let mut inputs = inputs.iter();
+    let taken: Vec<_> = job.program.taken(job.part).collect();
+    let of = |taken: &suf_gate::Taken| {
+        let tiles = inputs.by_ref().take(taken.parts().len()).map(|tile| {
+            if let Some(value) = DeviceValue::of(tile, lane.shared()) {
+                return Ok(value.address());
+            }
+            let to = lane.words(tile.elems())?;
+            // SAFETY: there is room for all its elements.
+            unsafe { place(lane, tile, to) }?;
+            Ok(to)
+        });
+        let tiles = tiles.collect::<Result<Vec<_>, BackendError>>()?;
+        masks::gathered(lane, &job.program, taken, &tiles)
+    };
+    taken.iter().map(of).collect()
+}
+
+/// Queues a copy of `value` to the device address `to`.
+///
+/// # Safety
+/// There is room for its elements, and the value lives until the lane was waited for.
+unsafe fn place(lane: &mut Lane, value: &Arc<dyn Value>, to: u64) -> Result<(), BackendError> {
+    if let Some(value) = DeviceValue::of(value, lane.shared()) {
+        // SAFETY: by the caller's promise.
+        return unsafe { lane.copy(value.address(), to, 8 * value.elems()) };
+    }
+    // SAFETY: by the caller's promise.
+    match value.view() {
+        Some(words) => unsafe { lane.upload_words(words, to) },
+        None => unsafe { lane.upload_words(&Arc::clone(value).words()?, to) },
+    }
+}
