@@ -54,6 +54,9 @@ static inline void __threadfence_system() {}
 
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 static inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
 static inline int __clzll(unsigned long long word) { return word ? __builtin_clzll(word) : 64; }
 
 static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned places) {

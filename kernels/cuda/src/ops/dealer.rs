@@ -9,6 +9,7 @@ use suf_gate::{
 };
 
 use super::{
+    dealt_rows,
     lane::Lane,
     masks::Masks,
     round,
@@ -21,6 +22,9 @@ pub(crate) fn deal(
     shared: &Arc<Shared>,
     job: &DealJob<'_>,
 ) -> Option<Result<[SecretBytes; 2], BackendError>> {
+    if matches!(job.node().op(), Op::Exp2(_) | Op::RowExponent(_) | Op::Spline(_)) {
+        return Some(dealt_rows::deal(shared, job));
+    }
     let is_dealt = match job.node().op() {
         Op::Open(_) | Op::Pads(_) => job.node().is_keyed(),
         Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) => true,
@@ -172,7 +176,7 @@ fn op_fields<'a>(job: &'a DealJob<'_>) -> impl Iterator<Item = u8> + use<'a> {
 }
 
 /// The party that expands its side of the shared fields.
-fn seeded(job: &DealJob<'_>) -> Party {
+pub(super) fn seeded(job: &DealJob<'_>) -> Party {
     match job.side(Party::P0) {
         Side::Seeded => Party::P0,
         Side::Explicit => Party::P1,

@@ -1,12 +1,15 @@
 //! Operations on whole wires, whose values stay on the GPU from node to node. The host does what has no kernel here, see
 //! [`crate::hosted`]; both agree bit for bit.
 
+mod comparison;
 mod dealer;
+mod dealt_rows;
 mod lane;
 mod local;
 mod masks;
 mod party;
 mod round;
+mod rows;
 mod tasks;
 mod value;
 mod weights;
@@ -15,7 +18,11 @@ use std::collections::HashMap;
 
 pub(crate) use dealer::deal;
 pub(crate) use party::stage;
-use suf_gate::BackendError;
+use suf_gate::{
+    BackendError,
+    ops::row_exponent::powers::EXTRA_BITS,
+    rotation::{self, mantissa::SERIES},
+};
 pub(crate) use weights::DeviceWeights;
 
 use crate::{
@@ -66,6 +73,15 @@ pub(crate) fn source() -> header::Source {
         ("SCALE_C_MU", 2),
     ];
     numbers.into_iter().for_each(|(name, number)| source.define(name, number));
-    source.code(include_str!("../../cu/operations.cu"));
+    source.define("FRACTION", rotation::FRACTION);
+    source.define("EXTRA_BITS", EXTRA_BITS);
+    source.define("MANTISSA_TERMS", SERIES.len());
+    source.words("MANTISSA_SERIES", "u64", SERIES.iter().map(|term| format!("{term}ULL")));
+    let codes = [
+        include_str!("../../cu/operations.cu"),
+        include_str!("../../cu/exponent.cu"),
+        include_str!("../../cu/comparison.cu"),
+    ];
+    codes.into_iter().for_each(|code| source.code(code));
     source
 }

@@ -9,10 +9,11 @@ use suf_gate::{
 };
 
 use super::{
+    comparison::{self, LINE_BYTES, Table},
     lane::Lane,
     local::{self, Held},
     masks::{self, Masks},
-    round,
+    round, rows,
     tasks::How,
     value::DeviceValue,
 };
@@ -27,7 +28,14 @@ pub(crate) fn stage(
     let staged = |part: Result<Part, BackendError>| part.map(|part| Box::new(part) as Box<dyn StagedPart>);
     let takes_keys = match job.node().op() {
         Op::Input(_) | Op::Output(_) => false,
-        Op::Open(_) | Op::Pads(_) | Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) => true,
+        Op::Open(_)
+        | Op::Pads(_)
+        | Op::Product(_)
+        | Op::Scale(_)
+        | Op::SquareSum(_)
+        | Op::Exp2(_)
+        | Op::Spline(_) => true,
+        Op::RowExponent(op) => return Some(rows::stage(shared, job, op, key)),
         op if local::is_local(op) => false,
         _ => return None,
     };
@@ -42,6 +50,8 @@ struct Part {
     fields: Vec<u64>,
     /// Shares of the mask of what is made, or of what is taken by an output or by shares of a mask.
     mask: Option<u64>,
+    /// Of a spline, shares of the mask of what it takes, and its public numbers.
+    spline: Option<(u64, u64, Table)>,
     turn: Turn,
     spans: Vec<Span>,
 }
@@ -64,7 +74,7 @@ struct Made {
     held: Option<Held>,
 }
 
-const OUT_OF_TURN: BackendError =
+pub(super) const OUT_OF_TURN: BackendError =
     BackendError::Misuse("a message out of turn or of another length than the operation's");
 
 impl Part {
@@ -79,16 +89,24 @@ impl Part {
         };
         let mut all = Masks::new(&job.program, job.domain(), vec![&job.seed]);
         let mask = masked.map(|part| all.of(&mut lane, part)).transpose()?;
+        let spline = match job.node().op() {
+            Op::Spline(op) => {
+                let table = Table::new(op);
+                let taken = all.of(&mut lane, masks::taken_part(&job.program, job.part, 0))?;
+                Some((taken, table.upload(&mut lane)?, table))
+            }
+            _ => None,
+        };
         let held = all.into_held();
         // What was uploaded is wiped, and nothing is used any more.
         lane.wait()?;
         drop(held);
-        Ok(Self { job: job.clone(), lane, fields, mask, turn: Turn::Inputs, spans: Vec::new() })
+        Ok(Self { job: job.clone(), lane, fields, mask, spline, turn: Turn::Inputs, spans: Vec::new() })
     }
 
     /// Queues the work on `inputs`, which makes words at `out`.
     fn make(&mut self, inputs: &[Arc<dyn Value>], out: u64) -> Result<Option<Held>, BackendError> {
-        let Self { job, lane, fields, mask, .. } = self;
+        let Self { job, lane, fields, mask, spline, .. } = self;
         let elems = job.elems();
         let mut held = None;
         let ring = job.node().ring().or_else(|| job.program.node(job.node().inputs()[0]).ring());
@@ -113,6 +131,29 @@ impl Part {
                 let taken = addresses(lane, job, inputs)?;
                 // SAFETY: the value has as many words as the wire that is opened.
                 unsafe { lane.reduce(out, taken[0], bits, elems) }?;
+            }
+            (Op::Exp2(op), _) => {
+                let taken = addresses(lane, job, inputs)?;
+                let ([scores, exponents], [shares]) = (&taken[..], &fields[..]) else {
+                    return Err(OUT_OF_TURN);
+                };
+                // SAFETY: the addresses are those of what the part takes, and of its key.
+                unsafe {
+                    comparison::share_exponentials(lane, job, op, out, [*scores, *exponents, *shares])
+                }?;
+            }
+            (Op::Spline(op), _) => {
+                let taken = addresses(lane, job, inputs)?;
+                let (Some((mask, table, lines)), [root, nodes, payloads]) = (spline, &fields[..]) else {
+                    return Err(OUT_OF_TURN);
+                };
+                let pieces = op.pieces();
+                let keys = job.domain().fixed_keys();
+                let size = (pieces.compared_bits(), LINE_BYTES);
+                let trees = comparison::trees(&keys, [*root, 0], [*nodes, *payloads], size);
+                let task = lines.lines(job, trees, [out, taken[0], *mask, *table], pieces.cut());
+                // SAFETY: as above.
+                unsafe { lane.start(&task) }?;
             }
             (op, _) => {
                 let taken = addresses(lane, job, inputs)?;
@@ -232,14 +273,15 @@ impl Opens for EvalJob {
     }
 }
 
-/// Takes the fields of `key` to the GPU, as words.
-fn fields(lane: &mut Lane, job: &EvalJob, key: &KeyBytes) -> Result<Vec<u64>, BackendError> {
+/// Takes the fields of `key` to the GPU: numbers as words, others as they are.
+pub(super) fn fields(lane: &mut Lane, job: &EvalJob, key: &KeyBytes) -> Result<Vec<u64>, BackendError> {
     let (shape, counts) = (job.key_shape(), job.counts());
     let mut streams = Vec::new();
     let mut places = Vec::with_capacity(shape.fields().len());
     for (id, field) in (0..).map(FieldId).zip(shape.fields()) {
-        let (Source::Shared, Width::Packed(bits)) = (field.source, field.width) else {
-            return Err(BackendError::Misuse("a key of other fields than shared numbers"));
+        let bits = match (field.source, field.width) {
+            (Source::Shared, Width::Packed(bits)) => Some(bits),
+            _ => None,
         };
         let delivered = shape.range(id, job.side(), counts);
         let at = delivered.map(|range| lane.upload(&key.expose()[range])).transpose()?;
@@ -251,6 +293,7 @@ fn fields(lane: &mut Lane, job: &EvalJob, key: &KeyBytes) -> Result<Vec<u64>, Ba
     let mut expanded = lane.expand(&streams)?.into_iter();
     let words = places.into_iter().map(|(at, bits, entries)| {
         let from = at.or_else(|| expanded.next()).ok_or(BackendError::Misuse("a field without bytes"))?;
+        let Some(bits) = bits else { return Ok(from) };
         let words = lane.words(entries)?;
         // SAFETY: a word for each entry of the field.
         unsafe { lane.unpack((words, How::Set), from, (bits, bits), entries) }?;
@@ -260,7 +303,11 @@ fn fields(lane: &mut Lane, job: &EvalJob, key: &KeyBytes) -> Result<Vec<u64>, Ba
 }
 
 /// Where what the part takes of each wire stands on the GPU.
-fn addresses(lane: &mut Lane, job: &EvalJob, inputs: &[Arc<dyn Value>]) -> Result<Vec<u64>, BackendError> {
+pub(super) fn addresses(
+    lane: &mut Lane,
+    job: &EvalJob,
+    inputs: &[Arc<dyn Value>],
+) -> Result<Vec<u64>, BackendError> {
     let mut inputs = inputs.iter();
     let taken: Vec<_> = job.program.taken(job.part).collect();
     let of = |taken: &suf_gate::Taken| {

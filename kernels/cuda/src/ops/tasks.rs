@@ -1,9 +1,9 @@
-//! The parameters of the kernels of `cu/operations.cu`, in its order. Addresses are the GPU's; 0 is none. No member needs padding before
+//! The parameters of the kernels of `cu/operations.cu`, `cu/exponent.cu` and `cu/comparison.cu`, in their order. Addresses are the GPU's; 0 is none. No member needs padding before
 //! it but at the end.
 
 use suf_gate::ops;
 
-use crate::header::THREADS;
+use crate::{cipher::RoundKeys, header::THREADS};
 
 /// What a kernel is started with.
 ///
@@ -242,6 +242,107 @@ pub(crate) struct Squares {
     pub(crate) from: Extended,
 }
 
+/// Rotations of exponentials, of a tile of scores.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Rotations {
+    pub(crate) out: u64,
+    /// Scores and their rows' exponents, or the masks of both.
+    pub(crate) scores: u64,
+    pub(crate) exponents: u64,
+    /// Shares of beta.
+    pub(crate) shares: u64,
+    pub(crate) sum_masks: u64,
+    /// In the host's memory.
+    pub(crate) message: u64,
+    pub(crate) elems: u32,
+    pub(crate) cols: u32,
+    /// Words of a number.
+    pub(crate) words: u32,
+    pub(crate) drop: u32,
+    pub(crate) precision: u32,
+    pub(crate) offset: u32,
+    pub(crate) dropped: u32,
+    pub(crate) party: u32,
+}
+
+/// The dealer's shares of beta.
+pub(crate) struct Betas(pub(crate) Rotations);
+
+/// Truncated exponentials.
+pub(crate) struct Exponentials(pub(crate) Rotations);
+
+/// Sums of rows.
+pub(crate) struct RowSums(pub(crate) Rotations);
+
+/// Sums modulo M.
+#[repr(C)]
+pub(crate) struct Points {
+    pub(crate) out: u64,
+    pub(crate) mine: u64,
+    pub(crate) theirs: u64,
+    pub(crate) rows: u32,
+    pub(crate) words: u32,
+}
+
+/// The trees of some rows.
+#[repr(C)]
+pub(crate) struct Trees {
+    /// Both parties' when dealing, else the evaluating party's, first.
+    pub(crate) roots: [u64; 2],
+    pub(crate) nodes: u64,
+    pub(crate) payloads: u64,
+    pub(crate) node_keys: RoundKeys,
+    pub(crate) leaf_keys: RoundKeys,
+    pub(crate) levels: u32,
+    pub(crate) payload_bytes: u32,
+}
+
+/// The words of trees.
+#[repr(C)]
+pub(crate) struct DealtTrees {
+    pub(crate) trees: Trees,
+    pub(crate) points: u64,
+    /// r of payloads (1, r).
+    pub(crate) values: u64,
+    pub(crate) rows: u32,
+    /// Words and bits of a point.
+    pub(crate) words: u32,
+    pub(crate) bits: u32,
+}
+
+/// Comparisons of sums of rows with powers of two.
+#[repr(C)]
+pub(crate) struct Powers {
+    pub(crate) trees: Trees,
+    pub(crate) out: u64,
+    pub(crate) mine: u64,
+    pub(crate) theirs: u64,
+    pub(crate) base: u64,
+    pub(crate) rows: u32,
+    pub(crate) words: u32,
+    pub(crate) party: u32,
+    pub(crate) first: u32,
+    pub(crate) end: u32,
+}
+
+/// Piecewise linear functions.
+#[repr(C)]
+pub(crate) struct Lines {
+    pub(crate) trees: Trees,
+    pub(crate) out: u64,
+    pub(crate) x: u64,
+    pub(crate) masks: u64,
+    pub(crate) ends: u64,
+    pub(crate) depths: u64,
+    pub(crate) pieces: u64,
+    /// Number of ends.
+    pub(crate) count: u32,
+    pub(crate) cut: u32,
+    pub(crate) party: u32,
+    pub(crate) elems: u32,
+}
+
 /// A thread for each of so many.
 fn threads(count: u32) -> u32 {
     count.div_ceil(THREADS)
@@ -286,4 +387,11 @@ tasks! {
     Scale, "scale", |job| threads(job.elems);
     ScaleMasks, "scale_masks", |job| threads(job.0.elems);
     Squares, "square_sum", |job| job.rows;
+    Betas, "deal_betas", |job| threads(job.0.elems);
+    Exponentials, "exponentials", |job| threads(job.0.elems);
+    RowSums, "row_sums", |job| job.0.elems / job.0.cols;
+    Points, "add_modulo", |job| threads(job.rows);
+    DealtTrees, "deal_trees", |job| threads(job.rows);
+    Powers, "count_powers", |job| job.rows;
+    Lines, "spline", |job| job.elems;
 }

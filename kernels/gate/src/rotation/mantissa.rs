@@ -4,13 +4,13 @@
 //! asks for those of secret ones.
 
 /// Terms of the power series after the first. The next one is below 2^-39, and no mantissa of 15 bits is as near to a half.
-const TERMS: usize = 12;
+pub const TERMS: usize = 12;
 
 /// 2^64 ln 2, rounded down.
 const LN_2: u64 = 0xB172_17F7_D1CF_79AB;
 
 /// The coefficient of x^k in the series of 2^x, (ln 2)^k / k!, in units of 2^-64; from k = 1 on.
-const SERIES: [u64; TERMS] = {
+pub const SERIES: [u64; TERMS] = {
     let (mut series, mut k) = ([LN_2; TERMS], 1);
     while k < TERMS {
         let power = (series[k - 1] as u128 * LN_2 as u128) >> 64;

@@ -151,6 +151,12 @@ impl Pieces {
         self.compared as usize
     }
 
+    /// Bits of a number that no comparison looks at.
+    #[must_use]
+    pub fn cut(&self) -> u32 {
+        self.cut
+    }
+
     /// The bits of a number that are compared.
     #[must_use]
     #[inline(always)]
