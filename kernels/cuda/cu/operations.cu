@@ -327,3 +327,80 @@ KERNEL square_sum(const __grid_constant__ Squares job) {
     sum = block_sum(sum);
     if (threadIdx.x == 0) job.out[blockIdx.x] = (job.squares ? job.squares[blockIdx.x] : 0) + sum & low_bits(job.ring);
 }
+
+struct Entering {
+    u64* out;
+    const u64* x;
+    u32 elems, is_extended;
+    Extended from;
+};
+
+// A wire as a gate takes it: see `Job::input`.
+KERNEL enter(const __grid_constant__ Entering job) {
+    u32 e = place();
+    if (e >= job.elems) return;
+    u64 may_wrap = 0, moved = job.is_extended ? job.from.moved(job.x[e], may_wrap) : job.x[e] >> job.from.drop;
+    job.out[e] = moved & WIRE_MASK | may_wrap << 63;
+}
+
+struct Matrix {
+    u64* out;
+    const u64* x;
+    // Shares of the mask of x. Without them the dealer multiplies masks.
+    const u64* r;
+    const u64* opened;
+    const u64* masks;
+    // The rows and columns of the matrix that count.
+    const u32* chosen_rows;
+    const u32* chosen_cols;
+    u32 rows, inner, cols, stride, shift, is_first, is_one, padding;
+
+    // What x is multiplied by, at row k and column c of what is chosen.
+    __device__ u64 left_of(u32 k, u32 c, u64& opened_here) const {
+        u64 at = (u64)chosen_rows[k] * stride + chosen_cols[c];
+        opened_here = opened ? opened[at] : 0;
+        return opened ? is_first * opened_here - masks[at] : masks[at];
+    }
+};
+
+// Adds the product with a loaded matrix: x (1[party 0] W_hat - R) - r W_hat.
+KERNEL private_rows(const __grid_constant__ Matrix job) {
+    __shared__ u64 x[BLOCK_TERMS][BLOCK_ROWS], r[BLOCK_TERMS][BLOCK_ROWS];
+    __shared__ u64 y[BLOCK_TERMS][BLOCK_COLS], w[BLOCK_TERMS][BLOCK_COLS];
+    u32 blocks = (job.cols + BLOCK_COLS - 1) / BLOCK_COLS;
+    u32 first_row = blockIdx.x / blocks * BLOCK_ROWS, first_col = blockIdx.x % blocks * BLOCK_COLS;
+    u32 row = threadIdx.x / 16, col = threadIdx.x % 16;
+    Sums sums;
+    for (u32 first = 0; first < job.inner; first += BLOCK_TERMS) {
+        for (u32 i = threadIdx.x; i < BLOCK_TERMS * BLOCK_ROWS; i += THREADS) {
+            u32 k = first + i % BLOCK_TERMS, at = first_row + i / BLOCK_TERMS;
+            bool is_there = k < job.inner && at < job.rows;
+            x[i % BLOCK_TERMS][i / BLOCK_TERMS] = is_there ? job.x[(u64)at * job.inner + k] << job.shift : 0;
+            r[i % BLOCK_TERMS][i / BLOCK_TERMS] = is_there && job.r ? 0 - (job.r[(u64)at * job.inner + k] << job.shift) : 0;
+        }
+        for (u32 i = threadIdx.x; i < BLOCK_TERMS * BLOCK_COLS; i += THREADS) {
+            u32 k = first + i / BLOCK_COLS, c = first_col + i % BLOCK_COLS;
+            u64 opened = 0, left = k < job.inner && c < job.cols ? job.left_of(k, c, opened) : 0;
+            y[i / BLOCK_COLS][i % BLOCK_COLS] = left, w[i / BLOCK_COLS][i % BLOCK_COLS] = opened;
+        }
+        __syncthreads();
+        sums.add(x, y, row, col);
+        if (job.r) sums.add(r, w, row, col);
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+        u32 at = first_row + row + 16 * (i / 4), c = first_col + col + 16 * (i % 4);
+        if (at < job.rows && c < job.cols) job.out[(u64)at * job.cols + c] += sums.sum[i / 4][i % 4];
+    }
+}
+
+// The same of each element with a matrix of one row; or, of one, the row itself.
+KERNEL private_columns(const __grid_constant__ Matrix job) {
+    u32 e = place();
+    if (e >= job.rows * job.cols) return;
+    u64 opened, left = job.left_of(0, e % job.cols, opened);
+    u64 sum = job.is_one ? left : (job.x[e] << job.shift) * left;
+    if (job.r) sum -= (job.r[e] << job.shift) * opened;
+    job.out[e] += sum;
+}

@@ -6,18 +6,20 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use suf_gate::{
     Activity, BackendError, EvalJob, HostValue, KeyBytes, PartEval, Side, Span, StagedPart, Value,
-    ops::{Entry, GateOp},
+    ops::{Entry, Extended, GateOp},
     prg::MASK,
+    ring::WIRE,
 };
 
 use crate::{
     backend::{self, Kernels, Shared},
     completion::{COMPLETION_BYTES, Ran},
     driver::CudaStream,
-    layout::{Expansion, HEAD_BYTES, Job, Layout, Message, STATES, TABLE_BYTES},
+    layout::{self, Expansion, HEAD_BYTES, Job, Layout, Message, STATES, TABLE_BYTES},
     masks,
     memory::{Pinned, Slot},
     opening::{self, PACKED},
+    ops::{self, DeviceValue, Entering, How, Unpacking},
 };
 
 /// A part's key on the GPU: uploaded, and what is not delivered expanded.
@@ -82,7 +84,8 @@ impl Staged {
             incoming: layout.take(largest),
         };
 
-        let mut slot = shared.memory.slot(layout.end(), COMPLETION_BYTES + words)?;
+        // Entries of the last message are read in whole words.
+        let mut slot = shared.memory.slot(layout.end() + layout::ALIGN, COMPLETION_BYTES + words)?;
         let outgoing = messages.iter().rev().map(|message| shared.memory.pinned(message.room));
         let outgoing = outgoing.collect::<Result<Vec<_>, _>>()?;
         let mut pinned_key = shared.memory.pinned(key_end)?;
@@ -168,8 +171,22 @@ impl Staged {
 
     /// Queues the upload of the input.
     pub(crate) fn evaluate(mut self, inputs: Vec<Arc<dyn Value>>) -> Result<Eval, BackendError> {
-        let mut words = self.eval.only_input(inputs)?;
         let entry = self.eval.node().op().as_gate().map_or(Entry::WHOLE, GateOp::entry);
+        self.eval.check_inputs(&inputs)?;
+        if let [input] = &inputs[..]
+            && let Some(input) = DeviceValue::of(input, &self.shared)
+        {
+            self.enter(&input, entry)?;
+            return Ok(Eval {
+                part: self,
+                words: Vec::new(),
+                input: Some(input),
+                sent: 0,
+                last: Bytes::new(),
+                spans: Vec::new(),
+            });
+        }
+        let mut words = self.eval.only_input(inputs)?;
         if entry != Entry::WHOLE {
             for word in &mut words {
                 let (entered, q) = entry.enter(*word);
@@ -184,7 +201,21 @@ impl Staged {
         }
         // SAFETY: the input's place in the pinned memory is written once, above.
         unsafe { self.slot.upload(COMPLETION_BYTES, self.rooms.input, 8 * words.len()) }?;
-        Ok(Eval { part: self, words, sent: 0, last: Bytes::new(), spans: Vec::new() })
+        Ok(Eval { part: self, words, input: None, sent: 0, last: Bytes::new(), spans: Vec::new() })
+    }
+
+    /// Queues what the gate takes of a wire that is on the GPU.
+    fn enter(&self, input: &DeviceValue, entry: Entry) -> Result<(), BackendError> {
+        self.shared.device.bind()?;
+        let task = Entering {
+            out: self.slot.at(self.rooms.input),
+            x: input.address(),
+            elems: self.eval.elems() as u32,
+            is_extended: entry.is_extended().into(),
+            from: Extended { ring: entry.ring, drop: entry.drop }.into(),
+        };
+        // SAFETY: as many words of both. Whoever queues this holds the input until the slot's stream was waited for.
+        unsafe { ops::start(&self.shared, self.slot.stream(), &task) }
     }
 }
 
@@ -199,8 +230,10 @@ impl StagedPart for Staged {
 /// A part in evaluation.
 pub(crate) struct Eval {
     part: Staged,
-    /// The input, whose place the output takes.
+    /// The input, whose place the output takes, if it came from the host.
     words: Vec<u64>,
+    /// The input that was on the GPU. Then the output stays there.
+    input: Option<Arc<DeviceValue>>,
     /// Exchanges whose message has been made.
     sent: usize,
     /// The message that was made last.
@@ -297,6 +330,40 @@ impl Eval {
         ran
     }
 
+    /// The last exchange opened on the GPU.
+    fn open(&self, incoming: &[u8]) -> Result<DeviceValue, BackendError> {
+        let Staged { shared, eval, slot, rooms, messages, .. } = &self.part;
+        let elems = eval.elems();
+        let last = messages.last().ok_or(BackendError::Misuse("a gate without an exchange"))?;
+        shared.device.bind()?;
+        let y_hat = DeviceValue::room(shared, elems, false)?;
+        let places = [rooms.messages[(messages.len() - 1) % 2], rooms.incoming]
+            .map(|at| slot.at(at + last.segments[0]));
+        let sum = |from: u64, how: How| Unpacking {
+            out: y_hat.address(),
+            from,
+            elems: elems as u32,
+            width: WIRE.bits().into(),
+            ring: WIRE.bits().into(),
+            how,
+        };
+        let queue = || {
+            for (at, range) in &last.runs {
+                // SAFETY: the message stays until the wait below.
+                unsafe { slot.upload_bytes(&incoming[range.clone()], rooms.incoming + at) }?;
+            }
+            // SAFETY: both messages have an entry for each word of the value, and the slot spare bytes behind them.
+            unsafe {
+                ops::start(shared, slot.stream(), &sum(places[0], How::Set))?;
+                ops::start(shared, slot.stream(), &sum(places[1], How::Add))
+            }
+        };
+        let queued = queue();
+        // The message is the caller's again, whether all was queued or not.
+        let waited = self.part.wait();
+        queued.and(waited).map(|()| y_hat)
+    }
+
     /// The calling thread moved bytes until now.
     fn copied_since(&mut self, start: Instant) {
         self.spans.push(Span { activity: Activity::Copy, start, end: Instant::now() });
@@ -332,6 +399,11 @@ impl PartEval for Eval {
     fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
         self.check_turn(self.part.messages.len(), incoming)?;
         let begun = Instant::now();
+        if self.input.take().is_some() {
+            let y_hat = self.open(incoming)?;
+            self.copied_since(begun);
+            return Ok(Arc::new(y_hat));
+        }
         let mut y_hat = std::mem::take(&mut self.words);
         opening::open(&self.last, incoming, &mut y_hat);
         self.copied_since(begun);

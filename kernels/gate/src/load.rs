@@ -3,7 +3,12 @@
 //! a matrix is the mask of its input there: each party expands its share from its seed of the load's batch. The dealer keeps
 //! both seeds. A batch serves for one load and never again, so a mask never meets another matrix.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{NodeId, Part, Party, Program, Seed, prg::Domain};
 
@@ -21,6 +26,8 @@ pub struct Kept {
     load: LoadId,
     seed: Seed,
     matrices: BTreeMap<NodeId, Vec<u64>>,
+    /// What a backend made of them.
+    on_device: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 /// What the dealer keeps of a load.
@@ -56,7 +63,7 @@ impl Kept {
                 (input, matrix)
             })
             .collect();
-        Self { load, seed, matrices }
+        Self { load, seed, matrices, on_device: Mutex::default() }
     }
 
     /// Which load.
@@ -69,6 +76,27 @@ impl Kept {
     #[must_use]
     pub fn seed(&self) -> &Seed {
         &self.seed
+    }
+
+    /// What a backend keeps of the matrices on its device, as long as they are here. `make` is called if there is nothing yet, or
+    /// something that another backend made.
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn on_device<T: Any + Send + Sync, E>(
+        &self,
+        is_ours: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        // A whole value or none, whatever a panicking thread was doing.
+        let mut kept = self.on_device.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = kept.clone().and_then(|made| made.downcast::<T>().ok()).filter(|made| is_ours(made));
+        if let Some(made) = made {
+            return Ok(made);
+        }
+        let made = Arc::new(make()?);
+        *kept = Some(Arc::clone(&made) as _);
+        Ok(made)
     }
 
     /// `W_hat` of the matrix that the node `input` of the load program took in, row after row; none if there is no such matrix.

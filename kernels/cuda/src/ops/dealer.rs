@@ -12,7 +12,7 @@ use super::{
     dealt_rows,
     lane::Lane,
     masks::Masks,
-    round,
+    private, round,
     tasks::{How, Pad, PadOf, ScaleMasks},
 };
 use crate::{backend::Shared, memory::Pinned};
@@ -27,7 +27,7 @@ pub(crate) fn deal(
     }
     let is_dealt = match job.node().op() {
         Op::Open(_) | Op::Pads(_) => job.node().is_keyed(),
-        Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) => true,
+        Op::Product(_) | Op::Scale(_) | Op::SquareSum(_) | Op::Private(_) => true,
         _ => false,
     };
     is_dealt.then(|| {
@@ -52,7 +52,7 @@ impl Dealing<'_> {
         let (program, elems) = (job.program, job.elems());
         let seeds = job.party_seeds.iter().collect();
         let mut masks = Masks::new(program, job.domain(), seeds);
-        let taken: Vec<Taken> = program.taken(job.part).take(2).collect();
+        let taken: Vec<Taken> = program.taken(job.part).collect();
         let first_row = job.node().cut().rows(job.part.tile).start;
         let cols = job.node().shape().cols();
         let mut mask = |lane: &mut Lane, index: usize| masks.taken(lane, &taken[index]);
@@ -79,6 +79,14 @@ impl Dealing<'_> {
                 let task = round::product(op, out, factors, (elems as u32, cols, width, first_row));
                 // SAFETY: the masks are those of what the part reads, and there is room for what it makes.
                 unsafe { lane.start(&task) }?;
+                vec![out]
+            }
+            Op::Private(op) => {
+                let wires = op.terms().iter().filter(|term| term.left().is_some()).count();
+                let factors = (0..wires).map(|wire| mask(lane, wire)).collect::<Result<Vec<_>, _>>()?;
+                let out = lane.words(elems)?;
+                // SAFETY: as above.
+                unsafe { private::products(lane, job, op, out, &factors) }?;
                 vec![out]
             }
             Op::Scale(op) => {

@@ -82,6 +82,13 @@ impl Lane {
         Ok(to)
     }
 
+    /// Queues a copy of numbers of 32 bits to memory of their own.
+    pub(crate) fn upload_indices(&mut self, from: impl Iterator<Item = usize>) -> Result<u64, BackendError> {
+        // Rows and columns of a tensor are below 2^32.
+        let bytes: Vec<u8> = from.flat_map(|index| (index as u32).to_le_bytes()).collect();
+        self.upload(&bytes)
+    }
+
     /// Queues a copy of words to the device address `to`.
     ///
     /// # Safety
@@ -131,9 +138,8 @@ impl Lane {
     /// # Safety
     /// The task's addresses have room for its sizes, and stay so until the stream has been waited for.
     pub(crate) unsafe fn start<T: Task>(&self, task: &T) -> Result<(), BackendError> {
-        let kernel = self.shared.operations()?.kernel(T::KERNEL);
-        // SAFETY: the task is the kernel's parameter, by its trait; the rest is the caller's promise.
-        unsafe { self.stream().launch(kernel, task.blocks(), THREADS, task) }
+        // SAFETY: by the caller's promise.
+        unsafe { start(&self.shared, self.stream(), task) }
     }
 
     /// Queues `how` with entries of `width` bits from `from`, on `elems` words at `out`, modulo 2^ring.
@@ -197,11 +203,20 @@ impl Lane {
         // SAFETY: as there.
         unsafe {
             match from {
-                0 => self.stream().zero(out, 8 * elems)?,
+                0 => self.zero(out, elems)?,
                 from => self.reduce(out, from, bits, elems)?,
             }
             self.unpack((out, How::Subtract), less, (64, bits), elems)
         }
+    }
+
+    /// Queues zeros.
+    ///
+    /// # Safety
+    /// There are as many words.
+    pub(crate) unsafe fn zero(&self, out: u64, words: usize) -> Result<(), BackendError> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.stream().zero(out, 8 * words) }
     }
 
     /// Queues the packing of `elems` words at `from` into page-locked memory, and gives that. It is whole after a wait.
@@ -243,6 +258,16 @@ impl Lane {
         self.uploading.clear();
         Ok(())
     }
+}
+
+/// Starts the kernel of `task` on the stream `on`.
+///
+/// # Safety
+/// As for [`Lane::start`].
+pub(crate) unsafe fn start<T: Task>(shared: &Shared, on: &CudaStream, task: &T) -> Result<(), BackendError> {
+    let kernel = shared.operations()?.kernel(T::KERNEL);
+    // SAFETY: the task is the kernel's parameter, by its trait; the rest is the caller's promise.
+    unsafe { on.launch(kernel, task.blocks(), THREADS, task) }
 }
 
 impl Drop for Lane {

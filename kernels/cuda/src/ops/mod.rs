@@ -8,6 +8,7 @@ mod lane;
 mod local;
 mod masks;
 mod party;
+mod private;
 mod round;
 mod rows;
 mod tasks;
@@ -17,12 +18,15 @@ mod weights;
 use std::collections::HashMap;
 
 pub(crate) use dealer::deal;
+pub(crate) use lane::start;
 pub(crate) use party::stage;
 use suf_gate::{
     BackendError,
     ops::row_exponent::powers::EXTRA_BITS,
     rotation::{self, mantissa::SERIES},
 };
+pub(crate) use tasks::{Entering, How, Unpacking};
+pub(crate) use value::DeviceValue;
 pub(crate) use weights::DeviceWeights;
 
 use crate::{

@@ -13,7 +13,7 @@ use super::{
     lane::Lane,
     local::{self, Held},
     masks::{self, Masks},
-    round, rows,
+    private, round, rows,
     tasks::How,
     value::DeviceValue,
 };
@@ -25,6 +25,10 @@ pub(crate) fn stage(
     job: &EvalJob,
     key: &KeyBytes,
 ) -> Option<Result<Box<dyn StagedPart>, BackendError>> {
+    // Its gate takes and makes values of the host's.
+    if job.program.only_gate().is_some() {
+        return None;
+    }
     let staged = |part: Result<Part, BackendError>| part.map(|part| Box::new(part) as Box<dyn StagedPart>);
     let takes_keys = match job.node().op() {
         Op::Input(_) | Op::Output(_) => false,
@@ -33,6 +37,7 @@ pub(crate) fn stage(
         | Op::Product(_)
         | Op::Scale(_)
         | Op::SquareSum(_)
+        | Op::Private(_)
         | Op::Exp2(_)
         | Op::Spline(_) => true,
         Op::RowExponent(op) => return Some(rows::stage(shared, job, op, key)),
@@ -131,6 +136,12 @@ impl Part {
                 let taken = addresses(lane, job, inputs)?;
                 // SAFETY: the value has as many words as the wire that is opened.
                 unsafe { lane.reduce(out, taken[0], bits, elems) }?;
+            }
+            (Op::Private(op), _) => {
+                let taken = addresses(lane, job, inputs)?;
+                let [products] = &fields[..] else { return Err(OUT_OF_TURN) };
+                // SAFETY: the addresses are those of what the part takes, and as many words as it makes.
+                unsafe { private::share(lane, job, op, (out, *products), &taken) }?;
             }
             (Op::Exp2(op), _) => {
                 let taken = addresses(lane, job, inputs)?;

@@ -242,6 +242,42 @@ pub(crate) struct Squares {
     pub(crate) from: Extended,
 }
 
+/// A wire that enters a gate.
+#[repr(C)]
+pub(crate) struct Entering {
+    pub(crate) out: u64,
+    pub(crate) x: u64,
+    pub(crate) elems: u32,
+    pub(crate) is_extended: u32,
+    pub(crate) from: Extended,
+}
+
+/// Products with a loaded matrix, which are added.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix {
+    pub(crate) out: u64,
+    pub(crate) x: u64,
+    /// A party's shares of the mask of x, and what was opened. Without them masks are multiplied.
+    pub(crate) r: u64,
+    pub(crate) opened: u64,
+    pub(crate) masks: u64,
+    pub(crate) chosen_rows: u64,
+    pub(crate) chosen_cols: u64,
+    pub(crate) rows: u32,
+    pub(crate) inner: u32,
+    pub(crate) cols: u32,
+    /// Columns of the whole matrix.
+    pub(crate) stride: u32,
+    pub(crate) shift: u32,
+    pub(crate) is_first: u32,
+    pub(crate) is_one: u32,
+    pub(crate) padding: u32,
+}
+
+/// The same, element by element.
+pub(crate) struct Columns(pub(crate) Matrix);
+
 /// Rotations of exponentials, of a tile of scores.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -387,6 +423,9 @@ tasks! {
     Scale, "scale", |job| threads(job.elems);
     ScaleMasks, "scale_masks", |job| threads(job.0.elems);
     Squares, "square_sum", |job| job.rows;
+    Entering, "enter", |job| threads(job.elems);
+    Matrix, "private_rows", |job| job.rows.div_ceil(BLOCK) * job.cols.div_ceil(BLOCK);
+    Columns, "private_columns", |job| threads(job.0.rows * job.0.cols);
     Betas, "deal_betas", |job| threads(job.0.elems);
     Exponentials, "exponentials", |job| threads(job.0.elems);
     RowSums, "row_sums", |job| job.0.elems / job.0.cols;

@@ -1,9 +1,12 @@
 //! Programs of several nodes on the GPU and the CPU at once: the same bytes, and every node right.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use suf_cpu::CpuBackend;
+use suf_cuda::CudaBackend;
 use suf_gate::{
-    Backend, Form, Gate, NodeId, Program, Protocol, Ring, Shape, TensorShape, catalog,
+    Backend, Form, Gate, HostValue, NodeId, Part, Party, Program, Protocol, Ring, Shape, TensorShape,
+    TwoParties, Value, catalog,
     gatefile::GateFile,
     ops::{Add, Entry, GateOp, Input, Op, Output},
     ring::{FRAC, WIRE},
@@ -21,6 +24,47 @@ use super::{
 
 /// Fewest bits that are kept of an extended wire.
 const LEAST_KEPT: u8 = 32;
+
+/// Runs a program on the GPU alone, whose nodes take the values that others left there. Keys, messages and values are the CPU's.
+fn assert_stays(gpu: &CudaBackend, parties: &TwoParties, inputs: &[[Vec<u64>; 2]]) {
+    let cpu = CpuBackend::new();
+    let expected = parties.run(&cpu, [&cpu, &cpu], inputs).expect("the processor computes");
+    let program = parties.program();
+    let mut values: BTreeMap<Part, [Arc<dyn Value>; 2]> = BTreeMap::new();
+    let mut offsets = BTreeMap::new();
+    let shares: BTreeMap<_, _> = program.inputs().zip(inputs).collect();
+    for part in program.parts() {
+        let node = program.node(part.node);
+        let what = format!("{part} {}", node.op().def().name());
+        let keys = parties.deal(gpu, part).expect("keys");
+        for (party, key) in keys.iter().enumerate() {
+            super::assert_bytes(expected.keys[&part][party].expose(), key.expose(), &what);
+        }
+        let taken = std::array::from_fn(|party| match shares.get(&part.node) {
+            Some(shares) => {
+                let start = *offsets.get(&part.node).unwrap_or(&0);
+                vec![HostValue::shared(shares[party][start..][..program.elems(part)].to_vec())]
+            }
+            None => {
+                let parts = program.taken(part).flat_map(|taken| taken.parts());
+                parts.map(|tile| Arc::clone(&values[&tile][party])).collect()
+            }
+        });
+        *offsets.entry(part.node).or_insert(0) += program.elems(part);
+        let mut run = parties.begin([gpu, gpu], part, keys, taken).expect("inputs");
+        for step in 0..node.exchanges() {
+            let sent = run.exchange().expect("an exchange");
+            for (sent, expected) in sent.iter().zip(&expected.messages[&(part, step)]) {
+                super::assert_bytes(expected, sent, &what);
+            }
+        }
+        let made = Party::BOTH.map(|party| run.finish_one(party).expect("a value"));
+        for (made, expected) in made.iter().zip(&expected.values[&part]) {
+            assert_eq!(&Arc::clone(made).words().expect("words"), expected, "{what}");
+        }
+        values.insert(part, made);
+    }
+}
 
 /// Numbers in `0..2^bits`, less half of that.
 fn around_zero(seed: u64, bits: u32, count: usize) -> Vec<i64> {
@@ -122,6 +166,33 @@ fn layers_agree() {
     for is_masked in [false, true] {
         let parties = parties(layer(size, is_masked), 6);
         assert_right(&dual(&gpu), &parties, &inputs(size, is_masked));
+    }
+}
+
+/// Values that stay on the GPU from node to node, of several tiles too.
+#[test]
+fn values_stay_on_the_gpu() {
+    let Some(gpu) = gpu_for_any_gate() else { return };
+    let size = Size { batch: 2, heads: 2, dim: 4, tokens: 7, wide: 9 };
+    assert_stays(&gpu, &parties(layer(size, true), 3), &inputs(size, true));
+    for gate in [onehot(), dpf()] {
+        let wide = [shares(FULL, &around_zero(5, 27, 90 * 24))];
+        assert_stays(&gpu, &parties(feed_forward(gate, 90, 24, 900), 5), &wide);
+    }
+    for bits in [128, 256, 512, 1024] {
+        let scores = widest(bits, 9);
+        let wide = [shares(score_ring(bits), &rows_of(7, &scores))];
+        assert_stays(&gpu, &parties(softmax(7, scores), 4), &wide);
+    }
+    let file = GateFile::builtin("gelu").expect("built in");
+    for protocol in [Protocol::Sigma, Protocol::Suf, Protocol::Onehot, Protocol::Dpf] {
+        let gate = GateOp::new(Arc::new(catalog::gate(&file, protocol, None).expect("in the file")));
+        assert_stays(&gpu, &parties(mixed_operations(gate), 1), &mixed_inputs());
+    }
+    for size in &private::SIZES[..3] {
+        let values = private::values(*size, 50);
+        let load = private::load(&CpuBackend::new(), *size, 1, &values);
+        assert_stays(&gpu, &private::run(*size, 54, load), &private::inputs(*size));
     }
 }
 

@@ -91,7 +91,10 @@ impl Term {
     }
 
     /// The tiles of its matrix, if `load` has that.
-    fn cut(&self, load: &LoadId) -> Result<Tiles, BackendError> {
+    ///
+    /// # Errors
+    /// [`BackendError::Misuse`] if it has no such matrix.
+    pub fn cut(&self, load: &LoadId) -> Result<Tiles, BackendError> {
         let node = load.program.get(self.matrix.input).filter(|node| node.is_input());
         let wire = node.and_then(|node| node.wire());
         let is_it = wire.is_some_and(|wire| {
