@@ -313,6 +313,7 @@ __device__ inline u64 block_sum(u64 value) {
 KERNEL square_sum(const __grid_constant__ Squares job) {
     u32 a = job.from.kept();
     u64 sum = 0;
+#pragma unroll 1
     for (u32 col = threadIdx.x; col < job.cols; col += THREADS) {
         u32 e = blockIdx.x * job.cols + col;
         if (!job.mu) {

@@ -168,7 +168,7 @@ mod tests {
     use suf_skip::{Need, skip};
 
     use super::*;
-    use crate::{backend::base_source, nvrtc::Compiler};
+    use crate::{backend::base_source, nvrtc::Compiler, ops};
 
     /// Every kernel of every built-in gate, for every architecture; registers that spill to memory are a failure.
     #[test]
@@ -177,7 +177,7 @@ mod tests {
             Ok(compiler) => compiler,
             Err(reason) => return skip(Need::Nvrtc, format!("no kernel was compiled: {reason}")),
         };
-        let mut sources = vec![("base".to_owned(), base_source())];
+        let mut sources = vec![("base".to_owned(), base_source()), ("operations".to_owned(), ops::source())];
         for gate in catalog::builtin() {
             if let Ok(plan) = Plan::of(&gate) {
                 sources.push((
