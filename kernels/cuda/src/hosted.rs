@@ -1,4 +1,4 @@
-//! Operations that the host computes, on streams that the GPU expands.
+//! Operations that the host computes, on streams that the GPU expands: loads, and the input and output of a gate alone.
 
 use std::sync::Arc;
 

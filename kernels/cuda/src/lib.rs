@@ -4,6 +4,8 @@
 //! [`CudaBackend::new`] is a typed error. Kernels are compiled for the very GPU, for each gate with its numbers as
 //! constants ([`nvrtc`]), and kept in a cache on disk. Without NVRTC the built-in gates run from PTX made ahead ([`ptx`]).
 //!
+//! Operations on whole wires have kernels that take their numbers as parameters (`ops`). A gate's kernels have them as constants.
+//!
 //! One kernel expands a tile's streams (AES-128 in counter mode) into the places of its fields. The gate's kernels, with a
 //! thread for each element, work on those. No branch depends on a secret, and no index but those of the cipher's table: it is
 //! looked up by secret bytes. It is copied into every bank of shared memory, so that look-ups should all take the same time,
