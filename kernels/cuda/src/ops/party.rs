@@ -346,9 +346,10 @@ unsafe fn place(lane: &mut Lane, value: &Arc<dyn Value>, to: u64) -> Result<(), 
         // SAFETY: by the caller's promise.
         return unsafe { lane.copy(value.address(), to, 8 * value.elems()) };
     }
-    // SAFETY: by the caller's promise.
     match value.view() {
+        // SAFETY: by the caller's promise.
         Some(words) => unsafe { lane.upload_words(words, to) },
+        // SAFETY: as above.
         None => unsafe { lane.upload_words(&Arc::clone(value).words()?, to) },
     }
 }
