@@ -112,13 +112,19 @@ impl Run {
         Ok(())
     }
 
-    /// Says that the inputs are open, and that nothing more can be done before the first exchange. Keys and inputs of
+    /// Begins when the inputs are open, if the parties do not wait for each other: they were ready before the opening.
+    ///
+    /// Else it says that the inputs are open, and that nothing more can be done before the first exchange. Keys and inputs of
     /// the first window are in place then. If the peer said so before, this party waits half a round trip. The peer
     /// learns of it after that time, so both begin at the same time. Neither party ends later because of the wait. The
     /// measured time is then that of the rounds, and does not depend on who was ready first.
     fn ready_when_loaded(&mut self) {
-        let is_loaded = self.phase == Phase::AwaitingPeer && self.unopened == 0 && self.busy == 0;
-        if is_loaded && !self.readiness.is_said(0) {
+        let is_open = self.phase == Phase::AwaitingPeer && self.unopened == 0;
+        if is_open && !self.aligns() {
+            if self.readiness.is_agreed(0) {
+                self.begin_evaluation();
+            }
+        } else if is_open && self.busy == 0 && !self.readiness.is_said(0) {
             self.say_ready();
             if self.readiness.is_heard(0) {
                 self.actions.push_back(Action::Align);

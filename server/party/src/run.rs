@@ -113,6 +113,14 @@ impl Run {
         &self.plan
     }
 
+    /// Whether the parties wait for each other after the inputs are open. They do in a program of one operation: its time is measured
+    /// from then on. The time of a longer program begins with the opening, and waiting would add a delay to it.
+    #[must_use]
+    pub fn aligns(&self) -> bool {
+        let nodes = self.plan.program.nodes();
+        nodes.filter(|(_, node)| !node.is_input() && !node.is_output()).count() <= 1
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -298,6 +306,9 @@ impl Run {
         let program = &self.plan.program;
         let opens = program.inputs().any(|input| program.node(input).exchanges() > 0);
         self.enter(if opens { Phase::Opening } else { Phase::AwaitingPeer });
+        if !self.aligns() {
+            self.say_ready();
+        }
         for (part, shares) in mem::take(&mut self.shares) {
             if self.part(part).take_key().is_some() {
                 self.begin(part, Key::None, vec![HostValue::shared(shares)])?;
