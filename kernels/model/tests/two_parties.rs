@@ -20,7 +20,9 @@ use suf_gate::{
 };
 use suf_model::{
     Plan,
-    bert::{Bert, Compiled, Quantised, Reference, TYPE, TextBatch, batches, compile},
+    bert::{
+        ACTIVATIONS, Bert, Compiled, Quantised, Reference, TYPE, TextBatch, batches, compile, compile_with,
+    },
     builtin,
     ranges::Ranges,
 };
@@ -148,6 +150,24 @@ fn vectors_are_those_of_the_reference_and_every_node_is_right() {
             assert_right(&bert, &compiled, &ids);
         }
     }
+}
+
+/// With `dpf` each layer takes a round less, and its keys are longer.
+#[test]
+fn an_activation_of_fewer_rounds_gives_the_same() {
+    let Model { bert, integers, plan, texts } = model();
+    let TextBatch { length, texts: indices } = batches(&texts, tiny::POSITIONS as u32, false, 4).remove(0);
+    let ids: Vec<&[u32]> = indices.iter().map(|at| &texts[*at][..]).collect();
+    let [onehot, dpf] = ACTIVATIONS.map(|activation| {
+        compile_with(&bert.config, &integers, &plan, length, activation).expect("a program")
+    });
+    assert_right(&bert, &dpf, &ids);
+    let layers = bert.config.layers as u16;
+    assert_eq!(dpf.program.rounds() + layers, onehot.program.rounds());
+    let [few, many] = [&onehot, &dpf].map(|compiled| {
+        suf_gate::Party::BOTH.map(|party| compiled.program.key_bytes(party)).iter().sum::<u64>()
+    });
+    assert!(many > few, "{few} and {many} bytes of keys");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod private;
 use std::{collections::BTreeMap, sync::Arc};
 
 use suf_gate::{
-    NodeId, Program, ProgramError,
+    NodeId, Program, ProgramError, Protocol,
     ops::{Op, Output, Weights},
 };
 
@@ -29,6 +29,9 @@ pub fn bucket(tokens: u32, positions: u32) -> Option<u32> {
     let buckets = BUCKETS.into_iter().filter(|bucket| *bucket < positions).chain([positions]);
     buckets.into_iter().find(|bucket| *bucket >= tokens)
 }
+
+/// The protocols of the activation: the first one ships fewer bytes of keys, the second takes fewer rounds.
+pub const ACTIVATIONS: [Protocol; 2] = [Protocol::Onehot, Protocol::Dpf];
 
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +91,23 @@ pub fn compile(
     plan: &Plan,
     length: Length,
 ) -> Result<Compiled, CompileError> {
+    compile_with(config, integers, plan, length, Protocol::Onehot)
+}
+
+/// As [`compile`], with the activation under `activation`, one of [`ACTIVATIONS`].
+///
+/// # Errors
+/// As for [`compile`], and when that protocol takes no values as large as the plan's bounds.
+pub fn compile_with(
+    config: &Config,
+    integers: &Quantised,
+    plan: &Plan,
+    length: Length,
+    activation: Protocol,
+) -> Result<Compiled, CompileError> {
     let of_model = Nodes::sharing(&integers.shared);
     let mut compiler = Compiler::new(config, plan, integers.digest(), length, of_model)?;
+    compiler.activation = activation;
     let x = compiler.program(integers, plan)?;
     compiler.finish(x)
 }
@@ -105,7 +123,22 @@ pub fn compile_private(
     plan: &Plan,
     length: Length,
 ) -> Result<Compiled, CompileError> {
+    compile_private_with(config, model, plan, length, Protocol::Onehot)
+}
+
+/// As [`compile_private`], with the activation under `activation`, one of [`ACTIVATIONS`].
+///
+/// # Errors
+/// As for [`compile_with`].
+pub fn compile_private_with(
+    config: &Config,
+    model: &[u8; 32],
+    plan: &Plan,
+    length: Length,
+    activation: Protocol,
+) -> Result<Compiled, CompileError> {
     let mut compiler = Compiler::new(config, plan, model, length, Nodes::default())?;
+    compiler.activation = activation;
     let x = compiler.private_program(plan)?;
     compiler.finish(x)
 }
@@ -123,7 +156,8 @@ impl Compiler {
         if !(1..=config.positions).contains(&length.tokens) {
             return Err(CompileError::Tokens { tokens: length.tokens, most: config.positions });
         }
-        Ok(Self { config: *config, length, nodes, masks: Vec::new(), layer: None })
+        let activation = Protocol::Onehot;
+        Ok(Self { config: *config, length, activation, nodes, masks: Vec::new(), layer: None })
     }
 
     /// The program that gives `x` to the client.

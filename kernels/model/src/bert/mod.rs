@@ -9,7 +9,10 @@ mod quantised;
 mod reference;
 
 pub use client::{TextBatch, batches};
-pub use compile::{CompileError, Compiled, Length, bucket, compile, compile_private, row_sums, weights};
+pub use compile::{
+    ACTIVATIONS, CompileError, Compiled, Length, bucket, compile, compile_private, compile_private_with,
+    compile_with, row_sums, weights,
+};
 pub use config::{Config, TYPE};
 pub use load::load_program;
 pub use public::{Ends, Public, PublicError, public_files};

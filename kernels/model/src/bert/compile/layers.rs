@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use suf_gate::{
-    Form, NodeId, Ring,
+    Form, NodeId, Protocol, Ring,
     ops::{
         Add, DropBits, Entry, Exp2, Extended, Factors, Function, Gain, GateOp, Heads, Input, Linear, Op,
         Open, Pad, PadOf, Pads, Product, RowExponent, Scale, Scores, SquareSum, SubtractRow, Weights,
@@ -54,6 +54,8 @@ const NARROW: Ring = Ring::new(48);
 pub(super) struct Compiler {
     pub(super) config: Config,
     pub(super) length: Length,
+    /// The protocol of the activation.
+    pub(super) activation: Protocol,
     pub(super) nodes: Nodes,
     /// What the inputs of masks add to the scores of padding, in their order.
     pub(super) masks: Vec<i16>,
@@ -304,9 +306,13 @@ impl Compiler {
     pub(super) fn gelu(&mut self, x: NodeId, plan: &LayerPlan) -> Result<NodeId, Refusal> {
         self.nodes.extends(x)?;
         let bound = plan.inner.min(self.nodes.bound(x));
-        let gate = gelu(bound).ok_or_else(|| {
-            Refusal(self.name(&format!("inputs of the activation up to {bound}, which no gate takes")))
-        })?;
+        let gate =
+            gelu(self.activation, bound).ok_or_else(|| {
+                let protocol = self.activation;
+                Refusal(self.name(&format!(
+                    "inputs of the activation up to {bound}, which no gate of {protocol} takes"
+                )))
+            })?;
         let wire = self.nodes.wire(x);
         let entry = Entry { ring: wire.ring, drop: wire.frac - ACTIVATED };
         let gate = GateOp::entering(gate, entry).map_err(|error| Refusal(error.to_string()))?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use suf_gate::{
-    Gate, Ring, Shape,
+    Gate, Protocol, Ring, Shape,
+    dpf::Dpf,
     gatefile::GateFile,
     onehot::Onehot,
     ops::{Function, Op, Spline, spline::PieceError},
@@ -13,6 +14,9 @@ use crate::{bert::quantised::ACTIVATED, quantise::Integers, ranges::Span};
 
 /// Bits of `onehot`'s digit above the window: the gate is right below 2^(bits + 1). The last one is of two digits.
 const DIGITS: [&[u8]; 4] = [&[4], &[5], &[6], &[6, 6]];
+
+/// Fewest and most bits of a multiple of 2^-6 that `dpf` takes, its window's nine and two more: |x| < 8 and |x| < 8192.
+const DPF_BITS: std::ops::RangeInclusive<u8> = 11..=21;
 
 /// A spline of a value within `span`, with these fractional bits before and behind it.
 pub(super) fn spline(
@@ -54,18 +58,21 @@ pub(super) fn product_bound(
         .fold(0.0, f64::max)
 }
 
-/// GELU under `onehot` with the shortest digits that take absolute values up to `bound`, if any do.
-pub(super) fn gelu(bound: f64) -> Option<Arc<Gate>> {
-    DIGITS.iter().find_map(|digits| gelu_with(digits, bound))
-}
-
-fn gelu_with(digits: &[u8], bound: f64) -> Option<Arc<Gate>> {
+/// GELU under `protocol` in the smallest shape that takes absolute values up to `bound`, if any does.
+pub(super) fn gelu(protocol: Protocol, bound: f64) -> Option<Arc<Gate>> {
     let curve = GateFile::builtin("gelu").ok()?.curve;
-    let onehot = Onehot::new(curve, digits.to_vec()).ok()?;
-    let (least, most) = onehot.domain();
     let units = bound * f64::from(1 << ACTIVATED);
-    if units > most as f64 || -units < least as f64 {
-        return None;
-    }
-    Gate::new("gelu", Shape::Onehot(onehot)).ok().map(Arc::new)
+    let fits = |(least, most): (i64, i64)| units <= most as f64 && -units >= least as f64;
+    let shape = match protocol {
+        Protocol::Onehot => {
+            let shapes = DIGITS.iter().filter_map(|digits| Onehot::new(curve.clone(), digits.to_vec()).ok());
+            shapes.into_iter().find(|shape| fits(shape.domain())).map(Shape::Onehot)
+        }
+        Protocol::Dpf => {
+            let shapes = DPF_BITS.filter_map(|bits| Dpf::new(curve.clone(), bits).ok());
+            shapes.into_iter().find(|shape| fits(shape.domain())).map(Shape::Dpf)
+        }
+        Protocol::Sigma | Protocol::SufLut | Protocol::Suf => None,
+    };
+    Gate::new("gelu", shape?).ok().map(Arc::new)
 }
