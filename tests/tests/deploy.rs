@@ -11,13 +11,23 @@ use std::{
 use suf_gate::{Protocol, catalog, gatefile::GateFile};
 use suf_lab::{Host, Lab, LabPlan, NamedProfile, check_kernel, uml};
 use suf_skip::{Need, skip};
-use suf_tests::{inputs, npy};
+use suf_tests::{
+    inputs,
+    models::{TEXTS, Tiny, vectors},
+    npy,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 const README: &str = include_str!("../../deploy/README.md");
 
 /// The walk-through's network, and the lab's that stands for it.
 const NETWORK: [&str; 2] = ["10.0.0.", "10.77.2."];
+
+/// The folder of the walk-through's model. A tiny one stands for it.
+const MODEL: &str = "all-MiniLM-L6-v2";
+
+/// What tells that texts were padded to a bucket: none has as many tokens.
+const PADDED: &str = "of 16 tokens: ";
 
 /// A copy between hosts, for machines without ssh: the hosts' home folders stand side by side.
 const SCP: &str = r#"#!/bin/sh
@@ -91,8 +101,10 @@ fn walk() {
             daemons.push(Daemon::start(shell));
         } else {
             let output = shell.output().expect("a shell");
-            let log = String::from_utf8_lossy(&output.stderr);
+            let log = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "on {}: {}\n{log}", block.host, block.commands);
+            let embeds = block.commands.starts_with("suf embed ");
+            assert!(!embeds || log.contains(PADDED), "{log}");
         }
     }
     let file = GateFile::builtin("gelu").expect("built in");
@@ -101,6 +113,10 @@ fn walk() {
     let (x, y) = (npy::read_i64(&home.join("x.npy")), npy::read_i64(&home.join("y.npy")));
     assert_eq!(x.len(), y.len());
     assert!(x.iter().zip(&y).all(|(x, y)| gate.reference(*x).contains(y)));
+    let tiny = Tiny::load();
+    for (text, vector) in TEXTS.iter().zip(vectors(&home.join("v.npy"), TEXTS.len())) {
+        tiny.check_text(text, &vector).expect("the vector of the text");
+    }
     drop(daemons);
     only_own_keys(root);
 }
@@ -122,7 +138,7 @@ fn only_own_keys(root: &Path) {
     }
 }
 
-/// Folders as section 1 of the walk-through leaves them, and the client's tensor.
+/// Folders as section 1 of the walk-through leaves them, the model, and the client's tensor and texts.
 fn prepare(root: &Path) {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     for host in Host::ALL {
@@ -130,6 +146,7 @@ fn prepare(root: &Path) {
         fs::create_dir_all(&home).expect("writable");
         let copied = Command::new("cp").arg("-r").arg(&config).arg(home.join("config")).status();
         assert!(copied.expect("cp runs").success());
+        Tiny::load().write(&home.join(MODEL));
     }
     let programs = programs(root);
     fs::create_dir(&programs).expect("writable");
@@ -138,7 +155,9 @@ fn prepare(root: &Path) {
     fs::set_permissions(programs.join("scp"), fs::Permissions::from_mode(0o755)).expect("ours");
     let file = GateFile::builtin("gelu").expect("built in");
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
-    npy::write_i64(&home(root, Host::Client).join("x.npy"), &inputs::awkward(&gate, 1001, 1));
+    let client = home(root, Host::Client);
+    npy::write_i64(&client.join("x.npy"), &inputs::awkward(&gate, 1001, 1));
+    fs::write(client.join("texts.txt"), TEXTS.join("\n")).expect("writable");
 }
 
 /// A shell on the block's host, in its folder, that stops at the first command that fails.
