@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
+use suf_skip::{Need, skip};
 use suf_tests::processes::Hosts;
 use tempfile::TempDir;
 
@@ -97,6 +98,76 @@ fn every_node_is_right_and_its_figures_add_up_to_the_totals() {
     assert!(report.contains("# Measured activations") && report.contains("# Measured models"), "{report}");
     let page = fs::read_to_string(place.path().join("results/report.html")).expect("a page");
     assert!(page.contains("layer 1 gelu: ") && !page.contains("http-equiv"), "a waterfall");
+}
+
+/// Loopback is measured too, and what a link predicts begins from it.
+#[test]
+fn a_link_predicts_from_loopback_and_the_critical_path_is_all_of_the_time() {
+    let place = prepare();
+    let arguments = "bench model model --tokens 9 --repeats 3 --backend cpu --links metro";
+    let output = suf(place.path(), arguments);
+    assert!(output.status.success(), "{}", said(&output));
+    let records = records(place.path());
+    assert!(records.iter().map(|record| &record["link"]).eq(["loopback", "metro"]));
+    assert!(records[0]["prediction"].is_null(), "loopback predicts nothing");
+    let (prediction, number) = (&records[1]["prediction"], |value: &Value| value.as_f64().expect("a number"));
+    let of = |field: &str| number(&prediction[field]);
+    assert_eq!((of("delay_ms"), of("link_bps")), (5.0, 1e9));
+    assert_eq!(of("rounds_ms"), 5.0 * number(&records[1]["eval_rounds"]));
+    // Written as decimals, and read again.
+    let equal = |a: f64, b: f64| assert!((a - b).abs() <= 1e-12 * b, "{a} is not {b}");
+    equal(of("bits_ms"), number(&records[1]["sent_bytes"]) * 8e3 / 1e9);
+    equal(of("loopback_ms"), number(&records[0]["eval_ms"]));
+    equal(of("predicted_ms"), of("rounds_ms") + of("bits_ms") + of("loopback_ms"));
+    equal(of("ratio"), number(&records[1]["eval_ms"]) / of("predicted_ms"));
+    for record in &records {
+        let samples: Vec<f64> =
+            record["eval_ms_samples"].as_array().expect("samples").iter().map(number).collect();
+        let path = |cause: &str| {
+            let nodes = record["nodes"].as_array().expect("nodes");
+            nodes.iter().map(|node| number(&node["path"][cause])).sum::<f64>()
+        };
+        let all = path("comp_ms") + path("turn_ms") + path("peer_ms") + path("link_ms");
+        // The path begins with the first work and ends with the last, microseconds within the run's time.
+        let found = samples.iter().any(|sample| (0.9 * sample..=sample + 0.1).contains(&all));
+        assert!(found, "{all} of {samples:?}");
+        let delays = if record["link"] == "metro" { of("rounds_ms") } else { 0.0 };
+        // A message may be on its way while both work.
+        assert!(path("link_ms") + path("peer_ms") >= delays - path("comp_ms") - path("turn_ms"), "{record}");
+    }
+}
+
+/// On a long link it is the one of few rounds.
+#[test]
+fn the_protocol_of_the_activation_follows_from_the_measured_link() {
+    let place = prepare();
+    chosen_on(place.path(), "model --tokens 9 --links intercontinental", "dpf", 29);
+}
+
+/// On a short link it is the one whose keys have few bytes.
+#[test]
+fn a_real_model_has_short_keys_on_a_short_link() {
+    let Ok(folder) = std::env::var("SUF_MINILM") else {
+        return skip(Need::MiniLm, "no real model: SUF_MINILM names no folder with MiniLM");
+    };
+    let place = tempfile::tempdir().expect("a folder");
+    chosen_on(place.path(), &format!("{folder} --tokens 16 --links lan"), "onehot", 91);
+}
+
+/// `bench model --activation auto` with `arguments` measures both protocols on loopback and takes `protocol` on the link.
+fn chosen_on(place: &Path, arguments: &str, protocol: &str, rounds: u32) {
+    let output = suf(place, &format!("bench model {arguments} --activation auto --repeats 1 --backend cpu"));
+    assert!(output.status.success(), "{}", said(&output));
+    let records = records(place);
+    let protocols: Vec<_> = records.iter().map(|record| record["protocol"].clone()).collect();
+    assert_eq!(protocols, ["onehot", "dpf", protocol], "{}", said(&output));
+    let chosen = &records[2];
+    assert_eq!(chosen["eval_rounds"], rounds);
+    let loopback = records.iter().find(|record| record["protocol"] == protocol).expect("it is there");
+    assert_eq!(chosen["prediction"]["loopback_ms"], loopback["eval_ms"]);
+    let why = chosen["why"].as_str().expect("a reason");
+    assert!(why.contains(" ms each way, ") && why.contains(&format!(": {protocol} ")), "{why}");
+    assert!(said(&output).contains(why) && loopback["why"].is_null(), "{}", said(&output));
 }
 
 fn check(record: &Value) {

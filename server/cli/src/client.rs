@@ -271,8 +271,12 @@ impl Parties {
         while let Some(now) = states.message().await.map_err(failed)? {
             told(&now);
             match now.state() {
-                RunState::ReadyForInput => return Ok(Watched { done: false, _states: states }),
-                RunState::Done => return Ok(Watched { done: true, _states: states }),
+                RunState::ReadyForInput => {
+                    return Ok(Watched { done: false, batch_id: now.batch_id, _states: states });
+                }
+                RunState::Done => {
+                    return Ok(Watched { done: true, batch_id: now.batch_id, _states: states });
+                }
                 RunState::Failed | RunState::Cancelled => return Err(ended_badly(place(party), &now)),
                 _ => {}
             }
@@ -418,6 +422,8 @@ fn interrupted(ended: [Result<RunState, CallFailure>; 2]) -> Error {
 pub(crate) struct Watched {
     /// It has its output.
     done: bool,
+    /// Its keys.
+    pub(crate) batch_id: Bytes,
     _states: Streaming<v1::Run>,
 }
 

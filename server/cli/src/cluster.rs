@@ -41,6 +41,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines of a daemon's log that an error shows.
 const LOG_LINES: usize = 8;
 
+/// Name of the link that is not shaped.
+pub(crate) const LOOPBACK: &str = "loopback";
+
 /// What the three processes run on.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -445,6 +448,8 @@ fn party_config(setup: &Setup, pki: &Path, party: Party, keys: &str, peer: &str)
         ("state_dir", party.to_string().into()),
         // There is one client.
         ("client_key_memory_mb", Value::Integer(4096)),
+        // A benchmark sends inputs when all keys are there, which takes long over a slow link.
+        ("input_wait_s", Value::Integer(3600)),
     ];
     config(setup, pki, host, own)
 }

@@ -88,6 +88,8 @@ pub(crate) const COSTS: [Column; 11] = [
 const MODEL: Column =
     ("model", "the activation of this transformer, with its size at 128 tokens unless told otherwise");
 const PROTOCOL: Column = ("protocol", "protocol and, for onehot, its digits");
+const LENGTH: Column = ("length", "exact: the number of tokens is public; bucket: it is hidden by padding");
+const ACTIVATION: Column = ("activation", "protocol of the activation and, for onehot, its digits");
 const LINK: Column = ("link", "link profile between the parties");
 const EVAL_MS: Column = (
     "eval ms",
@@ -99,9 +101,10 @@ const ROUNDS: Column = ("rounds", "causal depth of the messages, measured at the
 const WRONG: Column = ("wrong", "outputs that the protocol's definition does not allow");
 
 /// A model's whole program, one row per record.
-pub(crate) const MODELS: [Column; 13] = [
+pub(crate) const MODELS: [Column; 14] = [
     MODEL,
-    ("length", "exact: the number of tokens is public; bucket: it is hidden by padding"),
+    LENGTH,
+    ACTIVATION,
     LINK,
     ("tokens", "tokens of a text, padding counted"),
     ("batch", "texts that are evaluated together"),
@@ -123,6 +126,42 @@ pub(crate) const SIGMA: [Column; 6] = [
     ("SIGMA rounds", "exchanges of SIGMA, by formula"),
     ("SIGMA sent MB", "payload that a party of SIGMA sends, by formula"),
     ("SIGMA keys MB", "keys of a party of SIGMA, by formula"),
+];
+
+/// What a link with a delay and a rate predicts for a model's program, one row per record.
+pub(crate) const PREDICTIONS: [Column; 11] = [
+    MODEL,
+    LENGTH,
+    ACTIVATION,
+    ("link", "link profile, and how it is made: shaped in the parties' sockets, or netem by the kernel"),
+    ("tokens", "tokens of a text, padding counted"),
+    ("rounds x delay", "ms: rounds times the delay of one direction"),
+    ("bits / rate", "ms: payload bits of one direction over the rate"),
+    ("loopback", "ms: eval ms of the same program on loopback, by the same bench"),
+    ("predicted ms", "the sum of the three"),
+    ("measured ms", "eval ms over this link"),
+    ("ratio", "measured over predicted"),
+];
+
+/// The causes on a critical path.
+pub(crate) const PATH_CAUSES: [Column; 4] = [
+    ("computes", "ms of the critical path in which a thread of the party worked"),
+    (
+        "turn",
+        "ms of the critical path in which all was there, but threads were busy with other parts, or too many parts were in flight",
+    ),
+    ("peer", "ms of the critical path in which the peer had not sent its message yet"),
+    ("on the link", "ms of the critical path in which the peer's message was on its way"),
+];
+
+/// What the end of a run waited for, one row per record.
+pub(crate) const PATHS: [Column; 6] = [
+    MODEL,
+    LENGTH,
+    ACTIVATION,
+    LINK,
+    ("tokens", "tokens of a text, padding counted"),
+    ("path ms", "the critical path of the slower party in the middle repeat; the four causes add up to it"),
 ];
 
 /// The nodes of a model's program.
@@ -147,7 +186,19 @@ mod tests {
 
     #[test]
     fn no_table_has_two_columns_of_one_name() {
-        for columns in [&SUMMARY[..], &FIGURES, &SPLITS, &LINKS, &COSTS, &MODELS, &SIGMA, &NODES] {
+        for columns in [
+            &SUMMARY[..],
+            &FIGURES,
+            &SPLITS,
+            &LINKS,
+            &COSTS,
+            &MODELS,
+            &PREDICTIONS,
+            &PATHS,
+            &PATH_CAUSES,
+            &SIGMA,
+            &NODES,
+        ] {
             for (at, (header, meaning)) in columns.iter().enumerate() {
                 assert!(!meaning.is_empty(), "{header}");
                 assert!(!columns[..at].iter().any(|(before, _)| before == header), "{header}");

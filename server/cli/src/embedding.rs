@@ -3,16 +3,19 @@
 use std::{cell::Cell, time::Duration};
 
 use suf_control::v1::{InfoRequest, Run, RunState};
+use suf_gate::Protocol;
 use suf_model::{
     Plan,
-    bert::{Compiled, Length, TextBatch, batches, compile},
+    bert::{Compiled, Length, TextBatch, batches, compile_with},
 };
 use suf_wire::Party;
 use zeroize::Zeroizing;
 
 use crate::{
+    choose::Activation,
     client::{Outcome, Parties, place},
     error::Error,
+    evaluation,
     model::{Model, counted},
 };
 
@@ -22,8 +25,11 @@ pub struct Embedding<'a> {
     model: &'a Model,
     texts: &'a [Vec<u32>],
     work: Vec<TextBatch>,
-    programs: Vec<(Length, Compiled)>,
+    programs: Vec<Programs>,
 }
+
+/// The programs of one length, one for each protocol of the activation that may be chosen.
+type Programs = (Length, Vec<(Protocol, Compiled)>);
 
 /// Who is told how far it is.
 pub trait Watch {
@@ -36,7 +42,8 @@ pub trait Watch {
 }
 
 impl<'a> Embedding<'a> {
-    /// Evaluates those of `texts`, given by their tokens, whose indices are in `left`. At most `batch` of them go together.
+    /// Evaluates those of `texts`, given by their tokens, whose indices are in `left`. At most `batch` of them go together, with
+    /// the activation under `activation`.
     ///
     /// # Errors
     /// When the model's program cannot hold the bounds of `plan`.
@@ -50,16 +57,20 @@ impl<'a> Embedding<'a> {
         left: &[usize],
         padded: bool,
         batch: u32,
+        activation: Activation,
     ) -> Result<Self, Error> {
         let tokens: Vec<_> = left.iter().map(|at| texts[*at].clone()).collect();
         let mut work = batches(&tokens, model.bert.config.positions, padded, batch);
         work.iter_mut().flat_map(|batch| &mut batch.texts).for_each(|at| *at = left[*at]);
-        let mut programs: Vec<(Length, Compiled)> = Vec::new();
+        let mut programs: Vec<Programs> = Vec::new();
         for TextBatch { length, .. } in &work {
             if programs.iter().all(|(known, _)| known != length) {
-                let compiled =
-                    compile(&model.bert.config, &model.integers, plan, *length).map_err(Error::usage)?;
-                programs.push((*length, compiled));
+                let compiled = activation.candidates().into_iter().map(|protocol| {
+                    compile_with(&model.bert.config, &model.integers, plan, *length, protocol)
+                        .map(|compiled| (protocol, compiled))
+                        .map_err(Error::usage)
+                });
+                programs.push((*length, compiled.collect::<Result<_, _>>()?));
             }
         }
         Ok(Self { model, texts, work, programs })
@@ -87,6 +98,32 @@ impl<'a> Embedding<'a> {
         Ok(())
     }
 
+    /// The program of a length. Where there is a choice, it is made by the links as party 0 has measured them so far. `watch` is told why
+    /// when it is another one than `before`.
+    async fn chosen(
+        &self,
+        length: Length,
+        parties: &Parties,
+        before: &mut Vec<(Length, Protocol)>,
+        watch: &mut impl Watch,
+    ) -> Result<&Compiled, Error> {
+        let (_, compiled) =
+            self.programs.iter().find(|(known, _)| *known == length).expect("compiled before");
+        let [_, _, ..] = &compiled[..] else { return Ok(&compiled[0].1) };
+        let candidates: Vec<_> =
+            compiled.iter().map(|(protocol, compiled)| (*protocol, &*compiled.program)).collect();
+        let chosen = evaluation::measured(parties).await?.choose_program(&candidates);
+        let (protocol, why) = chosen.expect("there are candidates");
+        if !before.contains(&(length, protocol)) {
+            before.retain(|(other, _)| *other != length);
+            before.push((length, protocol));
+            let texts = counted(length.batch.into());
+            watch.line(&format!("{texts} of {} tokens: {protocol} for the activation: {why}", length.tokens));
+        }
+        let program = compiled.iter().find(|(other, _)| *other == protocol);
+        Ok(&program.expect("it is a candidate").1)
+    }
+
     /// Evaluates the texts, and hands `watch` the vectors of each run: also if a later one fails. `deadline` is that of each run.
     ///
     /// # Errors
@@ -101,10 +138,10 @@ impl<'a> Embedding<'a> {
         watch: &mut impl Watch,
     ) -> Result<(), Error> {
         self.known_to(parties).await?;
+        let mut chosen = Vec::new();
         for TextBatch { length, texts: indices } in &self.work {
             watch.doing(&format!("{} of {} tokens", counted(length.batch.into()), length.tokens));
-            let (_, compiled) =
-                self.programs.iter().find(|(known, _)| known == length).expect("compiled before");
+            let compiled = self.chosen(*length, parties, &mut chosen, watch).await?;
             let ids: Vec<&[u32]> = indices.iter().map(|at| &self.texts[*at][..]).collect();
             let inputs: Vec<_> =
                 compiled.inputs(&self.model.bert, &ids).into_iter().map(Zeroizing::new).collect();

@@ -79,7 +79,10 @@ pub async fn fastest<'a>(
 }
 
 /// The links as party 0 measures them. Parties that were started just now may still be connecting.
-async fn measured(parties: &Parties) -> Result<Measured, Error> {
+///
+/// # Errors
+/// When party 0 does not answer, or has no link to party 1.
+pub async fn measured(parties: &Parties) -> Result<Measured, Error> {
     for _ in 0..PEER_QUERIES {
         let info = parties.party(Party::P0).info(InfoRequest {}).await;
         let info = info.map_err(|status| Error::call("party 0", status))?.into_inner();

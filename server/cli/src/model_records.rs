@@ -11,6 +11,7 @@ use suf_model::{
 use crate::{
     cluster::PeakMemory,
     node_records::NodeRecord,
+    predicted::Prediction,
     records::{Record, mean, median},
     samples::{SEED_BYTES, Sample, middle},
     sigma_cost,
@@ -51,6 +52,12 @@ pub struct OfModel {
     /// modulo 2^64 in registers, the third a byte of the second-level cache. Zeros in older records.
     #[serde(default)]
     pub core_ns: [f64; 3],
+    /// Why the protocol of the activation was chosen; none where it was given, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What the link predicts; none on loopback, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
 }
 
 /// What a record is made from, beside the repeats.
@@ -141,6 +148,8 @@ impl Record {
             sigma_sent_bytes: sigma.sent_bytes * u64::from(batch),
             plan: row.plan.to_owned(),
             core_ns: [row.rates.aes_ns, row.rates.product_ns, row.rates.byte_ns],
+            why: None,
+            prediction: None,
         };
         let [first, second] = Party::BOTH.map(|party| program.key_bytes(party) + SEED_BYTES);
         Self {
@@ -195,6 +204,7 @@ fn nodes(row: &ModelRow<'_>, samples: &[Sample], found: &Found) -> Vec<NodeRecor
             limit_by: limit.by.to_owned(),
             begin_ms: measured.begin_ms,
             end_ms: measured.end_ms,
+            path: typical.path().get(at).copied().unwrap_or_default(),
             wrong,
             out_of_range,
         }

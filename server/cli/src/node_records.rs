@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use suf_control::v1::NodeFigures;
 
+use crate::critical::Waits;
+
 /// What was measured of one node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -39,6 +41,9 @@ pub struct NodeRecord {
     pub begin_ms: f64,
     /// When the last work on it ended, likewise.
     pub end_ms: f64,
+    /// Its share of the critical path of the slower party in the middle repeat. Zeros in older records, and of nodes that nothing
+    /// waited for.
+    pub path: Waits,
     /// Elements that differ from the node's integer function, over all repeats.
     pub wrong: u64,
     /// Elements for which the node promises nothing, because an input is outside its domain, over all repeats.

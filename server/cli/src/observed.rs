@@ -31,8 +31,19 @@ pub(crate) struct Report {
     batch: [u8; 16],
     seed: Seed,
     made: BTreeMap<Part, Vec<u64>>,
-    /// What it worked on, and when.
-    pub(crate) works: Vec<Worked>,
+    /// What it worked on, and when; the works of a part in their order.
+    works: Vec<Worked>,
+    /// When messages of the other party came.
+    arrivals: Vec<Arrival>,
+}
+
+/// What one party tells of a run's times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    /// What it worked on, and when; the works of a part in their order.
+    pub(crate) works: &'a [Worked],
+    /// When messages of the other party came.
+    pub(crate) arrivals: &'a [Arrival],
 }
 
 /// One work of a party.
@@ -45,6 +56,17 @@ pub(crate) struct Worked {
     pub(crate) to_us: u64,
 }
 
+/// A message that came to a party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The part that it belongs to.
+    pub(crate) part: Part,
+    /// Which of the part's exchanges.
+    pub(crate) step: u8,
+    /// The microsecond in which all of it was there, by the same clock.
+    pub(crate) at_us: u64,
+}
+
 /// The line before a report's values.
 #[derive(Deserialize)]
 struct Head {
@@ -53,6 +75,7 @@ struct Head {
     seed: [u8; 32],
     parts: Vec<[u64; 3]>,
     spans: Vec<[u64; 4]>,
+    arrivals: Vec<[u64; 4]>,
 }
 
 /// The reports of one party, as they come.
@@ -106,7 +129,7 @@ impl Report {
         if output.read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
-        let Head { run, batch, seed, parts, spans } = serde_json::from_slice(&line)?;
+        let Head { run, batch, seed, parts, spans, arrivals } = serde_json::from_slice(&line)?;
         let mut made = BTreeMap::new();
         for [node, tile, words] in parts {
             let mut bytes = vec![0; 8 * words as usize];
@@ -118,7 +141,12 @@ impl Report {
             Ok::<_, io::Error>(Worked { part: part(node, tile)?, from_us, to_us })
         };
         let works = spans.into_iter().map(worked).collect::<io::Result<_>>()?;
-        Ok(Some(Self { run, batch, seed: Seed::new(seed), made, works }))
+        let arrived = |[node, tile, step, at_us]: [u64; 4]| {
+            let step = u8::try_from(step).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(Arrival { part: part(node, tile)?, step, at_us })
+        };
+        let arrivals = arrivals.into_iter().map(arrived).collect::<io::Result<_>>()?;
+        Ok(Some(Self { run, batch, seed: Seed::new(seed), made, works, arrivals }))
     }
 }
 
@@ -167,9 +195,9 @@ impl Run {
         found
     }
 
-    /// What each party worked on, and when.
-    pub(crate) fn works(&self) -> [&[Worked]; 2] {
-        self.reports.each_ref().map(|report| &report.works[..])
+    /// What each party tells of its times.
+    pub(crate) fn told(&self) -> [Told<'_>; 2] {
+        self.reports.each_ref().map(|report| Told { works: &report.works, arrivals: &report.arrivals })
     }
 }
 
@@ -200,7 +228,7 @@ mod tests {
         let mut bytes = b"{\"ready\": 1}\n".to_vec();
         let seed: Vec<u8> = (0..32).collect();
         let head = serde_json::json!({ "run": vec![1; 16], "batch": vec![2; 16], "seed": seed,
-            "parts": [[0, 0, 2], [3, 1, 1]], "spans": [[3, 1, 10, 20]] });
+            "parts": [[0, 0, 2], [3, 1, 1]], "spans": [[3, 1, 10, 20]], "arrivals": [[3, 1, 2, 15]] });
         bytes.extend(format!("{head}\n").into_bytes());
         for word in [5u64, 6, u64::MAX] {
             bytes.extend(word.to_le_bytes());
@@ -215,6 +243,7 @@ mod tests {
         assert_eq!(report.made[&Part::new(NodeId(3), 1)], [u64::MAX]);
         let works = [Worked { part: Part::new(NodeId(3), 1), from_us: 10, to_us: 20 }];
         assert_eq!((&report.works[..], report.seed.expose()[31]), (&works[..], 31));
+        assert_eq!(report.arrivals, [Arrival { part: Part::new(NodeId(3), 1), step: 2, at_us: 15 }]);
         assert!(reports.recv().is_err(), "half a report");
     }
 }

@@ -53,6 +53,18 @@ impl Parties {
         deadline: Option<Duration>,
         told: impl Fn(Party, &v1::Run),
     ) -> Result<(Vec<Values>, Outcome), Error> {
+        self.run_program_after(program, inputs, deadline, told, async |_| Ok(())).await
+    }
+
+    /// The same; the inputs are sent after `ready`, which is given the batch of keys when both parties have its first segment.
+    pub(crate) async fn run_program_after(
+        &self,
+        program: &Program,
+        inputs: &[Values],
+        deadline: Option<Duration>,
+        told: impl Fn(Party, &v1::Run),
+        ready: impl AsyncFnOnce(Bytes) -> Result<(), Error>,
+    ) -> Result<(Vec<Values>, Outcome), Error> {
         let nodes: Vec<_> = program.inputs().collect();
         assert_eq!(nodes.len(), inputs.len(), "a tensor for each input");
         let run = RunId(os_random()?);
@@ -65,10 +77,11 @@ impl Parties {
         self.ending_at_both(run, async {
             self.start(request).await?;
             // Held until the end: a party gives up a run whose client has no call open.
-            let _watched = tokio::try_join!(
+            let (watched, _other) = tokio::try_join!(
                 self.wait_for_keys(Party::P0, run, |now| told(Party::P0, now)),
                 self.wait_for_keys(Party::P1, run, |now| told(Party::P1, now))
             )?;
+            ready(watched.batch_id.clone()).await?;
             for (node, values) in nodes.into_iter().zip(inputs) {
                 let ring = ring_of(program, node);
                 assert_eq!(program.node(node).shape().elems(), values.len() as u64, "a tensor of its size");

@@ -287,6 +287,15 @@ impl Record {
         self.of_model.is_some()
     }
 
+    /// Whether `other` is of the same program of the same model, computed by the same kind of backend.
+    pub(crate) fn is_same_program(&self, other: &Self) -> bool {
+        let (Some(model), Some(others)) = (&self.of_model, &other.of_model) else { return false };
+        let sizes = |model: &OfModel| (model.tokens, model.batch);
+        let names = |record: &Self| [&record.protocol, &record.shape, &record.backend].map(String::clone);
+        let texts = |model: &OfModel| [&model.digest, &model.length, &model.weights].map(String::clone);
+        sizes(model) == sizes(others) && texts(model) == texts(others) && names(self) == names(other)
+    }
+
     /// Key bytes per element and party.
     #[must_use]
     pub fn key_bytes_per_elem(&self) -> f64 {

@@ -3,7 +3,7 @@
 use suf_control::v1::{Batch, Fault, Figures};
 use suf_gate::{Gate, Program};
 
-use crate::{client::Outcome, error::Error};
+use crate::{client::Outcome, critical::Waits, error::Error};
 
 /// One repeat of a row.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Sample {
     pub(crate) figures: [Figures; 2],
     /// The dealer's.
     pub(crate) batch: Batch,
+    /// The critical path of each party, node by node; empty where nobody told of it.
+    pub(crate) paths: [Vec<Waits>; 2],
 }
 
 /// Bytes of key that no node has: the seed.
@@ -81,13 +83,22 @@ impl Sample {
         if figures[0].transcript != figures[1].transcript {
             return Err(defect("the parties saw different messages".into()));
         }
-        Ok(Self { figures, batch })
+        Ok(Self { figures, batch, paths: Default::default() })
     }
 
     /// The party whose evaluation took longer.
     pub(crate) fn slower(&self) -> &Figures {
+        &self.figures[self.slower_party()]
+    }
+
+    /// The critical path of that party, node by node.
+    pub(crate) fn path(&self) -> &[Waits] {
+        &self.paths[self.slower_party()]
+    }
+
+    fn slower_party(&self) -> usize {
         let [first, second] = &self.figures;
-        if first.eval_ms >= second.eval_ms { first } else { second }
+        usize::from(first.eval_ms < second.eval_ms)
     }
 
     pub(crate) fn of_both(&self, figure: impl Fn(&Figures) -> f64) -> f64 {

@@ -121,6 +121,7 @@ impl ActiveRun {
         // The exchanges' own messages and computing come often, and bring no seed.
         let exchange = matches!(event, Event::Peer(_) | Event::Done(_));
         let mut inner = self.lock();
+        inner.notes.iter_mut().for_each(|notes| notes.event(&event));
         self.carry_out(&mut inner, VecDeque::from([event]));
         let seeds = std::mem::take(&mut inner.seeds_passed);
         drop(inner);
@@ -320,7 +321,8 @@ impl ActiveRun {
             });
             self.outbox.expect(exchanging.take(WINDOW as usize));
         }
-        if let (Phase::Evaluating, Some(connection)) = (phase, self.connection.get()) {
+        let aligns = inner.run.aligns();
+        if let (Phase::Evaluating, Some(connection), true) = (phase, self.connection.get(), aligns) {
             // The peer is ready, hence has the opening of x_hat, and no exchange has been sent.
             let Traffic { bytes_sent, datagrams_sent, .. } = connection.udp_stats();
             inner.traffic_before = Traffic { bytes_sent, datagrams_sent, ..inner.traffic_before };

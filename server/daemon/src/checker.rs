@@ -7,15 +7,16 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use serde::Serialize;
 use suf_gate::Value;
-use suf_party::{Done, Plan, Start, Work};
+use suf_party::{Done, Event, Plan, Start, Work};
 use suf_process::output;
-use suf_wire::{Part, Seed};
+use suf_wire::{Part, PeerMessage, Seed};
 
-use crate::timing::Timing;
+use crate::timing::{Timing, shared_us};
 
 /// The way to the checker.
 #[derive(Debug, Default)]
@@ -55,6 +56,7 @@ impl Checker {
             seed: report.seed.as_ref().map(|seed| &seed.expose()[..]).unwrap_or_default(),
             parts,
             spans: &report.spans,
+            arrivals: &report.arrivals,
         };
         let mut head = serde_json::to_vec(&head).map_err(|error| error.to_string())?;
         head.push(b'\n');
@@ -74,6 +76,8 @@ struct Head<'a> {
     parts: Vec<[u64; 3]>,
     /// Node, tile, first and last microsecond of each work, by the machine's monotonic clock.
     spans: &'a [[u64; 4]],
+    /// Node, tile and exchange of each message of the peer, and the microsecond in which it was there.
+    arrivals: &'a [[u64; 4]],
 }
 
 /// What is noted of a run while it is at work.
@@ -81,9 +85,17 @@ struct Head<'a> {
 pub(crate) struct Notes {
     seed: Option<Seed>,
     made: BTreeMap<Part, Arc<dyn Value>>,
+    arrivals: Vec<(Part, u8, Instant)>,
 }
 
 impl Notes {
+    /// Before the run is told of `event`.
+    pub(crate) fn event(&mut self, event: &Event) {
+        if let Event::Peer(PeerMessage::Frame(frame)) = event {
+            self.arrivals.push((frame.part, frame.step, Instant::now()));
+        }
+    }
+
     /// Before a work.
     pub(crate) fn before(&mut self, work: &Work) {
         if let Work::Stage { job, .. } | Work::Begin { start: Start::Keyless(job), .. } = work {
@@ -100,12 +112,17 @@ impl Notes {
 
     /// All of a run that is over.
     pub(crate) fn report(self, plan: &Plan, timing: &Timing) -> Report {
+        let at = shared_us();
+        let arrived = |(part, step, when): (Part, u8, Instant)| {
+            [part.node.0.into(), part.tile.into(), step.into(), at(when)]
+        };
         Report {
             run: plan.run.public_hash().0,
             batch: plan.batch.0,
             seed: self.seed,
             made: self.made,
             spans: timing.spans_us(),
+            arrivals: self.arrivals.into_iter().map(arrived).collect(),
         }
     }
 }
@@ -117,4 +134,5 @@ pub(crate) struct Report {
     seed: Option<Seed>,
     made: BTreeMap<Part, Arc<dyn Value>>,
     spans: Vec<[u64; 4]>,
+    arrivals: Vec<[u64; 4]>,
 }

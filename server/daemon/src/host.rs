@@ -152,6 +152,7 @@ impl Host {
         let measured = self.peer.measured_bps();
         Some(v1::Link {
             rtt_ms: crate::timing::ms(connection.rtt()),
+            least_rtt_ms: crate::timing::ms(connection.path().min_rtt),
             rate_bps: measured.unwrap_or(by_profile.rate_bps),
             rate_measured: measured.is_some(),
             lanes: connection.lanes(),

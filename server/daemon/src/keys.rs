@@ -72,6 +72,7 @@ impl DealerLink {
         Some(v1::Link {
             kind: self.endpoint.kind().to_string(),
             rtt_ms: ms(connection.rtt()),
+            least_rtt_ms: ms(connection.path().min_rtt),
             rate_bps,
             lanes: connection.lanes(),
             rate_measured: rate_bps > 0.0,

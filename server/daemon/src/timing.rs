@@ -140,9 +140,7 @@ impl Timing {
 
     /// Node, tile, first and last microsecond of each work, by the monotonic clock that all processes of a machine share.
     pub(crate) fn spans_us(&self) -> Vec<[u64; 4]> {
-        let (now, clock) = (Instant::now(), clock_gettime(ClockId::Monotonic));
-        let now_us = (clock.tv_sec * 1_000_000 + clock.tv_nsec / 1000).cast_unsigned();
-        let at = |moment: Instant| now_us.saturating_sub((now - moment).as_micros() as u64);
+        let at = shared_us();
         let span =
             |(part, (from, to)): &(Part, Stretch)| [part.node.0.into(), part.tile.into(), at(*from), at(*to)];
         self.works.iter().map(span).collect()
@@ -179,6 +177,13 @@ impl Timing {
         let at = |phase| self.entered.iter().find(|(entered, _)| *entered == phase).map(|(_, at)| *at);
         Some((at(from)?, at(to)?))
     }
+}
+
+/// What makes of a moment in the past its microsecond by the monotonic clock that all processes of a machine share.
+pub(crate) fn shared_us() -> impl Fn(Instant) -> u64 {
+    let (now, clock) = (Instant::now(), clock_gettime(ClockId::Monotonic));
+    let now_us = (clock.tv_sec * 1_000_000 + clock.tv_nsec / 1000).cast_unsigned();
+    move |moment| now_us.saturating_sub((now - moment).as_micros() as u64)
 }
 
 /// How much of `whole` lies in at least one stretch of `lists`, in milliseconds.

@@ -6,12 +6,14 @@ use numpy::PyArray1;
 use pyo3::{Bound, PyAny, PyRef, PyResult, Python, pyclass, pymethods};
 use serde_json::{Value, json};
 use suf_cli::{
+    choose::Activation,
     client::Outcome,
     embedding::{Embedding, Watch},
     error::Error,
     model::Model as Loaded,
     runtime::Interrupt,
 };
+use suf_gate::Protocol;
 use suf_model::{
     Plan,
     bert::{batches, compile},
@@ -26,6 +28,9 @@ use crate::{
 
 /// Keys of one run at a party, at most: more texts together save few rounds, and take memory that a party may not have.
 const MOST_KEY_BYTES: u64 = 1 << 30;
+
+/// The protocol of the activation whose keys have fewer bytes.
+const ONEHOT: Activation = Activation::Fixed(Protocol::Onehot);
 
 /// A model, and bounds of the values in it.
 #[pyclass(frozen, module = "suf._suf")]
@@ -96,7 +101,7 @@ impl Model {
                 teller,
             };
             for (most, left) in self.groups(&texts, padded, batch)? {
-                let job = Embedding::new(&self.loaded, &self.plan, &texts, &left, padded, most)?;
+                let job = Embedding::new(&self.loaded, &self.plan, &texts, &left, padded, most, ONEHOT)?;
                 call.run(async |parties| job.evaluate(parties, deadline, &mut rows).await)?;
             }
             Ok((rows.vectors.concat(), Value::from(rows.runs).to_string()))

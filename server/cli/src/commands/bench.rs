@@ -1,6 +1,6 @@
 //! `suf bench`: the main job. Three real processes, every protocol on every model row, on every link.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use suf_control::v1::{Batch, BatchState, Fault, ListBatchesRequest, RunState, dealer_client::DealerClient};
 use suf_gate::{Gate, Protocol};
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     client::{Parties, Sink},
-    cluster::{Cluster, Placement, Setup},
+    cluster::{Cluster, LOOPBACK, Placement, Setup},
     error::{Error, named_once},
     exports, gates,
     gates::Definition,
@@ -35,12 +35,12 @@ use crate::{
     witness::Witness,
 };
 
-/// Name of the link that is not shaped.
-const LOOPBACK: &str = "loopback";
-
 /// How often the dealer is asked for a batch whose last acknowledgement is still on its way to it. Each asking takes a
 /// round trip on loopback, the acknowledgement one of the shaped link: 80 ms at most.
 const BATCH_QUERIES: u32 = 10_000;
+
+/// How often the dealer is asked whether all keys have arrived.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Measure protocols on the activations of transformer models, with a dealer and two parties on this machine.
 ///
@@ -406,6 +406,19 @@ pub(super) async fn batch(dealer: &mut DealerClient<Channel>, id: BatchId) -> Re
         }
     }
     Err(Error::here(Fault::Dealer, format!("it has no figures for batch {id}, which both parties have used")))
+}
+
+/// Waits until both parties have all keys of a batch: what an evaluation takes does not depend on the dealer then.
+pub(super) async fn delivered(dealer: &mut DealerClient<Channel>, id: &[u8]) -> Result<(), Error> {
+    loop {
+        let reply = dealer.list_batches(ListBatchesRequest { limit: 4 }).await;
+        let batches = reply.map_err(|status| Error::call("dealer", status))?.into_inner().batches;
+        match batches.into_iter().find(|batch| batch.batch_id[..] == *id) {
+            Some(batch) if batch.state() == BatchState::Dealing => tokio::time::sleep(ASK_AGAIN).await,
+            // A batch that failed ends the run, which says why.
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Judges the outputs as they arrive.

@@ -10,6 +10,7 @@ use super::{
     remote::{IdentityArgs, PartyArgs, deadline, whole},
 };
 use crate::{
+    choose::Activation,
     client::{Outcome, Parties},
     cluster::{Cluster, Placement, Setup},
     embedding::{Embedding, Watch},
@@ -63,6 +64,10 @@ pub(crate) struct Args {
     /// Whether a text's number of tokens is public, or hidden by padding [default: exact with --local, else bucket].
     #[arg(long, value_parser = ["exact", "bucket"])]
     length: Option<String>,
+    /// Protocol of the activation: onehot ships fewer bytes of keys, and dpf takes fewer rounds. auto takes the one that is faster on
+    /// the links as measured, and says why [default: onehot with --local, else auto].
+    #[arg(long, value_parser = Activation::NAMES)]
+    activation: Option<String>,
     /// Take the vectors that an earlier call with the same texts has kept in OUT.partial.npz, and evaluate the other texts.
     #[arg(long)]
     resume: bool,
@@ -106,7 +111,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     };
     let kept = vectors.len();
     let left: Vec<usize> = (0..texts.len()).filter(|at| !vectors.contains_key(at)).collect();
-    let job = Embedding::new(&model, &plan, &texts, &left, padded, args.batch)?;
+    let activation = args.activation.as_deref().unwrap_or(if args.local { "onehot" } else { "auto" });
+    let activation = Activation::named(activation);
+    let job = Embedding::new(&model, &plan, &texts, &left, padded, args.batch, activation)?;
     let output = AtomicFile::create(&args.out).map_err(|error| Error::unwritable(&args.out, &error))?;
     if args.resume {
         out::note(format_args!("vectors of {kept} of {} texts were kept before", texts.len()));

@@ -2,11 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use suf_control::v1::{Fault, dealer_client::DealerClient};
 use suf_cpu::costs::Rates;
+use suf_gate::Protocol;
 use suf_link::LinkKind;
 use suf_model::{
-    bert::{Compiled, Length, Reference, compile},
+    bert::{Compiled, Length, Reference, compile_with},
     builtin,
 };
 use tonic::transport::Channel;
@@ -14,14 +16,17 @@ use zeroize::Zeroizing;
 
 use super::{bench, progress::Progress, remote::whole};
 use crate::{
+    choose::Activation,
     client::Parties,
     cluster::{Cluster, Placement, Setup},
+    critical,
     error::{Error, named_once},
-    jsonl,
+    evaluation, jsonl,
     model::{Model, texts},
     model_records::{Found, ModelRow},
     observed::Run,
     out,
+    predicted::{self, is_loopback},
     program::Values,
     provenance,
     records::{self, Record},
@@ -51,7 +56,8 @@ const RATE_SAMPLES: usize = 9;
 #[command(after_help = "Examples:
   suf bench model all-MiniLM-L6-v2
   suf bench model all-MiniLM-L6-v2 --tokens 128 --repeats 9 --trace trace.json
-  suf bench model all-MiniLM-L6-v2 --tokens 128 --length bucket --links loopback,lan,wan
+  suf bench model all-MiniLM-L6-v2 --tokens 128 --links lan,wan,metro
+  suf lab wan -- suf bench model all-MiniLM-L6-v2 --tokens 32 --length bucket
   suf bench model all-MiniLM-L6-v2 --tokens 32 --batch 8 --inputs texts.txt --json")]
 pub(crate) struct Args {
     /// The model's folder.
@@ -69,10 +75,15 @@ pub(crate) struct Args {
     /// Who knows the weights: both parties and the dealer.
     #[arg(long, default_value = "public", value_parser = ["public"])]
     weights: String,
+    /// Protocol of the activation: onehot ships fewer bytes of keys, and dpf takes fewer rounds. auto takes the one that is faster on
+    /// each link as measured. The record says why.
+    #[arg(long, default_value = "onehot", value_parser = Activation::NAMES)]
+    activation: String,
     /// The plan [default: DIR/plan.toml, or one that is part of this program, or from built-in sentences].
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// Links: loopback, or profiles that the parties emulate, as for `suf bench` [default: loopback; within `suf lab`, its link].
+    /// Links: loopback, or profiles that the parties emulate, as for `suf bench`. Loopback is measured first in any case, for what
+    /// the others predict [default: loopback; within `suf lab`, its link too].
     #[arg(long, value_delimiter = ',')]
     links: Vec<String>,
     /// What computes.
@@ -95,9 +106,10 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// One program, and what goes in and should come out.
+/// The programs of one length, and what goes in and should come out.
 struct ModelCase {
-    compiled: Compiled,
+    /// One for each protocol of the activation that may be chosen.
+    programs: Vec<(Protocol, Compiled)>,
     /// Tokens of each text.
     ids: Vec<Vec<u32>>,
     inputs: Arc<Vec<Values>>,
@@ -114,6 +126,8 @@ struct Bench<'a> {
     texts: String,
     jobs: Vec<ModelCase>,
     progress: Progress,
+    /// How many links are measured.
+    links: usize,
     /// What a core of this machine does at best.
     rates: Rates,
 }
@@ -130,14 +144,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .into_iter()
         .map(|tokens| {
             let length = Length { tokens, batch: args.batch, padded: args.length == "bucket" };
-            let compiled =
-                compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
+            let compiled = Activation::named(&args.activation).candidates().into_iter().map(|protocol| {
+                compile_with(&model.bert.config, &model.integers, &plan, length, protocol)
+                    .map(|compiled| (protocol, compiled))
+                    .map_err(Error::usage)
+            });
+            let compiled = compiled.collect::<Result<_, _>>()?;
             let ids = model.cut(&lines, length)?;
             model.holds(&plan, &ids, length.padded)?;
             Ok(ModelCase::new(&model, compiled, ids))
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let mut setups = bench::setups(&args.links, &args.backend)?;
+    let mut setups = predicted::beside_loopback(bench::setups(&args.links, &args.backend)?);
     for setup in &mut setups {
         setup.model = Some((args.folder.clone(), plan.to_toml()));
         setup.checked = true;
@@ -150,7 +168,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     }
     let (beside, of_gates) =
         (Beside::read(&args.out), records::beside(&args.out, |record| !record.is_of_model()));
-    let steps = jobs.len() as u64 * setups.len() as u64 * (u64::from(args.repeats) + 1);
+    // With a choice of protocols, all of them are measured on loopback if other links follow.
+    let choices = jobs.first().map_or(1, |job| job.programs.len());
+    let rows = jobs.len() * (setups.len() + if setups.len() > 1 { choices - 1 } else { 0 });
+    let steps = rows as u64 * (u64::from(args.repeats) + 1);
     let name = builtin::name(model.integers.digest()).map_or_else(|| folder_name(args), str::to_owned);
     let bench = Bench {
         args,
@@ -160,6 +181,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         texts,
         jobs,
         progress: Progress::new(steps),
+        links: setups.len(),
         rates: Rates::measure(RATE_SAMPLES),
     };
     bench.progress.line(&format!("suf {} on {}", provenance::version(), provenance::machine()));
@@ -236,12 +258,14 @@ fn tokens(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
 }
 
 impl ModelCase {
-    fn new(model: &Model, compiled: Compiled, ids: Vec<Vec<u32>>) -> Self {
+    fn new(model: &Model, programs: Vec<(Protocol, Compiled)>, ids: Vec<Vec<u32>>) -> Self {
         let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        // The same for each protocol.
+        let (_, compiled) = &programs[0];
         let inputs = compiled.inputs(&model.bert, &slices).into_iter().map(Zeroizing::new).collect();
         let reference = Reference::new(&model.bert);
         let expected = slices.iter().map(|ids| reference.embed(ids)).collect();
-        Self { compiled, ids, inputs: Arc::new(inputs), expected }
+        Self { programs, ids, inputs: Arc::new(inputs), expected }
     }
 }
 
@@ -278,9 +302,16 @@ impl Bench<'_> {
             Placement::Loopback => None,
         };
         for job in &self.jobs {
-            let record = self.measure(setup, job, parties, &mut dealer, cluster, trace).await?;
-            self.progress.line(&report::models::line(&record));
-            records.push(record);
+            for (compiled, why) in self.chosen(setup, job, parties).await? {
+                let case = (job, compiled);
+                let mut record = self.measure(setup, case, parties, &mut dealer, cluster, trace).await?;
+                predicted::predict(&mut record, setup, records)?;
+                if let Some(of_model) = &mut record.of_model {
+                    of_model.why = why;
+                }
+                self.progress.line(&report::models::line(&record));
+                records.push(record);
+            }
         }
         if let Some((lab, before)) = before {
             for line in Witness::read(lab, parties).await?.agree(&before)? {
@@ -290,16 +321,39 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// The programs that are measured on a link: that of the protocol that is fastest on it, and why. A run before the choice lets the
+    /// parties measure the link. On loopback all are measured if other links follow, since their times are compared with it.
+    async fn chosen<'a>(
+        &self,
+        setup: &Setup,
+        job: &'a ModelCase,
+        parties: &Parties,
+    ) -> Result<Vec<(&'a Compiled, Option<String>)>, Error> {
+        let all = job.programs.iter();
+        if job.programs.len() == 1 || (is_loopback(setup) && self.links > 1) {
+            return Ok(all.map(|(_, compiled)| (compiled, None)).collect());
+        }
+        self.progress.doing(&format!("{}: measuring the link", setup.link));
+        let (_, outcome) = parties.run_program(&job.programs[0].1.program, &job.inputs, None).await?;
+        parties.acknowledge(outcome.run).await;
+        let candidates: Vec<_> = all.map(|(protocol, compiled)| (*protocol, &*compiled.program)).collect();
+        let chosen = evaluation::measured(parties).await?.choose_program(&candidates);
+        let (protocol, why) = chosen.expect("there is more than one candidate");
+        self.progress.line(&format!("{}: {protocol} for the activation: {why}", setup.link));
+        let program = job.programs.iter().find(|(other, _)| *other == protocol);
+        Ok(program.map(|(_, compiled)| (compiled, Some(why))).into_iter().collect())
+    }
+
     async fn measure(
         &self,
         setup: &Setup,
-        job: &ModelCase,
+        (job, compiled): (&ModelCase, &Compiled),
         parties: &Parties,
         dealer: &mut DealerClient<Channel>,
         cluster: &Cluster,
         trace: &mut Trace,
     ) -> Result<Record, Error> {
-        let ModelCase { compiled, ids, inputs, expected } = job;
+        let ModelCase { ids, inputs, expected, .. } = job;
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let load = provenance::load();
         let of_row = cluster.forget_peaks();
@@ -311,7 +365,9 @@ impl Bench<'_> {
                 0 => format!("{name}: warming up"),
                 _ => format!("{name}: {number} of {}", self.args.repeats),
             });
-            let (outputs, outcome) = parties.run_program(&compiled.program, inputs, None).await?;
+            let keys = async |batch: Bytes| bench::delivered(&mut *dealer, &batch).await;
+            let run = parties.run_program_after(&compiled.program, inputs, None, |_, _| (), keys);
+            let (outputs, outcome) = run.await?;
             parties.acknowledge(outcome.run).await;
             let run = Run::of(&compiled.program, outcome.run, cluster.reports())?;
             // On another thread: the connections to the daemons want answers meanwhile.
@@ -324,10 +380,13 @@ impl Bench<'_> {
             vectors.iter().zip(expected).for_each(|(made, expected)| found.add_vector(made, expected));
             if number == self.args.repeats {
                 let about = |part: suf_wire::Part| compiled.about[part.node.index()].name.clone();
-                trace.add(&name, run.works(), about);
+                trace.add(&name, run.told().map(|told| told.works), about);
             }
             let batch = bench::batch(dealer, outcome.batch).await?;
-            let sample = Sample::of_program(&compiled.program, outcome, batch)?;
+            let mut sample = Sample::of_program(&compiled.program, outcome, batch)?;
+            let [first, second] = run.told();
+            sample.paths = [[first, second], [second, first]]
+                .map(|[own, peer]| critical::path(&compiled.program, own, peer));
             if number > 0 {
                 samples.push(sample);
             }

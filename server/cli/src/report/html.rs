@@ -42,6 +42,8 @@ struct Page<'a> {
 struct ModelPart {
     title: String,
     figures: String,
+    /// What its link predicts, and what its end waited for, as far as it says so.
+    waits: String,
     waterfall: String,
 }
 
@@ -113,6 +115,7 @@ impl ModelPart {
                 model.sigma_sent_bytes as f64 / 1e6,
                 model.sigma_key_bytes as f64 / 1e6
             ),
+            waits: models::sentences(record),
             waterfall: models::waterfall(record),
         })
     }

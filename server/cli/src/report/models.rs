@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     columns::{self, headers},
+    critical::Waits,
     model_records::{OfModel, layer_of},
     node_records::NodeRecord,
     records::Record,
@@ -44,10 +45,14 @@ pub(crate) fn line(record: &Record) -> String {
 /// What `suf bench model` prints.
 pub(crate) fn printed(records: &[Record]) -> String {
     let records: Vec<Record> = records.iter().filter(|record| record.is_of_model()).cloned().collect();
-    let mut text = format!("{}\n{}\n", summary(&records, Style::Terminal), sigma(&records, Style::Terminal));
+    let mut text = format!("{}\n", summary(&records, Style::Terminal));
+    for table in [predictions(&records, Style::Terminal), paths(&records, Style::Terminal)].iter().flatten() {
+        let _ = writeln!(text, "{table}");
+    }
+    let _ = writeln!(text, "{}", sigma(&records, Style::Terminal));
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{SIGMA_NOTE}");
-    for note in tables::notes(&records) {
+    for note in tables::notes(&records).into_iter().chain(reasons(&records)) {
         let _ = writeln!(text, "{note}");
     }
     text
@@ -71,6 +76,23 @@ pub(super) fn markdown(records: &[Record]) -> String {
         sigma(records, Style::Markdown),
         super::meanings("", &columns::SIGMA),
     );
+    if let Some(table) = predictions(records, Style::Markdown) {
+        let _ = write!(
+            text,
+            "\n## What the links predict\n\n{table}\n\n{}",
+            super::meanings("", &columns::PREDICTIONS)
+        );
+    }
+    if let Some(table) = paths(records, Style::Markdown) {
+        let _ = write!(
+            text,
+            "\n## What the end of a run waits for\n\n{table}\n\n{}",
+            super::meanings("", &[&columns::PATHS[..], &columns::PATH_CAUSES].concat())
+        );
+    }
+    for reason in reasons(records) {
+        let _ = write!(text, "\n{reason}\n");
+    }
     for (record, model) in of_models(records) {
         let _ = write!(
             text,
@@ -83,7 +105,8 @@ pub(super) fn markdown(records: &[Record]) -> String {
             nodes(record, Style::Markdown),
         );
     }
-    let _ = write!(text, "\n{}", super::meanings("Of operations, layers and nodes:", &columns::NODES));
+    let of_nodes = [&columns::NODES[..], &columns::PATH_CAUSES].concat();
+    let _ = write!(text, "\n{}", super::meanings("Of operations, layers and nodes:", &of_nodes));
     text
 }
 
@@ -93,6 +116,7 @@ pub(super) fn summary(records: &[Record], style: Style) -> comfy_table::Table {
         vec![
             record.model.clone(),
             model.length.clone(),
+            tables::named(record),
             record.link.clone(),
             model.tokens.to_string(),
             model.batch.to_string(),
@@ -106,7 +130,102 @@ pub(super) fn summary(records: &[Record], style: Style) -> comfy_table::Table {
             record.wrong.to_string(),
         ]
     });
-    tables::table(style, &headers(columns::MODELS), 3, rows)
+    tables::table(style, &headers(columns::MODELS), 4, rows)
+}
+
+/// What links with a delay and a rate predict, one row per record; none without such a record.
+pub(super) fn predictions(records: &[Record], style: Style) -> Option<comfy_table::Table> {
+    let row = |(record, model): (&Record, &OfModel)| {
+        let predicted = model.prediction.as_ref()?;
+        Some(vec![
+            record.model.clone(),
+            model.length.clone(),
+            tables::named(record),
+            format!("{} ({})", record.link, record.link_kind),
+            model.tokens.to_string(),
+            format!("{:.1}", predicted.rounds_ms),
+            format!("{:.1}", predicted.bits_ms),
+            format!("{:.1}", predicted.loopback_ms),
+            format!("{:.1}", predicted.predicted_ms),
+            format!("{:.1}", record.eval_ms),
+            format!("{:.3}", predicted.ratio),
+        ])
+    };
+    let rows: Vec<_> = of_models(records).filter_map(row).collect();
+    let some = !rows.is_empty();
+    some.then(|| tables::table(style, &headers(columns::PREDICTIONS), 4, rows.into_iter()))
+}
+
+/// What the end of a run waited for, one row per record; none where no record says so.
+pub(super) fn paths(records: &[Record], style: Style) -> Option<comfy_table::Table> {
+    let row = |(record, model): (&Record, &OfModel)| {
+        let path = path_of(&record.nodes);
+        let names = vec![
+            record.model.clone(),
+            model.length.clone(),
+            tables::named(record),
+            record.link.clone(),
+            model.tokens.to_string(),
+        ];
+        (path.total_ms() > 0.0)
+            .then(|| [names, vec![format!("{:.1}", path.total_ms())], causes(path).into()].concat())
+    };
+    let rows: Vec<_> = of_models(records).filter_map(row).collect();
+    let some = !rows.is_empty();
+    some.then(|| tables::table(style, &with_causes(headers(columns::PATHS)), 4, rows.into_iter()))
+}
+
+/// The critical path over all of `nodes`.
+fn path_of<'a>(nodes: impl IntoIterator<Item = &'a NodeRecord>) -> Waits {
+    let mut sum = Waits::default();
+    nodes.into_iter().for_each(|node| sum += node.path);
+    sum
+}
+
+/// These headers, and those of the causes on a critical path.
+fn with_causes<'a>(own: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    own.into_iter().chain(headers(columns::PATH_CAUSES)).collect()
+}
+
+/// The causes of a path, written out.
+fn causes(path: Waits) -> [String; 4] {
+    [path.comp_ms, path.turn_ms, path.peer_ms, path.link_ms].map(|ms| format!("{ms:.2}"))
+}
+
+/// Why protocols of activations were chosen, a line for each record that says so.
+fn reasons(records: &[Record]) -> Vec<String> {
+    let reason = |(record, model): (&Record, &OfModel)| {
+        let why = model.why.as_ref()?;
+        Some(format!(
+            "{} tokens over {}: {} was chosen for the activation: {why}.",
+            model.tokens, record.link, record.protocol
+        ))
+    };
+    of_models(records).filter_map(reason).collect()
+}
+
+/// What the link of a record predicts, and what the end of the run waited for, in words; as far as it says so.
+pub(super) fn sentences(record: &Record) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    if let Some(found) = record.of_model.as_ref().and_then(|model| model.prediction.as_ref()) {
+        let _ = write!(
+            text,
+            "Rounds x delay + bits / rate + the time on loopback: {:.1} + {:.1} + {:.1} = {:.1} ms. The measured time is {:.3} times \
+             that. ",
+            found.rounds_ms, found.bits_ms, found.loopback_ms, found.predicted_ms, found.ratio
+        );
+    }
+    let path = path_of(&record.nodes);
+    if path.total_ms() > 0.0 {
+        let [computes, turn, peer, link] = causes(path);
+        let _ = write!(
+            text,
+            "The critical path of the slower party: it computes for {computes} ms, parts wait for their turn for {turn} ms, for the \
+             peer for {peer} ms, and for messages on the link for {link} ms."
+        );
+    }
+    text
 }
 
 /// What SIGMA costs on the same layers, one row per program.
@@ -156,8 +275,11 @@ pub(super) fn groups(
             format!("{:.2}", sum(|node| node.limit_ms)),
             format!("{}", sum(|node| node.wrong as f64)),
         ]
+        .into_iter()
+        .chain(causes(path_of(nodes)))
+        .collect::<Vec<_>>()
     });
-    let columns = [header, "rounds", "sent MB", "keys MB", "comp ms", "limit ms", "wrong"];
+    let columns = with_causes([header, "rounds", "sent MB", "keys MB", "comp ms", "limit ms", "wrong"]);
     tables::table(style, &columns, 1, rows)
 }
 
@@ -177,8 +299,11 @@ fn nodes(record: &Record, style: Style) -> comfy_table::Table {
             format!("{:.2}", node.end_ms),
             node.wrong.to_string(),
         ]
+        .into_iter()
+        .chain(causes(node.path))
+        .collect::<Vec<_>>()
     });
-    tables::table(style, &headers(columns::NODES), 2, rows)
+    tables::table(style, &with_causes(headers(columns::NODES)), 2, rows)
 }
 
 /// What a node does, whatever its layer.
@@ -249,7 +374,7 @@ fn megabytes(bytes: f64) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::records::tests::example;
+    use crate::{predicted::Prediction, records::tests::example};
 
     /// A record of a model with two layers of two nodes.
     pub(crate) fn of_model() -> Record {
@@ -264,6 +389,7 @@ pub(crate) mod tests {
             limit_by: "products".into(),
             begin_ms,
             end_ms: begin_ms + 3.0,
+            path: Waits { comp_ms: 1.5, turn_ms: 0.25, peer_ms: 0.5, link_ms: 4.0 },
             ..NodeRecord::default()
         };
         let nodes = vec![
@@ -288,6 +414,16 @@ pub(crate) mod tests {
             sigma_sent_bytes: 70_000_000,
             plan: "plan.toml".into(),
             core_ns: [0.3, 0.1, 0.01],
+            why: None,
+            prediction: Some(Prediction {
+                delay_ms: 4.0,
+                link_bps: 3_200_000_000,
+                rounds_ms: 40.0,
+                bits_ms: 10.0,
+                loopback_ms: 50.0,
+                predicted_ms: 100.0,
+                ratio: 1.25,
+            }),
         };
         Record {
             model: "tiny".into(),
@@ -308,8 +444,13 @@ pub(crate) mod tests {
             let line = text.lines().find(|line| line.starts_with(&format!("| {name} "))).expect("a row");
             line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
         };
-        assert_eq!(row(&operations, "scores"), ["scores", "2", "4.00", "1.00", "4.00", "1.00", "0"]);
-        assert_eq!(row(&layers, "layer 0"), ["layer 0", "2", "2.00", "1.00", "4.00", "1.00", "0"]);
+        let path = ["3.00", "0.50", "1.00", "8.00"];
+        let expected = |own: [&'static str; 7]| [&own[..], &path].concat();
+        assert_eq!(
+            row(&operations, "scores"),
+            expected(["scores", "2", "4.00", "1.00", "4.00", "1.00", "0"])
+        );
+        assert_eq!(row(&layers, "layer 0"), expected(["layer 0", "2", "2.00", "1.00", "4.00", "1.00", "0"]));
     }
 
     #[test]
@@ -324,5 +465,7 @@ pub(crate) mod tests {
         let svg = waterfall(&of_model());
         assert!(svg.contains("mix &lt;b&gt;") && !svg.contains("<b>"), "{svg}");
         assert!(markdown(&[example("onehot", "loopback")]).is_empty());
+        assert!(text.contains(" 100.0 |") && text.contains(" 1.250 |"), "the prediction: {text}");
+        assert!(text.contains(" 25.0 |") && text.contains(" 16.00 |"), "the critical path: {text}");
     }
 }
