@@ -94,7 +94,18 @@ async fn serve(
     log: Arc<Mutex<Vec<Dealt>>>,
     unequal: bool,
 ) {
-    let Ok(DealerMessage::Request(request)) = channel.receiver.recv(|_| None).await else { return };
+    let request = match channel.receiver.recv(|_| None).await {
+        Ok(DealerMessage::Request(request)) => request,
+        Ok(DealerMessage::Forget { .. }) => {
+            let end = DealerMessage::End { batch: BatchId([0; 16]) };
+            // The party may have gone.
+            let _ = channel.sender.send(&end).await;
+            channel.sender.finish();
+            channel.sender.flushed().await;
+            return;
+        }
+        _ => return,
+    };
     let first = waiting.lock().expect("no holder panics").remove(&request.batch);
     if let Some(first) = first {
         // The first may have gone meanwhile, with its party.

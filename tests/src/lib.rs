@@ -7,6 +7,7 @@ pub mod decoders;
 pub mod disk;
 pub mod holdings;
 pub mod inputs;
+pub mod loads;
 pub mod models;
 pub mod npy;
 pub mod processes;

@@ -173,6 +173,7 @@ impl World {
             program: Arc::clone(program),
             deadline_ms: 1,
             me: Party::P0,
+            load: None,
         };
         let plan = registration.with_batch(batch);
         for log in &self.logs {
@@ -307,8 +308,8 @@ impl World {
                 }
             }
             Action::Burn => {
-                let batch = process.run.as_ref().expect("it acts").plan().batch;
-                let event = match Ledger::new(&self.logs[me.index()]).burn(batch) {
+                let plan = process.run.as_ref().expect("it acts").plan();
+                let event = match Ledger::new(&self.logs[me.index()]).burn(plan.batch, plan.purpose()) {
                     Ok(burnt) => Event::Burnt(burnt),
                     Err(error) => Event::Failed(RunFailure::new(Fault::Device, error.to_string())),
                 };
@@ -340,7 +341,7 @@ impl World {
                 let measured = process.measured();
                 self.local(me, Event::Measured(measured));
             }
-            Action::Enter(_) => {}
+            Action::Keep(_) | Action::Enter(_) => {}
             Action::End(result) => process.end = Some(result),
         }
     }

@@ -21,7 +21,8 @@ use suf_tests::{
 };
 use suf_wire::{
     Accept, BatchId, Causal, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello, KeyPart,
-    KeyRequest, Message, NodeId, Part, Party, PeerMessage, Propose, Reason, Role, RunId, Seed, VERSION,
+    KeyRequest, LoadName, Message, NodeId, Part, Party, PeerMessage, Propose, Reason, Role, RunId, Seed,
+    VERSION,
 };
 
 /// Changed copies of each seed in an ordinary test run.
@@ -167,8 +168,17 @@ fn peer_messages() -> Vec<PeerMessage> {
             run,
             batch,
             digest,
+            load: None,
             program: vec![0xaa; 3].into(),
             deadline_ms: 60_000,
+        }),
+        PeerMessage::Propose(Propose {
+            run,
+            batch,
+            digest,
+            load: Some(LoadName { digest, batch: Some(batch) }),
+            program: vec![0xaa; 3].into(),
+            deadline_ms: 1,
         }),
         PeerMessage::Accept(Accept { run, digest, batch }),
         PeerMessage::Refuse { run, fault: Fault::Caller, reason: reason.clone() },
@@ -197,13 +207,21 @@ fn dealer_messages() -> Vec<DealerMessage> {
     let part = Part::new(NodeId(1), 2);
     let reason = Reason::new("full");
     vec![
-        DealerMessage::Request(KeyRequest { batch, digest, party: Party::P1, program: vec![0xaa].into() }),
+        DealerMessage::Request(KeyRequest {
+            batch,
+            digest,
+            party: Party::P1,
+            load_batch: Some(batch),
+            program: vec![0xaa].into(),
+        }),
         DealerMessage::Refuse { batch, fault: Fault::Device, reason: reason.clone() },
         DealerMessage::Header(Header { batch, digest, parts: 2, seed: Seed::new([0x55; 32]) }),
         DealerMessage::Key(KeyPart::new(batch, Party::P0, part, vec![0xde, 0xad].into())),
         DealerMessage::End { batch },
         DealerMessage::Stored { batch },
         DealerMessage::Abort { batch, fault: Fault::Device, reason },
+        DealerMessage::Forget { batch: Some(batch) },
+        DealerMessage::Forget { batch: None },
     ]
 }
 
@@ -251,6 +269,7 @@ fn peer_messages_of(program: &Arc<Program>) -> Vec<(String, PeerMessage)> {
         run: RunId([0x11; 16]),
         batch: BatchId([0x22; 16]),
         digest: Digest(*program.digest()),
+        load: None,
         program: program.encoded().to_vec().into(),
         deadline_ms: 60_000,
     };
@@ -272,7 +291,7 @@ fn peer_messages_of(program: &Arc<Program>) -> Vec<(String, PeerMessage)> {
 fn dealer_messages_of(program: &Arc<Program>) -> Vec<(String, DealerMessage)> {
     let batch = BatchId([0x22; 16]);
     let (digest, encoded) = (Digest(*program.digest()), program.encoded().to_vec().into());
-    let request = KeyRequest { batch, digest, party: Party::P1, program: encoded };
+    let request = KeyRequest { batch, digest, party: Party::P1, load_batch: None, program: encoded };
     let mut found = vec![("request".to_owned(), DealerMessage::Request(request))];
     let mut seen = BTreeSet::new();
     for (part, [key, _]) in run_of(program).keys {

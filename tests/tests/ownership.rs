@@ -246,7 +246,7 @@ async fn a_corrupt_party_cannot_start_a_run_that_no_client_has_registered() {
     let gate = gelu();
     let plan = |run: RunId, elems: u64| {
         let program = Arc::new(Program::of_gate(gate.clone(), elems).expect("of a size"));
-        let registration = Registration { run, program, deadline_ms: 3_600_000, me: Party::P0 };
+        let registration = Registration { run, program, deadline_ms: 3_600_000, me: Party::P0, load: None };
         registration.with_batch(BatchId(run.0))
     };
 

@@ -28,12 +28,13 @@ def blob(value, length=None):
     return struct.pack("<I", len(value) if length is None else length) + value
 
 
-def hello(version=6, role=1, software=b"suf"):
+def hello(version=7, role=1, software=b"suf"):
     return message(0x01, struct.pack("<HB", version, role) + text(software))
 
 
-def propose(deadline=1000, program=b"sufp", **more):
-    return message(0x02, RUN + BATCH + DIGEST + struct.pack("<I", deadline) + blob(program, **more))
+def propose(deadline=1000, program=b"sufp", load=bytes(32), load_batch=bytes(16), **more):
+    head = RUN + BATCH + DIGEST + load + load_batch
+    return message(0x02, head + struct.pack("<I", deadline) + blob(program, **more))
 
 
 def ready(segment=0):
@@ -52,6 +53,8 @@ def peer():
     accepted = {
         "hello": hello(),
         "propose": propose(),
+        "propose a load": propose(load=DIGEST),
+        "propose a run on a load": propose(load=DIGEST, load_batch=BATCH),
         "accept": message(0x03, RUN + DIGEST + BATCH),
         "refuse": refuse(0x04, RUN),
         "ready": ready(),
@@ -68,13 +71,14 @@ def peer():
         ("a body that is cut short", hello()[:-1], "body: cut short"),
         ("a byte after the end", hello() + b"\0", "message: 1 bytes left over"),
         ("a body with a byte too many", message(0x03, RUN + DIGEST + BATCH + b"\0"), "length"),
-        ("a role that there is not", hello(role=9), "role: unknown value 9"),
+        ("a role that there is not", hello(role=7), "role: unknown value 7"),
         ("software of 65 bytes", hello(software=b"s" * 65), "length"),
         ("a control character in a text", refuse(0x04, RUN, reason=b"a\n"), "reason: not plain UTF-8"),
         ("a text that is no UTF-8", refuse(0x08, RUN, reason=b"\xff"), "reason: not plain UTF-8"),
         ("a fault that there is not", refuse(0x08, RUN, fault=6), "fault: unknown value 6"),
         ("a reason of 513 bytes", refuse(0x08, RUN, reason=b"r" * 513), "length"),
         ("no time for the run", propose(deadline=0), "deadline_ms"),
+        ("a batch of a load that has no digest", propose(load_batch=BATCH), "load: unknown value 0"),
         ("a day and a millisecond for the run", propose(deadline=86_400_001), "deadline_ms"),
         ("a program longer than its message", propose(length=5), "program: cut short"),
         ("a program over the limit", propose(program=bytes(262_145)), "length"),
@@ -98,13 +102,14 @@ def header(parts=1):
     return message(0x43, BATCH + DIGEST + struct.pack("<I", parts) + bytes(32))
 
 
-def request(party=0, program=b"sufp"):
-    return message(0x41, BATCH + DIGEST + bytes([party]) + blob(program))
+def request(party=0, program=b"sufp", load_batch=bytes(16)):
+    return message(0x41, BATCH + DIGEST + bytes([party]) + load_batch + blob(program))
 
 
 def keys():
     accepted = {
         "request": request(),
+        "request of keys on a load": request(load_batch=BATCH),
         "refuse": refuse(0x42, BATCH),
         "header": header(),
         "key": key(),
@@ -112,6 +117,8 @@ def keys():
         "end": message(0x45, BATCH),
         "stored": message(0x46, BATCH),
         "abort": refuse(0x47, BATCH),
+        "forget": message(0x48, BATCH),
+        "forget all": message(0x48, bytes(16)),
     }
     refused = [
         ("a kind of the other family", message(0x06, b""), "kind: unknown value 6"),
@@ -123,6 +130,8 @@ def keys():
         ("a header without its seed", message(0x43, BATCH + DIGEST + struct.pack("<I", 1)), "length"),
         ("an end with a byte too many", message(0x45, BATCH + b"\0"), "length"),
         ("a batch of 15 bytes", message(0x46, BATCH[:15]), "length"),
+        ("a request of version 6", message(0x41, BATCH + DIGEST + bytes([0]) + blob(b"sufp")), "length"),
+        ("a load of 15 bytes to forget", message(0x48, BATCH[:15]), "length"),
     ]
     return accepted, refused
 

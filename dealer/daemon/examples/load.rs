@@ -57,7 +57,15 @@ async fn call(pki: &Path, role: Role, address: SocketAddr) -> Outcome<(Endpoint,
 async fn fetch(connection: Connection, party: Party, batch: BatchId, program: Arc<Program>) -> Outcome<u64> {
     let (mut sender, mut receiver) = connection.open::<DealerMessage>().await?.split();
     let (digest, encoded) = (Digest(*program.digest()), program.encoded().to_vec().into());
-    sender.send(&DealerMessage::Request(KeyRequest { batch, digest, party, program: encoded })).await?;
+    sender
+        .send(&DealerMessage::Request(KeyRequest {
+            batch,
+            digest,
+            party,
+            load_batch: None,
+            program: encoded,
+        }))
+        .await?;
     let (mut due, mut bytes) = (program.keyed_parts().peekable(), 0);
     loop {
         let next = due.peek().copied();

@@ -52,6 +52,9 @@ pub struct Config {
     /// How long a request waits for the other party's, in seconds.
     #[serde(default = "default_wait_for_peer_s")]
     pub wait_for_peer_s: u32,
+    /// Most loaded models whose masks it keeps.
+    #[serde(default = "default_max_loads")]
+    pub max_loads: u32,
     /// Most elements of a batch.
     #[serde(default = "config::default_max_elems")]
     pub max_elems: u64,
@@ -80,6 +83,9 @@ const MEMORY_PART: Percent = Percent(50);
 /// Longest wait for the other party, in seconds: the parties agree on a batch before they ask, so an hour is a defect.
 const MOST_WAIT_S: u32 = 3600;
 
+/// Most loaded models: each has two seeds and a program of at most 256 KiB, which take under 1 MiB.
+const MOST_LOADS: u32 = 1024;
+
 impl Config {
     /// What the dealer allows itself and the parties, on a host with this limit of memory. A budget that is cut down is
     /// logged as a warning.
@@ -91,6 +97,7 @@ impl Config {
             max_elems: self.max_elems,
             memory_bytes: budget_bytes("memory_mb", self.memory_mb, MEMORY_PART, limit),
             threads: config::threads(self.threads),
+            max_loads: self.max_loads as usize,
             wait_for_peer: Duration::from_secs(self.wait_for_peer_s.into()),
             gates: config::allowed_gates(self.gates.as_deref())?,
             weights,
@@ -116,6 +123,7 @@ impl Configuration for Config {
         config::within("max_elems", self.max_elems, 1, MAX_ELEMS)?;
         config::within("memory_mb", self.memory_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB)?;
         config::within("wait_for_peer_s", self.wait_for_peer_s.into(), 1, MOST_WAIT_S.into())?;
+        config::within("max_loads", self.max_loads.into(), 1, MOST_LOADS.into())?;
         config::allowed_gates(self.gates.as_deref())?;
         config::within("model_memory_mb", self.model_memory_mb, 1, MOST_MEMORY_MB)?;
         self.weights.iter_mut().for_each(|file| *file = folder.join(&*file));
@@ -128,6 +136,10 @@ impl Configuration for Config {
 
 fn default_memory_mb() -> u64 {
     256
+}
+
+fn default_max_loads() -> u32 {
+    64
 }
 
 fn default_wait_for_peer_s() -> u32 {
@@ -165,6 +177,7 @@ mod tests {
         assert!(error(&format!("port = 1\n{GOOD}")).contains("port"));
         assert!(error(&format!("memory_mb = 127\n{GOOD}")).contains("memory_mb = 127; it is 128 to"));
         assert!(error(&format!("max_elems = 0\n{GOOD}")).contains("max_elems = 0"));
+        assert!(error(&format!("max_loads = 0\n{GOOD}")).contains("max_loads = 0; it is 1 to 1024"));
         assert!(error(&format!("wait_for_peer_s = 0\n{GOOD}")).contains("wait_for_peer_s = 0"));
         assert!(error(&format!("backend = \"gpu\"\n{GOOD}")).contains("gpu"));
         assert!(error(&GOOD.replace("cert =", "certificate =")).contains("certificate"));

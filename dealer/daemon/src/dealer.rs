@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use suf_deal::{Batch, Entropy, Order};
-use suf_gate::{Backend, Program, ProgramError, Seed, catalog::AllowedGates};
+use suf_gate::{Backend, Program, ProgramError, Seed, catalog::AllowedGates, load::Dealt};
 use suf_link::{Channel, Connection, Endpoint, Incoming};
 use suf_process::{Description, LoadedModel, ProgramDecoder, listed, weights};
 use suf_wire::{BatchId, DealerMessage, Digest, Fault, Part, Party};
@@ -15,6 +15,7 @@ use crate::{
     budget::Budget,
     callers::Callers,
     delivery::Delivery,
+    loads::{Loads, Place},
     records::{BatchRecords, Entry},
     requester::{self, BatchFailure, Requester},
     requests::{Answer, Entered, Partner, Requests},
@@ -32,6 +33,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Threads that make keys, at least 1.
     pub threads: usize,
+    /// Loaded models whose masks it keeps.
+    pub max_loads: usize,
     /// How long a request waits for the other party's.
     pub wait_for_peer: Duration,
     /// Gates that it makes keys for; none stands for all.
@@ -48,6 +51,7 @@ pub struct Dealer {
     cores: Arc<Semaphore>,
     programs: ProgramDecoder,
     requests: Requests,
+    loads: Arc<Loads>,
     records: BatchRecords,
     callers: Callers,
     tasks: TaskTracker,
@@ -61,7 +65,8 @@ impl Dealer {
         Arc::new(Self {
             budget: Budget::new(limits.memory_bytes),
             cores: Arc::new(Semaphore::new(limits.threads.max(1))),
-            programs: ProgramDecoder::new(Arc::clone(&limits.weights.store)),
+            programs: ProgramDecoder::new(&limits.weights.store),
+            loads: Loads::new(limits.max_loads),
             limits,
             backend,
             requests: Requests::default(),
@@ -160,6 +165,7 @@ impl Dealer {
         };
         let request = match received {
             Ok(DealerMessage::Request(request)) => request,
+            Ok(DealerMessage::Forget { batch }) => return self.forget(requester, batch).await,
             other => return tracing::warn!(reason = requester::departure(party, other), "no request"),
         };
         let batch = request.batch;
@@ -169,7 +175,10 @@ impl Dealer {
         }
         let program = self.programs.decode(&Description::Program(request.program.clone())).await;
         let admitted = match &program {
-            Ok(program) => self.admit(program),
+            Ok(program) => match self.admit(program) {
+                Ok(()) => self.load_of(program, request.load_batch).await.map(drop),
+                refused => refused,
+            },
             Err(ProgramError::Weights(digest)) => Err(self.lacks(digest)),
             Err(_) => Ok(()),
         };
@@ -209,6 +218,55 @@ impl Dealer {
             return Err(BatchFailure::new(Fault::Config, reason));
         }
         Ok(())
+    }
+
+    /// The load of `batch`, if `program` takes its matrices; none for a program that takes none.
+    async fn load_of(
+        &self,
+        program: &Program,
+        batch: Option<BatchId>,
+    ) -> Result<Option<Arc<Dealt>>, BatchFailure> {
+        let (wanted, batch) = match (program.load(), batch) {
+            (None, None) => return Ok(None),
+            (Some(wanted), Some(batch)) => (wanted, batch),
+            (Some(_), None) => {
+                return Err(BatchFailure::new(
+                    Fault::Caller,
+                    "the program takes a load, and the request names none",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(BatchFailure::new(
+                    Fault::Caller,
+                    "the request names a load that the program does not take",
+                ));
+            }
+        };
+        let Some(load) = self.loads.get(batch).await else {
+            let reason = format!(
+                "the dealer has no load {batch}: it was restarted, or the load was dropped; load the model again"
+            );
+            return Err(BatchFailure::new(Fault::Dealer, reason));
+        };
+        let digest = load.load().program.digest();
+        if digest != wanted {
+            let (theirs, wanted) = (Digest(*digest), Digest(*wanted));
+            let reason = format!(
+                "the load {batch} is of the load program {theirs}, but the program takes one of {wanted}"
+            );
+            return Err(BatchFailure::new(Fault::Caller, reason));
+        }
+        Ok(Some(load))
+    }
+
+    /// Wipes a load that a party has dropped, or all loads when a party has started.
+    async fn forget(&self, requester: Requester, batch: Option<BatchId>) {
+        let forgotten = self.loads.forget(batch);
+        if forgotten > 0 {
+            tracing::info!(party = %requester.party, forgotten, "loads forgotten");
+        }
+        requester::part(requester.sender, DealerMessage::End { batch: batch.unwrap_or(BatchId([0; 16])) })
+            .await;
     }
 
     /// The program names weights with this digest, which are not here.
@@ -267,13 +325,13 @@ impl Dealer {
         partner: Partner,
         entry: &Arc<Entry>,
     ) {
-        let Partner { requester: other, program, paired } = partner;
+        let Partner { requester: other, program, load_batch, paired } = partner;
         let requesters = if requester.party == Party::P0 { [requester, other] } else { [other, requester] };
-        let entropy = self.check(&program).and_then(|()| entropy());
-        match entropy {
-            Ok(entropy) => {
-                let batch = Batch::new(batch, program, entropy);
-                Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired).run(requesters).await;
+        match self.begin(batch, program, load_batch).await {
+            Ok((batch, place)) => {
+                Delivery::new(Arc::clone(self), Arc::clone(entry), batch, paired)
+                    .run(requesters, place)
+                    .await;
             }
             Err(failure) => {
                 entry.refused(&failure);
@@ -281,6 +339,20 @@ impl Dealer {
                 tokio::join!(refuse(requester_0, batch, &failure), refuse(requester_1, batch, &failure));
             }
         }
+    }
+
+    /// The batch that both parties asked for, with the load whose matrices it takes, or a place for the one that it makes.
+    async fn begin(
+        &self,
+        batch: BatchId,
+        program: Arc<Program>,
+        load_batch: Option<BatchId>,
+    ) -> Result<(Batch, Option<Place>), BatchFailure> {
+        self.check(&program)?;
+        let load = self.load_of(&program, load_batch).await?;
+        let place = program.loads().then(|| self.loads.begin(batch)).transpose()?;
+        let made = Batch::new(batch, program, entropy()?);
+        Ok((load.into_iter().fold(made, Batch::with_load), place))
     }
 
     /// Whether both parties' keys of each part fit in memory. Each fits in a message: the gate was made.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     dealer::Dealer,
+    loads::Place,
     records::Entry,
     requester::{self, BatchFailure, PATIENCE, Requester},
 };
@@ -62,8 +63,9 @@ impl Delivery {
         Self { dealer, entry, batch, paired, shipping: OnceLock::new(), failed: OnceLock::new(), over }
     }
 
-    /// Makes the batch and ships it to both parties. When this returns, the dealer has forgotten the seeds.
-    pub(crate) async fn run(self, [requester_0, requester_1]: [Requester; 2]) {
+    /// Makes the batch and ships it to both parties. When this returns, the dealer has forgotten the seeds. Only those of a load
+    /// are kept, at `place`.
+    pub(crate) async fn run(self, [requester_0, requester_1]: [Requester; 2], place: Option<Place>) {
         let batch = self.batch.id();
         self.dealer.records().dealing(&self.entry);
         let (making, made) = mpsc::unbounded_channel();
@@ -75,9 +77,14 @@ impl Delivery {
             self.serve(requester_0, for_0),
             self.serve(requester_1, for_1),
         );
-        let outcome = match self.shipping.get() {
-            Some(begun) if stored_0 && stored_1 => Ok(begun.elapsed()),
-            _ => Err(self.cause()),
+        let outcome = if stored_0 && stored_1 {
+            if let Some(place) = place {
+                place.keep(self.batch.dealt());
+            }
+            // A program without keys ships none.
+            Ok(self.shipping.get().map_or(Duration::ZERO, Instant::elapsed))
+        } else {
+            Err(self.cause())
         };
         self.dealer.records().over(&self.entry, &outcome);
         let view = self.entry.view();

@@ -10,6 +10,7 @@ pub mod config;
 mod daemon;
 mod dealer;
 mod delivery;
+mod loads;
 mod records;
 mod requester;
 mod requests;

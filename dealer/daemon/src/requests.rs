@@ -45,6 +45,8 @@ pub(crate) enum Answer {
 pub(crate) struct Partner {
     pub(crate) requester: Requester,
     pub(crate) program: Arc<Program>,
+    /// The batch of the load whose matrices the program takes.
+    pub(crate) load_batch: Option<BatchId>,
     /// When the second request was here.
     pub(crate) paired: Instant,
 }
@@ -76,11 +78,11 @@ impl Requests {
                 inner.waiting.insert(batch, Waiting { party: requester.party, answer });
                 Entered::First(requester, answered)
             }
-            Ok(Standing::Agreed(program)) => {
+            Ok(Standing::Agreed { program, load_batch }) => {
                 let Some(first) = inner.waiting.remove(&batch) else {
                     return Entered::Refused(requester, lost("did not wait any more"));
                 };
-                let partner = Partner { requester, program, paired: arrived };
+                let partner = Partner { requester, program, load_batch, paired: arrived };
                 let sent = first.answer.send(Answer::Partner(Box::new(partner)));
                 let Err(Answer::Partner(partner)) = sent else { return Entered::Second };
                 Entered::Refused(partner.requester, lost("left without a word"))
@@ -129,7 +131,7 @@ fn blame(refusal: &Refusal, party: Party) -> BatchFailure {
             }
         }
         // Neither can be told from the other.
-        Refusal::Disagreement { .. } => Fault::Peer,
+        Refusal::Disagreement { .. } | Refusal::OtherLoad { .. } => Fault::Peer,
         Refusal::Full => Fault::Dealer,
     };
     BatchFailure::new(fault, refusal.to_string())
@@ -193,7 +195,8 @@ mod tests {
         let program = Arc::new(program);
         let request = |batch, party| {
             let digest = Digest(*program.digest());
-            KeyRequest { batch, digest, party, program: program.encoded().to_vec().into() }
+            let program = program.encoded().to_vec().into();
+            KeyRequest { batch, digest, party, load_batch: None, program }
         };
         let enter = async |batch, party, decoded| {
             let request = request(batch, party);

@@ -164,6 +164,7 @@ async fn limits_and_unreadable_programs_are_refused() {
         batch: BATCH,
         digest: Digest([0; 32]),
         party: Party::P1,
+        load_batch: None,
         program: b"no program"[..].into(),
     };
     channel.sender.send(&DealerMessage::Request(request)).await.expect("sent");

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_gate::{Backend, BackendError, DealJob, Program, ops::MaskCache};
+use suf_gate::{
+    Backend, BackendError, DealJob, Program,
+    load::{Dealt, LoadId},
+    ops::MaskCache,
+};
 use suf_wire::{BatchId, Digest, Header, KeyPart, Part, Party, Seed};
 
 /// The randomness of one batch: 256 bits for each party and for the dealer, from the operating system.
@@ -24,6 +28,7 @@ pub struct Batch {
     keyed: u32,
     entropy: Entropy,
     masks: MaskCache,
+    load: Option<Arc<Dealt>>,
 }
 
 impl Batch {
@@ -31,7 +36,20 @@ impl Batch {
     #[must_use]
     pub fn new(id: BatchId, program: Arc<Program>, entropy: Entropy) -> Self {
         let keyed = program.nodes().filter(|(_, node)| node.is_keyed()).map(|(_, node)| node.tiles()).sum();
-        Self { id, program, keyed, entropy, masks: MaskCache::default() }
+        Self { id, program, keyed, entropy, masks: MaskCache::default(), load: None }
+    }
+
+    /// The same for a program that takes the matrices of `load`.
+    #[must_use]
+    pub fn with_load(self, load: Arc<Dealt>) -> Self {
+        Self { load: Some(load), ..self }
+    }
+
+    /// What the dealer keeps of a batch with which a model is loaded, for the programs that take its matrices.
+    #[must_use]
+    pub fn dealt(&self) -> Dealt {
+        let load = LoadId { program: Arc::clone(&self.program), batch: self.id.0 };
+        Dealt::new(load, self.entropy.parties.clone())
     }
 
     /// The batch's id.
@@ -79,7 +97,7 @@ impl Batch {
             party_seeds: &self.entropy.parties,
             dealer_seed: &self.entropy.dealer,
             masks: &self.masks,
-            load: None,
+            load: self.load.as_deref(),
         })?;
         let [first, second] = keys.map(Bytes::from_owner);
         Ok([KeyPart::new(self.id, Party::P0, part, first), KeyPart::new(self.id, Party::P1, part, second)])

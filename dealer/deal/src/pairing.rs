@@ -20,6 +20,7 @@ pub struct Pairing {
 struct Waiting {
     party: Party,
     digest: Digest,
+    load_batch: Option<BatchId>,
 }
 
 /// A request whose program was read.
@@ -28,6 +29,7 @@ pub struct Order {
     batch: BatchId,
     party: Party,
     program: Arc<Program>,
+    load_batch: Option<BatchId>,
 }
 
 impl Order {
@@ -43,7 +45,7 @@ impl Order {
         if described != request.digest {
             return Err(Refusal::Digest { party, named: request.digest, described });
         }
-        Ok(Self { batch: request.batch, party, program })
+        Ok(Self { batch: request.batch, party, program, load_batch: request.load_batch })
     }
 }
 
@@ -52,8 +54,13 @@ impl Order {
 pub enum Standing {
     /// The other party has not asked yet.
     Waiting,
-    /// Both asked for this program.
-    Agreed(Arc<Program>),
+    /// Both asked for the same.
+    Agreed {
+        /// The program.
+        program: Arc<Program>,
+        /// The batch of the load whose matrices it takes.
+        load_batch: Option<BatchId>,
+    },
 }
 
 /// Why a request is not served.
@@ -94,6 +101,15 @@ pub enum Refusal {
         /// What it asked for.
         second_program: Digest,
     },
+    /// The two parties take matrices of different loads.
+    #[error(
+        "the parties disagree on batch {batch}: each takes the matrices of another load, so the model was loaded at them at \
+         different times; load it again"
+    )]
+    OtherLoad {
+        /// The batch.
+        batch: BatchId,
+    },
     /// The same party asks twice.
     #[error("{party} has asked for batch {batch} already")]
     Twice {
@@ -113,13 +129,13 @@ impl Pairing {
     /// # Errors
     /// When the order is repeated, or at odds with the other party's.
     pub fn request(&mut self, order: Order) -> Result<Standing, Refusal> {
-        let Order { batch, party, program } = order;
+        let Order { batch, party, program, load_batch } = order;
         let digest = Digest(*program.digest());
         let Some(first) = self.waiting.remove(&batch) else {
             if self.waiting.len() == MAX_WAITING {
                 return Err(Refusal::Full);
             }
-            self.waiting.insert(batch, Waiting { party, digest });
+            self.waiting.insert(batch, Waiting { party, digest, load_batch });
             return Ok(Standing::Waiting);
         };
         if first.party == party {
@@ -134,7 +150,10 @@ impl Pairing {
                 second_program: digest,
             });
         }
-        Ok(Standing::Agreed(program))
+        if first.load_batch != load_batch {
+            return Err(Refusal::OtherLoad { batch });
+        }
+        Ok(Standing::Agreed { program, load_batch })
     }
 
     /// Drops a request whose party left or whose peer never asked. Whether there was one.
@@ -157,6 +176,7 @@ mod tests {
             batch: BatchId([7; 16]),
             digest: Digest(*program.digest()),
             party,
+            load_batch: None,
             program: program.encoded().to_vec().into(),
         }
     }
@@ -178,7 +198,7 @@ mod tests {
         assert_eq!(pairing.request(order(Party::P0, 9)), Ok(Standing::Waiting));
         let agreed = pairing.request(order(Party::P1, 9));
         assert!(
-            matches!(&agreed, Ok(Standing::Agreed(program)) if program.parts().count() == 3),
+            matches!(&agreed, Ok(Standing::Agreed { program, .. }) if program.parts().count() == 3),
             "{agreed:?}"
         );
 
@@ -189,6 +209,26 @@ mod tests {
             "{error}"
         );
         assert!(!pairing.withdraw(BatchId([7; 16])), "a disagreement voids both requests");
+    }
+
+    #[test]
+    fn both_must_take_the_matrices_of_one_load() {
+        let on = |party, batch: Option<u8>| {
+            let load_batch = batch.map(|batch| BatchId([batch; 16]));
+            read(KeyRequest { load_batch, ..request(party, 9) }).expect("a program and its digest")
+        };
+        for (first, second) in [(None, Some(1)), (Some(1), None), (Some(1), Some(2))] {
+            let mut pairing = Pairing::default();
+            assert_eq!(pairing.request(on(Party::P0, first)), Ok(Standing::Waiting));
+            let error = pairing.request(on(Party::P1, second)).expect_err("two loads");
+            assert!(error.to_string().contains("load it again"), "{error}");
+        }
+        let mut pairing = Pairing::default();
+        assert_eq!(pairing.request(on(Party::P0, Some(1))), Ok(Standing::Waiting));
+        assert!(matches!(
+            pairing.request(on(Party::P1, Some(1))),
+            Ok(Standing::Agreed { load_batch: Some(_), .. })
+        ));
     }
 
     #[test]

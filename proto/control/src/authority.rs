@@ -2,7 +2,8 @@
 //! is enforced before all handlers. A new method is closed until it has a row here.
 //!
 //! Operators watch and end runs, and touch no tensor: an operator of both hosts who could fetch both output shares would
-//! know the output. Clients own tensors and runs. Whose run is whose is not a matter of roles: each party decides it from the
+//! know the output. Clients own tensors and runs. Owners of models own loads, and the runs that make them; which programs a role
+//! may start is the party's rule. Whose run is whose is not a matter of roles: each party decides it from the
 //! caller's certificate.
 
 use std::{
@@ -21,7 +22,7 @@ use tower::{Layer, Service};
 use crate::{failure::CallFailure, server::Peer, under_way, v1::Fault};
 
 /// Roles as they are written in certificates.
-pub const ROLES: [&str; 6] = ["dealer", "party0", "party1", "operator", "client", "observer"];
+pub const ROLES: [&str; 7] = ["dealer", "party0", "party1", "operator", "client", "observer", "model"];
 
 /// Reads the role from a certificate that the TLS layer has verified, or says why there is none.
 pub type RoleOf = Arc<dyn Fn(&CertificateDer<'_>) -> Result<String, String> + Send + Sync>;
@@ -42,23 +43,27 @@ pub struct Callers {
 }
 
 const EVERYONE: &[&str] = &ROLES;
-const CONTROL: &[&str] = &["operator", "client"];
+const CONTROL: &[&str] = &["operator", "client", "model"];
+const OWNERS: &[&str] = &["client", "model"];
 const CLIENT: &[&str] = &["client"];
-const READ: &[&str] = &["operator", "client", "observer"];
+const READ: &[&str] = &["operator", "client", "observer", "model"];
+const DROP: &[&str] = &["operator", "model"];
 const OVERVIEW: &[&str] = &["operator", "observer"];
 
 /// Method path and the roles that may call it.
-const TABLE: [(&str, &[&str]); 14] = [
-    ("/suf.control.v1.Party/StartRun", CLIENT),
+const TABLE: [(&str, &[&str]); 16] = [
+    ("/suf.control.v1.Party/StartRun", OWNERS),
     ("/suf.control.v1.Party/GetRun", READ),
     ("/suf.control.v1.Party/ListRuns", READ),
     ("/suf.control.v1.Party/WatchRun", READ),
     ("/suf.control.v1.Party/CancelRun", CONTROL),
-    ("/suf.control.v1.Party/SubmitInput", CLIENT),
+    ("/suf.control.v1.Party/SubmitInput", OWNERS),
     ("/suf.control.v1.Party/FetchOutput", CLIENT),
     ("/suf.control.v1.Party/AcknowledgeOutput", CLIENT),
     ("/suf.control.v1.Party/Describe", READ),
     ("/suf.control.v1.Party/Info", READ),
+    ("/suf.control.v1.Party/ListLoads", READ),
+    ("/suf.control.v1.Party/DropLoad", DROP),
     ("/suf.control.v1.Dealer/Info", READ),
     ("/suf.control.v1.Dealer/ListBatches", OVERVIEW),
     // Services of gRPC itself: whether the daemon is up, and the public text of the API.
@@ -235,10 +240,12 @@ mod tests {
         let method = path.rsplit('/').next().unwrap();
         match role {
             "operator" => !matches!(method, "StartRun" | "SubmitInput" | "FetchOutput" | "AcknowledgeOutput"),
-            "client" => method != "ListBatches",
-            "observer" => {
-                matches!(method, "GetRun" | "ListRuns" | "WatchRun" | "Describe" | "Info" | "ListBatches")
-            }
+            "client" => !matches!(method, "ListBatches" | "DropLoad"),
+            "model" => !matches!(method, "ListBatches" | "FetchOutput" | "AcknowledgeOutput"),
+            "observer" => matches!(
+                method,
+                "GetRun" | "ListRuns" | "WatchRun" | "Describe" | "Info" | "ListBatches" | "ListLoads"
+            ),
             _ => false,
         }
     }
@@ -246,7 +253,7 @@ mod tests {
     #[test]
     fn every_method_is_open_to_the_intended_roles_only() {
         let methods = methods();
-        assert_eq!(methods.len(), 12);
+        assert_eq!(methods.len(), 14);
         for method in &methods {
             for role in ROLES {
                 assert_eq!(authorize(role, method).is_ok(), intended(role, method), "{role} {method}");
@@ -278,7 +285,7 @@ mod tests {
         let denied = authorize("observer", "/suf.control.v1.Party/StartRun").unwrap_err();
         assert_eq!(
             denied.to_string(),
-            "role observer may not call /suf.control.v1.Party/StartRun: use a certificate of role client"
+            "role observer may not call /suf.control.v1.Party/StartRun: use a certificate of role client or model"
         );
     }
 }

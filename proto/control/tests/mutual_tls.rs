@@ -20,9 +20,10 @@ use suf_control::{
     server::Control,
     shares,
     v1::{
-        self, DescribeReply, DescribeRequest, Fault, InfoRequest, InputPart, ListRunsReply, ListRunsRequest,
-        OutputPart, OutputRef, PartyInfo, Run, RunRef, RunState, StartRunRequest, SubmitInputReply,
-        TensorHeader, input_part, output_part, party_server::Party,
+        self, DescribeReply, DescribeRequest, Fault, InfoRequest, InputPart, ListLoadsReply,
+        ListLoadsRequest, ListRunsReply, ListRunsRequest, Load, LoadRef, OutputPart, OutputRef, PartyInfo,
+        Run, RunRef, RunState, StartRunRequest, SubmitInputReply, TensorHeader, input_part, output_part,
+        party_server::Party,
     },
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -110,6 +111,14 @@ impl Party for Echo {
         );
         let parts: Vec<_> = parts.into_iter().map(|part| Ok(OutputPart { part: Some(part) })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+
+    async fn list_loads(&self, _: Request<ListLoadsRequest>) -> Result<Response<ListLoadsReply>, Status> {
+        Ok(Response::new(ListLoadsReply::default()))
+    }
+
+    async fn drop_load(&self, _: Request<LoadRef>) -> Result<Response<Load>, Status> {
+        Err(CallFailure::caller("no such load").with_code(Code::NotFound).into())
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeReply>, Status> {

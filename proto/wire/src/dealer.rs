@@ -21,6 +21,8 @@ pub struct KeyRequest {
     pub digest: Digest,
     /// Which party asks; the dealer compares it with the certificate.
     pub party: Party,
+    /// The batch of the load whose matrices the program takes.
+    pub load_batch: Option<BatchId>,
     /// The canonical program, at most [`MAX_PROGRAM_BYTES`] bytes.
     pub program: Bytes,
 }
@@ -105,7 +107,7 @@ pub enum DealerMessage {
     Header(Header),
     /// Dealer to party.
     Key(KeyPart),
-    /// Dealer to party, after the last key.
+    /// Dealer to party, after the last key; also the answer to [`DealerMessage::Forget`].
     End {
         /// The batch.
         batch: BatchId,
@@ -114,6 +116,11 @@ pub enum DealerMessage {
     Stored {
         /// The batch.
         batch: BatchId,
+    },
+    /// Party to dealer, on a channel of its own: a load was dropped.
+    Forget {
+        /// Its batch. None: the party has started, and has no load that the dealer knows of.
+        batch: Option<BatchId>,
     },
     /// Either way: the batch is burnt.
     Abort {
@@ -134,6 +141,7 @@ mod kind {
     pub(super) const END: u8 = 0x45;
     pub(super) const STORED: u8 = 0x46;
     pub(super) const ABORT: u8 = 0x47;
+    pub(super) const FORGET: u8 = 0x48;
 }
 
 impl Message for DealerMessage {
@@ -152,11 +160,11 @@ impl Message for DealerMessage {
 
     fn body_bytes(kind: u8) -> Result<(usize, usize), WireError> {
         Ok(match kind {
-            kind::REQUEST => (53, 53 + MAX_PROGRAM_BYTES),
+            kind::REQUEST => (69, 69 + MAX_PROGRAM_BYTES),
             kind::REFUSE | kind::ABORT => (19, 19 + MAX_REASON_BYTES),
             kind::HEADER => (Header::BYTES, Header::BYTES),
             kind::KEY => (KeyPartHead::BYTES, KeyPartHead::BYTES + MAX_KEY_PART_BYTES),
-            kind::END | kind::STORED => (16, 16),
+            kind::END | kind::STORED | kind::FORGET => (16, 16),
             value => return Err(WireError::Unknown { field: "kind", value: value.into() }),
         })
     }
@@ -177,6 +185,7 @@ impl Message for DealerMessage {
             kind::HEADER => Self::Header(Header::decode(cursor_ref)?),
             kind::END => Self::End { batch: BatchId::decode(cursor_ref)? },
             kind::STORED => Self::Stored { batch: BatchId::decode(cursor_ref)? },
+            kind::FORGET => Self::Forget { batch: BatchId::decode_or_zeros(cursor_ref)? },
             kind::ABORT => {
                 let (batch, fault, reason) = ending(cursor_ref)?;
                 Self::Abort { batch, fault, reason }
@@ -218,6 +227,7 @@ impl DealerMessage {
             Self::End { .. } => kind::END,
             Self::Stored { .. } => kind::STORED,
             Self::Abort { .. } => kind::ABORT,
+            Self::Forget { .. } => kind::FORGET,
         }
     }
 
@@ -231,6 +241,7 @@ impl DealerMessage {
             Self::End { .. } => "End",
             Self::Stored { .. } => "Stored",
             Self::Abort { .. } => "Abort",
+            Self::Forget { .. } => "Forget",
         }
     }
 
@@ -244,6 +255,7 @@ impl DealerMessage {
             }
             Self::Header(header) => header.encode(out),
             Self::End { batch } | Self::Stored { batch } => batch.encode(out),
+            Self::Forget { batch } => BatchId::encode_or_zeros(*batch, out),
             Self::Key(_) => unreachable!("`Message::encode` handles keys itself"),
         }
     }
@@ -254,6 +266,7 @@ impl Encode for KeyRequest {
         self.batch.encode(out)?;
         self.digest.encode(out)?;
         self.party.encode(out)?;
+        BatchId::encode_or_zeros(self.load_batch, out)?;
         put_blob(out, "program", &self.program, MAX_PROGRAM_BYTES)
     }
 }
@@ -264,6 +277,7 @@ impl Decode for KeyRequest {
             batch: BatchId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
             party: Party::decode(cursor)?,
+            load_batch: BatchId::decode_or_zeros(cursor)?,
             program: Bytes::copy_from_slice(cursor.blob("program", MAX_PROGRAM_BYTES)?),
         })
     }

@@ -80,6 +80,62 @@ identifier!(
 );
 shown!(BatchId, Digest);
 
+impl BatchId {
+    /// Appends a batch, or zeros for none.
+    pub(crate) fn encode_or_zeros(batch: Option<Self>, out: &mut Vec<u8>) -> Result<(), WireError> {
+        if batch == Some(NO_BATCH) {
+            return Err(WireError::Unknown { field: "batch", value: 0 });
+        }
+        batch.unwrap_or(NO_BATCH).encode(out)
+    }
+
+    /// The inverse of [`BatchId::encode_or_zeros`].
+    pub(crate) fn decode_or_zeros(cursor: &mut Cursor<'_>) -> Result<Option<Self>, WireError> {
+        Self::decode(cursor).map(|batch| (batch != NO_BATCH).then_some(batch))
+    }
+}
+
+/// What stands for no batch.
+const NO_BATCH: BatchId = BatchId([0; 16]);
+
+/// What stands for no load.
+const NO_LOAD: Digest = Digest([0; 32]);
+
+/// A load of private weights, as the parties name it to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadName {
+    /// What its owner calls it: a digest of the weights and a salt, never zeros.
+    pub digest: Digest,
+    /// The batch under which the matrices were opened; none in the run that opens them.
+    pub batch: Option<BatchId>,
+}
+
+impl LoadName {
+    /// Appends a load, or zeros for none.
+    pub(crate) fn encode_or_zeros(load: Option<Self>, out: &mut Vec<u8>) -> Result<(), WireError> {
+        let Some(Self { digest, batch }) = load else {
+            out.extend([0; NO_LOAD.0.len() + NO_BATCH.0.len()]);
+            return Ok(());
+        };
+        if digest == NO_LOAD {
+            return Err(WireError::Unknown { field: "load", value: 0 });
+        }
+        digest.encode(out)?;
+        BatchId::encode_or_zeros(batch, out)
+    }
+
+    /// The inverse of [`LoadName::encode_or_zeros`].
+    pub(crate) fn decode_or_zeros(cursor: &mut Cursor<'_>) -> Result<Option<Self>, WireError> {
+        let digest = Digest(cursor.array("load")?);
+        let batch = BatchId(cursor.array("load_batch")?);
+        match (digest, batch) {
+            (NO_LOAD, NO_BATCH) => Ok(None),
+            (NO_LOAD, _) => Err(WireError::Unknown { field: "load", value: 0 }),
+            _ => Ok(Some(Self { digest, batch: (batch != NO_BATCH).then_some(batch) })),
+        }
+    }
+}
+
 /// Separates the hash of a run's id from every other hash.
 const RUN_HASH_DOMAIN: &[u8] = b"suf/v1/run-hash";
 
@@ -214,12 +270,14 @@ pub enum Role {
     Client,
     /// Watches.
     Observer,
+    /// Owns a model, and loads its private weights.
+    Model,
 }
 
 impl Role {
     /// All roles, in the order of their numbers on the wire.
-    pub const ALL: [Self; 6] =
-        [Self::Dealer, Self::Party0, Self::Party1, Self::Operator, Self::Client, Self::Observer];
+    pub const ALL: [Self; 7] =
+        [Self::Dealer, Self::Party0, Self::Party1, Self::Operator, Self::Client, Self::Observer, Self::Model];
 
     /// The name in certificates, file names and messages.
     pub const fn name(self) -> &'static str {
@@ -230,6 +288,7 @@ impl Role {
             Self::Operator => "operator",
             Self::Client => "client",
             Self::Observer => "observer",
+            Self::Model => "model",
         }
     }
 

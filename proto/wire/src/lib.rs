@@ -32,7 +32,7 @@ pub use common::CommonParts;
 pub use data::{DataFrame, DataHead};
 pub use dealer::{DealerMessage, Header, KeyPart, KeyPartHead, KeyRequest};
 pub use frame::{Encoded, Message, PREFIX_BYTES, Payload, Prefix, decode_frame};
-pub use id::{BatchId, Digest, Fault, Party, Reason, Role, RunHash, RunId};
+pub use id::{BatchId, Digest, Fault, LoadName, Party, Reason, Role, RunHash, RunId};
 pub use part::{NodeId, Part};
 pub use peer::{Accept, Finished, Hello, PeerMessage, Propose};
 pub use secret::{Seed, wiped};
@@ -41,4 +41,4 @@ pub use tag::Tag;
 pub use transcript::Transcript;
 
 /// Version of everything in this crate; both sides must speak the same one. History: `proto/WIRE.md`.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;

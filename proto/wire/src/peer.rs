@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::codec::{Cursor, Decode, Encode, WireError, at_most, below, counted, put_blob, put_text};
 use crate::data::{DataFrame, DataHead};
 use crate::frame::{Encoded, Message, Payload, admit_length, encode_head};
-use crate::id::{BatchId, Digest, Fault, Reason, Role, RunId};
+use crate::id::{BatchId, Digest, Fault, LoadName, Reason, Role, RunId};
 use crate::limits::{
     MAX_DATA_BYTES, MAX_DEADLINE_MS, MAX_NODES, MAX_PROGRAM_BYTES, MAX_REASON_BYTES, MAX_SOFTWARE_BYTES,
 };
@@ -30,6 +30,8 @@ pub struct Propose {
     pub batch: BatchId,
     /// BLAKE3 of `program`.
     pub digest: Digest,
+    /// The load that the run makes, or whose matrices it takes.
+    pub load: Option<LoadName>,
     /// The canonical program, at most [`MAX_PROGRAM_BYTES`] bytes.
     pub program: Bytes,
     /// Milliseconds from acceptance to the end, at most [`MAX_DEADLINE_MS`].
@@ -142,7 +144,7 @@ impl Message for PeerMessage {
     fn body_bytes(kind: u8) -> Result<(usize, usize), WireError> {
         Ok(match kind {
             kind::HELLO => (5, 5 + MAX_SOFTWARE_BYTES),
-            kind::PROPOSE => (72, 72 + MAX_PROGRAM_BYTES),
+            kind::PROPOSE => (120, 120 + MAX_PROGRAM_BYTES),
             kind::ACCEPT => (64, 64),
             kind::REFUSE | kind::ABORT => (19, 19 + MAX_REASON_BYTES),
             kind::READY => (50, 50),
@@ -296,6 +298,7 @@ impl Encode for Propose {
         self.run.encode(out)?;
         self.batch.encode(out)?;
         self.digest.encode(out)?;
+        LoadName::encode_or_zeros(self.load, out)?;
         let deadline_ms = counted("deadline_ms", self.deadline_ms, MAX_DEADLINE_MS.into())?;
         out.extend_from_slice(&deadline_ms.to_le_bytes());
         put_blob(out, "program", &self.program, MAX_PROGRAM_BYTES)
@@ -308,6 +311,7 @@ impl Decode for Propose {
             run: RunId::decode(cursor)?,
             batch: BatchId::decode(cursor)?,
             digest: Digest::decode(cursor)?,
+            load: LoadName::decode_or_zeros(cursor)?,
             deadline_ms: counted("deadline_ms", cursor.u32("deadline_ms")?, MAX_DEADLINE_MS.into())?,
             program: Bytes::copy_from_slice(cursor.blob("program", MAX_PROGRAM_BYTES)?),
         })

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use suf_wire::limits::{MAX_KEY_PART_BYTES, MAX_NODES, MAX_PARTS, MAX_PROGRAM_BYTES, MAX_TILES};
 use suf_wire::{
     Accept, BatchId, Causal, DataFrame, DataHead, DealerMessage, Digest, Fault, Finished, Header, Hello,
-    KeyPart, KeyPartHead, KeyRequest, Message, NodeId, PREFIX_BYTES, Part, Party, PeerMessage, Prefix,
-    Propose, Reason, Role, RunId, Seed, Segments, VERSION, WireError, decode_frame,
+    KeyPart, KeyPartHead, KeyRequest, LoadName, Message, NodeId, PREFIX_BYTES, Part, Party, PeerMessage,
+    Prefix, Propose, Reason, Role, RunId, Seed, Segments, VERSION, WireError, decode_frame,
 };
 
 fn encoded<M: Message>(message: &M) -> Vec<u8> {
@@ -55,14 +55,33 @@ fn ending() -> impl Strategy<Value = ([u8; 16], Fault, Reason)> {
     (id(), prop::sample::select(&Fault::ALL[..]), reason)
 }
 
+/// A batch of a load, never of zeros.
+fn load_batch() -> impl Strategy<Value = BatchId> {
+    any::<[u8; 15]>().prop_map(|rest| {
+        let mut batch = [1; 16];
+        batch[1..].copy_from_slice(&rest);
+        BatchId(batch)
+    })
+}
+
+fn load() -> impl Strategy<Value = Option<LoadName>> {
+    let name = (load_batch(), any::<[u8; 16]>(), prop::option::of(load_batch()));
+    prop::option::of(name.prop_map(|(first, rest, batch)| {
+        let mut digest = [0; 32];
+        digest[..16].copy_from_slice(&first.0);
+        digest[16..].copy_from_slice(&rest);
+        LoadName { digest: Digest(digest), batch }
+    }))
+}
+
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
     let hello = (any::<u16>(), prop::sample::select(&Role::ALL[..]), "[ -~]{0,64}")
         .prop_map(|(version, role, software)| PeerMessage::Hello(Hello { version, role, software }));
     let program = prop::collection::vec(any::<u8>(), 0..200);
-    let propose = (id(), id(), any::<[u8; 32]>(), program, 1..=86_400_000u32).prop_map(
-        |(run, batch, digest, program, deadline_ms)| {
+    let propose = (id(), id(), any::<[u8; 32]>(), load(), program, 1..=86_400_000u32).prop_map(
+        |(run, batch, digest, load, program, deadline_ms)| {
             let (run, batch, digest) = (RunId(run), BatchId(batch), Digest(digest));
-            PeerMessage::Propose(Propose { run, batch, digest, program: program.into(), deadline_ms })
+            PeerMessage::Propose(Propose { run, batch, digest, load, program: program.into(), deadline_ms })
         },
     );
     let accept = (id(), id(), any::<[u8; 32]>()).prop_map(|(run, batch, digest)| {
@@ -91,10 +110,12 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
 
 fn dealer_message() -> impl Strategy<Value = DealerMessage> {
     let program = prop::collection::vec(any::<u8>(), 0..200);
-    let request = (id(), any::<[u8; 32]>(), prop::sample::select(&Party::BOTH[..]), program).prop_map(
-        |(batch, digest, party, program)| {
+    let load_batch = || prop::option::of(load_batch());
+    let party = prop::sample::select(&Party::BOTH[..]);
+    let request = (id(), any::<[u8; 32]>(), party, load_batch(), program).prop_map(
+        |(batch, digest, party, load_batch, program)| {
             let (batch, digest) = (BatchId(batch), Digest(digest));
-            DealerMessage::Request(KeyRequest { batch, digest, party, program: program.into() })
+            DealerMessage::Request(KeyRequest { batch, digest, party, load_batch, program: program.into() })
         },
     );
     let refuse = ending().prop_map(|(batch, fault, reason)| DealerMessage::Refuse {
@@ -118,7 +139,8 @@ fn dealer_message() -> impl Strategy<Value = DealerMessage> {
     });
     let end = id().prop_map(|batch| DealerMessage::End { batch: BatchId(batch) });
     let stored = id().prop_map(|batch| DealerMessage::Stored { batch: BatchId(batch) });
-    prop_oneof![request, refuse, abort, header, key, end, stored]
+    let forget = load_batch().prop_map(|batch| DealerMessage::Forget { batch });
+    prop_oneof![request, refuse, abort, header, key, end, stored, forget]
 }
 
 proptest! {
@@ -247,7 +269,7 @@ fn a_greeting_of_version_4_says_so_and_its_messages_are_refused() {
     let Ok(PeerMessage::Hello(hello)) = decode_frame::<PeerMessage>(&greeting, |_| None) else {
         panic!("a greeting has one form in every version");
     };
-    assert_eq!((hello.version, VERSION, &*hello.software), (4, 6, "older"));
+    assert_eq!((hello.version, VERSION, &*hello.software), (4, 7, "older"));
     let length = |kind: u8, body: usize| {
         let [a, b, c, d] = (body as u32 + 1).to_le_bytes();
         [a, b, c, d, kind]
@@ -277,7 +299,7 @@ fn over_limit_messages_are_not_sent() {
     let propose = |deadline_ms, program_bytes| {
         let program = vec![0; program_bytes].into();
         let (run, batch, digest) = (RunId([0; 16]), BatchId([0; 16]), Digest([0; 32]));
-        PeerMessage::Propose(Propose { run, batch, digest, program, deadline_ms }).encode()
+        PeerMessage::Propose(Propose { run, batch, digest, load: None, program, deadline_ms }).encode()
     };
     assert!(propose(1, MAX_PROGRAM_BYTES).is_ok());
     assert!(propose(1, MAX_PROGRAM_BYTES + 1).is_err());
@@ -286,10 +308,40 @@ fn over_limit_messages_are_not_sent() {
     assert!(propose(0, 1).is_err());
     let request = |program_bytes| {
         let (batch, digest, program) = (BatchId([0; 16]), Digest([0; 32]), vec![0; program_bytes].into());
-        DealerMessage::Request(KeyRequest { batch, digest, party: Party::P0, program }).encode()
+        let request = KeyRequest { batch, digest, party: Party::P0, load_batch: None, program };
+        DealerMessage::Request(request).encode()
     };
     assert!(request(MAX_PROGRAM_BYTES).is_ok());
     assert!(request(MAX_PROGRAM_BYTES + 1).is_err());
+}
+
+/// Zeros stand for no load, in one way.
+#[test]
+fn a_load_of_zeros_is_neither_sent_nor_understood() {
+    let none = (Digest([0; 32]), BatchId([0; 16]));
+    let (digest, batch) = (Digest([1; 32]), BatchId([1; 16]));
+    let propose = |load| {
+        let (run, program) = (RunId([2; 16]), Bytes::from_static(&[3]));
+        let propose = Propose { run, batch, digest, load, program, deadline_ms: 1 };
+        PeerMessage::Propose(propose)
+    };
+    for (digest, batch) in [(none.0, None), (none.0, Some(batch)), (digest, Some(none.1))] {
+        let load = Some(LoadName { digest, batch });
+        assert!(propose(load).encode().is_err(), "{load:?}");
+    }
+    let request = KeyRequest {
+        batch,
+        digest,
+        party: Party::P0,
+        load_batch: Some(none.1),
+        program: Bytes::from_static(&[3]),
+    };
+    assert!(DealerMessage::Request(request).encode().is_err());
+    assert!(DealerMessage::Forget { batch: Some(none.1) }.encode().is_err());
+    let mut body = encoded(&propose(Some(LoadName { digest, batch: Some(batch) })))[PREFIX_BYTES..].to_vec();
+    body[64..96].fill(0);
+    let refused = PeerMessage::decode_body(0x02, &body);
+    assert_eq!(refused, Err(WireError::Unknown { field: "load", value: 0 }));
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use suf_wire::{
     Accept, BatchId, Causal, CommonParts, DataFrame, DealerMessage, Digest, Fault, Finished, Header, Hello,
-    KeyPart, KeyRequest, Message, NodeId, Part, Party, PeerMessage, Propose, Reason, Role, RunId, Seed, Tag,
-    Transcript, VERSION, decode_frame,
+    KeyPart, KeyRequest, LoadName, Message, NodeId, Part, Party, PeerMessage, Propose, Reason, Role, RunId,
+    Seed, Tag, Transcript, VERSION, decode_frame,
 };
 
 const RUN: RunId = RunId([0x11; 16]);
@@ -14,6 +14,7 @@ const DIGEST: Digest = Digest([0x33; 32]);
 
 const RUN_HEX: &str = "11111111 11111111 11111111 11111111";
 const BATCH_HEX: &str = "22222222 22222222 22222222 22222222";
+const NONE_HEX: &str = "00000000 00000000 00000000 00000000";
 const DIGEST_HEX: &str = "33333333 33333333 33333333 33333333 33333333 33333333 33333333 33333333";
 
 /// Each field's hex beside its name; blanks are for the eye.
@@ -37,13 +38,13 @@ fn assert_picture<M: Message + PartialEq + std::fmt::Debug>(message: &M, picture
 
 #[test]
 fn hello() {
-    assert_eq!(VERSION, 6);
+    assert_eq!(VERSION, 7);
     assert_picture(
         &PeerMessage::Hello(Hello { version: VERSION, role: Role::Party1, software: "suf 0.1.0".into() }),
         &[
             ("0f000000", "length: 15"),
             ("01", "kind: Hello"),
-            ("0600", "version"),
+            ("0700", "version"),
             ("02", "role: party 1"),
             ("0900", "length of software"),
             ("737566 20 302e312e30", "software"),
@@ -58,20 +59,61 @@ fn propose() {
             run: RUN,
             batch: BATCH,
             digest: DIGEST,
+            load: None,
             program: Bytes::from_static(&[0xaa, 0xbb, 0xcc]),
             deadline_ms: 60_000,
         }),
         &[
-            ("4c000000", "length: 76"),
+            ("7c000000", "length: 124"),
             ("02", "kind: Propose"),
             (RUN_HEX, "run"),
             (BATCH_HEX, "batch"),
             (DIGEST_HEX, "digest"),
+            (NONE_HEX, "load: none"),
+            (NONE_HEX, "its digest, continued"),
+            (NONE_HEX, "load_batch: none"),
             ("60ea0000", "deadline_ms"),
             ("03000000", "length of program"),
             ("aabbcc", "program"),
         ],
     );
+}
+
+#[test]
+fn propose_of_a_load_and_on_it() {
+    let digest = Digest([0x88; 32]);
+    let propose = |batch| {
+        let load = Some(LoadName { digest, batch });
+        let program = Bytes::from_static(&[0xaa]);
+        PeerMessage::Propose(Propose {
+            run: RUN,
+            batch: BATCH,
+            digest: DIGEST,
+            load,
+            program,
+            deadline_ms: 1,
+        })
+    };
+    for (batch, hex, words) in [
+        (None, NONE_HEX, "load_batch: the run makes the load"),
+        (Some(BatchId([0x99; 16])), "99999999 99999999 99999999 99999999", "load_batch"),
+    ] {
+        assert_picture(
+            &propose(batch),
+            &[
+                ("7a000000", "length: 122"),
+                ("02", "kind: Propose"),
+                (RUN_HEX, "run"),
+                (BATCH_HEX, "batch"),
+                (DIGEST_HEX, "digest"),
+                ("88888888 88888888 88888888 88888888 88888888 88888888 88888888 88888888", "load"),
+                (hex, words),
+                ("01000000", "deadline_ms"),
+                ("01000000", "length of program"),
+                ("aa", "program"),
+            ],
+        );
+    }
 }
 
 #[test]
@@ -186,14 +228,16 @@ fn key_request() {
             batch: BATCH,
             digest: DIGEST,
             party: Party::P1,
+            load_batch: Some(BatchId([0x99; 16])),
             program: Bytes::from_static(&[0xaa]),
         }),
         &[
-            ("37000000", "length: 55"),
+            ("47000000", "length: 71"),
             ("41", "kind: Request"),
             (BATCH_HEX, "batch"),
             (DIGEST_HEX, "digest"),
             ("01", "party: 1"),
+            ("99999999 99999999 99999999 99999999", "load_batch"),
             ("01000000", "length of program"),
             ("aa", "program"),
         ],
@@ -275,6 +319,18 @@ fn end_and_stored() {
     assert_picture(
         &DealerMessage::Stored { batch: BATCH },
         &[("11000000", "length: 17"), ("46", "kind: Stored"), (BATCH_HEX, "batch")],
+    );
+}
+
+#[test]
+fn forget() {
+    assert_picture(
+        &DealerMessage::Forget { batch: Some(BATCH) },
+        &[("11000000", "length: 17"), ("48", "kind: Forget"), (BATCH_HEX, "batch")],
+    );
+    assert_picture(
+        &DealerMessage::Forget { batch: None },
+        &[("11000000", "length: 17"), ("48", "kind: Forget"), (NONE_HEX, "batch: all")],
     );
 }
 

@@ -435,7 +435,7 @@ pub fn start_request(gate: &Gate, elements: u64, run: RunId, deadline: Option<Du
         elements,
         run_id: Bytes::copy_from_slice(&run.0),
         deadline_ms: deadline.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)),
-        program: Bytes::new(),
+        ..StartRunRequest::default()
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use suf_control::v1;
-use suf_gate::{Backend, KeyBytes};
+use suf_gate::{Backend, KeyBytes, load::Kept};
 use suf_link::{Connection, Outbox, Session, Task, Traffic};
 use suf_party::{Action, Done, Event, Phase, Plan, Run, RunFailure, Summary, WINDOW, Work};
 use suf_process::hardening::scrub_stack;
@@ -55,6 +55,8 @@ struct Inner {
     keys: Option<Arc<BatchStore>>,
     container: Received,
     outputs: Outputs,
+    /// The matrices of the model that it has loaded.
+    kept: Option<Kept>,
     /// Moved over the connection before the first exchange.
     traffic_before: Traffic,
     cancelled: bool,
@@ -77,6 +79,7 @@ impl ActiveRun {
         run: Run,
         place: Option<Place>,
     ) -> Option<Arc<Self>> {
+        let run = entry.take_load().into_iter().fold(run, Run::taking);
         let plan = run.plan().clone();
         let outputs = plan.program.outputs().map(|id| {
             let tiles = plan.program.node(id).tiles() as usize;
@@ -93,6 +96,7 @@ impl ActiveRun {
                 keys: None,
                 container: Received::default(),
                 outputs,
+                kept: None,
                 traffic_before: Traffic::default(),
                 cancelled: false,
                 place,
@@ -205,6 +209,7 @@ impl ActiveRun {
                 let tile = tiles.and_then(|tiles| tiles.get_mut(part.tile as usize));
                 *tile.expect("the program has it") = shares;
             }
+            Action::Keep(kept) => inner.kept = Some(kept),
             Action::Enter(phase) => self.enter(inner, phase),
             Action::End(result) => self.end(inner, result),
         }
@@ -212,7 +217,7 @@ impl ActiveRun {
     }
 
     fn burn(&self) -> Event {
-        match self.host.ledger().burn(self.plan.batch) {
+        match self.host.ledger().burn(self.plan.batch, self.plan.purpose()) {
             Ok(burnt) => {
                 tracing::info!(run = %self.entry.hash(), batch = %burnt.id(), "batch burnt");
                 Event::Burnt(burnt)
@@ -338,6 +343,9 @@ impl ActiveRun {
             Ok(summary) => {
                 let outputs = std::mem::take(&mut inner.outputs);
                 self.host.registry().keep_outputs(&self.entry, outputs);
+                if let Some(kept) = inner.kept.take() {
+                    self.host.keep_load(&self.entry, kept, &summary);
+                }
                 tracing::info!(run = %self.entry.hash(), gate = view.gate, protocol = view.protocol,
                     elems = view.elements, eval_ms = inner.timing.eval_ms(), "run done");
                 let figures = Some(self.figures(inner, &summary));
@@ -346,6 +354,9 @@ impl ActiveRun {
             }
             Err(failure) => {
                 tracing::warn!(run = %self.entry.hash(), step = ?view.state(), %failure, "run ended");
+                if self.plan.program.loads() {
+                    self.host.forget_load(self.plan.batch);
+                }
                 let state = if inner.cancelled { v1::RunState::Cancelled } else { v1::RunState::Failed };
                 let failure = Some(to_control(failure).at_step(step_name(view.state())));
                 v1::Run { state: state.into(), failure, ..view }

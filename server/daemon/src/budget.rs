@@ -178,7 +178,6 @@ impl Budget {
 
 impl Reservation {
     /// Bytes that are held.
-    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use suf_control::{failure::CallFailure, shares, v1};
+use suf_gate::load::Kept;
 use suf_party::{Plan, Registration};
 use suf_wire::{NodeId, Party, RunHash};
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use crate::{
     active::ActiveRun,
     budget::Reservation,
     ledger::unix_ms,
+    loads::{Making, Use},
     need::Need,
     ownership::{Access, Owner},
     reservation::{KeyReservation, RunReservation},
@@ -54,6 +56,10 @@ struct Held {
     keys: Option<KeyReservation>,
     /// Until the run is over and its output shares are gone.
     shares: Option<Reservation>,
+    /// The place of the load that it makes.
+    making: Option<Making>,
+    /// The load that it takes, until it is at work.
+    load: Option<Arc<Kept>>,
 }
 
 /// How far a run has come.
@@ -77,8 +83,18 @@ struct Calls {
 pub(crate) struct Call(Arc<Entry>);
 
 impl Entry {
-    pub(crate) fn new(registration: Registration, owner: Owner, reservation: RunReservation) -> Self {
+    pub(crate) fn new(
+        registration: Registration,
+        owner: Owner,
+        reservation: RunReservation,
+        weights: Use,
+    ) -> Self {
         let RunReservation { shares, keys } = reservation;
+        let (making, load) = match weights {
+            Use::Nothing => (None, None),
+            Use::Makes(making) => (Some(making), None),
+            Use::Takes(taken) => (None, Some(taken.kept)),
+        };
         let hash = registration.run.public_hash();
         let program = &registration.program;
         let gate = program.only_gate();
@@ -91,6 +107,7 @@ impl Entry {
             elements: program.input_elems(),
             state: v1::RunState::Proposed.into(),
             started_unix_ms: unix_ms(),
+            load: registration.load.map(|load| load.digest.0.to_vec().into()).unwrap_or_default(),
             ..v1::Run::default()
         };
         Self {
@@ -99,7 +116,7 @@ impl Entry {
             owner,
             view: watch::Sender::new(view),
             stage: Mutex::new(Stage::Registered),
-            held: Mutex::new(Held { keys: Some(keys), shares: Some(shares) }),
+            held: Mutex::new(Held { keys: Some(keys), shares: Some(shares), making, load }),
             outputs: Mutex::default(),
             inputs_taken: Mutex::default(),
             calls: watch::Sender::default(),
@@ -240,6 +257,8 @@ impl Entry {
         *self.stage() = Stage::Ended;
         let mut held = self.held();
         held.keys = None;
+        held.making = None;
+        held.load = None;
         if self.has_output() {
             let Need { outputs, .. } = Need::of(&self.registration.program, self.me());
             held.shares.iter_mut().for_each(|shares| shares.shrink_to(outputs));
@@ -283,6 +302,19 @@ impl Entry {
     /// The reservation for the keys; none if the run is over.
     pub(crate) fn take_key_reservation(&self) -> Option<KeyReservation> {
         self.held().keys.take()
+    }
+
+    /// The load that the run takes, for the machine that holds it from then on.
+    pub(crate) fn take_load(&self) -> Option<Arc<Kept>> {
+        self.held().load.take()
+    }
+
+    /// The place of the load that the run has made, and the memory that it keeps.
+    pub(crate) fn take_making(&self) -> Option<(Making, Reservation)> {
+        let mut held = self.held();
+        let (making, mut shares) = (held.making.take()?, held.shares.take()?);
+        shares.shrink_to(Need::of(&self.registration.program, self.me()).kept);
+        Some((making, shares))
     }
 
     /// A part of the input is here.

@@ -69,10 +69,10 @@ impl Sources<'_> {
         }
     }
 
-    /// All nodes but the outputs, which only hand shares on.
+    /// All nodes but the results, which only hand on what is there.
     fn nodes(&self) -> Vec<v1::NodeFigures> {
         let times = self.timing.nodes();
-        let nodes = self.plan.program.nodes().filter(|(_, node)| !node.is_output());
+        let nodes = self.plan.program.nodes().filter(|(_, node)| !node.is_result());
         nodes
             .map(|(id, node)| {
                 let measured = self.summary.measured.nodes.iter().find(|measured| measured.node == id);

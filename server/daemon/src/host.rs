@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use suf_control::{failure::CallFailure, v1};
-use suf_gate::{Backend, BackendInfo, Program};
+use suf_gate::{Backend, BackendInfo, Program, load::Kept};
 use suf_link::{Identity, LinkKind, LinkProfile};
-use suf_party::{Ledger, Policy, Registration};
+use suf_party::{Ledger, Policy, Registration, Summary};
 use suf_process::{LoadedModel, ProgramDecoder, weights};
-use suf_wire::Party;
+use suf_wire::{BatchId, LoadName, Party};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -17,8 +17,9 @@ use crate::{
     keys::DealerLink,
     lease,
     ledger::RedbLog,
+    loads::{Loads, Use},
     need::Need,
-    ownership::Owner,
+    ownership::{Owner, Viewer},
     peer::PeerLink,
     proposals,
     queue::{Queue, Ticket},
@@ -28,6 +29,9 @@ use crate::{
     workers::Workers,
 };
 
+/// Why runs end whose load is dropped.
+const DROPPED: &str = "the model that it uses was dropped";
+
 /// One party.
 #[derive(Debug)]
 pub struct Host {
@@ -35,6 +39,7 @@ pub struct Host {
     pub(crate) registry: Registry,
     pub(crate) peer: PeerLink,
     queue: Arc<Queue>,
+    loads: Arc<Loads>,
     programs: ProgramDecoder,
 }
 
@@ -64,30 +69,91 @@ pub(crate) struct HostParts {
 impl Host {
     pub(crate) fn new(parts: HostParts) -> Self {
         let peer = PeerLink::new(&parts.profile);
-        let programs = ProgramDecoder::new(Arc::clone(&parts.weights.store));
+        let programs = ProgramDecoder::new(&parts.weights.store);
         let queue = Queue::new(parts.config.model_runs);
-        Self { parts, registry: Registry::default(), peer, queue, programs }
+        let loads = Loads::new(parts.config.party());
+        Self { parts, registry: Registry::default(), peer, queue, loads, programs }
     }
 
-    /// Registers a run of the client `owner`. Party 0 proposes it to party 1, which waits for that.
+    /// Registers a run of the client `owner`, which does with `weights` what its registration says. Party 0 proposes it to party 1, which waits for that.
     ///
     /// # Errors
     /// When it cannot be registered, or has no room.
-    pub fn register(
+    pub(crate) fn register(
         self: &Arc<Self>,
         registration: Registration,
         owner: Owner,
+        weights: Use,
     ) -> Result<Arc<Entry>, CallFailure> {
         let need = Need::of(&registration.program, registration.me);
         let reservation = self.parts.budgets.admit(owner, &need)?;
-        let entry = self.registry.register(registration, owner, reservation)?;
+        let entry = self.registry.register(registration, owner, reservation, weights)?;
         let elems = entry.registration().program.input_elems();
         tracing::info!(run = %entry.hash(), elems, "run registered");
         lease::keep(self, &entry);
+        let taken = entry.registration().load.filter(|load| load.batch.is_some());
+        if taken.is_some_and(|load| !self.loads.count(load)) {
+            entry.cancel(DROPPED);
+        }
         if entry.me() == Party::P0 {
             proposals::propose(self, &entry);
         }
         Ok(entry)
+    }
+
+    /// Keeps what the run of `entry` has loaded.
+    pub(crate) fn keep_load(&self, entry: &Entry, kept: Kept, summary: &Summary) {
+        let program = &entry.registration().program;
+        let opened = summary.measured.nodes.iter().filter(|node| program.node(node.node).is_input());
+        let load_bytes = opened.map(|node| node.bits_sent).sum::<u64>() / 8;
+        let Some((making, shares)) = entry.take_making() else { return };
+        let (load, bytes) = (entry.registration().load.map(|load| load.digest), shares.bytes());
+        making.keep(kept, shares, load_bytes);
+        tracing::info!(run = %entry.hash(), ?load, bytes, load_bytes, "model loaded");
+    }
+
+    /// Loads that `viewer` may know of, newest first.
+    pub(crate) fn list_loads(&self, viewer: Viewer) -> Vec<v1::Load> {
+        let known = self.loads.list(viewer).into_iter();
+        known
+            .map(|(load, shown)| v1::Load { active_runs: self.runs_on(load).count() as u32, ..shown })
+            .collect()
+    }
+
+    /// Drops a load for `viewer`, with the runs that use it.
+    pub(crate) fn drop_load(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        digest: &[u8],
+    ) -> Result<v1::Load, CallFailure> {
+        let (load, shown) = self.loads.remove(viewer, digest)?;
+        let runs: Vec<_> = self.runs_on(load).collect();
+        tracing::info!(load = ?load.digest, active_runs = runs.len(), "model dropped");
+        runs.iter().for_each(|entry| entry.cancel(DROPPED));
+        load.batch.into_iter().for_each(|batch| self.forget_load(batch));
+        Ok(v1::Load { active_runs: runs.len() as u32, ..shown })
+    }
+
+    /// Runs that take a load and have not ended.
+    fn runs_on(&self, load: LoadName) -> impl Iterator<Item = Arc<Entry>> {
+        let runs = self.registry.list().into_iter();
+        runs.filter(move |entry| entry.registration().load == Some(load) && !entry.has_ended())
+    }
+
+    /// Has the dealer wipe what it keeps of a load. If it cannot be told now, its place there is in use until one of the three
+    /// is restarted.
+    pub(crate) fn forget_load(self: &Arc<Self>, batch: BatchId) {
+        let this = Arc::clone(self);
+        self.runtime().spawn(async move {
+            if let Err(failure) = this.dealer().forget(batch).await {
+                tracing::warn!(%batch, %failure, "the dealer was not told that a load is gone");
+            }
+        });
+    }
+
+    /// What is loaded.
+    pub(crate) fn loads(&self) -> &Arc<Loads> {
+        &self.loads
     }
 
     /// Ends all runs, for a shutdown.
@@ -178,9 +244,10 @@ impl Host {
         self.parts.checker.as_ref()
     }
 
-    /// A ticket for a run of `program`; none if it need not wait: models alone do.
+    /// A ticket for a run of `program`; none if it need not wait: models alone do. A load computes next to nothing.
     pub(crate) fn ticket(&self, program: &Program) -> Option<Ticket> {
-        program.only_gate().is_none().then(|| self.queue.enter())
+        let waits = program.only_gate().is_none() && !program.loads();
+        waits.then(|| self.queue.enter())
     }
 
     pub(crate) fn ledger(&self) -> &Ledger<RedbLog> {

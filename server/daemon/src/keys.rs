@@ -13,7 +13,8 @@ use suf_link::{Connection, Endpoint, LinkError, PayloadMemory, Receiver, Sender}
 use suf_party::{Event, Plan, RunFailure};
 use suf_process::{KeyMemory, hardening::scrub_stack};
 use suf_wire::{
-    CommonParts, DealerMessage, Fault, Header, KeyPart, KeyPartHead, KeyRequest, PREFIX_BYTES, Part, Role,
+    BatchId, CommonParts, DealerMessage, Fault, Header, KeyPart, KeyPartHead, KeyRequest, PREFIX_BYTES, Part,
+    Role,
 };
 use tokio::{sync::Mutex, task::JoinHandle};
 
@@ -30,9 +31,17 @@ const HEADER_BYTES: u64 = (PREFIX_BYTES + Header::BYTES) as u64;
 pub(crate) struct DealerLink {
     endpoint: Endpoint,
     address: String,
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Slot>,
     /// Bits per second at which the last batch that was large enough came; 0 before.
     rate_bps: std::sync::Mutex<f64>,
+}
+
+/// The connection to the dealer.
+#[derive(Debug, Default)]
+struct Slot {
+    connection: Option<Connection>,
+    /// The dealer knows that this process has started: it keeps no load that an earlier one had a part in.
+    introduced: bool,
 }
 
 /// What came from the dealer.
@@ -52,13 +61,23 @@ impl DealerLink {
     /// The connection, made anew if it is lost, and whether it was made just now.
     async fn connection(&self) -> Result<(Connection, bool), RunFailure> {
         let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| connection.ended().is_none()) {
+        if let Some(connection) = slot.connection.as_ref().filter(|connection| connection.ended().is_none()) {
             return Ok((connection.clone(), false));
         }
         let connection = self.endpoint.connect_to(&self.address, Role::Dealer.name(), Role::Dealer).await;
         let connection = connection.map_err(from_dealer)?;
-        *slot = Some(connection.clone());
+        if !slot.introduced {
+            forget_over(&connection, None).await?;
+            slot.introduced = true;
+        }
+        slot.connection = Some(connection.clone());
         Ok((connection, true))
+    }
+
+    /// Tells the dealer that the load of `batch` was dropped.
+    pub(crate) async fn forget(&self, batch: BatchId) -> Result<(), RunFailure> {
+        let (connection, _) = self.connection().await?;
+        forget_over(&connection, Some(batch)).await
     }
 
     /// The link as measured: the rate at which the dealer made and sent keys, and the connection's round trip; none while
@@ -66,7 +85,7 @@ impl DealerLink {
     pub(crate) fn measured(&self) -> Option<v1::Link> {
         // Held while a connection is made: then there is none yet.
         let slot = self.connection.try_lock().ok()?;
-        let connection = slot.as_ref().filter(|connection| connection.ended().is_none())?;
+        let connection = slot.connection.as_ref().filter(|connection| connection.ended().is_none())?;
         let moved = connection.udp_stats();
         let rate_bps = *self.rate_bps.lock().unwrap_or_else(PoisonError::into_inner);
         Some(v1::Link {
@@ -223,6 +242,21 @@ async fn ask(
                 connection.close("dead");
             }
         }
+    }
+}
+
+/// Has the dealer wipe the load of `batch`, or all loads, and waits until it has.
+async fn forget_over(connection: &Connection, batch: Option<BatchId>) -> Result<(), RunFailure> {
+    let told = async {
+        let (mut sender, mut receiver) = connection.open::<DealerMessage>().await?.split();
+        sender.send(&DealerMessage::Forget { batch }).await?;
+        let answer = receiver.recv(|_| None).await?;
+        sender.finish();
+        Ok(answer)
+    };
+    match told.await.map_err(from_dealer)? {
+        DealerMessage::End { .. } => Ok(()),
+        other => Err(refusal(&other)),
     }
 }
 

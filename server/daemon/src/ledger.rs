@@ -6,7 +6,7 @@ use std::{
 };
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
-use suf_party::BurnLog;
+use suf_party::{BurnLog, Purpose, Record};
 use suf_wire::BatchId;
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 
 /// Key: the batch's id. Value: when it was burnt, in milliseconds since the Unix epoch, for people.
 const BURNT: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("burnt");
+
+/// Batches whose masks stay in use, each for one load. Key: the batch's id. Value: the load's digest, which never changes.
+const LOADS: TableDefinition<'_, [u8; 16], [u8; 32]> = TableDefinition::new("loads");
 
 /// One row: the ledger's random name.
 const NAME: TableDefinition<'_, (), [u8; 16]> = TableDefinition::new("name");
@@ -197,30 +200,44 @@ fn check(
     Ok(())
 }
 
-/// Whether `batch` is new to the ledger, and how many it knows now. Durable when it returns.
-fn insert(database: &Database, batch: BatchId) -> Result<(bool, u64), redb::Error> {
+/// What became of the record of `batch`, and how many batches the ledger knows now. Durable when it returns.
+fn insert(database: &Database, batch: BatchId, purpose: Purpose) -> Result<(Record, u64), redb::Error> {
     let mut write = database.begin_write()?;
     // The commit returns after the file system has it.
     write.set_durability(Durability::Immediate)?;
-    let (fresh, known) = {
-        let mut table = write.open_table(BURNT)?;
+    let (record, known) = {
+        let mut burnt = write.open_table(BURNT)?;
+        let mut loads = write.open_table(LOADS)?;
         // Within a write transaction, of which there is one at a time, the insert itself is the test.
-        let fresh = table.insert(batch.0, unix_ms())?.is_none();
-        (fresh, table.len()?)
+        let fresh = burnt.insert(batch.0, unix_ms())?.is_none();
+        let bound = match purpose {
+            Purpose::Run => true,
+            Purpose::Load(digest) => loads.insert(batch.0, digest.0)?.is_none(),
+            Purpose::On { load, batch } => loads.get(batch.0)?.is_some_and(|digest| digest.value() == load.0),
+        };
+        let record = match (fresh, bound) {
+            (false, _) => Record::Burnt,
+            (true, false) => Record::Unbound,
+            (true, true) => Record::New,
+        };
+        (record, burnt.len()?)
     };
-    if fresh {
+    if record == Record::New {
         write.commit()?
     } else {
         write.abort()?
     }
-    Ok((fresh, known))
+    Ok((record, known))
 }
 
 impl BurnLog for RedbLog {
     type Error = LogError;
 
-    fn record(&self, batch: BatchId) -> Result<bool, LogError> {
-        let (fresh, known) = self.with(|database| insert(database, batch))?;
+    fn record(&self, batch: BatchId, purpose: Purpose) -> Result<Record, LogError> {
+        let (record, known) = self.with(|database| insert(database, batch, purpose))?;
+        if record != Record::New {
+            return Ok(record);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Another batch may have been recorded meanwhile.
         state.known = state.known.max(known);
@@ -228,7 +245,7 @@ impl BurnLog for RedbLog {
         if let Err(error) = self.mark.write(Marked { ledger: self.name, burnt: state.known }) {
             tracing::warn!(%error, "the ledger's mark in the spool folder stays behind");
         }
-        Ok(fresh)
+        Ok(record)
     }
 }
 
@@ -241,6 +258,7 @@ pub(crate) fn unix_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use suf_party::{Ledger, LedgerError};
+    use suf_wire::Digest;
 
     use super::*;
 
@@ -249,12 +267,42 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let batch = BatchId([7; 16]);
         let ledger = Ledger::new(RedbLog::open(dir.path()).expect("opens"));
-        assert_eq!(ledger.burn(batch).expect("fresh").id(), batch);
-        assert!(matches!(ledger.burn(batch), Err(LedgerError::Burnt(_))));
+        assert_eq!(ledger.burn(batch, Purpose::Run).expect("fresh").id(), batch);
+        assert!(matches!(ledger.burn(batch, Purpose::Run), Err(LedgerError::Burnt(_))));
         drop(ledger);
         let log = RedbLog::open(dir.path()).expect("opens again");
         assert_eq!(log.burnt().expect("readable"), 1);
-        assert!(matches!(Ledger::new(log).burn(batch), Err(LedgerError::Burnt(_))));
+        assert!(matches!(Ledger::new(log).burn(batch, Purpose::Run), Err(LedgerError::Burnt(_))));
+    }
+
+    #[test]
+    fn a_batch_of_a_load_is_bound_to_one_digest_even_across_restarts() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let [load, other, run] = [1, 2, 3].map(|id| BatchId([id; 16]));
+        let [ours, theirs] = [7, 8].map(|id| Digest([id; 32]));
+        let ledger = Ledger::new(RedbLog::open(dir.path()).expect("opens"));
+        ledger.burn(load, Purpose::Load(ours)).expect("fresh");
+        ledger.burn(other, Purpose::Run).expect("fresh");
+        drop(ledger);
+        let ledger = Ledger::new(RedbLog::open(dir.path()).expect("opens again"));
+        // The masks of a load never meet other matrices, and a run's keys are no masks of a load.
+        for (batch, purpose) in [
+            (load, Purpose::Load(theirs)),
+            (load, Purpose::Load(ours)),
+            (load, Purpose::Run),
+            (other, Purpose::Load(ours)),
+        ] {
+            assert!(matches!(ledger.burn(batch, purpose), Err(LedgerError::Burnt(_))), "{batch} {purpose:?}");
+        }
+        for (load, batch) in [(theirs, load), (ours, other), (ours, run)] {
+            let refused = ledger.burn(run, Purpose::On { load, batch });
+            assert!(matches!(refused, Err(LedgerError::Unbound { .. })), "{load} {batch}");
+        }
+        // As often as there are fresh batches.
+        for id in 3..6 {
+            let purpose = Purpose::On { load: ours, batch: load };
+            assert_eq!(ledger.burn(BatchId([id; 16]), purpose).expect("bound").id(), BatchId([id; 16]));
+        }
     }
 
     /// The file says how it is written.
@@ -291,9 +339,12 @@ mod tests {
         assert_eq!(RedbLog::examine(dir.path()).expect("readable"), Some(3));
         let ledger = Ledger::new(RedbLog::open(dir.path()).expect("opens"));
         for batch in 1..=3 {
-            assert!(matches!(ledger.burn(BatchId([batch; 16])), Err(LedgerError::Burnt(_))), "{batch}");
+            assert!(
+                matches!(ledger.burn(BatchId([batch; 16]), Purpose::Run), Err(LedgerError::Burnt(_))),
+                "{batch}"
+            );
         }
-        ledger.burn(BatchId([4; 16])).expect("fresh");
+        ledger.burn(BatchId([4; 16]), Purpose::Run).expect("fresh");
     }
 
     #[test]
@@ -301,11 +352,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (file, backup) = (dir.path().join(FILE), dir.path().join("backup"));
         let log = RedbLog::open(dir.path()).expect("opens");
-        log.record(BatchId([1; 16])).expect("burns");
+        log.record(BatchId([1; 16]), Purpose::Run).expect("burns");
         drop(log);
         std::fs::copy(&file, &backup).expect("a backup");
         let log = RedbLog::open(dir.path()).expect("opens again");
-        log.record(BatchId([2; 16])).expect("burns");
+        log.record(BatchId([2; 16]), Purpose::Run).expect("burns");
         drop(log);
         std::fs::copy(&backup, &file).expect("restored");
         let error = RedbLog::open(dir.path()).expect_err("batch 2 is forgotten");

@@ -29,6 +29,8 @@ pub(crate) struct Need {
     pub(crate) shares: u64,
     /// Bytes of output shares that wait to be fetched.
     pub(crate) outputs: u64,
+    /// Bytes of matrices that stay after the run: those of a load.
+    pub(crate) kept: u64,
 }
 
 impl Need {
@@ -47,10 +49,12 @@ impl Need {
             keys: program.key_bytes(party),
             seals: parts * SEAL_BYTES,
             loaded: parts.min(LOADED_PARTS) * largest_key,
-            shares: (most_held(program) + gathered_elems(program)) * BYTES_PER_ELEMENT
+            shares: (most_held(program) + gathered_elems(program) + joined_elems(program))
+                * BYTES_PER_ELEMENT
                 + opening_bytes(program)
                 + in_flight * IN_FLIGHT_BYTES_PER_ELEMENT,
             outputs: output_elems(program) * BYTES_PER_ELEMENT,
+            kept: kept_elems(program).sum::<u64>() * BYTES_PER_ELEMENT,
         }
     }
 }
@@ -74,6 +78,16 @@ pub(crate) fn deadline_s(program: &Program, wait_s: u64) -> u64 {
 /// Elements of all outputs.
 pub(crate) fn output_elems(program: &Program) -> u64 {
     program.outputs().map(|id| program.node(id).shape().elems()).sum()
+}
+
+/// Elements of each matrix that a load program keeps.
+fn kept_elems(program: &Program) -> impl Iterator<Item = u64> {
+    program.nodes().filter(|(_, node)| node.is_kept()).map(|(_, node)| node.shape().elems())
+}
+
+/// Elements of a matrix that is put together from its tiles: the largest one that is kept.
+fn joined_elems(program: &Program) -> u64 {
+    kept_elems(program).max().unwrap_or(0)
 }
 
 /// Elements of all nodes whose parts count for the window.
@@ -119,8 +133,8 @@ fn most_held(program: &Program) -> u64 {
     let count = program.nodes().count();
     let mut last_taker: Vec<Option<usize>> = vec![None; count];
     for (id, node) in program.nodes() {
-        // An output runs after all other nodes.
-        let at = if node.is_output() { count - 1 } else { id.index() };
+        // Results come after all other nodes.
+        let at = if node.is_result() { count - 1 } else { id.index() };
         for input in node.inputs() {
             let last = &mut last_taker[input.index()];
             *last = (*last).max(Some(at));

@@ -11,7 +11,7 @@ use suf_control::{authority::Caller, failure::CallFailure, v1};
 use suf_wire::{RunHash, RunId};
 use tonic::Code;
 
-/// A client, by the SHA-256 of its certificate.
+/// A client or an owner of models, by the SHA-256 of its certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner([u8; 32]);
 
@@ -20,6 +20,8 @@ pub struct Owner([u8; 32]);
 pub enum Viewer {
     /// A client, with its own runs.
     Client(Owner),
+    /// An owner of models, with its own loads and the runs that made them.
+    Model(Owner),
     /// An operator or observer of this host, who sees that there are runs.
     Host,
 }
@@ -49,6 +51,12 @@ impl Owner {
         let hash = digest::digest(&digest::SHA256, certificate);
         Self(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
+
+    /// The holder of the certificate with this SHA-256.
+    #[must_use]
+    pub fn from_hash(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
 }
 
 impl Viewer {
@@ -57,6 +65,7 @@ impl Viewer {
     pub fn of(caller: &Caller) -> Self {
         match caller.role.as_str() {
             "client" => Self::Client(Owner::of(&caller.peer.certificate)),
+            "model" => Self::Model(Owner::of(&caller.peer.certificate)),
             _ => Self::Host,
         }
     }
@@ -65,7 +74,7 @@ impl Viewer {
     #[must_use]
     pub fn access(self, owner: Owner) -> Option<Access> {
         match self {
-            Self::Client(caller) => (caller == owner).then_some(Access::Owner),
+            Self::Client(caller) | Self::Model(caller) => (caller == owner).then_some(Access::Owner),
             Self::Host => Some(Access::Other),
         }
     }

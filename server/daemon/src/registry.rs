@@ -13,6 +13,7 @@ use tonic::Code;
 
 use crate::{
     entry::{Entry, Outputs},
+    loads::Use,
     need::output_elems,
     ownership::{Access, Owner, RunName, Viewer, unknown},
     reservation::RunReservation,
@@ -47,7 +48,8 @@ struct Inner {
 }
 
 impl Registry {
-    /// Registers a run of the client `owner`, which holds `reservation` until it is over. Every run comes in here, whoever proposes it afterwards.
+    /// Registers a run of the client `owner`, which holds `reservation` until it is over, and what it has of `weights`. Every run
+    /// comes in here, whoever proposes it afterwards.
     ///
     /// # Errors
     /// When its id is known already or too many runs are at work, of this client or in all.
@@ -56,9 +58,10 @@ impl Registry {
         registration: Registration,
         owner: Owner,
         reservation: RunReservation,
+        weights: Use,
     ) -> Result<Arc<Entry>, CallFailure> {
         let mut inner = self.lock();
-        let entry = Entry::new(registration, owner, reservation);
+        let entry = Entry::new(registration, owner, reservation, weights);
         if inner.runs.contains_key(&entry.hash()) {
             return Err(CallFailure::caller("this run id was used before; draw a fresh one")
                 .with_code(Code::AlreadyExists));
@@ -157,7 +160,7 @@ mod tests {
         let file = GateFile::builtin("gelu").expect("built in");
         let gate = Arc::new(catalog::gate(&file, Protocol::Onehot, None).expect("in the file"));
         let program = Arc::new(Program::of_gate(gate, elems).expect("of a size"));
-        Registration { run: RunId(id.to_le_bytes()), program, deadline_ms: 1, me: Party::P1 }
+        Registration { run: RunId(id.to_le_bytes()), program, deadline_ms: 1, me: Party::P1, load: None }
     }
 
     fn end(entry: &Entry, state: v1::RunState) {
@@ -169,7 +172,12 @@ mod tests {
         let registry = Registry::default();
         let mut ids = 0_u128..;
         let mut ask = |owner| {
-            registry.register(registration(ids.next().expect("without end"), 1), owner, no_reservation())
+            registry.register(
+                registration(ids.next().expect("without end"), 1),
+                owner,
+                no_reservation(),
+                Use::Nothing,
+            )
         };
         let client = |number: u8| Owner::of(&[number]);
         let first = ask(client(0)).expect("the first");
@@ -192,7 +200,8 @@ mod tests {
     fn a_run_is_found_by_its_client_alone_and_by_hash_by_operators() {
         let registry = Registry::default();
         let (owner, other) = (Owner::of(b"one"), Owner::of(b"another"));
-        let entry = registry.register(registration(1, 9), owner, no_reservation()).expect("the first");
+        let entry =
+            registry.register(registration(1, 9), owner, no_reservation(), Use::Nothing).expect("the first");
         let id = v1::RunRef { run_id: entry.registration().run.0.to_vec().into(), ..v1::RunRef::default() };
         let hash = v1::RunRef { run_hash: entry.hash().0.to_vec().into(), ..v1::RunRef::default() };
         let never = v1::RunRef { run_id: vec![9; 16].into(), ..v1::RunRef::default() };
@@ -214,7 +223,9 @@ mod tests {
         let registry = Registry::default();
         let (greedy, modest) = (Owner::of(b"greedy"), Owner::of(b"modest"));
         let done = |id, elems, owner| {
-            let entry = registry.register(registration(id, elems), owner, no_reservation()).expect("room");
+            let entry = registry
+                .register(registration(id, elems), owner, no_reservation(), Use::Nothing)
+                .expect("room");
             registry.keep_outputs(&entry, Outputs::from([(NodeId(2), vec![vec![1]])]));
             end(&entry, v1::RunState::Done);
             entry
@@ -231,8 +242,9 @@ mod tests {
     async fn a_lease_runs_while_no_call_is_open_and_any_call_renews_it() {
         const LEASE: Duration = Duration::from_secs(60);
         let registry = Registry::default();
-        let entry =
-            registry.register(registration(1, 9), Owner::of(b"one"), no_reservation()).expect("the first");
+        let entry = registry
+            .register(registration(1, 9), Owner::of(b"one"), no_reservation(), Use::Nothing)
+            .expect("the first");
         let begun = tokio::time::Instant::now();
         let calls = async {
             tokio::time::sleep(LEASE / 2).await;
@@ -253,7 +265,9 @@ mod tests {
         let registration = registration(1, 9);
         let run = registration.run;
         let (found, registered) = tokio::join!(registry.registered(run), async {
-            registry.register(registration, Owner::of(b"one"), no_reservation()).expect("the first")
+            registry
+                .register(registration, Owner::of(b"one"), no_reservation(), Use::Nothing)
+                .expect("the first")
         });
         assert!(Arc::ptr_eq(&found, &registered));
     }

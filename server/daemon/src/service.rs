@@ -3,11 +3,11 @@
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use suf_control::{authority::caller, failure::CallFailure, limits::ELEMENTS_PER_MESSAGE, shares, v1};
+use suf_control::{authority::caller, failure::CallFailure, v1};
 use suf_gate::{Program, ProgramError, limits::MAX_ELEMS};
-use suf_party::{Event, Registration};
+use suf_party::Registration;
 use suf_process::{Description, LoadedModel, listed};
-use suf_wire::{Fault, Part, Party, RunId};
+use suf_wire::{Party, RunId};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream, wrappers::WatchStream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -16,6 +16,8 @@ use crate::{
     budget::Budget,
     entry::{Call, Entry, is_end},
     host::Host,
+    input::{Feeding, take_input},
+    loads::Asked,
     need::deadline_s,
     ownership::{Access, Owner, Viewer, run_id},
     tensor::Tensor,
@@ -131,18 +133,21 @@ type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl v1::party_server::Party for PartyService {
     async fn start_run(&self, request: Request<v1::StartRunRequest>) -> Result<Response<v1::Run>, Status> {
-        let owner = Owner::of(&caller(&request)?.peer.certificate);
+        let calling = caller(&request)?;
+        let (viewer, owner) = (Viewer::of(calling), Owner::of(&calling.peer.certificate));
         let request = request.into_inner();
         let run = run_id(&request.run_id)?;
         if let (Some(_), Some(failure)) = (&request.gate, self.beyond(request.elements)) {
             return Err(failure.into());
         }
+        let asked = Asked::of(viewer, request.terms, &request.load)?;
         let program = self.program(request.gate, request.elements, request.program).await?;
+        let weights = self.host.loads().admit(asked, owner, &program)?;
         let deadline_ms = self.deadline_ms(&program, request.deadline_ms);
         let me = self.host.config().party();
-        let registration = Registration { run, program, deadline_ms, me };
+        let registration = Registration { run, program, deadline_ms, me, load: weights.name() };
         self.host.policy().check(&registration).map_err(to_control)?;
-        let entry = self.host.register(registration, owner)?;
+        let entry = self.host.register(registration, owner, weights)?;
         Ok(Response::new(entry.shown(Access::Owner)))
     }
 
@@ -213,10 +218,9 @@ impl v1::party_server::Party for PartyService {
             return Err(CallFailure::caller("the run has its input already").into());
         }
         // Half an input is of no use to the run, and its shares cannot be sent again.
-        let mut feeding =
-            Feeding { entry: &found.entry, stopped: Some("its client ended the call".to_owned()) };
+        let feeding = Feeding::begin(&found.entry);
         let taken = take_input(&found.entry, &input, &mut parts).await;
-        feeding.stopped = taken.as_ref().err().map(|failure| failure.reason.clone());
+        feeding.end(&taken);
         Ok(Response::new(v1::SubmitInputReply { elements: taken? }))
     }
 
@@ -288,8 +292,9 @@ impl v1::party_server::Party for PartyService {
         }
         reply.program_digest = program.digest().to_vec().into();
         let me = self.host.config().party();
+        let run = RunId([0; 16]);
         let registration =
-            Registration { run: RunId([0; 16]), program: Arc::clone(&program), deadline_ms: 1, me };
+            Registration { run, program: Arc::clone(&program), deadline_ms: 1, me, load: None };
         match self.host.policy().check(&registration) {
             Ok(()) => {
                 reply.accepted = true;
@@ -326,6 +331,19 @@ impl v1::party_server::Party for PartyService {
             models: self.host.models().map(LoadedModel::message).collect(),
         }))
     }
+
+    async fn list_loads(
+        &self,
+        request: Request<v1::ListLoadsRequest>,
+    ) -> Result<Response<v1::ListLoadsReply>, Status> {
+        let viewer = Viewer::of(caller(&request)?);
+        Ok(Response::new(v1::ListLoadsReply { loads: self.host.list_loads(viewer) }))
+    }
+
+    async fn drop_load(&self, request: Request<v1::LoadRef>) -> Result<Response<v1::Load>, Status> {
+        let viewer = Viewer::of(caller(&request)?);
+        Ok(Response::new(self.host.drop_load(viewer, &request.get_ref().digest)?))
+    }
 }
 
 /// What is in use of one kind of bytes.
@@ -361,58 +379,10 @@ impl Stream for UntilEnd {
     }
 }
 
-/// An input that is being received. Dropping it early fails the run, with the reason in `stopped`.
-struct Feeding<'a> {
-    entry: &'a Entry,
-    stopped: Option<String>,
-}
-
-impl Drop for Feeding<'_> {
-    fn drop(&mut self) {
-        if let (Some(reason), Some(active)) = (self.stopped.take(), self.entry.active()) {
-            let reason = format!("the input of {} stopped: {reason}", self.entry.me());
-            active.feed(Event::Failed(suf_party::RunFailure::new(Fault::Caller, reason)));
-        }
-    }
-}
-
 fn output_gone() -> CallFailure {
     let reason = "the output share is gone: it was acknowledged, or its time was over, or newer outputs of this client took \
                   its place";
     CallFailure::caller(reason).with_code(Code::NotFound)
-}
-
-/// Feeds an input of the run tile by tile, however the client cut its messages.
-async fn take_input(
-    entry: &Entry,
-    input: &Tensor,
-    parts: &mut Streaming<v1::InputPart>,
-) -> Result<u64, CallFailure> {
-    use v1::input_part::Part as Message;
-    let (elems, bits) = (input.elems(), input.ring.bits());
-    let mut taken = 0;
-    let mut tile = 0;
-    let mut gathered = Vec::with_capacity(ELEMENTS_PER_MESSAGE);
-    while let Some(part) = parts.message().await? {
-        let Some(Message::Shares(message)) = part.part else {
-            return Err(CallFailure::caller("a header stands first and once"));
-        };
-        let before = gathered.len() as u64;
-        shares::unpack_into(bits, &message, elems - taken + before, &mut gathered)?;
-        taken += gathered.len() as u64 - before;
-        while tile < input.tiles.count() && gathered.len() >= input.tiles.elems(tile) {
-            let rest = gathered.split_off(input.tiles.elems(tile));
-            let shares = std::mem::replace(&mut gathered, rest);
-            let active = entry.active().ok_or_else(|| CallFailure::caller("the run is over"))?;
-            active.feed(Event::Input { part: Part::new(input.node, tile), shares });
-            entry.was_fed();
-            tile += 1;
-        }
-    }
-    if taken < elems {
-        return Err(CallFailure::caller(format!("the input ended after {taken} of {elems} elements")));
-    }
-    Ok(taken)
 }
 
 /// A run in a list: a thousand of them with all nodes would be more than a message holds.

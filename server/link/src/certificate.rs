@@ -28,7 +28,7 @@ impl Purpose {
         match role {
             Role::Dealer => &[Self::Listener],
             Role::Party0 | Role::Party1 => &[Self::Listener, Self::Caller],
-            Role::Operator | Role::Client | Role::Observer => &[Self::Caller],
+            Role::Operator | Role::Client | Role::Observer | Role::Model => &[Self::Caller],
         }
     }
 }

@@ -359,7 +359,7 @@ impl Remote {
 fn fault_of(role: Option<Role>) -> Fault {
     match role {
         Some(Role::Dealer) => Fault::Dealer,
-        Some(Role::Operator | Role::Client | Role::Observer) => Fault::Caller,
+        Some(Role::Operator | Role::Client | Role::Observer | Role::Model) => Fault::Caller,
         Some(Role::Party0 | Role::Party1) | None => Fault::Peer,
     }
 }

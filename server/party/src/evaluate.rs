@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use suf_gate::{KeyBytes, PartEval, Value};
+use suf_gate::{EvalJob, KeyBytes, PartEval, Value};
 use suf_wire::{Causal, DataFrame, Fault, Part, PeerMessage, Seed};
 
 use crate::part::{Key, Made, PartRun, State};
@@ -23,7 +23,7 @@ impl Run {
         }
         *state = State::Computing;
         self.busy -= 1;
-        let job = self.plan.job(part, self.seed()?);
+        let job = self.job(part)?;
         self.compute(Work::Stage { job, key });
         Ok(())
     }
@@ -73,15 +73,19 @@ impl Run {
         spent: Box<dyn PartEval>,
     ) -> Result<(), RunFailure> {
         let node = self.plan.program.node(part.node);
-        let (is_input, is_output) = (node.is_input(), node.is_output());
+        let (is_input, is_result, is_kept) = (node.is_input(), node.is_result(), node.is_kept());
         if node.is_keyed() {
             self.spent.push_back(spent);
             self.wipe_down_to(self.most_spent);
         }
         self.part(part).state = State::Done;
-        if is_output {
-            let shares = value.words()?;
-            self.actions.push_back(Action::Output { part, shares });
+        if is_result {
+            let words = value.words()?;
+            if is_kept {
+                self.kept.insert(part, words);
+            } else {
+                self.actions.push_back(Action::Output { part, shares: words });
+            }
             self.ungiven -= 1;
             return self.close_when_complete();
         }
@@ -192,8 +196,8 @@ impl Run {
     /// Moves the inputs of a part to its key, as soon as both are here and the part is in the window.
     pub(crate) fn load_when_complete(&mut self, part: Part) -> Result<(), RunFailure> {
         let node = self.plan.program.node(part.node);
-        // Outputs are made when the measures are known, and inputs begin with the client's shares.
-        let has_turn = if node.is_output() { self.measured.is_some() } else { self.schedule.is_open(part) };
+        // Results are made when the measures are known, and inputs begin with the client's shares.
+        let has_turn = if node.is_result() { self.measured.is_some() } else { self.schedule.is_open(part) };
         let taken: Vec<usize> = self.schedule.taken(part).map(|part| self.schedule.index(part)).collect();
         let is_made = taken.iter().all(|taken| self.parts[*taken].made.is_some());
         if node.is_input() || !has_turn || !is_made {
@@ -224,7 +228,7 @@ impl Run {
     ) -> Result<(), RunFailure> {
         let start = match key {
             Key::Staged(staged) => Start::Staged(staged),
-            Key::None | Key::Unasked | Key::Asked => Start::Keyless(self.plan.job(part, self.seed()?)),
+            Key::None | Key::Unasked | Key::Asked => Start::Keyless(self.job(part)?),
         };
         self.compute(Work::Begin { part, start, inputs });
         Ok(())
@@ -251,7 +255,11 @@ impl Run {
         &mut self.parts[self.schedule.index(part)]
     }
 
-    fn seed(&self) -> Result<Seed, RunFailure> {
+    fn job(&self, part: Part) -> Result<EvalJob, RunFailure> {
+        Ok(self.plan.job(part, self.seed()?, self.load.clone()))
+    }
+
+    pub(crate) fn seed(&self) -> Result<Seed, RunFailure> {
         self.seed.clone().ok_or_else(|| bug("work before the keys are stored".into()))
     }
 }

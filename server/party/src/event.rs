@@ -1,6 +1,6 @@
 //! Events that a run handles, and actions that it asks for.
 
-use suf_gate::KeyBytes;
+use suf_gate::{KeyBytes, load::Kept};
 use suf_wire::{Causal, KeyRequest, NodeId, Part, PeerMessage, Seed};
 
 use crate::{BurntBatch, Done, RunFailure, Work};
@@ -69,6 +69,8 @@ pub enum Action {
         /// One share for each element.
         shares: Vec<u64>,
     },
+    /// What a load program keeps: the matrices of a model. The run ends well with the next action.
+    Keep(Kept),
     /// The run entered a phase: clocks start and stop here.
     Enter(Phase),
     /// Read the meter.

@@ -20,7 +20,7 @@ mod work;
 
 pub use event::{Action, Event, Measured, NodeMeasured, Phase, Summary};
 pub use failure::{Breach, RunFailure};
-pub use ledger::{BurnLog, BurntBatch, Ledger, LedgerError};
+pub use ledger::{BurnLog, BurntBatch, Ledger, LedgerError, Purpose, Record};
 pub use plan::{Plan, Policy, Registration};
 pub use run::Run;
 pub use schedule::WINDOW;

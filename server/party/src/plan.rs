@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use suf_gate::{EvalJob, Gate, Program, Protocol, catalog::AllowedGates};
-use suf_wire::{Accept, BatchId, Digest, Fault, KeyRequest, Part, Party, Propose, RunId, Seed};
+use suf_gate::{EvalJob, Gate, Program, Protocol, catalog::AllowedGates, load::Kept};
+use suf_wire::{Accept, BatchId, Digest, Fault, KeyRequest, LoadName, Part, Party, Propose, RunId, Seed};
 
-use crate::RunFailure;
+use crate::{Purpose, RunFailure};
 
 /// What a client asked this party for: a run that waits for the other party.
 #[derive(Clone, Debug)]
@@ -18,14 +18,16 @@ pub struct Registration {
     pub deadline_ms: u32,
     /// Which party this is.
     pub me: Party,
+    /// The load that it makes, or whose matrices it takes.
+    pub load: Option<LoadName>,
 }
 
 impl Registration {
     /// The plan under which the run consumes `batch`.
     #[must_use]
     pub fn with_batch(&self, batch: BatchId) -> Plan {
-        let Self { run, program, deadline_ms, me } = self.clone();
-        Plan { run, batch, program, deadline_ms, me }
+        let Self { run, program, deadline_ms, me, load } = self.clone();
+        Plan { run, batch, program, deadline_ms, me, load }
     }
 
     /// The plan of the other party's proposal, if it is what the client asked this party for. The program comes from the
@@ -49,8 +51,30 @@ impl Registration {
         if propose.program[..] != *self.program.encoded() {
             return refused(format!("{proposer} names program {digest} and describes another"));
         }
+        self.agree_on_load(propose.load)?;
         plan.deadline_ms = plan.deadline_ms.min(propose.deadline_ms);
         Ok(plan)
+    }
+}
+
+impl Registration {
+    /// Whether both parties mean one load. Equal digests of two batches are two loads, whose masks differ.
+    fn agree_on_load(&self, theirs: Option<LoadName>) -> Result<(), RunFailure> {
+        let (me, proposer) = (self.me, self.me.other());
+        if theirs == self.load {
+            return Ok(());
+        }
+        let digest = |load: Option<LoadName>| load.map(|load| load.digest);
+        if digest(theirs) == digest(self.load) {
+            let reason =
+                format!("the model was loaded at {proposer} and at {me} at different times: load it again");
+            return Err(RunFailure::new(Fault::Caller, reason));
+        }
+        let named =
+            |load| digest(load).map_or_else(|| "no load".into(), |digest| format!("the load {digest}"));
+        let (theirs, ours) = (named(theirs), named(self.load));
+        let reason = format!("{proposer} proposes a run of {theirs}, but the client asked {me} for {ours}");
+        Err(RunFailure::new(Fault::Peer, reason))
     }
 }
 
@@ -67,6 +91,8 @@ pub struct Plan {
     pub deadline_ms: u32,
     /// Which party this is.
     pub me: Party,
+    /// The load that it makes, or whose matrices it takes.
+    pub load: Option<LoadName>,
 }
 
 impl Plan {
@@ -77,8 +103,19 @@ impl Plan {
             run: self.run,
             batch: self.batch,
             digest: self.digest(),
+            load: self.load,
             program: self.program.encoded().to_vec().into(),
             deadline_ms: self.deadline_ms,
+        }
+    }
+
+    /// What its batch is burnt for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        match self.load {
+            None => Purpose::Run,
+            Some(LoadName { digest, batch: None }) => Purpose::Load(digest),
+            Some(LoadName { digest: load, batch: Some(batch) }) => Purpose::On { load, batch },
         }
     }
 
@@ -89,6 +126,7 @@ impl Plan {
             batch: self.batch,
             digest: self.digest(),
             party: self.me,
+            load_batch: self.load.and_then(|load| load.batch),
             program: self.program.encoded().to_vec().into(),
         }
     }
@@ -99,17 +137,10 @@ impl Plan {
         Accept { run: self.run, digest: self.digest(), batch: self.batch }
     }
 
-    /// What a backend evaluates for `part` under this party's seed.
+    /// What a backend evaluates for `part` under this party's seed, with the matrices of `load`.
     #[must_use]
-    pub fn job(&self, part: Part, seed: Seed) -> EvalJob {
-        EvalJob {
-            program: Arc::clone(&self.program),
-            batch: self.batch.0,
-            part,
-            party: self.me,
-            seed,
-            load: None,
-        }
+    pub fn job(&self, part: Part, seed: Seed, load: Option<Arc<Kept>>) -> EvalJob {
+        EvalJob { program: Arc::clone(&self.program), batch: self.batch.0, part, party: self.me, seed, load }
     }
 
     /// The program's digest as it travels.
@@ -178,7 +209,7 @@ mod tests {
     }
 
     fn registration(me: Party, program: &Arc<Program>, deadline_ms: u32) -> Registration {
-        Registration { run: RunId([1; 16]), program: Arc::clone(program), deadline_ms, me }
+        Registration { run: RunId([1; 16]), program: Arc::clone(program), deadline_ms, me, load: None }
     }
 
     #[test]
@@ -205,6 +236,31 @@ mod tests {
             let failure = ours.agree(&wrong).expect_err("another run");
             assert_eq!(failure.fault, Fault::Peer, "{failure}");
             assert!(failure.reason.contains("party0"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn both_parties_must_mean_one_load() {
+        let program = Arc::new(Program::of_gate(gate(Protocol::Onehot), 9).expect("a program"));
+        let with = |me, load| Registration { load, ..registration(me, &program, 1000) };
+        let name = |digest, batch: Option<u8>| {
+            Some(LoadName { digest: Digest([digest; 32]), batch: batch.map(|batch| BatchId([batch; 16])) })
+        };
+        let loads = [None, name(1, None), name(1, Some(3)), name(1, Some(4)), name(2, Some(3))];
+        for ours in loads {
+            for theirs in loads {
+                let propose = with(Party::P0, theirs).with_batch(BatchId([2; 16])).propose();
+                let agreed = with(Party::P1, ours).agree(&propose);
+                let what = format!("{theirs:?} {ours:?}");
+                if ours == theirs {
+                    assert_eq!(agreed.expect(&what).load, ours);
+                    continue;
+                }
+                let failure = agreed.expect_err(&what);
+                let same = ours.map(|load| load.digest) == theirs.map(|load| load.digest);
+                let words = if same { "load it again" } else { "party0 proposes a run of" };
+                assert!(failure.reason.contains(words), "{what}: {failure}");
+            }
         }
     }
 

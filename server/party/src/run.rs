@@ -4,9 +4,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
+    sync::Arc,
 };
 
-use suf_gate::{HostValue, Node, PartEval};
+use suf_gate::{
+    HostValue, Node, PartEval,
+    load::{Kept, LoadId},
+};
 use suf_wire::{Causal, DataFrame, Fault, Finished, Part, PeerMessage, Seed, Segments};
 
 use crate::part::{Key, PartRun};
@@ -28,11 +32,15 @@ pub struct Run {
     /// The client's shares, until the batch is burnt.
     shares: BTreeMap<Part, Vec<u64>>,
     pub(crate) seed: Option<Seed>,
+    /// The matrices of a loaded model, for a program that takes them.
+    pub(crate) load: Option<Arc<Kept>>,
+    /// What a load program keeps, until the run is over.
+    pub(crate) kept: BTreeMap<Part, Vec<u64>>,
     pub(crate) readiness: Readiness,
     burnt: Option<BurntBatch>,
     /// Keys and computations that were asked for and are not there yet, wiping aside.
     pub(crate) busy: u32,
-    /// Parts that are not over: of inputs, of outputs, of all other nodes.
+    /// Parts that are not over: of inputs, of outputs and what is kept, of all other nodes.
     pub(crate) unopened: usize,
     pub(crate) ungiven: usize,
     pub(crate) unmade: usize,
@@ -69,6 +77,12 @@ impl Run {
         run
     }
 
+    /// The same run, for a program that takes the matrices of a loaded model. It holds them until its end.
+    #[must_use]
+    pub fn taking(self, load: Arc<Kept>) -> Self {
+        Self { load: Some(load), ..self }
+    }
+
     fn new(plan: Plan, initiator: bool) -> Self {
         let program = &plan.program;
         let (mut unopened, mut ungiven, mut unmade, mut missing) = (0, 0, 0, 0);
@@ -79,7 +93,7 @@ impl Run {
             missing += tiles * node.exchanges();
             match () {
                 () if node.is_input() => unopened += tiles,
-                () if node.is_output() => ungiven += tiles,
+                () if node.is_result() => ungiven += tiles,
                 () => unmade += tiles,
             }
         }
@@ -91,6 +105,8 @@ impl Run {
             parts,
             shares: BTreeMap::new(),
             seed: None,
+            load: None,
+            kept: BTreeMap::new(),
             readiness: Readiness::new(plan.batch, program.segments()),
             burnt: None,
             busy: 0,
@@ -324,7 +340,7 @@ impl Run {
         self.send(PeerMessage::Finished(finished), Causal::START);
         let program = self.plan.program.clone();
         for part in program
-            .outputs()
+            .results()
             .flat_map(|id| (0..program.node(id).tiles()).map(move |tile| Part::new(id, tile)))
         {
             self.load_when_complete(part)?;
@@ -350,8 +366,25 @@ impl Run {
         self.wipe_down_to(0);
         if self.ungiven == 0 && self.wiping == 0 {
             let key_bytes = SEED_BYTES + self.plan.program.key_bytes(self.plan.me);
+            self.keep()?;
             self.end(Ok(Summary { measured, key_bytes }));
         }
+        Ok(())
+    }
+
+    /// Hands on what a load program keeps, when both parties have found that they did the same.
+    fn keep(&mut self) -> Result<(), RunFailure> {
+        let program = &self.plan.program;
+        if !program.loads() {
+            return Ok(());
+        }
+        let mut kept = BTreeMap::<_, Vec<_>>::new();
+        for (part, tile) in mem::take(&mut self.kept) {
+            kept.entry(part.node).or_default().push(tile);
+        }
+        let load = LoadId { program: Arc::clone(program), batch: self.plan.batch.0 };
+        let kept = Kept::new(load, self.seed()?, kept);
+        self.actions.push_back(Action::Keep(kept));
         Ok(())
     }
 
@@ -397,6 +430,8 @@ impl Run {
         self.shares.clear();
         self.spent.clear();
         self.seed = None;
+        self.load = None;
+        self.kept.clear();
         self.enter(Phase::Ended);
         self.actions.push_back(Action::End(result));
     }

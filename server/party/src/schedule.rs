@@ -125,7 +125,7 @@ impl Schedule {
 /// Whether the parts of a node count for the window. All others take neither keys nor messages, or are opened before, or given out
 /// after everything else.
 fn has_position(node: &Node) -> bool {
-    !node.is_input() && !node.is_output() && (node.is_keyed() || node.exchanges() > 0)
+    !node.is_input() && !node.is_result() && (node.is_keyed() || node.exchanges() > 0)
 }
 
 impl Frontier {

@@ -133,7 +133,7 @@ impl Work {
         match self {
             Self::Step { part, .. } | Self::Finish { part, .. } => {
                 let node = program.node(part.node);
-                (!node.is_input() && !node.is_output()).then_some(*part)
+                (!node.is_input() && !node.is_result()).then_some(*part)
             }
             _ => None,
         }

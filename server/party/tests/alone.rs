@@ -10,7 +10,7 @@ use suf_gate::{
     ops::{Input, Op, Output},
     ring::{FRAC, WIRE},
 };
-use suf_party::{Action, Breach, BurnLog, Event, Ledger, Phase, Plan, Run, WINDOW};
+use suf_party::{Action, Breach, BurnLog, Event, Ledger, Phase, Plan, Purpose, Record, Run, WINDOW};
 use suf_wire::{Accept, BatchId, DataFrame, Fault, Finished, NodeId, Part, Party, PeerMessage, RunId, Seed};
 
 /// More gates than the window holds.
@@ -53,7 +53,8 @@ impl Alone {
         let seed = |byte| Seed::new([byte; 32]);
         let entropy = Entropy { parties: [seed(1), seed(2)], dealer: seed(3) };
         let batch = Batch::new(BatchId([2; 16]), Arc::clone(&program), entropy);
-        let plan = Plan { run: RunId([1; 16]), batch: batch.id(), program, deadline_ms: 1, me: Party::P0 };
+        let (run, me) = (RunId([1; 16]), Party::P0);
+        let plan = Plan { run, batch: batch.id(), program, deadline_ms: 1, me, load: None };
         let mut alone =
             Self { run: Run::propose(plan), batch, said: Vec::new(), log: Vec::new(), held: None };
         alone.carry_out();
@@ -77,7 +78,9 @@ impl Alone {
                     self.said.push(message);
                     continue;
                 }
-                Action::Burn => Event::Burnt(Ledger::new(Memory).burn(self.batch.id()).expect("it is new")),
+                Action::Burn => {
+                    Event::Burnt(Ledger::new(Memory).burn(self.batch.id(), Purpose::Run).expect("it is new"))
+                }
                 Action::LoadKey(part) => match &mut self.held {
                     Some(held) => {
                         held.push(part);
@@ -154,8 +157,8 @@ struct Memory;
 impl BurnLog for Memory {
     type Error = Infallible;
 
-    fn record(&self, _: BatchId) -> Result<bool, Infallible> {
-        Ok(true)
+    fn record(&self, _: BatchId, _: Purpose) -> Result<Record, Infallible> {
+        Ok(Record::New)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use suf_gate::{Gate, GateError, Program, ProgramError, WeightStore};
+use suf_model::bert::{MOST_TOKENS, row_sums};
 use tokio::{sync::Semaphore, task};
 
 /// Programs that are decoded at once. A gate takes up to a millisecond, so that more would only take cores from runs.
@@ -32,16 +33,10 @@ pub enum Description {
 
 impl Description {
     fn decode(&self, weights: &WeightStore) -> Result<Program, ProgramError> {
-        let program = match self {
-            Self::Gate { gate, elems } => Program::of_gate(Arc::new(Gate::decode(gate)?), *elems)?,
-            Self::Program(program) => Program::decode(program, weights)?,
-        };
-        if program.loads() || program.load().is_some() {
-            return Err(ProgramError::Limit(
-                "of a daemon neither loads private weights nor takes them".into(),
-            ));
+        match self {
+            Self::Gate { gate, elems } => Program::of_gate(Arc::new(Gate::decode(gate)?), *elems),
+            Self::Program(program) => Program::decode(program, weights),
         }
-        Ok(program)
     }
 
     /// A copy with memory of its own: the caller's bytes may be a small part of a large buffer.
@@ -63,9 +58,15 @@ pub struct ProgramDecoder {
 }
 
 impl ProgramDecoder {
-    /// A decoder of programs over `weights`.
+    /// A decoder of programs over `weights`, and over what sums rows in programs whose weights are a load's.
+    ///
+    /// # Panics
+    /// Never: the sums are small.
     #[must_use]
-    pub fn new(weights: Arc<WeightStore>) -> Self {
+    pub fn new(weights: &WeightStore) -> Self {
+        let mut weights = weights.clone();
+        row_sums(MOST_TOKENS).expect("they are small").into_iter().for_each(|sum| weights.add(sum));
+        let weights = Arc::new(weights);
         Self { weights, places: Arc::new(Semaphore::new(AT_ONCE)), known: Mutex::default() }
     }
 
@@ -130,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_is_decoded_once_and_few_are_kept() {
-        let decoder = ProgramDecoder::new(Arc::default());
+        let decoder = ProgramDecoder::new(&WeightStore::default());
         let gates: Vec<_> = catalog::builtin().map(Arc::new).collect();
         assert!(gates.len() > KEPT);
         let described = |gate: &Gate| Description::Gate { gate: gate.encode().into(), elems: 9 };
@@ -159,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_decoding_costs_its_caller_alone() {
-        let decoder = ProgramDecoder::new(Arc::default());
+        let decoder = ProgramDecoder::new(&WeightStore::default());
         let gate = catalog::builtin().next().expect("one is built in").encode().into();
         let description = Description::Gate { gate, elems: 9 };
         // More often than there are places, so that each gives its own back.

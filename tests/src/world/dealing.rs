@@ -15,7 +15,7 @@ impl World {
         let program = Program::decode(&request.program, &self.weights).map(Arc::new);
         let order = Order::new(request, program);
         let program = match order.and_then(|order| self.pairing.request(order)) {
-            Ok(Standing::Agreed(program)) => program,
+            Ok(Standing::Agreed { program, .. }) => program,
             Ok(Standing::Waiting) => return,
             Err(refusal) => {
                 for me in Party::BOTH {

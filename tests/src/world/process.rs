@@ -6,8 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use suf_party::{BurnLog, Measured, NodeMeasured, Registration, Run, RunFailure, Summary};
-use suf_wire::{BatchId, DataFrame, NodeId, Part, Party, Transcript};
+use suf_party::{BurnLog, Measured, NodeMeasured, Purpose, Record, Registration, Run, RunFailure, Summary};
+use suf_wire::{BatchId, DataFrame, Digest, NodeId, Part, Party, Transcript};
 
 use super::MOST_LANES;
 
@@ -64,6 +64,8 @@ impl Process {
 #[derive(Default)]
 pub(super) struct VirtualLog {
     pub(super) burnt: RefCell<HashSet<BatchId>>,
+    /// Batches of loads, each with the digest that it is bound to.
+    pub(super) loads: RefCell<HashMap<BatchId, Digest>>,
     pub(super) fails: RefCell<bool>,
 }
 
@@ -82,7 +84,20 @@ impl std::error::Error for DiskFailure {}
 impl BurnLog for &VirtualLog {
     type Error = DiskFailure;
 
-    fn record(&self, batch: BatchId) -> Result<bool, DiskFailure> {
-        if *self.fails.borrow() { Err(DiskFailure) } else { Ok(self.burnt.borrow_mut().insert(batch)) }
+    fn record(&self, batch: BatchId, purpose: Purpose) -> Result<Record, DiskFailure> {
+        if *self.fails.borrow() {
+            return Err(DiskFailure);
+        }
+        let (mut burnt, mut loads) = (self.burnt.borrow_mut(), self.loads.borrow_mut());
+        if burnt.contains(&batch) {
+            return Ok(Record::Burnt);
+        }
+        match purpose {
+            Purpose::On { load, batch } if loads.get(&batch) != Some(&load) => return Ok(Record::Unbound),
+            Purpose::Load(digest) => drop(loads.insert(batch, digest)),
+            Purpose::Run | Purpose::On { .. } => {}
+        }
+        burnt.insert(batch);
+        Ok(Record::New)
     }
 }

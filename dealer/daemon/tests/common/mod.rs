@@ -37,6 +37,7 @@ pub(crate) struct Container {
 pub(crate) fn limits() -> Limits {
     Limits {
         max_elems: 1 << 20,
+        max_loads: 2,
         memory_bytes: 128 << 20,
         threads: 2,
         wait_for_peer: PATIENCE,
@@ -110,7 +111,8 @@ impl Caller {
     ) -> Channel<DealerMessage> {
         let mut channel = self.connection.open().await.expect("a stream");
         let digest = Digest(*program.digest());
-        let request = KeyRequest { batch, digest, party, program: program.encoded().to_vec().into() };
+        let program = program.encoded().to_vec().into();
+        let request = KeyRequest { batch, digest, party, load_batch: None, program };
         channel.sender.send(&DealerMessage::Request(request)).await.expect("sent");
         channel
     }

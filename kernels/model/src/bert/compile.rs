@@ -21,7 +21,10 @@ use crate::{
 };
 
 /// Tokens of programs that hide a text's length: the text is padded to the next of them.
-const BUCKETS: [u32; 6] = [16, 32, 64, 128, 256, 512];
+const BUCKETS: [u32; 6] = [16, 32, 64, 128, 256, MOST_TOKENS];
+
+/// Most tokens of a program whose weights are a load's: daemons have what sums its rows.
+pub const MOST_TOKENS: u32 = 512;
 
 /// Tokens to which a text of `tokens` tokens is padded; none if it is longer than a model of `positions` positions takes.
 #[must_use]
@@ -185,22 +188,23 @@ pub fn weights(
             found.insert(*weights.digest(), weights);
         }
     }
-    for weights in row_sums(config)? {
+    for weights in row_sums(config.positions)? {
         found.insert(*weights.digest(), weights);
     }
     Ok(found.into_values().collect())
 }
 
-/// The matrices that programs of a model with private weights may name: those that sum the elements of a row.
+/// The matrices that programs of a model with private weights may name, of `most` tokens at most: those that sum the elements of a
+/// row.
 ///
 /// # Errors
 /// When a limit is exceeded.
-pub fn row_sums(config: &Config) -> Result<Vec<Arc<Weights>>, CompileError> {
+pub fn row_sums(most: u32) -> Result<Vec<Arc<Weights>>, CompileError> {
     let of = |tokens| {
         let Integers { rows, cols, values, bias } = ones(tokens);
         Ok(Arc::new(Weights::new(rows as u32, cols as u32, values, bias).map_err(Refusal)?))
     };
-    (1..=config.positions).map(of).collect()
+    (1..=most).map(of).collect()
 }
 
 /// What sums a row of so many elements.

@@ -10,8 +10,8 @@ mod reference;
 
 pub use client::{TextBatch, batches};
 pub use compile::{
-    ACTIVATIONS, CompileError, Compiled, Length, bucket, compile, compile_private, compile_private_with,
-    compile_with, row_sums, weights,
+    ACTIVATIONS, CompileError, Compiled, Length, MOST_TOKENS, bucket, compile, compile_private,
+    compile_private_with, compile_with, row_sums, weights,
 };
 pub use config::{Config, TYPE};
 pub use load::load_program;

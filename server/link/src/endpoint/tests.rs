@@ -65,9 +65,9 @@ async fn a_port_is_taken_once() {
 /// Older ones, and what is to come.
 #[tokio::test]
 async fn another_version_is_named_on_both_sides() {
-    assert_eq!(VERSION, 6);
+    assert_eq!(VERSION, 7);
     let folder = authority();
-    for other in [5, 7] {
+    for other in [6, 8] {
         let (theirs, ours) = (bound(&folder, Role::Party0, other), bound(&folder, Role::Party1, VERSION));
         let addr = ours.local_addr().expect("bound");
         let (calling, called) =
@@ -76,7 +76,7 @@ async fn another_version_is_named_on_both_sides() {
             let error = refused.expect_err("another version");
             assert!(matches!(error, LinkError::Version { .. }), "version {other}: {error}");
             let said = error.to_string();
-            assert!(said.contains("another protocol version than ours (6)"), "version {other}: {said}");
+            assert!(said.contains("another protocol version than ours (7)"), "version {other}: {said}");
         }
     }
 }

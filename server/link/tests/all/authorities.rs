@@ -204,6 +204,7 @@ fn a_certificate_that_pki_makes_is_for_what_its_role_needs_alone() {
         (Role::Operator, false, true),
         (Role::Client, false, true),
         (Role::Observer, false, true),
+        (Role::Model, false, true),
     ] {
         let text = fs::read(folder.path().join(format!("{role}.pem"))).expect("reads");
         let certificate = suf_link::pem::certificates(&text).expect("a certificate").swap_remove(0);
