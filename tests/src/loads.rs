@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cli::client::os_random;
-use suf_control::v1::{LoadTerms, Run, RunState, StartRunRequest};
+use suf_control::v1::{ListLoadsRequest, Load, LoadRef, LoadTerms, Run, RunState, StartRunRequest};
 use suf_gate::{
     Form, NodeId, Program, Ring, TensorShape,
     ops::{
@@ -12,12 +12,14 @@ use suf_gate::{
         private::{Chosen, Factor, LOADED, Left, Matrix, Private, Term},
     },
 };
+use suf_server::ownership::Owner;
 use suf_wire::{Party, RunId};
 use tonic::Status;
 
 use crate::{
     caller::{Caller, by_id},
     inputs::{share_in, unite_in},
+    processes::Hosts,
 };
 
 /// Fractional bits of the wire and of the matrix.
@@ -99,6 +101,15 @@ impl Sum {
         x.chunks_exact(self.inner).flat_map(row).collect()
     }
 
+    /// Both parties' shares of the inputs of `program`, which is one of the two.
+    ///
+    /// # Panics
+    /// Never: they have rings.
+    #[must_use]
+    pub fn share(&self, program: &Program, inputs: &[Vec<i64>], seed: u64) -> Vec<[Vec<u64>; 2]> {
+        inputs_of(program, inputs, seed).map(|(_, shares)| shares).collect()
+    }
+
     /// The terms of a load of it under `name`, which every client may use. The digest is made of `salt`.
     #[must_use]
     pub fn terms(&self, name: &str, salt: u8) -> LoadTerms {
@@ -111,6 +122,18 @@ impl Sum {
     }
 }
 
+/// Each input of `program`, with its ring and both parties' shares of it.
+fn inputs_of(
+    program: &Program,
+    inputs: &[Vec<i64>],
+    seed: u64,
+) -> impl Iterator<Item = ((NodeId, Ring), [Vec<u64>; 2])> {
+    (seed..).zip(program.inputs().zip(inputs)).map(|(seed, (node, values))| {
+        let ring = program.node(node).ring().expect("an input makes a wire");
+        ((node, ring), share_in(ring, values, seed))
+    })
+}
+
 /// A request for a run of `program`.
 #[must_use]
 pub fn request(program: &Program, run: RunId) -> StartRunRequest {
@@ -119,6 +142,26 @@ pub fn request(program: &Program, run: RunId) -> StartRunRequest {
         run_id: run.0.to_vec().into(),
         ..StartRunRequest::default()
     }
+}
+
+/// A new id for a run.
+///
+/// # Panics
+/// When the system gives no entropy.
+#[must_use]
+pub fn fresh() -> RunId {
+    RunId(os_random().expect("entropy"))
+}
+
+/// The SHA-256 of the certificate `name` of the hosts' folder, as terms name a client.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn fingerprint(hosts: &Hosts, name: &str) -> Vec<u8> {
+    let file = std::fs::read(hosts.folder().join("pki").join(format!("{name}.pem"))).expect("a certificate");
+    let certificate = suf_link::pem::certificates(&file).expect("a certificate").swap_remove(0);
+    Owner::of(&certificate).hash().to_vec()
 }
 
 /// Of a load that was refused, or failed: why.
@@ -149,11 +192,7 @@ impl Caller {
         run: RunId,
         inputs: &[Vec<i64>],
     ) -> Result<[Run; 2], Refused> {
-        let shares = |(seed, (node, values)): (u64, (NodeId, &Vec<i64>))| {
-            let ring = program.node(node).ring().expect("an input makes a wire");
-            ((node, ring), share_in(ring, values, seed))
-        };
-        let shares: Vec<_> = (1..).zip(program.inputs().zip(inputs)).map(shares).collect();
+        let shares: Vec<_> = inputs_of(program, inputs, 1).collect();
         for party in Party::BOTH {
             let ready = self.follow(party, by_id(run), &[RunState::ReadyForInput]).await;
             if let Some(failure) = ready.failure {
@@ -190,7 +229,7 @@ impl Caller {
         terms: LoadTerms,
         weights: &[Vec<i64>; 2],
     ) -> Result<[Run; 2], Refused> {
-        let run = RunId(os_random().expect("entropy"));
+        let run = fresh();
         let request = StartRunRequest { terms: Some(terms), ..request(&model.load, run) };
         let run = self.start_request(&request).await.map_err(|status| status.message().to_owned())?;
         self.feed(&model.load, run, weights).await
@@ -204,11 +243,29 @@ impl Caller {
     /// # Panics
     /// When a party does not tell.
     pub async fn run_on(&self, model: &Sum, salt: u8, x: &[i64]) -> Result<Vec<i64>, Refused> {
-        let run = RunId(os_random().expect("entropy"));
+        let run = fresh();
         let request = StartRunRequest { load: vec![salt; 32].into(), ..request(&model.program, run) };
         let run = self.start_request(&request).await.map_err(|status| status.message().to_owned())?;
         self.feed(&model.program, run, &[x.to_vec()]).await?;
         self.output(run).await.map_err(|status| status.message().to_owned())
+    }
+
+    /// The loads that it sees at `party`, newest first.
+    ///
+    /// # Panics
+    /// When the party does not tell.
+    pub async fn loads(&self, party: Party) -> Vec<Load> {
+        let list = self.party(party).list_loads(ListLoadsRequest {}).await;
+        list.expect("a list").into_inner().loads
+    }
+
+    /// Drops the load of `salt` at `party`.
+    ///
+    /// # Errors
+    /// The party's.
+    pub async fn drop_load(&self, party: Party, salt: u8) -> Result<Load, Status> {
+        let reference = LoadRef { digest: vec![salt; 32].into() };
+        Ok(self.party(party).drop_load(reference).await?.into_inner())
     }
 
     /// The output of a run on a load.

@@ -21,10 +21,14 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use suf_cpu::CpuBackend;
 use suf_deal::Pairing;
-use suf_gate::{BackendError, KeyBytes, Program, Seed, WeightStore};
+use suf_gate::{
+    BackendError, KeyBytes, Program, Seed, WeightStore,
+    load::{Dealt, Kept},
+};
 use suf_party::{Action, Event, Ledger, Registration, Run, RunFailure, Summary, Work};
 use suf_wire::{
-    BatchId, DataFrame, Fault, KeyRequest, Part, Party, PeerMessage, RunId, Transcript, decode_frame,
+    BatchId, DataFrame, Fault, KeyRequest, LoadName, Part, Party, PeerMessage, RunId, Transcript,
+    decode_frame,
 };
 
 pub use faults::{Faults, How, Strike};
@@ -80,6 +84,10 @@ pub struct World {
     seeds: Option<[Seed; 3]>,
     /// The matrices that this run's program names.
     weights: WeightStore,
+    /// What the dealer keeps of loads. A restart loses it.
+    dealt: HashMap<BatchId, Arc<Dealt>>,
+    /// What each party keeps of loads. A crash loses it.
+    kept: [HashMap<BatchId, Arc<Kept>>; 2],
     /// Virtual microseconds after which this run is given up.
     deadline_us: u64,
     /// Lanes of this run's connection.
@@ -125,6 +133,8 @@ impl World {
             unequal: None,
             seeds: None,
             weights: WeightStore::default(),
+            dealt: HashMap::new(),
+            kept: Default::default(),
             deadline_us: DEADLINE_US,
             lanes: 1,
             breaches: Vec::new(),
@@ -165,6 +175,23 @@ impl World {
     /// # Panics
     /// When the world comes to rest before both parties ended: a hang.
     pub fn run(&mut self, program: &Arc<Program>, batch: BatchId, inputs: &[[Vec<u64>; 2]]) -> Outcome {
+        self.run_with(program, None, batch, inputs)
+    }
+
+    /// The same for a program that makes `load`, or takes its matrices.
+    ///
+    /// # Panics
+    /// As [`World::run`].
+    pub fn run_with(
+        &mut self,
+        program: &Arc<Program>,
+        load: Option<LoadName>,
+        batch: BatchId,
+        inputs: &[[Vec<u64>; 2]],
+    ) -> Outcome {
+        if self.rng.random_bool(self.faults.forget) {
+            self.dealt.clear();
+        }
         let begun_us = self.now_us;
         self.weights = dealing::weights_of(program);
         self.deadline_us = DEADLINE_US + NODE_DEADLINE_US * program.nodes().count() as u64;
@@ -173,7 +200,7 @@ impl World {
             program: Arc::clone(program),
             deadline_ms: 1,
             me: Party::P0,
-            load: None,
+            load,
         };
         let plan = registration.with_batch(batch);
         for log in &self.logs {
@@ -182,13 +209,18 @@ impl World {
         }
         self.lanes = self.rng.random_range(1..=MOST_LANES);
         for me in Party::BOTH {
-            self.processes[me.index()] = Process {
-                registration: Some(Registration { me, ..registration.clone() }),
-                transcript: Some(Transcript::new(plan.run, plan.digest())),
-                run: (me == plan.me).then(|| Run::propose(plan.clone())),
-                last_arrivals_us: [self.now_us; MOST_LANES],
-                ..Process::default()
-            };
+            let load =
+                load.and_then(|load| load.batch).map(|batch| self.kept[me.index()].get(&batch).cloned());
+            let process = &mut self.processes[me.index()];
+            *process = Process { last_arrivals_us: [self.now_us; MOST_LANES], ..Process::default() };
+            if let Some(None) = load {
+                process.end = Some(Err(RunFailure::new(Fault::Caller, "no such load")));
+                continue;
+            }
+            process.load = load.flatten();
+            process.registration = Some(Registration { me, ..registration.clone() });
+            process.transcript = Some(Transcript::new(plan.run, plan.digest()));
+            process.run = (me == plan.me).then(|| process.taking(Run::propose(plan.clone())));
         }
         self.limit(Party::P0);
         for (node, input) in program.inputs().zip(inputs) {
@@ -260,6 +292,7 @@ impl World {
         }
         process.run = None;
         process.crashed = true;
+        self.kept[me.index()].clear();
         self.disconnect(me.other());
     }
 
@@ -341,7 +374,10 @@ impl World {
                 let measured = process.measured();
                 self.local(me, Event::Measured(measured));
             }
-            Action::Keep(_) | Action::Enter(_) => {}
+            Action::Keep(kept) => {
+                self.kept[me.index()].insert(BatchId(kept.load().batch), Arc::new(kept));
+            }
+            Action::Enter(_) => {}
             Action::End(result) => process.end = Some(result),
         }
     }
@@ -403,16 +439,17 @@ impl World {
         };
         match (message, &process.run) {
             (PeerMessage::Propose(propose), None) => {
-                let registration = process.registration.as_ref().expect("the client asked both parties");
-                match registration.agree(&propose) {
+                let unknown = || RunFailure::new(Fault::Caller, "no client has registered the run");
+                let registration = process.registration.as_ref().ok_or_else(unknown);
+                match registration.and_then(|registration| registration.agree(&propose)) {
                     Ok(plan) => {
-                        process.run = Some(Run::accept(plan));
+                        process.run = Some(process.taking(Run::accept(plan)));
                         self.limit(me);
                         self.drain(me);
                     }
                     Err(failure) => {
                         let (fault, reason) = (failure.fault, failure.wire_reason());
-                        process.end = Some(Err(failure));
+                        process.end.get_or_insert(Err(failure));
                         self.send(me.other(), &PeerMessage::Refuse { run: propose.run, fault, reason });
                     }
                 }

@@ -3,15 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use suf_gate::{
-    Gate, NodeId, Program, Protocol, TILE_ELEMS, catalog,
+    Gate, NodeId, Program, Protocol, Ring, TILE_ELEMS, catalog,
     ops::{GateOp, Op},
 };
 use suf_party::{Breach, WINDOW};
 use suf_tests::{
+    inputs::unite_in,
+    loads::Sum,
     programs::{Case, Kind, Whole, hold},
     world::{Faults, Outcome, World},
 };
-use suf_wire::{BatchId, DataFrame, Fault, Party};
+use suf_wire::{BatchId, DataFrame, Digest, Fault, LoadName, Party};
 
 /// Every gate, at sizes that are not round.
 const SIZES: [usize; 4] = [1, 9, 1001, 65537];
@@ -84,11 +86,53 @@ fn programs_of_all_operations_give_what_these_define() {
                 .unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
         }
     }
+    let model = Sum::new(4, 30, 7);
+    for program in [&model.load, &model.program] {
+        seen.extend(program.nodes().map(|(_, node)| operation(node.op())));
+    }
     assert!(seen.into_iter().eq(0..OPERATIONS), "operations that no program has");
 }
 
-/// Number of operations that parties evaluate: those of loads come after them.
-const OPERATIONS: u8 = 18;
+/// Number of operations that parties evaluate.
+const OPERATIONS: u8 = 20;
+
+#[test]
+fn runs_on_loads_give_what_the_loaded_matrices_define() {
+    let model = Sum::new(9, 300, 400);
+    let what = "a load of two matrices, one of two tiles and more";
+    let mut world = World::new(7);
+    let mut names = Vec::new();
+    for (salt, weights) in [(1, model.weights(1)), (2, model.weights(2))] {
+        let batch = world.fresh_batch();
+        let name = LoadName { digest: Digest([salt; 32]), batch: None };
+        let outcome = world.run_with(&model.load, Some(name), batch, &model.share(&model.load, &weights, 1));
+        for end in &outcome.ends {
+            let summary = end.as_ref().unwrap_or_else(|failure| panic!("{what}: {failure}"));
+            assert_eq!((summary.measured.rounds, summary.key_bytes), (0, 32));
+        }
+        names.push((LoadName { batch: Some(batch), ..name }, weights));
+    }
+    for seed in 0..3 {
+        for (name, weights) in &names {
+            let (batch, x) = (world.fresh_batch(), model.rows(seed));
+            let inputs = model.share(&model.program, std::slice::from_ref(&x), seed);
+            let outcome = world.run_with(&model.program, Some(*name), batch, &inputs);
+            assert!(outcome.ends.iter().all(Result::is_ok), "{:?}", outcome.ends);
+            assert_eq!(unite_in(Ring::new(64), &outcome.outputs[0]), model.right(weights, &x), "{name:?}");
+        }
+    }
+    assert_eq!(world.breaches(), [""; 0]);
+    // Another digest under the same batch: the ledger of either party knows what the batch is bound to.
+    let (name, _) = &names[0];
+    let swapped = LoadName { digest: Digest([2; 32]), ..*name };
+    let (batch, inputs) = (world.fresh_batch(), model.share(&model.program, &[model.rows(1)], 1));
+    let outcome = world.run_with(&model.program, Some(swapped), batch, &inputs);
+    for end in &outcome.ends {
+        let failure = end.as_ref().expect_err("it is bound to another");
+        assert!(failure.reason.contains("was not burnt for the load"), "{failure}");
+    }
+    assert!(Party::BOTH.iter().all(|party| !world.has_burnt(*party, batch)), "nothing is burnt for it");
+}
 
 /// A number of an operation, so that one that is added is missed.
 fn operation(op: &Op) -> u8 {

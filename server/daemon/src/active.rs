@@ -19,6 +19,7 @@ use suf_wire::{DataHead, Fault, NodeId, Part, PeerMessage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    captured,
     checker::Notes,
     entry::{Entry, Outputs, step_name},
     figures::Sources,
@@ -79,8 +80,10 @@ impl ActiveRun {
         run: Run,
         place: Option<Place>,
     ) -> Option<Arc<Self>> {
-        let run = entry.take_load().into_iter().fold(run, Run::taking);
         let plan = run.plan().clone();
+        let load = entry.take_load();
+        load.iter().for_each(|load| captured::kept(&plan, load));
+        let run = load.into_iter().fold(run, Run::taking);
         let outputs = plan.program.outputs().map(|id| {
             let tiles = plan.program.node(id).tiles() as usize;
             (id, vec![Vec::new(); tiles])
@@ -209,7 +212,10 @@ impl ActiveRun {
                 let tile = tiles.and_then(|tiles| tiles.get_mut(part.tile as usize));
                 *tile.expect("the program has it") = shares;
             }
-            Action::Keep(kept) => inner.kept = Some(kept),
+            Action::Keep(kept) => {
+                captured::kept(&self.plan, &kept);
+                inner.kept = Some(kept);
+            }
             Action::Enter(phase) => self.enter(inner, phase),
             Action::End(result) => self.end(inner, result),
         }

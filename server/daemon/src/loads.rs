@@ -364,3 +364,6 @@ fn digest_of(bytes: &[u8]) -> Result<Digest, CallFailure> {
 fn denied(reason: &str) -> CallFailure {
     CallFailure::caller(reason).with_code(Code::PermissionDenied)
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,12 @@ impl Owner {
         Self(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
+    /// The SHA-256 of the certificate, as the terms of a load name it.
+    #[must_use]
+    pub fn hash(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The holder of the certificate with this SHA-256.
     #[must_use]
     pub fn from_hash(hash: [u8; 32]) -> Self {

@@ -13,6 +13,11 @@ use super::World;
 impl World {
     pub(super) fn deal(&mut self, request: &KeyRequest) {
         let program = Program::decode(&request.program, &self.weights).map(Arc::new);
+        let load = request.load_batch.and_then(|batch| self.dealt.get(&batch).cloned());
+        if request.load_batch.is_some() != load.is_some() {
+            let failure = RunFailure::new(Fault::Dealer, "the dealer has no such load");
+            return self.local(request.party, Event::Failed(failure));
+        }
         let order = Order::new(request, program);
         let program = match order.and_then(|order| self.pairing.request(order)) {
             Ok(Standing::Agreed { program, .. }) => program,
@@ -31,6 +36,10 @@ impl World {
         let [first, second, dealer] = seeds;
         let entropy = Entropy { parties: [first, second], dealer };
         let batch = Batch::new(request.batch, program, entropy);
+        let batch = load.into_iter().fold(batch, Batch::with_load);
+        if batch.program().loads() {
+            self.dealt.insert(batch.id(), Arc::new(batch.dealt()));
+        }
         assert_eq!(batch.parts() as usize, batch.program().keyed_parts().count());
         let unequal = self.rng.random_bool(self.faults.unequal).then(|| self.public_part(&batch)).flatten();
         // Either is right, whatever the other party does.

@@ -29,6 +29,8 @@ pub struct Faults {
     pub unequal: f64,
     /// A party's device is lost, at each of its computations.
     pub device: f64,
+    /// The dealer is restarted before a run, and keeps no load any more.
+    pub forget: f64,
     /// What goes wrong for certain, unless the run has ended before.
     pub strike: Option<Strike>,
 }
@@ -70,6 +72,7 @@ impl Faults {
         silence: 0.03,
         unequal: 0.03,
         device: 0.005,
+        forget: 0.05,
         strike: None,
     };
 

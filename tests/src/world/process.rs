@@ -3,9 +3,11 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
 
 use bytes::Bytes;
+use suf_gate::load::Kept;
 use suf_party::{BurnLog, Measured, NodeMeasured, Purpose, Record, Registration, Run, RunFailure, Summary};
 use suf_wire::{BatchId, DataFrame, Digest, NodeId, Part, Party, Transcript};
 
@@ -16,6 +18,8 @@ pub(super) struct Process {
     /// What the client asked this party for.
     pub(super) registration: Option<Registration>,
     pub(super) run: Option<Run>,
+    /// The load whose matrices the run takes.
+    pub(super) load: Option<Arc<Kept>>,
     pub(super) end: Option<Result<Summary, RunFailure>>,
     pub(super) keys: HashMap<Part, Bytes>,
     pub(super) output: BTreeMap<Part, Vec<u64>>,
@@ -31,6 +35,11 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// `run`, with the matrices that it takes.
+    pub(super) fn taking(&self, run: Run) -> Run {
+        self.load.iter().cloned().fold(run, Run::taking)
+    }
+
     /// Counts a frame as the link would, but independently of it.
     pub(super) fn count(&mut self, from: Party, frame: &DataFrame, sent: bool) {
         self.transcript.as_mut().expect("there from the start").absorb(from, frame);

@@ -18,7 +18,7 @@ pub(crate) enum Command {
     Issue(IssueArgs),
 }
 
-/// Make an authority, and a certificate and key for each role: dealer, party0, party1, operator, client, observer.
+/// Make an authority, and a certificate and key for each role: dealer, party0, party1, operator, client, observer, model.
 ///
 /// All keys in one place are right for one machine, or a trial. For several machines give --authority-only; each host then makes its
 /// own key with `suf pki request`, and `suf pki sign` makes the certificate. Keep ca.key off line. Certificates are good for a year.
@@ -58,7 +58,7 @@ pub(crate) struct InitArgs {
   suf pki request party0 --out pki --host party0.lan,10.0.0.1
   suf pki request party0 --out pki --name party0-next      to replace a certificate that ends")]
 pub(crate) struct RequestArgs {
-    /// The role: dealer, party0, party1, operator, client or observer.
+    /// The role: dealer, party0, party1, operator, client, observer or model.
     #[arg(value_parser = role)]
     role: Role,
     /// Folder for the files NAME.key and NAME.csr, which must not exist yet.
@@ -131,7 +131,7 @@ pub(crate) struct RevokeArgs {
 pub(crate) struct IssueArgs {
     /// Folder of the authority: ca.pem and ca.key.
     folder: PathBuf,
-    /// The role: dealer, party0, party1, operator, client or observer.
+    /// The role: dealer, party0, party1, operator, client, observer or model.
     #[arg(value_parser = role)]
     role: Role,
     /// Name of the files, NAME.pem and NAME.key, which must not exist yet.
