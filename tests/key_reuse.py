@@ -5,7 +5,8 @@ The log is written with RUST_LOG=info,suf_server::captured=trace. This shares no
   - a batch burnt twice;
   - a frame sent before its batch was burnt, or by another run than the one that burnt it;
   - the same step of the same tile of the same node of a batch sent twice;
-  - a payload of 16 bytes or more sent twice: the same masks on the same values, since a fresh mask makes it fresh.
+  - a payload of 16 bytes or more sent twice: the same masks on the same values, since a fresh mask makes it fresh;
+  - a masked matrix of a load that changes, or that another load has, too.
 Exit status 0 without a breach, 1 with one, 2 if a log has nothing to check.
 """
 
@@ -13,11 +14,12 @@ import re
 import sys
 
 FIELD = re.compile(r"(\w+)=\"?(?:hash:)?([0-9a-f]+)\"?")
-MARKS = ("batch burnt", "suf_server::captured: sent")
+MARKS = ("batch burnt", "suf_server::captured: sent", "suf_server::captured: kept")
 
 
 def check(path):
     burnt, steps, payloads, breaches = {}, set(), {}, []
+    matrices, of_load = {}, {}
     with open(path, encoding="utf-8", errors="replace") as log:
         for number, line in enumerate(log, 1):
             mark = next((mark for mark in MARKS if mark in line), None)
@@ -35,6 +37,13 @@ def check(path):
                 burnt[batch] = run
                 continue
             if len(fields.get("hash", "")) != 64:
+                continue
+            if mark == MARKS[2]:
+                matrix = (fields["load"], fields["matrix"])
+                if matrices.setdefault(matrix, fields["hash"]) != fields["hash"]:
+                    breaches.append(f"{where}: matrix {matrix[1]} of the load {matrix[0]} has changed")
+                if of_load.setdefault(fields["hash"], matrix) != matrix:
+                    breaches.append(f"{where}: matrix {matrix[1]} of the load {matrix[0]} is that of another")
                 continue
             if burnt.get(batch) != run:
                 breaches.append(f"{where}: run {run} sent a frame without having burnt it")

@@ -11,12 +11,15 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use suf_control::v1::{LoadTerms, StartRunRequest};
 use suf_cpu::CpuBackend;
 use suf_gate::{Gate, Program, TILE_ELEMS, TwoParties, catalog, ops::Heads, two_parties::Transcript};
 use suf_model::{Plan, bert::Bert};
 use suf_tests::{
     decoders::{TARGETS, files::MODEL_FILES, wire::loaded},
+    loads::{Sum, request},
     programs::{Case, Kind},
 };
 use suf_wire::{
@@ -80,6 +83,10 @@ fn there_is_a_seed_of_every_message_and_protocol() {
     for (number, gate) in catalog::builtin().filter(|gate| gate.name() == "gelu").enumerate() {
         wanted.push(("gate", format!("gelu-{number}-{}", gate.protocol()), gate.encode()));
     }
+    let model = Sum::new(2, 5, 3);
+    for (name, program) in [("load", &model.load), ("private", &model.program)] {
+        wanted.push(("program", name.to_owned(), program.encoded().to_vec()));
+    }
     for (name, bytes) in programs() {
         wanted.push(("program", name, bytes));
     }
@@ -98,7 +105,21 @@ fn there_is_a_seed_of_every_message_and_protocol() {
             wanted.push((target, format!("{name}-{kind}"), bytes));
         }
     }
+    let terms = LoadTerms { clients: vec![vec![8; 32].into()], ..model.terms("a model", 9) };
+    for (name, request) in [
+        ("start-load", StartRunRequest { terms: Some(terms), ..request(&model.load, RunId([7; 16])) }),
+        (
+            "start-on-load",
+            StartRunRequest { load: vec![9; 32].into(), ..request(&model.program, RunId([7; 16])) },
+        ),
+    ] {
+        wanted.push(("control", name.to_owned(), request.encode_to_vec()));
+    }
+    let mut named = BTreeMap::new();
     for (target, name, bytes) in wanted {
+        // Several messages of one kind.
+        let count = named.entry((target, name.clone())).and_modify(|count| *count += 1).or_insert(1);
+        let name = if *count == 1 { name } else { format!("{name}-{count}") };
         let path = folder(target).join(name);
         if write {
             fs::create_dir_all(folder(target)).expect("the sources are writable");

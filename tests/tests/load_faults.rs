@@ -31,8 +31,8 @@ struct Tally {
     runs: [u64; 2],
 }
 
-/// A world with one model, whose weights and rows come in equal shares every time: what is opened of them is equal exactly where masks
-/// are.
+/// A world with one model. Its weights and rows come in equal shares every time, so what is opened of them is equal exactly where
+/// masks are.
 struct Scene {
     world: World,
     model: Sum,

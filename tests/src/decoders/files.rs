@@ -143,6 +143,7 @@ pub fn control(bytes: &[u8]) {
     payload::<v1::RunRef>(bytes);
     payload::<v1::OutputRef>(bytes);
     payload::<v1::ListRunsRequest>(bytes);
+    payload::<v1::LoadRef>(bytes);
     payload::<v1::DescribeRequest>(bytes);
     payload::<v1::InputPart>(bytes);
     payload::<v1::OutputPart>(bytes);
