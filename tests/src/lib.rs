@@ -9,6 +9,7 @@ pub mod holdings;
 pub mod inputs;
 pub mod loads;
 pub mod models;
+pub mod moments;
 pub mod npy;
 pub mod processes;
 pub mod programs;

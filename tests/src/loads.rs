@@ -194,10 +194,7 @@ impl Caller {
     ) -> Result<[Run; 2], Refused> {
         let shares: Vec<_> = inputs_of(program, inputs, 1).collect();
         for party in Party::BOTH {
-            let ready = self.follow(party, by_id(run), &[RunState::ReadyForInput]).await;
-            if let Some(failure) = ready.failure {
-                return Err(failure.reason);
-            }
+            self.reached(party, run, Some(RunState::ReadyForInput)).await?;
         }
         for (place, shares) in &shares {
             for (party, share) in Party::BOTH.into_iter().zip(shares) {
@@ -207,13 +204,28 @@ impl Caller {
         }
         let mut ends = Vec::new();
         for party in Party::BOTH {
-            let end = self.follow(party, by_id(run), &[]).await;
-            if let Some(failure) = end.failure {
-                return Err(failure.reason);
-            }
-            ends.push(end);
+            ends.push(self.reached(party, run, None).await?);
         }
         Ok(ends.try_into().expect("two parties"))
+    }
+
+    /// The run at `party` when it is in `state`, or over; without a state, when it is over.
+    async fn reached(&self, party: Party, run: RunId, state: Option<RunState>) -> Result<Run, Refused> {
+        let told = |status: Status| status.message().to_owned();
+        let mut watching = self.party(party).watch_run(by_id(run)).await.map_err(told)?.into_inner();
+        let mut last = None;
+        while let Some(now) = watching.message().await.map_err(told)? {
+            let is_there = Some(now.state()) == state;
+            last = Some(now);
+            if is_there {
+                break;
+            }
+        }
+        let last = last.ok_or("no state was told")?;
+        match &last.failure {
+            Some(failure) => Err(failure.reason.clone()),
+            None => Ok(last),
+        }
     }
 
     /// Loads `weights` of `model` under `terms`.

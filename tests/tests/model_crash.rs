@@ -7,7 +7,7 @@ use std::{
     fmt::Display,
     path::Path,
     process::Stdio,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -18,6 +18,7 @@ use suf_gate::{NodeId, Program};
 use suf_link::{Identity, LinkProfile};
 use suf_tests::{
     models::{Task, Tiny},
+    moments::{ended_after, number},
     processes::{CAPTURE, Hosts, NAMES, check_from_outside, loopback_with_lanes},
     relay::Relay,
     world::operation,
@@ -41,10 +42,6 @@ const AIMS: usize = 10;
 
 /// Runs after a failure of which one must work: what was lost may be noticed by the first.
 const TRIES: usize = 6;
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).ok().map_or(default, |text| text.parse().ok().expect("a number"))
-}
 
 struct Scene {
     tiny: Tiny,
@@ -133,17 +130,6 @@ async fn connect(hosts: &Hosts) -> Result<Parties, String> {
 
 fn lengths(hosts: &Hosts) -> [usize; 2] {
     ["party0", "party1"].map(|name| hosts.log(name).len())
-}
-
-/// `run`, which is ended by `end` after `moment`, if it has not ended before.
-async fn ended_after<T>(run: impl Future<Output = T>, moment: Duration, end: impl FnOnce()) -> T {
-    let mut run = std::pin::pin!(run);
-    let early = tokio::time::timeout(moment, &mut run).await;
-    end();
-    match early {
-        Ok(output) => output,
-        Err(_) => run.await,
-    }
 }
 
 #[tokio::test]
