@@ -15,6 +15,7 @@ use std::{
 use serde_json::Value;
 use suf_lab::{check_kernel, uml};
 use suf_skip::{LIST, Need, REQUIRE, skip};
+use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
 
@@ -74,6 +75,9 @@ const LONG_PROFILE: &str = "rate_bps = 100_000_000\ndelay_ms = 100.0\nlimit_pack
 
 /// What the two may differ by.
 const AGREEMENT: f64 = 0.05;
+
+/// How many times the predicted time a model may take.
+const MOST_OVER_PREDICTION: f64 = 1.35;
 
 /// How often both are measured at most: a busy machine only ever adds, so the least of all counts.
 const ATTEMPTS: usize = 3;
@@ -175,12 +179,7 @@ fn rounds_of_a_model_are_the_slope_of_time_over_delay() {
     if !there_is_a_lab() {
         return;
     }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    for (name, bytes) in tiny::folder() {
-        let path = folder.path().join("tiny").join(name);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
-        fs::write(path, bytes).expect("a file");
-    }
+    let folder = with_a_model();
     // As above, it fails by itself.
     let lab = ["lab", "slope", "--model", "tiny", "--delays-ms", "10,30,50,70", "--repeats", "3", "--json"];
     let output = suf(folder.path(), &lab);
@@ -188,6 +187,42 @@ fn rounds_of_a_model_are_the_slope_of_time_over_delay() {
     let slope = &json(&output)[0];
     assert_eq!((&slope["declared_rounds"], &slope["measured_rounds"]), (&30.into(), &30.into()));
     eprintln!("a model of two layers: {} rounds by slope", slope["slope"]);
+}
+
+/// Rounds x delay + bits / rate + the time on loopback of the same kernel.
+#[test]
+fn the_time_of_a_model_over_netem_is_what_the_link_predicts() {
+    if !there_is_a_lab() {
+        return;
+    }
+    let folder = with_a_model();
+    fs::write(folder.path().join("link.toml"), LONG_PROFILE).expect("writable");
+    let bench = ["bench", "model", "tiny", "--tokens", "9", "--repeats", "3", "--json"];
+    let output = suf(folder.path(), &[&["lab", "./link.toml", "--", PROGRAM], &bench[..]].concat());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("tc counted")).count(), 2, "{log}");
+    let records = json(&output);
+    let kinds: Vec<_> =
+        records.as_array().expect("records").iter().map(|record| &record["link_kind"]).collect();
+    assert_eq!(kinds, ["loopback", "netem"]);
+    let prediction = &records[1]["prediction"];
+    assert_eq!((&prediction["rounds_ms"], &prediction["delay_ms"]), (&3100.0.into(), &100.0.into()));
+    assert_eq!(prediction["loopback_ms"], records[0]["eval_ms"]);
+    let ratio = prediction["ratio"].as_f64().expect("a number");
+    eprintln!("a model of two layers takes {ratio:.3} times what the link predicts");
+    assert!(ratio <= MOST_OVER_PREDICTION, "{prediction}");
+}
+
+/// A folder with the tiny model in `tiny`.
+fn with_a_model() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, bytes) in tiny::folder() {
+        let path = folder.path().join("tiny").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+    folder
 }
 
 fn there_is_a_lab() -> bool {
