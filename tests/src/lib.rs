@@ -11,6 +11,7 @@ pub mod loads;
 pub mod models;
 pub mod moments;
 pub mod npy;
+pub mod pages;
 pub mod processes;
 pub mod programs;
 pub mod relay;

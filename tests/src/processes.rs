@@ -208,6 +208,15 @@ impl Hosts {
         format!("https://{}", self.address(name, "control"))
     }
 
+    /// The address of a daemon's pages for operators.
+    ///
+    /// # Panics
+    /// When its configuration has none.
+    #[must_use]
+    pub fn admin(&self, name: &str) -> String {
+        self.address(name, "admin")
+    }
+
     /// Makes a further certificate of a role, called `name`.
     ///
     /// # Panics

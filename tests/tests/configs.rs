@@ -67,15 +67,17 @@ fn shipped_configurations_listen_on_this_host_alone() {
     let (text, path) = config("dealer.toml");
     let dealer = suf_dealer::Config::parse(&text, &path).expect("dealer.toml");
     let mut addresses = vec![dealer.listen, dealer.control];
+    addresses.extend(dealer.admin);
     for name in ["party0.toml", "party1.toml"] {
         let (text, path) = config(name);
         let party = suf_server::Config::parse(&text, &path).expect("a party's file");
         addresses.push(party.control);
+        addresses.extend(party.admin);
         if let suf_server::config::Peer::Listen { listen } = party.peer {
             addresses.push(listen);
         }
     }
-    assert_eq!(addresses.len(), 5);
+    assert_eq!(addresses.len(), 8);
     assert!(addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
     // What a container listens on is its own network's; what is published of it is this host's.
     let compose = read(&root().join("deploy/container/compose.yaml"));

@@ -10,6 +10,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use host::HostGpu;
@@ -18,6 +19,7 @@ use suf_process::BackendChoice;
 use suf_skip::{Need, skip};
 use suf_tests::{
     inputs, npy,
+    pages::{Page, until},
     processes::{CAPTURE, Hosts, NAMES, check_from_outside, expect, loopback_with_lanes},
 };
 
@@ -26,6 +28,10 @@ const SHIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/gpu/lost_driver.c");
 
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
+
+/// The pages on which daemons tell of their GPUs, and how soon they do.
+const ADMIN: &str = "admin = \"127.0.0.1:0\"";
+const SOON: Duration = Duration::from_secs(10);
 
 /// Elements of a run: three tiles.
 const ELEMS: usize = 150_000;
@@ -66,10 +72,11 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
     let link = loopback_with_lanes(hosts.folder(), LANES);
     // The dealer and party 1 may use the CPU when there is no GPU any more; party 0 is told to use a GPU.
     hosts.start_daemons(|name, config| match name {
-        "party0" => format!("{link}\n{}", config.replace("backend = \"cpu\"", "backend = \"cuda\"")),
-        "party1" => format!("{link}\n{}", config.replace("backend = \"cpu\"", "backend = \"auto\"")),
-        _ => config.replace("backend = \"cpu\"", "backend = \"auto\""),
+        "party0" => format!("{ADMIN}\n{link}\n{}", config.replace("backend = \"cpu\"", "backend = \"cuda\"")),
+        "party1" => format!("{ADMIN}\n{link}\n{}", config.replace("backend = \"cpu\"", "backend = \"auto\"")),
+        _ => format!("{ADMIN}\n{}", config.replace("backend = \"cpu\"", "backend = \"auto\"")),
     });
+    NAMES.iter().for_each(|name| gpu_is_there(&mut hosts, name));
     let file = GateFile::builtin("gelu").expect("built in");
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
     let x = inputs::awkward(&gate, ELEMS, 1);
@@ -88,16 +95,19 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
     lose(&hosts, "party1", INTO_EVALUATION, LAUNCH_FAILED);
     expect(&hosts.onehot("x.npy"), FAILED, &["party", "device lost"], "while party 1 loses its GPU");
     ended_while(&hosts, "party1", "Evaluating");
+    gpu_is_missed(&mut hosts, "party1");
     works(&hosts, ["cuda", "cpu"], "after party 1 has lost its GPU");
 
     lose(&hosts, "dealer", INTO_DEALING, ECC_UNCORRECTABLE);
     expect(&hosts.onehot("x.npy"), FAILED, &["dealer", "device lost"], "while the dealer loses its GPU");
+    gpu_is_missed(&mut hosts, "dealer");
     works(&hosts, ["cuda", "cpu"], "after the dealer has lost its GPU");
 
     lose(&hosts, "party0", INTO_EVALUATION, DEVICE_UNAVAILABLE);
     expect(&hosts.onehot("x.npy"), FAILED, &["party 0", "device lost"], "while party 0 loses its GPU");
     ended_while(&hosts, "party0", "Evaluating");
     expect(&hosts.onehot("x.npy"), FAILED, &["party 0", "device lost"], "party 0 may not use its CPU");
+    gpu_is_missed(&mut hosts, "party0");
 
     for name in NAMES {
         assert!(hosts.is_alive(name), "{name} died: {}", hosts.log(name));
@@ -110,10 +120,22 @@ fn a_lost_gpu_costs_the_run_and_the_next_one_is_computed_all_the_same() {
     for name in ["party0", "party1"] {
         hosts.kill(name);
         hosts.restart(name);
+        gpu_is_there(&mut hosts, name);
     }
     works(&hosts, ["cuda", "cuda"], "with new GPUs");
     hosts.check_batches(6);
     check_from_outside(&[&hosts]);
+}
+
+/// Waits until `name` says that its GPU is there.
+fn gpu_is_there(hosts: &mut Hosts, name: &str) {
+    until(hosts, name, "/readyz", SOON, |page| page.text.contains("ok: device\n"));
+}
+
+/// Waits until `name` says that its GPU is lost, which makes it not ready.
+fn gpu_is_missed(hosts: &mut Hosts, name: &str) {
+    let missed = |page: &Page| page.status == 503 && page.text.contains("failed: device: ");
+    until(hosts, name, "/readyz", SOON, missed);
 }
 
 /// Starts this test again, with a GPU that the host plays.

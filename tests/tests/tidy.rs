@@ -19,13 +19,14 @@ mod programs;
 mod prose;
 
 /// What each crate of ours may import of ours; optional imports included, those of tests left out.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
     ("suf-wire", &[]),
     ("suf-toml", &[]),
     ("suf-files", &[]),
     ("suf-gate", &["suf-toml", "suf-wire"]),
     ("suf-model", &["suf-gate", "suf-toml"]),
     ("suf-net", &[]),
+    ("suf-admin", &["suf-net"]),
     ("suf-control", &["suf-net"]),
     ("suf-cpu", &["suf-gate"]),
     ("suf-cuda", &["suf-gate"]),
@@ -36,6 +37,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     (
         "suf-process",
         &[
+            "suf-admin",
             "suf-net",
             "suf-link",
             "suf-control",
@@ -47,10 +49,22 @@ const IMPORTS: [(&str, &[&str]); 19] = [
             "suf-wire",
         ],
     ),
-    ("suf-dealer", &["suf-deal", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"]),
+    (
+        "suf-dealer",
+        &["suf-admin", "suf-deal", "suf-process", "suf-link", "suf-control", "suf-gate", "suf-wire"],
+    ),
     (
         "suf-server",
-        &["suf-party", "suf-process", "suf-net", "suf-link", "suf-control", "suf-gate", "suf-wire"],
+        &[
+            "suf-admin",
+            "suf-party",
+            "suf-process",
+            "suf-net",
+            "suf-link",
+            "suf-control",
+            "suf-gate",
+            "suf-wire",
+        ],
     ),
     (
         "suf-cli",
@@ -79,8 +93,9 @@ const PURE: [&str; 6] = ["suf-toml", "suf-gate", "suf-model", "suf-wire", "suf-d
 const IMPURE_CRATES: [&str; 6] = ["tokio", "quinn", "tonic", "cudarc", "socket2", "redb"];
 const IMPURE_WORDS: [&str; 5] = ["std::net", "std::fs", "std::thread", "Instant::now", "SystemTime"];
 
-/// Who may look at the wall clock, which can jump: certificates have dates, and people are shown when something was.
-const WALL_CLOCKS: [&str; 9] = [
+/// Who may look at the wall clock, which can jump: certificates have dates, and people and collectors are shown when something was.
+const WALL_CLOCKS: [&str; 10] = [
+    "server/admin/src/spans.rs",
     "server/link/src/certificate.rs",
     "server/link/src/current.rs",
     "server/link/src/identity.rs",

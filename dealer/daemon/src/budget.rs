@@ -17,6 +17,7 @@ const UNIT_BYTES: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Budget {
     free: Arc<Semaphore>,
+    units: usize,
 }
 
 /// Memory that is paid for.
@@ -26,8 +27,18 @@ pub(crate) struct Reserved(OwnedSemaphorePermit);
 impl Budget {
     /// `bytes` of memory.
     pub(crate) fn new(bytes: u64) -> Self {
-        let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX);
-        Self { free: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
+        let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(units)), units }
+    }
+
+    /// Bytes in all.
+    pub(crate) fn bound(&self) -> u64 {
+        self.units as u64 * UNIT_BYTES
+    }
+
+    /// Bytes that are reserved.
+    pub(crate) fn in_use(&self) -> u64 {
+        self.units.saturating_sub(self.free.available_permits()) as u64 * UNIT_BYTES
     }
 
     /// Bytes that both parties' keys of a part take, `bytes` each.

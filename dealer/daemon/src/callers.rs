@@ -18,6 +18,12 @@ pub(crate) const CONNECTIONS_PER_PARTY: usize = 4;
 pub(crate) struct Callers([Mutex<VecDeque<Connection>>; 2]);
 
 impl Callers {
+    /// Connections of `party` that are open.
+    pub(crate) fn open(&self, party: Party) -> usize {
+        let open = self.0[party.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter(|connection| connection.ended().is_none()).count()
+    }
+
     /// Takes `connection` in. A party that has too many loses its oldest: the newest is the one that it uses.
     pub(crate) fn admit(&self, party: Party, connection: &Connection) {
         // A list of connections is whole whatever happened to its last user.

@@ -29,6 +29,9 @@ pub struct Config {
     /// Address of the control API.
     #[serde(deserialize_with = "config::address")]
     pub control: SocketAddr,
+    /// Address of the pages for operators; none if the file does not say.
+    #[serde(default, deserialize_with = "config::address_if_any")]
+    pub admin: Option<SocketAddr>,
     /// Certificates.
     pub identity: IdentityFiles,
     /// Link profile: a name of `links/` beside the file, of a built-in profile, or a path.

@@ -6,13 +6,13 @@ use suf_control::server::Control;
 use suf_gate::Backend;
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_process::{
-    Args, Configuration, KeyMemory, Start, bind_control, examine::Examination, hardening, identity,
-    memory::MemoryLimit, say_ready, signals, weights,
+    Args, Configuration, KeyMemory, Start, admin::bind_admin, bind_control, examine::Examination, hardening,
+    identity, memory::MemoryLimit, say_ready, service as manager, signals, weights,
 };
 use suf_wire::Role;
 use tokio::runtime;
 
-use crate::{Dealer, DealerService, Limits, config::Config};
+use crate::{Dealer, DealerService, Limits, admin, config::Config};
 
 /// Runs the daemon until a signal. Exit status 0 after an orderly end, 1 if it cannot start.
 #[must_use]
@@ -35,6 +35,7 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
     let profile = found.link(&config.link);
     found.udp("listen", config.listen);
     found.tcp("control", config.control);
+    config.admin.iter().for_each(|admin| found.tcp("admin", *admin));
     let weights = found.take("weights", config.weights(), weights::described);
     let weights = weights.unwrap_or_default();
     let limits = config.limits(MemoryLimit::of_this_process().as_ref(), weights)?;
@@ -66,13 +67,19 @@ async fn serve(config: &Config, own: &Identity, profile: &LinkProfile, dealer: &
     let endpoint = Endpoint::bind(config.listen, own, profile, config.shaped)?;
     let (listener, control) = bind_control(config.control).await?;
     let keys = endpoint.local_addr()?;
-    let ready = serde_json::json!({
+    let bound = bind_admin(config.admin)?;
+    let mut ready = serde_json::json!({
         "ready": Role::Dealer.name(),
         "version": env!("CARGO_PKG_VERSION"),
         "keys": keys,
         "control": control,
     });
+    if let Some((listener, address)) = bound {
+        ready["admin"] = serde_json::json!(address);
+        tokio::spawn(admin::pages(dealer, own).serve(listener, signals.clone()));
+    }
     say_ready(&ready);
+    manager::tell_ready(vec![runtime::Handle::current()]);
     tracing::info!(%keys, %control, backend = ?dealer.backend().info(), "ready");
 
     let service = Control::dealer(DealerService::new(Arc::clone(dealer), own.clone()));
@@ -81,6 +88,7 @@ async fn serve(config: &Config, own: &Identity, profile: &LinkProfile, dealer: &
         let signals = signals.clone();
         async move {
             signals.cancelled().await;
+            manager::tell_stopping();
             dealer.stop().await;
         }
     };

@@ -116,6 +116,11 @@ impl Dealer {
         &self.backend
     }
 
+    /// Connections of `party` that are open.
+    pub(crate) fn connections(&self, party: Party) -> usize {
+        self.callers.open(party)
+    }
+
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -190,7 +195,7 @@ impl Dealer {
             (Entered::First(requester, answer), Ok(program)) => {
                 let entry = self.records.open(batch, &program);
                 if let Err((requester, failure)) = self.deal(batch, requester, answer, &entry).await {
-                    entry.refused(&failure);
+                    self.records.refused(&entry, &failure);
                     refuse(requester, batch, &failure).await;
                 }
             }
@@ -334,7 +339,7 @@ impl Dealer {
                     .await;
             }
             Err(failure) => {
-                entry.refused(&failure);
+                self.records.refused(entry, &failure);
                 let [requester_0, requester_1] = requesters;
                 tokio::join!(refuse(requester_0, batch, &failure), refuse(requester_1, batch, &failure));
             }

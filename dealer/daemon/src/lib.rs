@@ -4,6 +4,7 @@
 //! make keys, which are shipped in order as they become ready. One bound on memory holds for all batches together.
 //! Once both parties have stored everything, or one of them is gone, the dealer forgets the batch.
 
+mod admin;
 mod budget;
 mod callers;
 pub mod config;

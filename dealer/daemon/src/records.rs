@@ -34,6 +34,8 @@ pub struct Totals {
     pub batches_dealt: u64,
     /// Their elements.
     pub elements_dealt: u64,
+    /// Batches that failed, also before they were dealt.
+    pub batches_failed: u64,
     /// Bytes sent to both parties, those of failed batches included.
     pub bytes_shipped: u64,
     /// Batches being dealt now.
@@ -91,6 +93,12 @@ impl BatchRecords {
         entry.lock().state = v1::BatchState::Dealing.into();
     }
 
+    /// The batch failed before it was dealt.
+    pub(crate) fn refused(&self, entry: &Entry, failure: &BatchFailure) {
+        fail(&mut entry.lock(), failure, "waiting");
+        self.lock().totals.batches_failed += 1;
+    }
+
     /// The batch that was [`BatchRecords::dealing`] is over. Both parties stored it `ship` after its first key byte left, or it
     /// failed.
     pub(crate) fn over(&self, entry: &Entry, outcome: &Result<Duration, BatchFailure>) {
@@ -111,6 +119,8 @@ impl BatchRecords {
         if outcome.is_ok() {
             totals.batches_dealt += 1;
             totals.elements_dealt += view.elements;
+        } else {
+            totals.batches_failed += 1;
         }
     }
 
@@ -120,11 +130,6 @@ impl BatchRecords {
 }
 
 impl Entry {
-    /// The batch failed before it was dealt.
-    pub(crate) fn refused(&self, failure: &BatchFailure) {
-        fail(&mut self.lock(), failure, "waiting");
-    }
-
     /// The keys of a part are made: it took `making`, `since_request` after the second request.
     pub(crate) fn made(&self, making: Duration, since_request: Duration) {
         let mut view = self.lock();
@@ -200,7 +205,13 @@ mod tests {
             entry.sent(Party::P1, 100);
             records.over(&entry, &outcome);
         }
-        let expected = Totals { batches_dealt: 1, elements_dealt: 9, bytes_shipped: 200, active_batches: 0 };
+        let expected = Totals {
+            batches_dealt: 1,
+            elements_dealt: 9,
+            batches_failed: 1,
+            bytes_shipped: 200,
+            active_batches: 0,
+        };
         assert_eq!(records.totals(), expected);
         let [failed, stored] = &records.list(2)[..] else { panic!("two entries") };
         assert_eq!(

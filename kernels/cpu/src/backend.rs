@@ -81,6 +81,10 @@ impl Backend for CpuBackend {
         ops::host::stage(job, &key, &Evaluator { job, level: self.level })
     }
 
+    fn check(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {
         None
     }

@@ -165,6 +165,11 @@ impl Backend for CudaBackend {
         Ok(Box::new(Staged::new(self.shared.clone(), job, &key)?.settle()?))
     }
 
+    fn check(&self) -> Result<(), BackendError> {
+        // Asks the card, and every call of the driver's tells of a failure that has ended its context.
+        self.shared.device.used_bytes().map(drop)
+    }
+
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
         let room = self.shared.memory.pinned(bytes).ok()?;
         Some(Box::new(room))

@@ -33,6 +33,12 @@ pub trait Backend: Send + Sync {
     /// When the device fails or is out of memory.
     fn stage(&self, job: &EvalJob, key: KeyBytes) -> Result<Box<dyn StagedPart>, BackendError>;
 
+    /// Whether the device still answers. Takes far less than a millisecond, and disturbs no work.
+    ///
+    /// # Errors
+    /// [`BackendError::Lost`] when it is gone for as long as this process lives, or how it failed.
+    fn check(&self) -> Result<(), BackendError>;
+
     /// Memory for a message of the peer's of `bytes` bytes, from which the device takes it without a copy of the host's. None:
     /// any memory will do.
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>>;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use suf_admin::Collector;
 use suf_control::v1;
 use suf_gate::{Backend, KeyBytes, load::Kept};
 use suf_link::{Connection, Outbox, Session, Task, Traffic};
@@ -29,8 +30,9 @@ use crate::{
     ownership::Access,
     queue::Place,
     service::to_control,
+    spans,
     store::BatchStore,
-    timing::{Timing, ms},
+    timing::{Clocks, Timing, ms},
     workers,
 };
 
@@ -368,9 +370,24 @@ impl ActiveRun {
                 v1::Run { state: state.into(), failure, ..view }
             }
         };
+        let told = self.host.collector().map(|collector| (collector.clone(), last.clone()));
         self.entry.finish(last);
         self.outbox.close();
         self.over.cancel();
+        if let Some((collector, last)) = told {
+            self.tell_collector(collector, inner.timing.take_clocks(), last);
+        }
+    }
+
+    /// Hands the run's trace to the collector of spans. The run is over, and nobody waits for this.
+    fn tell_collector(&self, collector: Collector, clocks: Clocks, last: v1::Run) {
+        let Some(connection) = self.connection.get().cloned() else { return };
+        let plan = self.plan.clone();
+        self.host.runtime().spawn_blocking(move || {
+            if let Some(trace) = spans::trace(&plan, &connection, &clocks, &last) {
+                collector.tell(trace);
+            }
+        });
     }
 
     /// Hands on what was noted, where a checker waits for it.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use suf_admin::CollectorAddress;
 use suf_gate::{Protocol, catalog::AllowedGates, limits::MAX_ELEMS};
 use suf_link::IdentityFiles;
 use suf_process::{
@@ -30,6 +31,11 @@ pub struct Config {
     /// Address of the control API.
     #[serde(deserialize_with = "config::address")]
     pub control: SocketAddr,
+    /// Address of the pages for operators; none if the file does not say.
+    #[serde(default, deserialize_with = "config::address_if_any")]
+    pub admin: Option<SocketAddr>,
+    /// Where spans go, `http://HOST:PORT`; nowhere if the file does not say.
+    otlp: Option<String>,
     /// The dealer's key address, `host:port`.
     pub dealer: String,
     /// Folder of the ledger and the key spool.
@@ -183,6 +189,14 @@ impl Config {
             .collect()
     }
 
+    /// Where spans go, if anywhere.
+    ///
+    /// # Errors
+    /// When it is no such address; [`Config::load`] has checked that.
+    pub fn collector(&self) -> Result<Option<CollectorAddress>, String> {
+        self.otlp.as_deref().map(str::parse).transpose().map_err(|error| format!("otlp: {error}"))
+    }
+
     /// The gates it takes part in; none stands for all.
     ///
     /// # Errors
@@ -257,6 +271,7 @@ impl Configuration for Config {
         }
         self.protocols()?;
         self.gates()?;
+        self.collector()?;
         self.identity.resolve(folder);
         config::within("model_memory_mb", self.model_memory_mb, 1, MOST_MEMORY_MB)?;
         self.weights.iter_mut().for_each(|file| *file = folder.join(&*file));

@@ -2,17 +2,19 @@
 
 use std::{process::ExitCode, sync::Arc, thread};
 
+use suf_admin::Collector;
 use suf_control::server::Control;
 use suf_gate::Backend;
 use suf_link::{Endpoint, Identity, LinkProfile};
 use suf_party::{Ledger, Policy};
 use suf_process::{
-    Args, Configuration, Start, bind_control, examine::Examination, hardening, identity, memory::MemoryLimit,
-    say_ready, signals, weights,
+    Args, Configuration, Start, admin::bind_admin, bind_control, examine::Examination, hardening, identity,
+    memory::MemoryLimit, say_ready, service as manager, signals, weights,
 };
 use tokio::{runtime, sync::oneshot};
 
 use crate::{
+    admin,
     budget::Limits,
     checker::Checker,
     config::{Config, Peer},
@@ -54,6 +56,7 @@ fn examine(args: &Args, config: &Config) -> Start<Needs> {
     let identity = found.identity(&config.identity, party.role());
     let profile = found.link(&config.link);
     found.tcp("control", config.control);
+    config.admin.iter().for_each(|admin| found.tcp("admin", *admin));
     let mut names = vec![("dealer", config.dealer.as_str())];
     match &config.peer {
         Peer::Listen { listen } => found.udp("peer", *listen),
@@ -114,6 +117,8 @@ fn start(args: &Args, checker: Option<Checker>) -> Start<()> {
             let endpoint = Endpoint::caller(&identity, &profile, config.shaped)?;
             DealerLink::new(endpoint, config.dealer.clone())
         };
+        let instance = config.party().role().name();
+        let collector = config.collector()?.map(|address| Collector::start(&address, instance));
         let peer_endpoint = {
             let _on_its_thread = evaluation_handle.enter();
             Arc::new(match &config.peer {
@@ -130,6 +135,7 @@ fn start(args: &Args, checker: Option<Checker>) -> Start<()> {
             backend,
             workers,
             dealer,
+            collector,
             weights,
             runtime: runtime::Handle::current(),
             evaluation: evaluation_handle.clone(),
@@ -151,11 +157,18 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
     let signals = signals::on_signals()?;
     identity::keep_current(&host.parts.identity)?;
     let (listener, control) = bind_control(config.control).await?;
+    let bound = bind_admin(config.admin)?;
     let mut ready = serde_json::json!({
         "ready": config.party().role().name(),
         "version": env!("CARGO_PKG_VERSION"),
         "control": control,
     });
+    if let Some((listener, address)) = bound {
+        ready["admin"] = serde_json::json!(address);
+        tokio::spawn(admin::pages(host).serve(listener, signals.clone()));
+        let (host, signals) = (Arc::clone(host), signals.clone());
+        tokio::spawn(async move { signals.run_until_cancelled(host.dealer().keep()).await });
+    }
     match &config.peer {
         Peer::Listen { .. } => {
             ready["peer"] = serde_json::json!(peer_endpoint.local_addr()?);
@@ -167,12 +180,14 @@ async fn serve(host: &Arc<Host>, peer_endpoint: &Arc<Endpoint>) -> Start<()> {
         }
     }
     say_ready(&ready);
+    manager::tell_ready(vec![host.runtime().clone(), host.evaluation().clone()]);
     tracing::info!(party = %config.party(), %control, backend = ?host.backend_info(), "ready");
 
     let runs_end = {
         let (host, signals) = (Arc::clone(host), signals.clone());
         async move {
             signals.cancelled().await;
+            manager::tell_stopping();
             host.cancel_all("the daemon shuts down");
         }
     };

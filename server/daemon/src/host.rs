@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use suf_admin::Collector;
 use suf_control::{failure::CallFailure, v1};
 use suf_gate::{Backend, BackendInfo, Program, load::Kept};
 use suf_link::{Identity, LinkKind, LinkProfile};
@@ -19,6 +20,7 @@ use crate::{
     ledger::RedbLog,
     loads::{Loads, Use},
     need::Need,
+    observed::{self, Observed},
     ownership::{Owner, Viewer},
     peer::PeerLink,
     proposals,
@@ -38,6 +40,7 @@ pub struct Host {
     pub(crate) parts: HostParts,
     pub(crate) registry: Registry,
     pub(crate) peer: PeerLink,
+    observed: Observed,
     queue: Arc<Queue>,
     loads: Arc<Loads>,
     programs: ProgramDecoder,
@@ -58,6 +61,8 @@ pub(crate) struct HostParts {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) workers: Workers,
     pub(crate) dealer: DealerLink,
+    /// Who gets the traces of runs; nobody, as a rule.
+    pub(crate) collector: Option<Collector>,
     /// The weights that programs may name, and their models.
     pub(crate) weights: weights::Loaded,
     /// Control API, keys, disk.
@@ -71,8 +76,9 @@ impl Host {
         let peer = PeerLink::new(&parts.profile);
         let programs = ProgramDecoder::new(&parts.weights.store);
         let queue = Queue::new(parts.config.model_runs);
+        let (registry, observed) = Default::default();
         let loads = Loads::new(parts.config.party());
-        Self { parts, registry: Registry::default(), peer, queue, loads, programs }
+        Self { parts, registry, peer, observed, queue, loads, programs }
     }
 
     /// Registers a run of the client `owner`, which does with `weights` what its registration says. Party 0 proposes it to party 1, which waits for that.
@@ -91,6 +97,9 @@ impl Host {
         let elems = entry.registration().program.input_elems();
         tracing::info!(run = %entry.hash(), elems, "run registered");
         lease::keep(self, &entry);
+        if self.config().admin.is_some() {
+            observed::count_when_over(self, &entry);
+        }
         let taken = entry.registration().load.filter(|load| load.batch.is_some());
         if taken.is_some_and(|load| !self.loads.count(load)) {
             entry.cancel(DROPPED);
@@ -238,6 +247,16 @@ impl Host {
 
     pub(crate) fn peer(&self) -> &PeerLink {
         &self.peer
+    }
+
+    /// Who gets the traces of runs.
+    pub(crate) fn collector(&self) -> Option<&Collector> {
+        self.parts.collector.as_ref()
+    }
+
+    /// What is counted of runs.
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
     }
 
     pub(crate) fn checker(&self) -> Option<&Checker> {

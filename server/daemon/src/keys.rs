@@ -18,7 +18,9 @@ use suf_wire::{
 };
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::{active::ActiveRun, arrivals::LEAST_MEASURED_BYTES, host::Host, store::BatchStore, timing::ms};
+use crate::{
+    active::ActiveRun, arrivals::LEAST_MEASURED_BYTES, host::Host, peer::RETRY, store::BatchStore, timing::ms,
+};
 
 /// Bytes of a key's message before the key.
 const KEY_OVERHEAD: u64 = (PREFIX_BYTES + KeyPartHead::BYTES) as u64;
@@ -78,6 +80,23 @@ impl DealerLink {
     pub(crate) async fn forget(&self, batch: BatchId) -> Result<(), RunFailure> {
         let (connection, _) = self.connection().await?;
         forget_over(&connection, Some(batch)).await
+    }
+
+    /// Keeps a connection to the dealer, and makes it anew when it is lost, so that its loss is known before a run needs keys.
+    pub(crate) async fn keep(&self) {
+        let mut pause = RETRY.0;
+        loop {
+            match self.connection().await {
+                Ok((connection, _)) => {
+                    pause = RETRY.0;
+                    connection.closed().await;
+                }
+                // The check of readiness says so.
+                Err(failure) => tracing::debug!(%failure, "the dealer is out of reach"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(RETRY.1);
+        }
     }
 
     /// The link as measured: the rate at which the dealer made and sent keys, and the connection's round trip; none while

@@ -1,6 +1,7 @@
 //! The durable log of burnt batches, in redb.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -25,6 +26,9 @@ const NAME: TableDefinition<'_, (), [u8; 16]> = TableDefinition::new("name");
 
 /// The file of the ledger in the state directory.
 pub const FILE: &str = "ledger.redb";
+
+/// Bytes that a check writes: a block of the disk.
+const PROBE_BYTES: usize = 4096;
 
 /// The log over a redb file. One process holds it at a time.
 #[derive(Debug)]
@@ -133,6 +137,18 @@ impl RedbLog {
     /// When the file cannot be read.
     pub fn burnt(&self) -> Result<u64, LogError> {
         self.with(|database| Ok(database.begin_read()?.open_table(BURNT)?.len()?))
+    }
+
+    /// Whether a record could be written now: the ledger is open, or can be opened anew, and its disk takes a block. The block goes to
+    /// a file without a name, and the ledger stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be opened or its disk cannot be written.
+    pub fn check(&self) -> Result<(), LogError> {
+        self.with(|_| Ok(()))?;
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        let written = tempfile::tempfile_in(folder).and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
+        written.map_err(|error| LogError::Write(Box::new(error.into())))
     }
 
     /// Lets `work` use the database, opened anew if need be.

@@ -4,6 +4,7 @@
 //! worker threads compute. What happens is handed to the run's machine (crate `suf-party`), which decides.
 
 mod active;
+mod admin;
 mod arrivals;
 mod budget;
 mod captured;
@@ -22,6 +23,7 @@ mod loads;
 mod mark;
 mod messages;
 mod need;
+mod observed;
 pub mod ownership;
 mod peer;
 mod proposals;
@@ -29,6 +31,7 @@ mod queue;
 mod registry;
 mod reservation;
 mod service;
+mod spans;
 pub mod store;
 mod tensor;
 mod timing;

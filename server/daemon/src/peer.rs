@@ -15,8 +15,8 @@ use crate::{arrivals::Arrivals, host::Host, proposals};
 /// What this program calls itself in greetings.
 pub(crate) const SOFTWARE: &str = concat!("suf ", env!("CARGO_PKG_VERSION"));
 
-/// First and longest pause between two attempts to reach party 0: quick after a restart, quiet through a night.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// First and longest pause between two attempts to reach another daemon: quick after a restart, quiet through a night.
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// How much longer than a handshake a run waits for a connection to the other party, and for a channel's first message.
 /// Together that is 10 s, and more on links with long delays. A peer that was killed is noticed after 6 s of silence at the

@@ -29,8 +29,25 @@ struct Disk {
 impl Disk {
     /// Bytes that this user may still write, as the system says.
     fn free(&self) -> io::Result<u64> {
-        let disk = rustix::fs::statvfs(&self.folder)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        Space::of(&self.folder).map(|space| space.free)
+    }
+}
+
+/// What a disk has room for, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    /// What this user may still write.
+    pub(crate) free: u64,
+    /// All of it.
+    pub(crate) size: u64,
+}
+
+impl Space {
+    /// Of the disk that `folder` is on, as the system says.
+    pub(crate) fn of(folder: &Path) -> io::Result<Self> {
+        let disk = rustix::fs::statvfs(folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(Self { free: bytes(disk.f_bavail), size: bytes(disk.f_blocks) })
     }
 }
 

@@ -24,6 +24,15 @@ pub(crate) struct Timing {
     works: Vec<(Part, Stretch)>,
 }
 
+/// The clocks of a run that is over.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    /// When each phase began, in order.
+    pub(crate) phases: Vec<(Phase, Instant)>,
+    /// What was done for each part, and when.
+    pub(crate) works: Vec<(Part, Stretch)>,
+}
+
 /// Clocks of a node, in milliseconds since the opening of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct NodeTime {
@@ -36,7 +45,7 @@ pub(crate) struct NodeTime {
 }
 
 /// From when until when.
-type Stretch = (Instant, Instant);
+pub(crate) type Stretch = (Instant, Instant);
 
 /// What the time from both parties ready to y_hat was spent on, in milliseconds. The four add up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -144,6 +153,11 @@ impl Timing {
         let span =
             |(part, (from, to)): &(Part, Stretch)| [part.node.0.into(), part.tile.into(), at(*from), at(*to)];
         self.works.iter().map(span).collect()
+    }
+
+    /// What there is for a trace. Threads that are at work still end their work afterwards.
+    pub(crate) fn take_clocks(&mut self) -> Clocks {
+        Clocks { phases: std::mem::take(&mut self.entered), works: std::mem::take(&mut self.works) }
     }
 
     /// What [`Timing::eval_ms`] was spent on.

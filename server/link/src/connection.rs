@@ -108,6 +108,14 @@ impl Connection {
         canonical(self.lanes.first().remote_address())
     }
 
+    /// Bytes that both sides of this connection make of the same `label` and `context`, and that nobody else can make. It is
+    /// keying material that TLS exports (RFC 8446, section 7.5). None if the connection has ended.
+    pub fn exported<const N: usize>(&self, label: &[u8], context: &[u8]) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.lanes.first().export_keying_material(&mut bytes, label, context).ok()?;
+        Some(bytes)
+    }
+
     /// Opens a channel. The other side learns of it with the first message.
     ///
     /// # Errors

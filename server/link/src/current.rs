@@ -58,6 +58,16 @@ impl State {
         Ok((Self { own, trust }, reset))
     }
 
+    /// Whether our certificate is accepted now by whoever trusts the same authorities.
+    ///
+    /// # Errors
+    /// Which file is wrong, why, and what to do.
+    pub(crate) fn check_own(&self, files: &IdentityFiles) -> Result<(), LinkError> {
+        check_date(&self.own.life, &files.cert)?;
+        self.own.check(files, &self.trust)?;
+        self.own_revoked(files).map_or(Ok(()), Err)
+    }
+
     /// The error that our own certificate is revoked, if it is.
     pub(crate) fn own_revoked(&self, files: &IdentityFiles) -> Option<LinkError> {
         let since = self.trust.revoked_on(self.own.certificate())?;
@@ -98,10 +108,7 @@ impl Own {
         let (role, life) = role_of(&certificate)
             .and_then(|role| Ok((role, Validity::of(&certificate)?)))
             .map_err(|problem| wrong(cert, problem))?;
-        if let Some(problem) = life.problem_at(SystemTime::now()) {
-            let renew = "get a new one with `suf pki request` and `suf pki sign`";
-            return Err(wrong(cert, format!("{problem}; {renew}")));
-        }
+        check_date(&life, cert)?;
         for purpose in Purpose::of(role) {
             if !is_for(&certificate, *purpose) {
                 let usage = match purpose {
@@ -155,6 +162,14 @@ impl Own {
         // `Own::load` put one there.
         &self.certified.cert[0]
     }
+}
+
+/// Whether the certificate in the file `cert`, which has the dates `life`, is in date.
+fn check_date(life: &Validity, cert: &Path) -> Result<(), LinkError> {
+    life.problem_at(SystemTime::now()).map_or(Ok(()), |problem| {
+        let renew = "get a new one with `suf pki request` and `suf pki sign`";
+        Err(wrong(cert, format!("{problem}; {renew}")))
+    })
 }
 
 /// A refusal in our own words, where the library's are its own names.

@@ -150,11 +150,28 @@ impl Identity {
         own.into_iter().chain(state.trust.warnings()).collect()
     }
 
+    /// Whether our certificate is accepted now by whoever trusts the same authorities: it and one of them are in date, and it is not
+    /// revoked.
+    ///
+    /// # Errors
+    /// [`LinkError::Certificate`] names the file and what to do.
+    pub fn check_now(&self) -> Result<(), LinkError> {
+        self.current.now().check_own(&self.files)
+    }
+
     /// Our certificate's end, in seconds since the Unix epoch.
     pub fn expires_unix_s(&self) -> i64 {
-        let ends = self.current.now().own.life.ends;
-        let since = ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        unix_s(self.current.now().own.life.ends)
+    }
+
+    /// The end of the authority in date that ends first, in seconds since the Unix epoch; none if none is in date.
+    pub fn authority_expires_unix_s(&self) -> Option<i64> {
+        self.current.now().trust.authority_ends().map(unix_s)
+    }
+
+    /// When the first of the revocation lists is to be renewed, in seconds since the Unix epoch; none without a list.
+    pub fn revocation_list_due_unix_s(&self) -> Option<i64> {
+        self.current.now().trust.list_due().map(unix_s)
     }
 
     /// [`Identity::load`] of `ca.pem`, `NAME.pem` and `NAME.key` in one folder.
@@ -292,6 +309,12 @@ impl Identity {
             _ => false,
         }
     }
+}
+
+/// Seconds since the Unix epoch; a time before it counts as the epoch.
+fn unix_s(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl std::fmt::Debug for Identity {

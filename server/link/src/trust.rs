@@ -103,6 +103,16 @@ impl Trust {
         self.authorities.iter().filter(move |authority| authority.life.problem_at(now).is_none())
     }
 
+    /// The end of the authority in date that ends first.
+    pub(crate) fn authority_ends(&self) -> Option<SystemTime> {
+        self.in_date(SystemTime::now()).map(|authority| authority.life.ends).min()
+    }
+
+    /// When the first of the lists is to be renewed.
+    pub(crate) fn list_due(&self) -> Option<SystemTime> {
+        self.lists.iter().filter_map(|list| list.next_update).min()
+    }
+
     /// Why each authority that is not in date is left out.
     fn left_out(&self) -> impl Iterator<Item = String> {
         let now = SystemTime::now();

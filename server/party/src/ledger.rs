@@ -91,6 +91,11 @@ impl<L: BurnLog> Ledger<L> {
         Self(log)
     }
 
+    /// The log, to look at.
+    pub fn log(&self) -> &L {
+        &self.0
+    }
+
     /// Burns `batch` for `purpose`.
     ///
     /// # Errors

@@ -88,6 +88,14 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
     parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+/// A key that is an address of this host, or is not there, for `#[serde(default, deserialize_with)]`.
+///
+/// # Errors
+/// As [`address`].
+pub fn address_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    address(deserializer).map(Some)
+}
+
 /// `text` as an address of this host with a port.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //!
 //! This crate knows no run and no batch. What a daemon does is in its own crate.
 
+pub mod admin;
 pub mod backend;
 pub mod config;
 pub mod examine;
@@ -11,6 +12,7 @@ pub mod identity;
 pub mod memory;
 pub mod model;
 pub mod output;
+pub mod service;
 pub mod signals;
 pub mod telemetry;
 pub mod weights;

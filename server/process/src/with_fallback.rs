@@ -67,6 +67,14 @@ impl Backend for WithFallback {
         Ok(Box::new(Watched { work, watch: self.watch.clone() }))
     }
 
+    fn check(&self) -> Result<(), BackendError> {
+        if self.watch.is_lost() {
+            let device = &*self.watch.device;
+            return Err(BackendError::Lost(format!("{device} was lost, and the CPU computes")));
+        }
+        self.watch.see(self.first.check())
+    }
+
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
         if self.watch.is_lost() { self.second.message_room(bytes) } else { self.first.message_room(bytes) }
     }
@@ -165,6 +173,10 @@ mod tests {
             Ok(Box::new(LosablePart(staged, Arc::clone(&self.0))))
         }
 
+        fn check(&self) -> Result<(), BackendError> {
+            self.now().map(drop)
+        }
+
         fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
             Some(Box::new(KeyMemory::zeroed(bytes).expect("memory")))
         }
@@ -240,9 +252,25 @@ mod tests {
             Err(BackendError::Unavailable("there are no gates".into()))
         }
 
+        fn check(&self) -> Result<(), BackendError> {
+            Ok(())
+        }
+
         fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {
             None
         }
+    }
+
+    #[test]
+    fn a_loss_that_a_check_finds_is_one_from_then_on() {
+        let lost = Arc::new(AtomicBool::new(false));
+        let backend = WithFallback::new(Arc::new(Losable(Arc::clone(&lost))), Arc::new(CpuBackend::new()));
+        backend.check().expect("it is there");
+        lost.store(true, Ordering::Relaxed);
+        assert!(matches!(backend.check(), Err(BackendError::Lost(_))));
+        assert_eq!(backend.info().name, "cpu", "nothing is given to the lost device any more");
+        lost.store(false, Ordering::Relaxed);
+        assert!(matches!(backend.check(), Err(BackendError::Lost(_))), "until the process ends");
     }
 
     #[test]

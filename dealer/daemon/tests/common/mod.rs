@@ -208,6 +208,10 @@ impl Backend for Broken {
         Err(BackendError::Failed("it fell off the bus".into()))
     }
 
+    fn check(&self) -> Result<(), BackendError> {
+        Err(BackendError::Failed("it fell off the bus".into()))
+    }
+
     fn message_room(&self, _: usize) -> Option<Box<dyn SecretMemory>> {
         None
     }

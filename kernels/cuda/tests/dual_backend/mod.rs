@@ -44,6 +44,10 @@ impl Backend for DualBackend {
         Ok(Box::new(DualStaged { what, parts, room: room.flatten() }))
     }
 
+    fn check(&self) -> Result<(), BackendError> {
+        self.first.check().and_then(|()| self.second.check())
+    }
+
     fn message_room(&self, bytes: usize) -> Option<Box<dyn SecretMemory>> {
         self.second.message_room(bytes)
     }
