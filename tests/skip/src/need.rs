@@ -45,11 +45,13 @@ pub enum Need {
     Wheel,
     /// One of these with torch.
     Torch,
+    /// Prometheus and its `promtool`.
+    Prometheus,
 }
 
 impl Need {
     /// All needs, in the order of their declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Netem,
         Self::Namespaces,
         Self::HostLab,
@@ -70,6 +72,7 @@ impl Need {
         Self::MiniLm,
         Self::Wheel,
         Self::Torch,
+        Self::Prometheus,
     ];
 
     /// The name that `SUF_REQUIRE` and the list of skips use.
@@ -96,6 +99,7 @@ impl Need {
             Self::MiniLm => "minilm",
             Self::Wheel => "python",
             Self::Torch => "torch",
+            Self::Prometheus => "prometheus",
         }
     }
 
