@@ -1,7 +1,7 @@
 // Expands the streams of a tile: AES-128 in counter mode, block i encrypts i xor the stream's nonce.
 
 // As `Expansion` in src/layout.rs.
-struct Expansion {
+struct alignas(16) Expansion {
     u32 key[4];
     u32 nonce[4];
     uint4* to;
@@ -19,13 +19,18 @@ struct Streams {
     u32 spans;
 };
 
-extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __grid_constant__ Streams job) {
+struct FewStreams {
+    Expansion table[FEW_STREAMS];
+    u32 count;
+    u32 spans;
+};
+
+__device__ inline void expand_all(const Expansion* __restrict__ table, u32 count, u32 spans) {
     __shared__ AesTable aes;
     __shared__ u32 keys[MAX_STREAMS][ROUND_KEYS];
-    const Expansion* __restrict__ table = job.table;
     aes_fill(aes);
     // A lane for each stream: the expansion of one key is a chain of its own.
-    if (threadIdx.x < job.count) {
+    if (threadIdx.x < count) {
         uint4 word = *reinterpret_cast<const uint4*>(table[threadIdx.x].key);
         uint4 nonce = *reinterpret_cast<const uint4*>(table[threadIdx.x].nonce);
         u32* out = keys[threadIdx.x];
@@ -42,11 +47,20 @@ extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __gri
     }
     __syncthreads();
     u32 stream = 0;
-    for (u32 span = blockIdx.x; span < job.spans; span += gridDim.x) {
-        while (stream + 1 < job.count && span >= table[stream + 1].first_span) stream++;
+    for (u32 span = blockIdx.x; span < spans; span += gridDim.x) {
+        while (stream + 1 < count && span >= table[stream + 1].first_span) stream++;
         u32 at = (span - table[stream].first_span) * STREAM_THREADS + threadIdx.x;
         uint4 block[1] = {make_uint4(at, 0, 0, 0)};
         aes_encrypt(aes, keys[stream], block);
         if (at < table[stream].blocks) table[stream].to[at] = block[0];
     }
+}
+
+extern "C" __global__ void __launch_bounds__(STREAM_THREADS) streams(const __grid_constant__ Streams job) {
+    expand_all(job.table, job.count, job.spans);
+}
+
+// The same with the table in the parameter.
+extern "C" __global__ void __launch_bounds__(STREAM_THREADS) few_streams(const __grid_constant__ FewStreams job) {
+    expand_all(job.table, job.count, job.spans);
 }

@@ -11,6 +11,7 @@ use suf_gate::{
     ops::{Op, Weights, host},
     secret::SecretMemory,
 };
+use zeroize::Zeroize;
 
 use crate::{
     deal::Dealing,
@@ -20,7 +21,7 @@ use crate::{
     header::{self, STREAM_THREADS, THREADS},
     hosted::{Dealer, Evaluator},
     image::ImageSource,
-    layout::{self, Expansion, Job, MAX_STREAMS, STREAM_BYTES, TABLE_BYTES},
+    layout::{self, Expansion, FEW_STREAMS, Job, MAX_STREAMS, STREAM_BYTES, TABLE_BYTES},
     management::Management,
     memory::Memory,
     ops::{self, DeviceWeights, Operations},
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     /// Keeps the code of the kernel below, which is started from every thread.
     _base: Module,
     streams: CudaKernel,
+    few_streams: CudaKernel,
     gates: Recent<Kernels>,
     /// Of operations on whole wires, once one is there.
     operations: OnceLock<Operations>,
@@ -94,11 +96,12 @@ impl CudaBackend {
     fn open(device: Device, images: ImageSource, kept: usize) -> Result<Self, BackendError> {
         let device = Arc::new(device);
         let base = device.load(&images.image(base_source().text(), device.sm)?)?;
-        let streams = base.kernel("streams")?;
+        let (streams, few_streams) = (base.kernel("streams")?, base.kernel("few_streams")?);
         let memory = Arc::new(Memory::new(device.clone()));
         let (gates, weights) = (Recent::new(kept), Recent::new(KEPT_WEIGHTS));
         let operations = OnceLock::new();
-        let shared = Shared { device, memory, images, _base: base, streams, gates, operations, weights };
+        let shared =
+            Shared { device, memory, images, _base: base, streams, few_streams, gates, operations, weights };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -119,6 +122,14 @@ impl CudaBackend {
     /// What parts in work share, for measurements.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+impl Drop for CudaBackend {
+    fn drop(&mut self) {
+        if self.shared.device.bind().is_ok() {
+            self.shared.memory.settle();
+        }
     }
 }
 
@@ -248,13 +259,52 @@ impl Shared {
     }
 }
 
+/// The parameter of the kernel `few_streams`.
+#[repr(C, align(16))]
+struct FewStreams {
+    table: [u8; STREAM_BYTES * FEW_STREAMS],
+    count: u32,
+    spans: u32,
+}
+
+impl Shared {
+    /// Queues on `on` the expansion of at most [`FEW_STREAMS`] streams, whose places are addresses.
+    ///
+    /// # Safety
+    /// There is room for whole blocks of the cipher at each.
+    pub(crate) unsafe fn expand_few(
+        &self,
+        on: &driver::CudaStream,
+        streams: &[Expansion],
+    ) -> Result<(), BackendError> {
+        let spans: u32 = streams.iter().map(|stream| spans(stream.bytes)).sum();
+        if spans == 0 {
+            return Ok(());
+        }
+        let count = streams.len() as u32;
+        let mut job = FewStreams { table: [0; STREAM_BYTES * FEW_STREAMS], count, spans };
+        put_rows(0, &mut job.table, streams);
+        let blocks = spans.min(STREAM_BLOCKS * self.device.processors);
+        // SAFETY: the structure is the kernel's; the rest is the caller's promise.
+        let started = unsafe { on.launch(self.few_streams, blocks, STREAM_THREADS, &job) };
+        job.table.zeroize();
+        started
+    }
+}
+
 /// Writes the table of `streams` to the start of `to`, for a slot at the GPU's address `base`.
 pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Expansion]) -> Result<(), BackendError> {
     if streams.len() > MAX_STREAMS {
         return Err(BackendError::Misuse("a gate with more streams than the GPU's table holds"));
     }
+    put_rows(base, &mut to[..TABLE_BYTES], streams);
+    Ok(())
+}
+
+/// Writes a row for each stream.
+fn put_rows(base: u64, to: &mut [u8], streams: &[Expansion]) {
     let mut first_span = 0u32;
-    for (row, stream) in to[..TABLE_BYTES].chunks_exact_mut(STREAM_BYTES).zip(streams) {
+    for (row, stream) in to.chunks_exact_mut(STREAM_BYTES).zip(streams) {
         row[..16].copy_from_slice(&stream.key.key);
         row[16..32].copy_from_slice(&stream.key.nonce);
         row[32..40].copy_from_slice(&(base + stream.to as u64).to_le_bytes());
@@ -262,7 +312,6 @@ pub(crate) fn put_streams(base: u64, to: &mut [u8], streams: &[Expansion]) -> Re
         row[44..].copy_from_slice(&blocks(stream.bytes).to_le_bytes());
         first_span += spans(stream.bytes);
     }
-    Ok(())
 }
 
 /// Queues a kernel with a thread for each element.

@@ -273,6 +273,12 @@ impl CudaStream {
         Ok(mark)
     }
 
+    /// Moves `mark` to this point of the stream.
+    pub(crate) fn record(&self, mark: &Mark) -> Result<(), BackendError> {
+        // SAFETY: both handles are live.
+        unsafe { event::record(mark.raw, self.raw) }.map_err(failed("an event"))
+    }
+
     /// Has what is queued from now on wait for `mark`.
     pub(crate) fn after(&self, mark: &Mark) -> Result<(), BackendError> {
         // SAFETY: both handles are live.
@@ -335,11 +341,26 @@ pub(crate) struct Mark {
 
 // SAFETY: an event's handle may be used from any thread on which its context is current.
 unsafe impl Send for Mark {}
+// SAFETY: as above; the driver locks each call on an event.
+unsafe impl Sync for Mark {}
 
 impl Mark {
     /// A mark that stands nowhere yet, on the GPU that is the calling thread's.
     fn new() -> Result<Self, BackendError> {
         let raw = event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed("a new event"))?;
+        Ok(Self { raw })
+    }
+
+    /// Whether this point is past.
+    pub(crate) fn is_past(&self) -> bool {
+        // SAFETY: the handle is live.
+        unsafe { event::query(self.raw) }.is_ok()
+    }
+
+    /// The same, which others may wait for, and which knows no time.
+    pub(crate) fn untimed() -> Result<Self, BackendError> {
+        let raw =
+            event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed("a new event"))?;
         Ok(Self { raw })
     }
 

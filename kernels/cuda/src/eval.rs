@@ -207,6 +207,9 @@ impl Staged {
     /// Queues what the gate takes of a wire that is on the GPU.
     fn enter(&self, input: &DeviceValue, entry: Entry) -> Result<(), BackendError> {
         self.shared.device.bind()?;
+        if let Some(ready) = input.ready() {
+            self.slot.stream().after(ready)?;
+        }
         let task = Entering {
             out: self.slot.at(self.rooms.input),
             x: input.address(),
@@ -222,7 +225,10 @@ impl Staged {
 impl StagedPart for Staged {
     fn begin(self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
         let eval = self.evaluate(inputs)?;
-        eval.wait()?;
+        // An input of the host's was copied then, and may go.
+        if eval.input.is_none() {
+            eval.wait()?;
+        }
         Ok(Box::new(eval))
     }
 }

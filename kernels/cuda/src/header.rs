@@ -7,7 +7,7 @@ use suf_gate::{layout::FieldId, ring::WIRE};
 
 use crate::{
     cipher::{self, ROUND_KEYS},
-    layout::{FIELDS, Job, MAX_STREAMS, SEGMENTS, STATES},
+    layout::{FEW_STREAMS, FIELDS, Job, MAX_STREAMS, SEGMENTS, STATES},
 };
 
 /// Threads of a block of every kernel that has one thread per element: eight warps, so that a block's tail wastes little.
@@ -35,6 +35,7 @@ impl Source {
         source.define("STATES", STATES);
         source.define("SEGMENTS", SEGMENTS);
         source.define("MAX_STREAMS", MAX_STREAMS);
+        source.define("FEW_STREAMS", FEW_STREAMS);
         source.define("ROUND_KEYS", ROUND_KEYS);
         source.define("WIRE_BITS", WIRE.bits());
         source.define("JOB_BYTES", size_of::<Job>());

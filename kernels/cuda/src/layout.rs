@@ -25,6 +25,9 @@ pub(crate) const SEGMENTS: usize = 32;
 /// Most streams that a tile is expanded from: their round keys fit a block's shared memory beside the cipher's table.
 pub(crate) const MAX_STREAMS: usize = 64;
 
+/// So many streams stand in a kernel's parameter, and no table is copied to the GPU.
+pub(crate) const FEW_STREAMS: usize = 8;
+
 /// Alignment of everything on the GPU: a block of the cipher, and the widest access.
 pub(crate) const ALIGN: usize = 16;
 

@@ -2,6 +2,7 @@
 //! size, so that the steady state allocates nothing, and wiped before they go back to their pool.
 
 use std::{
+    any::Any,
     collections::HashMap,
     ffi::c_void,
     ptr::NonNull,
@@ -15,7 +16,7 @@ use suf_gate::{BackendError, secret::SecretMemory};
 
 use crate::{
     completion::{COMPLETION_BYTES, Completion},
-    driver::{CudaStream, Device, failed},
+    driver::{CudaStream, Device, Mark, failed},
 };
 
 /// Sizes are rounded up to multiples of this, so that the last tile of one wire fits the place of another's.
@@ -32,7 +33,24 @@ struct Idle {
     device: HashMap<usize, Vec<DeviceBlock>>,
     pinned: HashMap<usize, Vec<PinnedBlock>>,
     streams: Vec<CudaStream>,
+    marks: Vec<Mark>,
+    ending: Vec<Ending>,
 }
+
+/// What a stream uses until all that is queued on it is done. The last of that wipes the blocks.
+pub(crate) struct Ending {
+    /// The stream.
+    pub(crate) stream: CudaStream,
+    /// They go back to the pool.
+    pub(crate) blocks: Vec<DeviceBlock>,
+    /// Memory of the host.
+    pub(crate) pinned: Vec<Pinned>,
+    /// Anything else that is in use.
+    pub(crate) held: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+/// So many streams may be ending before somebody asks the driver which of them are done.
+const ENDING: usize = 32;
 
 impl Memory {
     /// No memory yet.
@@ -50,7 +68,11 @@ impl Memory {
     /// At least `len` bytes of the GPU. Whoever has them wipes them, and gives them back.
     pub(crate) fn block(&self, len: usize) -> Result<DeviceBlock, BackendError> {
         let len = len.max(1).next_multiple_of(GRAIN);
-        let idle = self.idle().device.get_mut(&len).and_then(Vec::pop);
+        let take = || self.idle().device.get_mut(&len).and_then(Vec::pop);
+        let idle = take().or_else(|| {
+            self.reclaim();
+            take()
+        });
         if let Some(block) = idle {
             return Ok(block);
         }
@@ -65,8 +87,67 @@ impl Memory {
 
     /// A stream on which nothing is queued.
     pub(crate) fn stream(&self) -> Result<CudaStream, BackendError> {
-        let idle = self.idle().streams.pop();
+        let take = || self.idle().streams.pop();
+        let idle = take().or_else(|| {
+            self.reclaim();
+            take()
+        });
         idle.map_or_else(|| self.device.stream(), Ok)
+    }
+
+    /// A mark that nobody waits for.
+    pub(crate) fn mark(&self) -> Result<Mark, BackendError> {
+        let idle = self.idle().marks.pop();
+        idle.map_or_else(Mark::untimed, Ok)
+    }
+
+    /// Takes back a mark of [`Memory::mark`] that is past.
+    pub(crate) fn give_back_mark(&self, mark: Mark) {
+        self.idle().marks.push(mark);
+    }
+
+    /// Takes back what `ending` has once its stream is done. Nobody waits for that.
+    pub(crate) fn end(&self, ending: Ending) {
+        let count = {
+            let mut idle = self.idle();
+            idle.ending.push(ending);
+            idle.ending.len()
+        };
+        if count.is_multiple_of(ENDING) {
+            self.reclaim();
+        }
+    }
+
+    /// Takes back what streams have that are done.
+    fn reclaim(&self) {
+        let ending = std::mem::take(&mut self.idle().ending);
+        let (done, going): (Vec<_>, Vec<_>) =
+            ending.into_iter().partition(|ending| ending.stream.is_idle().unwrap_or(false));
+        self.idle().ending.extend(going);
+        // What they hold may come back here itself.
+        done.into_iter().for_each(|ending| self.ended(ending));
+    }
+
+    /// Waits for all streams that are ending: what they hold keeps this alive.
+    pub(crate) fn settle(&self) {
+        loop {
+            let ending = std::mem::take(&mut self.idle().ending);
+            if ending.is_empty() {
+                return;
+            }
+            for ending in ending {
+                // If the GPU is gone, so are its secrets; then nothing goes back to the pool.
+                if ending.stream.wait().is_ok() {
+                    self.ended(ending);
+                }
+            }
+        }
+    }
+
+    fn ended(&self, ending: Ending) {
+        let Ending { stream, blocks, pinned, held } = ending;
+        self.give_back(blocks, Some(stream));
+        drop((pinned, held));
     }
 
     /// Takes back wiped blocks, and a stream on which nothing is queued.

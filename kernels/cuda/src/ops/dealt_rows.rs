@@ -12,7 +12,6 @@ use super::{
     comparison::{self, LINE_BYTES},
     dealer::seeded,
     lane::Lane,
-    local::Held,
     masks::{Masks, taken_part},
     tasks::{Betas, DealtTrees, Local, Points, What},
 };
@@ -20,7 +19,7 @@ use crate::{backend::Shared, memory::Pinned};
 
 /// Both parties' keys of a part.
 pub(super) fn deal(shared: &Arc<Shared>, job: &DealJob<'_>) -> Result<[SecretBytes; 2], BackendError> {
-    let mut dealing = Dealing { lane: Lane::new(shared)?, job, held: Vec::new(), made: Vec::new() };
+    let mut dealing = Dealing { lane: Lane::new(shared)?, job, made: Vec::new() };
     let common = match job.node().op() {
         Op::Exp2(op) => dealing.exponentials(op),
         Op::RowExponent(op) => dealing.row_exponent(op),
@@ -33,8 +32,6 @@ pub(super) fn deal(shared: &Arc<Shared>, job: &DealJob<'_>) -> Result<[SecretByt
 struct Dealing<'a> {
     lane: Lane,
     job: &'a DealJob<'a>,
-    /// Until the lane was waited for.
-    held: Vec<Held>,
     /// Fields in their order, whole after a wait, and their bytes.
     made: Vec<(Pinned, usize)>,
 }
@@ -134,13 +131,12 @@ impl Dealing<'_> {
 
     /// Queues the masks of the same tile of wires that the node takes.
     fn masks<const N: usize>(&mut self, wires: [usize; N]) -> Result<[u64; N], BackendError> {
-        let Self { lane, job, held, .. } = self;
+        let Self { lane, job, .. } = self;
         let mut masks = Masks::new(job.program, job.domain(), job.party_seeds.iter().collect());
         let mut at = [0; N];
         for (at, wire) in at.iter_mut().zip(wires) {
             *at = masks.of(lane, taken_part(job.program, job.part, wire))?;
         }
-        held.extend(masks.into_held());
         Ok(at)
     }
 
@@ -175,9 +171,8 @@ impl Dealing<'_> {
 
     /// Both keys: the explicit side has all fields, the other all but the first `explicit`.
     fn finish(self, explicit: usize) -> Result<[SecretBytes; 2], BackendError> {
-        let Self { mut lane, job, held, made } = self;
+        let Self { mut lane, job, made } = self;
         lane.wait()?;
-        drop(held);
         let key = |fields: &[(Pinned, usize)]| {
             let mut key = SecretBytes::zeroed(fields.iter().map(|(_, bytes)| bytes).sum());
             let mut rest = key.expose_mut();

@@ -1,16 +1,19 @@
 //! Where one part is worked on: a stream of the GPU, and memory for it that is wiped at the end.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use suf_gate::{BackendError, prg::StreamKey};
 
-use super::tasks::{How, Packing, Task, Unpacking};
+use super::{
+    tasks::{How, Packing, Task, Unpacking},
+    value::DeviceValue,
+};
 use crate::{
     backend::{Shared, put_streams},
-    driver::CudaStream,
+    driver::{CudaStream, Mark},
     header::THREADS,
-    layout::{Expansion, MAX_STREAMS, TABLE_BYTES},
-    memory::{DeviceBlock, Pinned},
+    layout::{Expansion, FEW_STREAMS, MAX_STREAMS, TABLE_BYTES},
+    memory::{DeviceBlock, Ending, Pinned},
 };
 
 /// Memory is taken from the pool in pieces of this size, if they are not larger.
@@ -28,8 +31,10 @@ pub(crate) struct Lane {
     // Taken by drop alone.
     stream: Option<CudaStream>,
     pieces: Vec<Piece>,
-    /// What is uploaded from, until the stream was waited for.
+    /// What is uploaded from.
     uploading: Vec<Pinned>,
+    /// What else the stream uses.
+    held: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 struct Piece {
@@ -41,11 +46,38 @@ impl Lane {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self, BackendError> {
         shared.device.bind()?;
         let stream = Some(shared.memory.stream()?);
-        Ok(Self { shared: Arc::clone(shared), stream, pieces: Vec::new(), uploading: Vec::new() })
+        Ok(Self {
+            shared: Arc::clone(shared),
+            stream,
+            pieces: Vec::new(),
+            uploading: Vec::new(),
+            held: Vec::new(),
+        })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Keeps `used` until the stream is done.
+    pub(crate) fn hold(&mut self, used: Arc<dyn Any + Send + Sync>) {
+        self.held.push(used);
+    }
+
+    /// Has the stream wait until `value` is whole, and keeps it. Its address.
+    pub(crate) fn take(&mut self, value: &Arc<DeviceValue>) -> Result<u64, BackendError> {
+        if let Some(ready) = value.ready() {
+            self.stream().after(ready)?;
+        }
+        self.hold(Arc::clone(value) as _);
+        Ok(value.address())
+    }
+
+    /// What is queued so far makes a value whole.
+    pub(crate) fn point(&self) -> Result<Mark, BackendError> {
+        let mark = self.shared.memory.mark()?;
+        self.stream().record(&mark)?;
+        Ok(mark)
     }
 
     fn stream(&self) -> &CudaStream {
@@ -123,6 +155,11 @@ impl Lane {
                 let to = self.bytes(bytes.next_multiple_of(crate::layout::ALIGN))?;
                 places.push(to);
                 streams.push(Expansion { key: key.clone(), to: to as usize, bytes: *bytes });
+            }
+            if streams.len() <= FEW_STREAMS {
+                // SAFETY: each place was taken for whole blocks.
+                unsafe { self.shared.expand_few(self.stream(), &streams) }?;
+                continue;
             }
             let mut table = zeroize::Zeroizing::new(vec![0; TABLE_BYTES]);
             put_streams(0, &mut table, &streams)?;
@@ -243,19 +280,11 @@ impl Lane {
         Ok(to)
     }
 
-    /// Queues a copy of `from` to the device address `to`.
-    ///
-    /// # Safety
-    /// There is room, and `from` stays as it is until the stream has been waited for.
-    pub(crate) unsafe fn upload_message(&self, from: &[u8], to: u64) -> Result<(), BackendError> {
-        // SAFETY: by the caller's promise.
-        unsafe { self.stream().upload(from, to) }
-    }
-
     /// Waits until all that is queued is done.
     pub(crate) fn wait(&mut self) -> Result<(), BackendError> {
         self.stream().wait()?;
         self.uploading.clear();
+        self.held.clear();
         Ok(())
     }
 }
@@ -278,11 +307,10 @@ impl Drop for Lane {
             // SAFETY: the bytes are this lane's.
             unsafe { stream.zero(piece.block.address(), piece.used) }.is_ok()
         };
-        let wiped =
-            self.shared.device.bind().is_ok() && self.pieces.iter().all(wipe) && stream.wait().is_ok();
-        if wiped {
-            let blocks = std::mem::take(&mut self.pieces).into_iter().map(|piece| piece.block);
-            self.shared.memory.give_back(blocks, Some(stream));
+        if self.shared.device.bind().is_ok() && self.pieces.iter().all(wipe) {
+            let blocks = std::mem::take(&mut self.pieces).into_iter().map(|piece| piece.block).collect();
+            let (pinned, held) = (std::mem::take(&mut self.uploading), std::mem::take(&mut self.held));
+            self.shared.memory.end(Ending { stream, blocks, pinned, held });
         }
     }
 }

@@ -10,7 +10,6 @@ use suf_gate::{
 use super::{
     lane::Lane,
     tasks::{Linear, Local, What},
-    weights::DeviceWeights,
 };
 
 /// Whether [`apply`] does it.
@@ -32,13 +31,13 @@ pub(super) fn is_local(op: &Op) -> bool {
 /// # Safety
 /// The tiles are those that a part of so many elements takes, and there is room for what it makes.
 pub(super) unsafe fn apply(
-    lane: &Lane,
+    lane: &mut Lane,
     program: &Program,
     made: NodeId,
     taken: &[u64],
     (out, elems): (u64, usize),
     with_bias: bool,
-) -> Result<Held, BackendError> {
+) -> Result<(), BackendError> {
     let node = program.node(made);
     let (Some(ring), [a, ..]) = (node.ring(), taken) else {
         return Err(BackendError::Misuse("an operation that makes no wire, or takes none"));
@@ -59,8 +58,11 @@ pub(super) unsafe fn apply(
         what: What::Copy,
         shift: 0,
     };
-    let of = |weights: &Arc<Weights>| lane.shared().weights(weights);
-    let mut held = Held(None);
+    let mut of = |weights: &Arc<Weights>| {
+        let weights = lane.shared().weights(weights)?;
+        lane.hold(Arc::clone(&weights) as _);
+        Ok::<_, BackendError>(weights)
+    };
     match node.op() {
         Op::Linear(op) => {
             let weights = of(op.weights())?;
@@ -75,8 +77,7 @@ pub(super) unsafe fn apply(
                 ring: ring.bits().into(),
             };
             // SAFETY: by the caller's promise; the weights have the node's shape.
-            unsafe { lane.start(&task) }?;
-            return Ok(Held(Some(weights)));
+            return unsafe { lane.start(&task) };
         }
         Op::Gain(op) => {
             let weights = of(op.weights())?;
@@ -86,7 +87,6 @@ pub(super) unsafe fn apply(
                 bias: if with_bias { weights.bias() } else { 0 },
                 ..task
             };
-            held = Held(Some(weights));
         }
         Op::Add(_) => task.what = What::Add,
         Op::Shift(op) => task = Local { what: What::Shift, shift: op.0.into(), ..task },
@@ -96,10 +96,5 @@ pub(super) unsafe fn apply(
         _ => return Err(BackendError::Misuse("an operation that no party does alone")),
     }
     // SAFETY: by the caller's promise.
-    unsafe { lane.start(&task) }?;
-    Ok(held)
+    unsafe { lane.start(&task) }
 }
-
-/// Weights that are in use until the lane was waited for.
-#[must_use]
-pub(super) struct Held(#[expect(dead_code, reason = "it is held")] Option<Arc<DeviceWeights>>);

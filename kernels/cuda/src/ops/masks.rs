@@ -7,11 +7,7 @@ use suf_gate::{
     prg::{Domain, MASK},
 };
 
-use super::{
-    lane::Lane,
-    local::{self, Held},
-    tasks::How,
-};
+use super::{lane::Lane, local, tasks::How};
 
 /// The masks of a batch's wires, tile by tile, as far as `seeds` make them.
 pub(super) struct Masks<'a> {
@@ -20,13 +16,12 @@ pub(super) struct Masks<'a> {
     domain: Domain<'a>,
     seeds: Vec<&'a Seed>,
     known: BTreeMap<Part, u64>,
-    held: Vec<Held>,
 }
 
 impl<'a> Masks<'a> {
     /// None is known yet.
     pub(super) fn new(program: &'a Program, domain: Domain<'a>, seeds: Vec<&'a Seed>) -> Self {
-        Self { program, domain, seeds, known: BTreeMap::new(), held: Vec::new() }
+        Self { program, domain, seeds, known: BTreeMap::new() }
     }
 
     /// Queues the mask of what `part` makes; its address.
@@ -71,6 +66,11 @@ impl<'a> Masks<'a> {
         });
         let streams = lane.expand(&wanted.collect::<Vec<_>>())?;
         for ((part, ring, width, elems), streams) in sizes.into_iter().zip(streams.chunks(self.seeds.len())) {
+            if let (64, [stream]) = (ring, streams) {
+                // Its bytes are words.
+                self.known.insert(part, *stream);
+                continue;
+            }
             let mask = lane.words(elems)?;
             for (stream, how) in streams.iter().zip([How::Set, How::Add]) {
                 // SAFETY: a word for each element, and a stream of as many entries.
@@ -92,15 +92,9 @@ impl<'a> Masks<'a> {
         let elems = self.program.elems(part);
         let mask = lane.words(elems)?;
         // SAFETY: the masks are those of the same tile of all wires, and there is room for as many elements.
-        let held = unsafe { local::apply(lane, self.program, part.node, &taken, (mask, elems), false) }?;
-        self.held.push(held);
+        unsafe { local::apply(lane, self.program, part.node, &taken, (mask, elems), false) }?;
         self.known.insert(part, mask);
         Ok(mask)
-    }
-
-    /// What has to be held until the lane was waited for.
-    pub(super) fn into_held(self) -> Vec<Held> {
-        self.held
     }
 }
 

@@ -11,7 +11,7 @@ use suf_gate::{
 use super::{
     comparison::{self, LINE_BYTES, Table},
     lane::Lane,
-    local::{self, Held},
+    local,
     masks::{self, Masks},
     private, round, rows,
     tasks::How,
@@ -64,19 +64,11 @@ struct Part {
 /// What is due.
 enum Turn {
     Inputs,
-    /// The first message, or the value.
-    Made(Made),
+    /// The first message, or the value, which is queued.
+    Made(DeviceValue),
     /// The peer's message.
-    Sent(Made),
+    Sent(DeviceValue),
     Over,
-}
-
-/// What was made of the inputs.
-struct Made {
-    value: DeviceValue,
-    /// The inputs are in use until the lane was waited for.
-    inputs: Vec<Arc<dyn Value>>,
-    held: Option<Held>,
 }
 
 pub(super) const OUT_OF_TURN: BackendError =
@@ -102,18 +94,13 @@ impl Part {
             }
             _ => None,
         };
-        let held = all.into_held();
-        // What was uploaded is wiped, and nothing is used any more.
-        lane.wait()?;
-        drop(held);
         Ok(Self { job: job.clone(), lane, fields, mask, spline, turn: Turn::Inputs, spans: Vec::new() })
     }
 
     /// Queues the work on `inputs`, which makes words at `out`.
-    fn make(&mut self, inputs: &[Arc<dyn Value>], out: u64) -> Result<Option<Held>, BackendError> {
+    fn make(&mut self, inputs: &[Arc<dyn Value>], out: u64) -> Result<(), BackendError> {
         let Self { job, lane, fields, mask, spline, .. } = self;
         let elems = job.elems();
-        let mut held = None;
         let ring = job.node().ring().or_else(|| job.program.node(job.node().inputs()[0]).ring());
         let bits = ring.ok_or(BackendError::Misuse("a part without a wire"))?.bits();
         match (job.node().op(), *mask) {
@@ -172,9 +159,7 @@ impl Part {
                     let with_bias = form(job) == Form::Masked || job.party == Party::P0;
                     let place = (out, elems);
                     // SAFETY: the addresses are those of what the part takes.
-                    held = Some(unsafe {
-                        local::apply(lane, &job.program, job.part.node, &taken, place, with_bias)
-                    }?);
+                    unsafe { local::apply(lane, &job.program, job.part.node, &taken, place, with_bias) }?;
                 } else {
                     // SAFETY: the same, and the fields are those of its key.
                     unsafe { round::share(lane, job, out, &taken, fields) }?;
@@ -185,7 +170,7 @@ impl Part {
             // SAFETY: as many words of each.
             unsafe { lane.plus(out, mask, ring.bits(), elems) }?;
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Waits for what is queued, since `begun`.
@@ -203,10 +188,11 @@ impl StagedPart for Part {
         let value = DeviceValue::room(self.lane.shared(), self.job.elems(), form(&self.job) != Form::Masked)?;
         let made = self.make(&inputs, value.address());
         if made.is_err() {
-            // What was queued may use the inputs and the value until then.
+            // What was queued may use the value until then.
             let _ = self.lane.wait();
         }
-        self.turn = Turn::Made(Made { value, inputs, held: made? });
+        made?;
+        self.turn = Turn::Made(value);
         Ok(self)
     }
 }
@@ -214,46 +200,37 @@ impl StagedPart for Part {
 impl PartEval for Part {
     fn step(&mut self, step: usize, incoming: &[u8]) -> Result<Bytes, BackendError> {
         let (Some(ring), 0, []) = (self.job.opened(), step, incoming) else { return Err(OUT_OF_TURN) };
-        let Turn::Made(made) = std::mem::replace(&mut self.turn, Turn::Over) else { return Err(OUT_OF_TURN) };
+        let Turn::Made(value) = std::mem::replace(&mut self.turn, Turn::Over) else {
+            return Err(OUT_OF_TURN);
+        };
         self.lane.shared().device.bind()?;
         let (begun, elems) = (Instant::now(), self.job.elems());
         // SAFETY: the value has as many words.
-        let message = unsafe { self.lane.pack(made.value.address(), ring.bits(), elems) }?;
+        let message = unsafe { self.lane.pack(value.address(), ring.bits(), elems) }?;
         self.wait(begun)?;
-        self.turn = Turn::Sent(Made { inputs: Vec::new(), ..made });
+        self.turn = Turn::Sent(value);
         Ok(message.share(packing::packed_bytes(ring, elems)))
     }
 
     fn finish(&mut self, incoming: &[u8]) -> Result<Arc<dyn Value>, BackendError> {
-        let (begun, elems) = (Instant::now(), self.job.elems());
+        let elems = self.job.elems();
         self.lane.shared().device.bind()?;
-        let made = match (std::mem::replace(&mut self.turn, Turn::Over), self.job.opened()) {
-            (Turn::Made(made), None) if incoming.is_empty() => made,
-            (Turn::Sent(made), Some(ring)) if incoming.len() == packing::packed_bytes(ring, elems) => {
-                let theirs = self.lane.bytes(incoming.len())?;
-                let out = made.value.address();
-                // SAFETY: there is room for the message, which stays until the wait, and it has as many entries as the value words.
-                let queued = unsafe {
-                    self.lane.upload_message(incoming, theirs).and_then(|()| {
-                        self.lane.unpack((out, How::Add), theirs, (ring.bits(), ring.bits()), elems)
-                    })
-                };
-                if queued.is_err() {
-                    // The message is the caller's again. This error is the first one's consequence, if there is one.
-                    let _ = self.lane.wait();
-                }
-                queued?;
-                made
+        let value = match (std::mem::replace(&mut self.turn, Turn::Over), self.job.opened()) {
+            (Turn::Made(value), None) if incoming.is_empty() => value,
+            (Turn::Sent(value), Some(ring)) if incoming.len() == packing::packed_bytes(ring, elems) => {
+                let theirs = self.lane.upload(incoming)?;
+                let bits = (ring.bits(), ring.bits());
+                // SAFETY: the message has as many entries as the value words.
+                unsafe { self.lane.unpack((value.address(), How::Add), theirs, bits, elems) }?;
+                value
             }
             (turn, _) => {
                 self.turn = turn;
                 return Err(OUT_OF_TURN);
             }
         };
-        self.wait(begun)?;
-        let Made { value, inputs, held } = made;
-        drop((inputs, held));
-        Ok(Arc::new(value))
+        // Whoever takes the value waits for this point: it is the GPU that waits.
+        Ok(value.made(self.lane.point()?))
     }
 
     fn take_spans(&mut self) -> Vec<Span> {
@@ -262,6 +239,15 @@ impl PartEval for Part {
 
     fn is_prompt(&self) -> bool {
         true
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // What is queued may still write to it.
+        if let Turn::Made(value) | Turn::Sent(value) = std::mem::replace(&mut self.turn, Turn::Over) {
+            self.lane.hold(Arc::new(value));
+        }
     }
 }
 
@@ -324,7 +310,7 @@ pub(super) fn addresses(
     let of = |taken: &suf_gate::Taken| {
         let tiles = inputs.by_ref().take(taken.parts().len()).map(|tile| {
             if let Some(value) = DeviceValue::of(tile, lane.shared()) {
-                return Ok(value.address());
+                return lane.take(&value);
             }
             let to = lane.words(tile.elems())?;
             // SAFETY: there is room for all its elements.
@@ -340,11 +326,12 @@ pub(super) fn addresses(
 /// Queues a copy of `value` to the device address `to`.
 ///
 /// # Safety
-/// There is room for its elements, and the value lives until the lane was waited for.
+/// There is room for its elements.
 unsafe fn place(lane: &mut Lane, value: &Arc<dyn Value>, to: u64) -> Result<(), BackendError> {
     if let Some(value) = DeviceValue::of(value, lane.shared()) {
+        let from = lane.take(&value)?;
         // SAFETY: by the caller's promise.
-        return unsafe { lane.copy(value.address(), to, 8 * value.elems()) };
+        return unsafe { lane.copy(from, to, 8 * value.elems()) };
     }
     match value.view() {
         // SAFETY: by the caller's promise.

@@ -84,8 +84,8 @@ pub(super) unsafe fn share(
         // SAFETY: by the caller's promise; the matrix and its mask are whole, and so are the chosen rows and columns.
         unsafe { add(lane, term, task) }?;
     }
-    // The matrices are in use until then.
-    lane.wait()
+    lane.hold(opened);
+    Ok(())
 }
 
 /// Queues the sum of the products of masks, to `out`. `masks_of_wires` are those of what the part takes.

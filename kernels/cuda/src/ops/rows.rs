@@ -29,9 +29,6 @@ pub(super) fn stage(
     let fields = fields.try_into().map_err(|_| BackendError::Misuse("a key of other fields"))?;
     let mut masks = Masks::new(&job.program, job.domain(), vec![&job.seed]);
     let mask = masks.of(&mut lane, job.part)?;
-    let held = masks.into_held();
-    lane.wait()?;
-    drop(held);
     Ok(Box::new(Part {
         job: job.clone(),
         op: op.clone(),
@@ -71,8 +68,6 @@ struct Sums {
     /// Row after row.
     at: u64,
     message: Pinned,
-    /// In use until the lane was waited for.
-    inputs: Vec<Arc<dyn Value>>,
 }
 
 impl Part {
@@ -82,10 +77,10 @@ impl Part {
     }
 
     /// Queues the sums of the rows of `inputs`.
-    fn sums(&mut self, inputs: Vec<Arc<dyn Value>>) -> Result<Sums, BackendError> {
+    fn sums(&mut self, inputs: &[Arc<dyn Value>]) -> Result<Sums, BackendError> {
         let (rows, words) = self.size();
         let Self { job, op, lane, fields, .. } = self;
-        let taken = addresses(lane, job, &inputs)?;
+        let taken = addresses(lane, job, inputs)?;
         let wire = job.program.node(job.node().inputs()[0]).wire();
         let frac = wire.ok_or(BackendError::Misuse("scores that are no wire"))?.frac;
         let at = lane.words(rows * words)?;
@@ -95,7 +90,7 @@ impl Part {
         let task = RowSums(Rotations { out: at, sum_masks, message: message.address(), ..rotations });
         // SAFETY: the addresses are those of what the part takes, of its key, and of room for a number of each row.
         unsafe { lane.start(&task) }?;
-        Ok(Sums { at, message, inputs })
+        Ok(Sums { at, message })
     }
 
     /// Queues this party's shares of the exponents, of its sums at `mine` and the peer's message, to `value`, and their packing.
@@ -104,7 +99,7 @@ impl Part {
         let Self { job, op, lane, fields, mask, .. } = self;
         let (scores, ring) = (op.scores(), op.to());
         let [_, _, roots, nodes, payloads] = *fields;
-        let theirs = lane.bytes(incoming.len())?;
+        let theirs = lane.upload(incoming)?;
         let thresholds = scores.thresholds();
         let task = Powers {
             trees: comparison::powers_trees(op, &job.domain().fixed_keys(), [roots, 0], [nodes, payloads]),
@@ -118,9 +113,8 @@ impl Part {
             first: thresholds.start as u32,
             end: thresholds.end as u32,
         };
-        // SAFETY: the message has a number for each row and stays until the wait; the rest is the part's key and room for its value.
+        // SAFETY: the message has a number for each row; the rest is the part's key and room for its value.
         unsafe {
-            lane.upload_message(incoming, theirs)?;
             lane.start(&task)?;
             lane.plus(value.address(), *mask, ring.bits(), rows)?;
             lane.pack(value.address(), ring.bits(), rows)
@@ -139,14 +133,7 @@ impl StagedPart for Part {
     fn begin(mut self: Box<Self>, inputs: Vec<Arc<dyn Value>>) -> Result<Box<dyn PartEval>, BackendError> {
         self.lane.shared().device.bind()?;
         self.job.check_inputs(&inputs)?;
-        let kept = inputs.clone();
-        let sums = self.sums(inputs);
-        if sums.is_err() {
-            // What was queued may use the inputs until then.
-            let _ = self.lane.wait();
-        }
-        drop(kept);
-        self.turn = Turn::Sums(sums?);
+        self.turn = Turn::Sums(self.sums(&inputs)?);
         Ok(self)
     }
 }
@@ -157,16 +144,15 @@ impl PartEval for Part {
         self.lane.shared().device.bind()?;
         let begun = Instant::now();
         match (step, std::mem::replace(&mut self.turn, Turn::Over)) {
-            (0, Turn::Sums(Sums { at, message, inputs })) if incoming.is_empty() => {
+            (0, Turn::Sums(Sums { at, message })) if incoming.is_empty() => {
                 self.wait(begun)?;
-                drop(inputs);
                 self.turn = Turn::Opened(at);
                 Ok(message.share(8 * rows * words))
             }
             (1, Turn::Opened(mine)) if incoming.len() == 8 * rows * words => {
                 let value = DeviceValue::room(self.lane.shared(), rows, false)?;
                 let queued = self.exponents(&value, mine, incoming);
-                // The message is the caller's again, whether all was queued or not.
+                // Before the value goes, whether all was queued or not.
                 let waited = self.wait(begun);
                 let message = queued?;
                 waited?;
@@ -191,17 +177,11 @@ impl PartEval for Part {
             }
         };
         self.lane.shared().device.bind()?;
-        let begun = Instant::now();
-        let theirs = self.lane.bytes(incoming.len())?;
+        let theirs = self.lane.upload(incoming)?;
         let bits = (ring.bits(), ring.bits());
-        // SAFETY: the message has an entry for each word of the value, and stays until the wait.
-        let queued = unsafe {
-            let uploaded = self.lane.upload_message(incoming, theirs);
-            uploaded.and_then(|()| self.lane.unpack((value.address(), How::Add), theirs, bits, rows))
-        };
-        let waited = self.wait(begun);
-        queued.and(waited)?;
-        Ok(Arc::new(value))
+        // SAFETY: the message has an entry for each word of the value.
+        unsafe { self.lane.unpack((value.address(), How::Add), theirs, bits, rows) }?;
+        Ok(value.made(self.lane.point()?))
     }
 
     fn take_spans(&mut self) -> Vec<Span> {
@@ -210,5 +190,14 @@ impl PartEval for Part {
 
     fn is_prompt(&self) -> bool {
         true
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // What is queued may still write to it.
+        if let Turn::Exponents(value) = std::mem::replace(&mut self.turn, Turn::Over) {
+            self.lane.hold(Arc::new(value));
+        }
     }
 }
