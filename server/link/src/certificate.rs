@@ -1,12 +1,16 @@
 //! Reading certificates: the role they carry, what they are for, and how long they are good for.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use suf_wire::Role;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+
+use crate::error::LinkError;
+use crate::pem::{self, wrong};
 
 /// Before a certificate's role in its subject's alternative names, as a URI.
 pub(crate) const ROLE_URI: &str = "suf:role/";
@@ -50,6 +54,17 @@ pub fn role_of(certificate: &CertificateDer<'_>) -> Result<Role, String> {
             "carries no role ({ROLE_URI}... as a URI among its names); name the certificate of a role, which `suf pki` makes"
         )
     })
+}
+
+/// The role of the first certificate in the file at `path`, and its SHA-256: parties know callers by that.
+///
+/// # Errors
+/// When the file cannot be read, or holds no certificate with a role.
+pub fn read_certificate(path: &Path) -> Result<(Role, [u8; 32]), LinkError> {
+    let certificate = pem::read_certificates(path)?.swap_remove(0);
+    let role = role_of(&certificate).map_err(|problem| wrong(path, problem))?;
+    let digest = digest::digest(&digest::SHA256, &certificate);
+    Ok((role, digest.as_ref().try_into().expect("SHA-256 has 32 bytes")))
 }
 
 /// The role among the names of a certificate or a request, if there is one.

@@ -49,7 +49,7 @@ mod threads;
 mod trust;
 
 pub use accepting::Incoming;
-pub use certificate::role_of;
+pub use certificate::{read_certificate, role_of};
 pub use channel::{Channel, PayloadMemory, Receiver, Sender};
 pub use connection::{Connection, PathFigures, Traffic};
 pub use endpoint::Endpoint;
