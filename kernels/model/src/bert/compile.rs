@@ -29,8 +29,12 @@ pub const MOST_TOKENS: u32 = 512;
 /// Tokens to which a text of `tokens` tokens is padded; none if it is longer than a model of `positions` positions takes.
 #[must_use]
 pub fn bucket(tokens: u32, positions: u32) -> Option<u32> {
-    let buckets = BUCKETS.into_iter().filter(|bucket| *bucket < positions).chain([positions]);
-    buckets.into_iter().find(|bucket| *bucket >= tokens)
+    buckets(positions).find(|bucket| *bucket >= tokens)
+}
+
+/// Tokens of the programs that hide a text's length, of a model of `positions` positions.
+pub fn buckets(positions: u32) -> impl Iterator<Item = u32> {
+    BUCKETS.into_iter().filter(move |bucket| *bucket < positions).chain([positions])
 }
 
 /// The protocols of the activation: the first one ships fewer bytes of keys, the second takes fewer rounds.

@@ -10,7 +10,7 @@ mod reference;
 
 pub use client::{TextBatch, batches};
 pub use compile::{
-    ACTIVATIONS, CompileError, Compiled, Length, MOST_TOKENS, bucket, compile, compile_private,
+    ACTIVATIONS, CompileError, Compiled, Length, MOST_TOKENS, bucket, buckets, compile, compile_private,
     compile_private_with, compile_with, row_sums, weights,
 };
 pub use config::{Config, TYPE};

@@ -28,7 +28,8 @@ pub struct Public {
 /// What comes before the first layer and after the last one.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends<'a> {
-    pub(super) config: &'a Config,
+    /// The model's sizes.
+    pub config: &'a Config,
     pub(super) pooling: &'a Pooling,
     words: &'a Matrix,
     positions: &'a Matrix,
