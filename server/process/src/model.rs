@@ -141,10 +141,23 @@ impl ModelFolder {
         config: &Config,
         integers: &Quantised,
     ) -> Result<Option<(Plan, String)>, String> {
-        let beside = self.0.join(plan::FILE);
-        let Some(path) = path.or_else(|| beside.exists().then_some(beside.as_path())) else {
+        let Some((plan, name)) = self.plan_file(path)? else {
             let found = builtin::plan(integers.digest());
             return Ok(found.map(|plan| (plan, "part of this program".to_owned())));
+        };
+        let (layers, heads) = (config.layers as usize, config.heads as usize);
+        plan.suits(integers.digest(), layers, heads).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Some((plan, name)))
+    }
+
+    /// The plan at `path`; without one, that of the folder. It may be of any model. Also where it comes from. None if there is none.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not right, in words.
+    pub fn plan_file(&self, path: Option<&Path>) -> Result<Option<(Plan, String)>, String> {
+        let beside = self.0.join(plan::FILE);
+        let Some(path) = path.or_else(|| beside.exists().then_some(beside.as_path())) else {
+            return Ok(None);
         };
         let name = path.display();
         let bytes =
@@ -152,8 +165,6 @@ impl ModelFolder {
         let bytes = bytes.map_err(|problem| format!("cannot read the plan {name}: {problem}"))?;
         let wrong = |mistake| format!("the plan {name} is wrong in {mistake}");
         let plan = suf_toml::text(&bytes).and_then(Plan::parse).map_err(wrong)?;
-        let (layers, heads) = (config.layers as usize, config.heads as usize);
-        plan.suits(integers.digest(), layers, heads).map_err(|error| format!("{name}: {error}"))?;
         Ok(Some((plan, name.to_string())))
     }
 }
