@@ -59,6 +59,18 @@ impl Tiny {
         Self::of(files)
     }
 
+    /// Writes a folder of the same to `folder`, with `weight` as an element of the tensor `name`. It may be none that is supported.
+    ///
+    /// # Panics
+    /// When there is no such tensor, or the folder is not writable.
+    pub fn write_with(&self, folder: &Path, name: &str, weight: f32) {
+        let mut tensors = tiny::tensors();
+        tensors.get_mut(name).expect("a tensor of the model").1[5] = weight;
+        self.write(folder);
+        let file = folder.join("model.safetensors");
+        fs::write(file, tiny::safetensors(&tensors)).expect("the folder is writable");
+    }
+
     fn of(files: tiny::Files) -> Self {
         let bert = Bert::load(&files).expect("a model");
         let integers = Quantised::new(&bert).expect("its weights are small");
@@ -158,16 +170,25 @@ fn close(a: &[f64], b: &[f64]) -> Result<(), String> {
     if cosine >= COSINE { Ok(()) } else { Err(format!("cosine {cosine}")) }
 }
 
-/// The rows of a file of `rows` vectors, float32.
+/// The rows of a file of `count` vectors of the tiny model, float32.
 ///
 /// # Panics
 /// When it is another file.
 #[must_use]
-pub fn vectors(path: &Path, rows: usize) -> Vec<Vec<f64>> {
+pub fn vectors(path: &Path, count: usize) -> Vec<Vec<f64>> {
+    rows(path, count, HIDDEN)
+}
+
+/// The rows of a file of `count` vectors of `cols` elements, float32.
+///
+/// # Panics
+/// When it is another file.
+#[must_use]
+pub fn rows(path: &Path, count: usize, cols: usize) -> Vec<Vec<f64>> {
     let array = fs::read(path).expect("vectors");
-    let (header, data) = array.split_at(array.len() - 4 * rows * HIDDEN);
+    let (header, data) = array.split_at(array.len() - 4 * count * cols);
     let header = String::from_utf8_lossy(header);
-    assert!(header.contains("'descr': '<f4'") && header.contains(&format!("({rows}, {HIDDEN})")), "{header}");
+    assert!(header.contains("'descr': '<f4'") && header.contains(&format!("({count}, {cols})")), "{header}");
     let values = data.as_chunks().0.iter().map(|word| f64::from(f32::from_le_bytes(*word)));
-    values.collect::<Vec<_>>().chunks_exact(HIDDEN).map(<[f64]>::to_vec).collect()
+    values.collect::<Vec<_>>().chunks_exact(cols).map(<[f64]>::to_vec).collect()
 }

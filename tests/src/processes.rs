@@ -188,6 +188,13 @@ impl Hosts {
             .map(Into::into)
     }
 
+    /// The same for the holder of the certificate `name`.
+    #[must_use]
+    pub fn as_named(&self, name: &str) -> [String; 6] {
+        let [party0, url0, party1, url1, option, _] = self.as_client();
+        [party0, url0, party1, url1, option, format!("pki/{name}.pem")]
+    }
+
     /// Options that lead a client to one party.
     #[must_use]
     pub fn as_client_of(&self, party: &str) -> [String; 4] {

@@ -76,7 +76,8 @@ fn every_node_is_right_and_its_figures_add_up_to_the_totals() {
         for (record, tokens) in records.iter().zip([9, 16]) {
             assert_eq!((&record["tokens"], &record["batch"]), (&tokens.into(), &2.into()));
             assert_eq!(record["length"], length);
-            check(record);
+            check(record, 31.0);
+            assert_eq!((&record["weights"], &record["load_bytes"]), (&"public".into(), &0.into()));
         }
     }
     let trace: Value = serde_json::from_slice(&fs::read(place.path().join("trace.json")).expect("a trace"))
@@ -170,14 +171,38 @@ fn chosen_on(place: &Path, arguments: &str, protocol: &str, rounds: u32) {
     assert!(said(&output).contains(why) && loopback["why"].is_null(), "{}", said(&output));
 }
 
-fn check(record: &Value) {
+/// The weights are loaded once, and all programs run on them.
+#[test]
+fn every_node_on_private_weights_is_right_and_loading_them_is_measured() {
+    let place = prepare();
+    let arguments = "bench model model --weights private --tokens 9,16 --batch 2 --repeats 2 --backend cpu";
+    for length in ["exact", "bucket"] {
+        let output = suf(place.path(), &format!("{arguments} --length {length}"));
+        assert!(output.status.success(), "{}", said(&output));
+        let records = records(place.path());
+        assert_eq!(records.len(), 2, "one record for each number of tokens");
+        for record in &records {
+            check(record, 39.0);
+            assert_eq!(record["weights"], "private");
+            // 64 bits for each element of each matrix.
+            let elements = 4 * tiny::HIDDEN * tiny::HIDDEN + 2 * tiny::HIDDEN * tiny::INNER;
+            let elements = tiny::LAYERS * (elements + 9 * tiny::HIDDEN + tiny::INNER);
+            assert_eq!(record["load_bytes"], 8 * elements);
+            assert!(record["load_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{record}");
+        }
+    }
+    let report = fs::read_to_string(place.path().join("results/report.md")).expect("a report");
+    assert!(report.contains("private weights were loaded once"), "{report}");
+}
+
+fn check(record: &Value, rounds: f64) {
     for field in FIELDS {
         assert!(!record[field].is_null(), "the record lacks {field}");
     }
     let number = |value: &Value| value.as_f64().expect("a number");
     let total = |field: &str| number(&record[field]);
-    assert_eq!((total("wrong"), total("out_of_range"), total("load_bytes")), (0.0, 0.0, 0.0));
-    assert_eq!((total("eval_rounds"), total("declared_rounds")), (31.0, 31.0));
+    assert_eq!((total("wrong"), total("out_of_range")), (0.0, 0.0));
+    assert_eq!((total("eval_rounds"), total("declared_rounds")), (rounds, rounds));
     assert!(total("cosine_min") >= 0.9998 && total("cosine_mean") >= total("cosine_min"));
     let nodes = record["nodes"].as_array().expect("nodes");
     let sum = |field: &str| nodes.iter().map(|node| number(&node[field])).sum::<f64>();
@@ -203,7 +228,7 @@ fn what_cannot_be_measured_is_refused_before_anything_starts() {
         ("bench model model --tokens 65", "the model takes 1 to 64 tokens, not 65"),
         ("bench model model --tokens 8,8", "8 is named twice in --tokens"),
         ("bench model model --tokens 32 --inputs few.txt", "and 32 are to be measured: give more texts"),
-        ("bench model model --weights private", "--weights"),
+        ("bench model model --weights secret", "--weights"),
         ("bench model model --links nowhere", "nowhere"),
         ("bench model model --trace missing/trace.json", "missing/trace.json"),
     ] {

@@ -12,7 +12,10 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::{Signal, kill_process};
-use suf_cli::{client::Parties, program::Values};
+use suf_cli::{
+    client::Parties,
+    program::{Values, With},
+};
 use suf_control::v1::{self, RunState};
 use suf_gate::{NodeId, Program};
 use suf_link::{Identity, LinkProfile};
@@ -77,7 +80,7 @@ impl Scene {
         let parties = connect(hosts).await?;
         let inputs: Vec<_> = self.tiny.inputs(&self.task).into_iter().map(Values::new).collect();
         let told = |_, now: &v1::Run| known.set(now.run_id[..].try_into().ok().map(RunId));
-        let ran = parties.run_program_telling(self.task.program(), &inputs, None, told).await;
+        let ran = parties.run_program_telling(self.task.program(), &inputs, With::default(), told).await;
         let (outputs, outcome) = ran.map_err(|error| words(&error))?;
         self.tiny.check(&self.task, &outputs[0]).expect("an output that both parties report is right");
         parties.acknowledge(outcome.run).await;

@@ -16,6 +16,7 @@ use suf_model::{
 };
 use suf_process::ModelFolder;
 use suf_skip::{Need, skip};
+use suf_tests::models::rows;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_suf-under-test");
@@ -137,23 +138,13 @@ fn vectors_of_texts_come_out_of_two_parties() {
         let arguments = ["embed", "--local", "--model", "model", "--input", "texts.txt", "--out", "v.npy"];
         let made = suf(&[&arguments, options].concat());
         well(&made);
-        let vectors = vectors(&place.path().join("v.npy"), texts.len(), tiny::HIDDEN);
+        let vectors = rows(&place.path().join("v.npy"), texts.len(), tiny::HIDDEN);
         for (text, vector) in texts.iter().zip(vectors) {
             let ids = model.tokens.encode(text, tiny::POSITIONS).expect("a text");
             let cosine = cosine(&vector, &reference.embed(&ids));
             assert!(cosine >= 0.9998, "{text}: cosine {cosine}");
         }
     }
-}
-
-/// The rows of a file of `rows` float32 vectors.
-fn vectors(path: &Path, rows: usize, cols: usize) -> Vec<Vec<f64>> {
-    let array = fs::read(path).expect("vectors");
-    let (header, data) = array.split_at(array.len() - 4 * rows * cols);
-    let header = text(header);
-    assert!(header.contains("'descr': '<f4'") && header.contains(&format!("({rows}, {cols})")), "{header}");
-    let values = data.as_chunks().0.iter().map(|word| f64::from(f32::from_le_bytes(*word)));
-    values.collect::<Vec<_>>().chunks_exact(cols).map(<[f64]>::to_vec).collect()
 }
 
 /// Of two vectors of length 1.
@@ -221,7 +212,7 @@ fn vectors_of_the_real_model_are_those_of_the_reference() {
     let folder = folder.to_str().expect("its path is text");
     let arguments = ["embed", "--local", "--model", folder, "--input", "texts.txt", "--out", "v.npy"];
     well(&suf(place.path(), &arguments));
-    let vectors = vectors(&place.path().join("v.npy"), texts.len(), model.config.hidden as usize);
+    let vectors = rows(&place.path().join("v.npy"), texts.len(), model.config.hidden as usize);
     for (text, vector) in texts.iter().zip(vectors) {
         let ids = model.tokens.encode(text, 512).expect("a text");
         let cosine = cosine(&vector, &reference.embed(&ids));
@@ -242,27 +233,47 @@ fn the_page_on_models_has_the_costs_that_are_declared() {
     assert!(sums.len() >= 8, "{} sums", sums.len());
     for sum in sums {
         let words: Vec<_> = sum.split([' ', ',']).collect();
-        let (tokens, length) = (words[3], words[6]);
-        let printed =
-            well(&suf(Path::new("."), &["model", "check", folder, "--tokens", tokens, "--length", length]));
+        let (tokens, length, weights) = (words[3], words[6], words[8]);
+        let arguments =
+            ["model", "check", folder, "--tokens", tokens, "--length", length, "--weights", weights];
+        let printed = well(&suf(Path::new("."), &arguments));
         assert_eq!(printed.lines().last(), Some(sum));
     }
 }
 
-/// The totals of MiniLM: 91 rounds, and bounds on what is sent and dealt.
+/// The totals of MiniLM: 91 rounds, 115 with private weights, and bounds on what is sent and dealt.
 #[test]
-fn minilm_takes_91_rounds_and_no_more_bytes_than_promised() {
+fn minilm_takes_as_many_rounds_and_no_more_bytes_than_promised() {
     let Some(folder) = std::env::var_os("SUF_MINILM").map(PathBuf::from) else {
         return skip(Need::MiniLm, "no real model: SUF_MINILM names no folder with MiniLM");
     };
     let folder = folder.to_str().expect("its path is text");
-    for (tokens, length, sent, keys) in
-        [("128", "exact", 33.6e6, 170e6), ("32", "exact", 6.2e6, 37e6), ("128", "bucket", 34e6, 225e6)]
-    {
-        let arguments = ["model", "check", folder, "--json", "--tokens", tokens, "--length", length];
+    for (tokens, length, weights, rounds, sent, keys) in [
+        ("128", "exact", "public", 91, 33.6e6, 170e6),
+        ("32", "exact", "public", 91, 6.2e6, 37e6),
+        ("128", "bucket", "public", 91, 34e6, 225e6),
+        ("128", "exact", "private", 115, 55e6, 182e6),
+        ("32", "exact", "private", 115, 11.3e6, 37e6),
+    ] {
+        let arguments = [
+            "model",
+            "check",
+            folder,
+            "--json",
+            "--tokens",
+            tokens,
+            "--length",
+            length,
+            "--weights",
+            weights,
+        ];
         let shown: Value = serde_json::from_str(&well(&suf(Path::new("."), &arguments))).expect("JSON");
         assert_eq!(shown["plan"]["source"], "part of this program");
-        assert_eq!(shown["rounds"], 91, "{tokens} {length}");
+        assert_eq!(
+            (&shown["rounds"], &shown["weights"]),
+            (&rounds.into(), &weights.into()),
+            "{tokens} {length}"
+        );
         let number = |key: &str| shown[key].as_f64().expect("a number");
         let (found_sent, found_keys) = (number("sent_bytes"), number("key_bytes"));
         assert!(found_sent <= sent && found_keys <= keys, "{tokens} {length}: {found_sent} {found_keys}");

@@ -93,6 +93,7 @@ fn every_command_ends_as_documented_whatever_becomes_of_its_output() {
     assert_eq!(files(".toml"), runs, "calibrations without a plan");
     assert_eq!(files(".bench"), 2 * runs, "benches without a folder");
     assert_eq!(files(".json"), runs, "benches of models without a trace");
+    assert_eq!(files(".public"), runs, "loaded models without a folder for clients");
 }
 
 #[test]
@@ -166,6 +167,7 @@ fn daemons_serve_with_a_log_that_is_full_and_tell_a_full_output_to_the_log() {
 /// Arguments with which `command` does its work on `hosts`; `fresh` is a name that nothing has yet.
 fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
     let of_one_party = |text: String| [words(&text), hosts.as_client_of("party0").into()].concat();
+    let owner = |text: String| [words(&text), hosts.as_named("model").into()].concat();
     match command {
         "bench" => bench(&format!("{fresh}.bench")),
         "bench kernel" => {
@@ -180,6 +182,15 @@ fn arguments(hosts: &Hosts, command: &str, fresh: &str) -> Vec<String> {
         "embed" => words(&format!("embed --local --model model --out {fresh}.npy fox")),
         "model check" => words("model check model"),
         "model calibrate" => words(&format!("model calibrate model --input texts.txt --out {fresh}.toml")),
+        "model load" => owner(format!("model load model --name {fresh} --public {fresh}.public")),
+        "model list" => owner("model list".into()),
+        "model drop" => {
+            let name = format!("{fresh}.dropped");
+            let load = owner(format!("model load model --name {name}"));
+            let loaded = run(hosts, &load, None);
+            assert!(loaded.status.success(), "{}", said(&loaded));
+            owner(format!("model drop {name}"))
+        }
         "describe" => words("describe gelu --protocol onehot"),
         "run" => {
             let run = "run --protocol onehot --gate gelu --elements 3 --deadline 60";

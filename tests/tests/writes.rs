@@ -38,6 +38,7 @@ fn a_full_disk_leaves_every_file_that_suf_writes_as_it_was() {
     let Some(disk) = SmallDisk::mount(4) else {
         return skip(Need::Mount, "no disk was filled: mounting a small file system needs root");
     };
+    let hosts = Hosts::start(Path::new(PROGRAM));
     let folder = tempfile::tempdir().expect("a temporary folder");
     npy::write_i64(&folder.path().join("x.npy"), &[4096; MANY]);
     for (name, bytes) in tiny::folder() {
@@ -53,7 +54,8 @@ fn a_full_disk_leaves_every_file_that_suf_writes_as_it_was() {
         let made = format!("pki {}", made.replace("DISK", &disk.path().display().to_string()));
         expect(&run(&words(&made)), DONE, &[], &made);
     }
-    let all: Vec<_> = commands::all().iter().flat_map(|command| writers(command, disk.path())).collect();
+    let all: Vec<_> =
+        commands::all().iter().flat_map(|command| writers(command, disk.path(), &hosts)).collect();
     for arguments in &all {
         expect(&run(arguments), DONE, &[], &format!("{arguments:?} with room"));
     }
@@ -83,7 +85,7 @@ fn a_full_disk_leaves_every_file_that_suf_writes_as_it_was() {
 }
 
 /// Command lines by which `command` writes files to `disk`. A word with NEW names what must not exist yet.
-fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
+fn writers(command: &str, disk: &Path, hosts: &Hosts) -> Vec<Vec<String>> {
     let disk = disk.display();
     let small = "--gate gelu --protocols onehot";
     match command {
@@ -100,6 +102,12 @@ fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
         "embed" => vec![words(&format!("embed --local --model model --out {disk}/v.npy fox"))],
         "model calibrate" => {
             vec![words(&format!("model calibrate model --input texts.txt --out {disk}/plan.toml"))]
+        }
+        "model load" => {
+            let certificate = hosts.folder().join("pki/model.pem").display().to_string();
+            let [party0, url0, party1, url1, identity, _] = hosts.as_client();
+            let load = format!("model load model --name NEW --public {disk}/NEW-public");
+            vec![[words(&load), [party0, url0, party1, url1, identity, certificate].into()].concat()]
         }
         "report" => {
             let from = format!("report --from {disk}/results/records.jsonl");
@@ -124,8 +132,8 @@ fn writers(command: &str, disk: &Path) -> Vec<Vec<String>> {
         }
         "pki issue" => vec![words(&format!("pki issue {disk}/authority client --name NEW-client"))],
         // These write no file.
-        "model check" | "describe" | "run" | "runs" | "watch" | "cancel" | "lab" | "lab up" | "lab down"
-        | "lab status" | "dealer" | "party" | "completions" => Vec::new(),
+        "model check" | "model list" | "model drop" | "describe" | "run" | "runs" | "watch" | "cancel"
+        | "lab" | "lab up" | "lab down" | "lab status" | "dealer" | "party" | "completions" => Vec::new(),
         other => panic!("`suf {other}` is new: say here which files it writes"),
     }
 }

@@ -90,6 +90,19 @@ pub struct Outcome {
     pub figures: [Figures; 2],
 }
 
+impl Outcome {
+    /// The figures of the party whose evaluation took longer.
+    #[must_use]
+    pub fn slower(&self) -> &Figures {
+        &self.figures[slower_party(&self.figures)]
+    }
+}
+
+/// Which party's evaluation took longer.
+pub(crate) fn slower_party([first, second]: &[Figures; 2]) -> usize {
+    usize::from(first.eval_ms < second.eval_ms)
+}
+
 /// Takes the outputs in order: the tile's index and its values.
 pub trait Sink {
     /// Takes the next tile.
@@ -266,23 +279,16 @@ impl Parties {
         run: RunId,
         mut told: impl FnMut(&v1::Run),
     ) -> Result<Watched, Error> {
-        let failed = |status| Error::call(place(party), status);
-        let mut states = self.party(party).watch_run(reference(run)).await.map_err(failed)?.into_inner();
-        while let Some(now) = states.message().await.map_err(failed)? {
-            told(&now);
-            match now.state() {
-                RunState::ReadyForInput => {
-                    return Ok(Watched { done: false, batch_id: now.batch_id, _states: states });
-                }
-                RunState::Done => {
-                    return Ok(Watched { done: true, batch_id: now.batch_id, _states: states });
-                }
-                RunState::Failed | RunState::Cancelled => return Err(ended_badly(place(party), &now)),
-                _ => {}
-            }
-        }
-        let reason = "it stopped reporting on the run; see its log";
-        Err(Error::at(place(party), CallFailure::new(Fault::Peer, reason)))
+        let states = self.party(party).watch_run(reference(run)).await;
+        let states = states.map_err(|status| Error::call(place(party), status))?.into_inner();
+        let mut watched = Watched { party, done: false, batch_id: Bytes::new(), states };
+        watched
+            .follow(|now| {
+                told(now);
+                now.state() == RunState::ReadyForInput
+            })
+            .await?;
+        Ok(watched)
     }
 
     /// Sends `party` its share of the tensor. A tile's share is made when the one before it has left.
@@ -420,11 +426,41 @@ fn interrupted(ended: [Result<RunState, CallFailure>; 2]) -> Error {
 
 /// A run that is watched; the party knows by that that its client is there.
 pub(crate) struct Watched {
+    party: Party,
     /// It has its output.
     done: bool,
     /// Its keys.
     pub(crate) batch_id: Bytes,
-    _states: Streaming<v1::Run>,
+    states: Streaming<v1::Run>,
+}
+
+impl Watched {
+    /// Follows the run until it has its output, or until `enough` says so of a state.
+    async fn follow(&mut self, mut enough: impl FnMut(&v1::Run) -> bool) -> Result<(), Error> {
+        let place = place(self.party);
+        while let Some(now) = self.states.message().await.map_err(|status| Error::call(place, status))? {
+            let is_enough = enough(&now);
+            match now.state() {
+                RunState::Done => self.done = true,
+                RunState::Failed | RunState::Cancelled => return Err(ended_badly(place, &now)),
+                _ => {}
+            }
+            if self.done || is_enough {
+                self.batch_id = now.batch_id;
+                return Ok(());
+            }
+        }
+        let reason = "it stopped reporting on the run; see its log";
+        Err(Error::at(place, CallFailure::new(Fault::Peer, reason)))
+    }
+
+    /// Follows the run to its end, which has to be a good one.
+    ///
+    /// # Errors
+    /// The run's failure.
+    pub(crate) async fn done(&mut self) -> Result<(), Error> {
+        if self.done { Ok(()) } else { self.follow(|_| false).await }
+    }
 }
 
 /// The request that starts `gate` on `elements` elements as `run`.

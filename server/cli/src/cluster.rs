@@ -125,7 +125,7 @@ impl Program {
     }
 }
 
-/// The three processes and a client's and an operator's identity for them.
+/// The three processes, and identities for them: a client's, an operator's, and that of a model's owner.
 #[derive(Debug)]
 pub struct Cluster {
     // Dropped in this order: the parties first, which need the dealer; the folders last.
@@ -133,6 +133,7 @@ pub struct Cluster {
     dealer: Daemon,
     client: Identity,
     operator: Identity,
+    owner: Identity,
     _secrets: Option<Scratch>,
     _folder: Scratch,
 }
@@ -180,7 +181,8 @@ impl Cluster {
             Identity::load_from(&path.join(&pki), role.name())
                 .map_err(|error| Error::here(Fault::Bug, error.to_string()))
         };
-        let (client, operator) = (identity(Role::Client)?, identity(Role::Operator)?);
+        let [client, operator, owner] = [Role::Client, Role::Operator, Role::Model].map(identity);
+        let (client, operator, owner) = (client?, operator?, owner?);
 
         if let Some((_, plan)) = &setup.model {
             let file = path.join(PLAN);
@@ -193,7 +195,8 @@ impl Cluster {
         let first = start(Host::Party0, &party_config(setup, &pki, Party::P0, &keys, &listen))?;
         let peer = first.ready.peer.clone().ok_or_else(|| first.not_ready("no peer address"))?;
         let second = start(Host::Party1, &party_config(setup, &pki, Party::P1, &keys, &peer))?;
-        Ok(Self { parties: [first, second], dealer, client, operator, _secrets: secrets, _folder: folder })
+        let parties = [first, second];
+        Ok(Self { parties, dealer, client, operator, owner, _secrets: secrets, _folder: folder })
     }
 
     /// Both parties, as a client whose runs end when `interrupt` comes.
@@ -201,8 +204,20 @@ impl Cluster {
     /// # Errors
     /// When one cannot be reached.
     pub async fn connect(&self, interrupt: Interrupt) -> Result<Parties, Error> {
+        self.connect_as(&self.client, interrupt).await
+    }
+
+    /// The same, as the owner of a model with private weights.
+    ///
+    /// # Errors
+    /// When one cannot be reached.
+    pub async fn connect_as_owner(&self, interrupt: Interrupt) -> Result<Parties, Error> {
+        self.connect_as(&self.owner, interrupt).await
+    }
+
+    async fn connect_as(&self, identity: &Identity, interrupt: Interrupt) -> Result<Parties, Error> {
         let [first, second] = &self.parties;
-        let parties = Parties::connect([&first.url(), &second.url()], &self.client).await?;
+        let parties = Parties::connect([&first.url(), &second.url()], identity).await?;
         Ok(parties.until(interrupt))
     }
 
@@ -494,14 +509,7 @@ mod tests {
 
     #[test]
     fn configs_are_toml_with_paths_beside_them() {
-        let setup = Setup {
-            link: "loopback".into(),
-            shaped: false,
-            backend: "cpu".into(),
-            placement: Placement::Loopback,
-            model: None,
-            checked: false,
-        };
+        let setup = Setup { backend: "cpu".into(), ..Setup::loopback() };
         let dealer: toml::Table = dealer_config(&setup, Path::new("pki")).parse().unwrap();
         assert_eq!(dealer["identity"]["key"].as_str(), Some("pki/dealer.key"));
         let party: toml::Table =

@@ -101,9 +101,10 @@ const ROUNDS: Column = ("rounds", "causal depth of the messages, measured at the
 const WRONG: Column = ("wrong", "outputs that the protocol's definition does not allow");
 
 /// A model's whole program, one row per record.
-pub(crate) const MODELS: [Column; 14] = [
+pub(crate) const MODELS: [Column; 15] = [
     MODEL,
     LENGTH,
+    ("weights", "public: parties and dealer know them; private: nobody but their owner, who has loaded them"),
     ACTIVATION,
     LINK,
     ("tokens", "tokens of a text, padding counted"),

@@ -104,14 +104,29 @@ pub fn figures(
     accuracy: &Accuracy,
     why: Option<&str>,
 ) -> Value {
-    let [first, second] = &outcome.figures;
-    let slower = if first.eval_ms >= second.eval_ms { first } else { second };
+    let mut figures = costs(outcome);
+    for (name, value) in [
+        ("protocol", json!(gate.protocol().name())),
+        ("gate", json!(gate.name())),
+        ("why", json!(why)),
+        ("elements", json!(elements)),
+        ("wrong", json!(accuracy.wrong())),
+        ("max_err", json!(accuracy.max_err())),
+        ("rms_err", json!(accuracy.rms_err())),
+        ("mean_err", json!(accuracy.mean_err())),
+        ("without_reference", json!(accuracy.without_reference())),
+    ] {
+        figures[name] = value;
+    }
+    figures
+}
+
+/// What a run cost, whatever it evaluated.
+#[must_use]
+pub fn costs(outcome: &Outcome) -> Value {
+    let ([first, second], slower) = (&outcome.figures, outcome.slower());
     json!({
         "run_id": outcome.run.reveal(),
-        "protocol": gate.protocol().name(),
-        "gate": gate.name(),
-        "why": why,
-        "elements": elements,
         "key_bytes_p0": first.key_bytes,
         "key_bytes_p1": second.key_bytes,
         "eval_rounds": first.rounds,
@@ -120,11 +135,6 @@ pub fn figures(
         "eval_ms": slower.eval_ms,
         "comp_ms": slower.comp_ms,
         "comm_ms": slower.comm_ms,
-        "wrong": accuracy.wrong(),
-        "max_err": accuracy.max_err(),
-        "rms_err": accuracy.rms_err(),
-        "mean_err": accuracy.mean_err(),
-        "without_reference": accuracy.without_reference(),
     })
 }
 

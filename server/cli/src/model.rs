@@ -12,8 +12,8 @@ use std::{
 };
 
 use suf_model::{
-    Plan, TextError,
-    bert::{Bert, Length, Quantised, Reference, bucket},
+    Plan, TextError, Tokens,
+    bert::{Bert, Config, Length, Public, Quantised, Reference, bucket},
     builtin,
     plan::hex,
     ranges::Ranges,
@@ -34,6 +34,16 @@ pub struct Model {
     /// Its integers.
     pub integers: Quantised,
     folder: ModelFolder,
+    name: String,
+}
+
+/// What a client has of a model with private weights.
+#[derive(Debug)]
+pub struct PublicPart {
+    /// What makes inputs of texts, and vectors of outputs.
+    pub public: Public,
+    /// Bounds of the values in the model.
+    pub plan: Plan,
 }
 
 impl Model {
@@ -46,7 +56,20 @@ impl Model {
         let wrong = |error| Error::usage(format!("the model {}: {error}", path.display()));
         let bert = Bert::load(&folder).map_err(wrong)?;
         let integers = Quantised::new(&bert).map_err(wrong)?;
-        Ok(Self { bert, integers, folder })
+        let named = builtin::name(integers.digest()).map(str::to_owned);
+        Ok(Self { name: named.unwrap_or_else(|| folder_name(path)), bert, integers, folder })
+    }
+
+    /// What it is called: by the program, if that knows it, else as its folder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &ModelFolder {
+        &self.folder
     }
 
     /// The plan at `path`. Without a path it is the plan of the model's folder, one that is part of the program, or one
@@ -83,14 +106,7 @@ impl Model {
     /// # Errors
     /// Which text cannot be taken, and why.
     pub fn tokens(&self, texts: &[String], truncate: bool) -> Result<Vec<Vec<u32>>, Error> {
-        let most = self.bert.config.positions as usize;
-        let encode = |(at, text): (usize, &String)| {
-            let numbered = |error: TextError| Error::usage(format!("text {}: {error}", at + 1));
-            let tokens = &self.bert.tokens;
-            let ids = if truncate { tokens.encode_cut(text, most) } else { tokens.encode(text, most) };
-            ids.map_err(numbered)
-        };
-        texts.iter().enumerate().map(encode).collect()
+        encode(&self.bert.tokens, &self.bert.config, texts, truncate)
     }
 
     /// Texts for a program of this length, each from another line on: the lines are joined and cut. A padded one fills three
@@ -180,6 +196,57 @@ impl Model {
         });
         measured.iter().fold(none, Ranges::join)
     }
+}
+
+impl PublicPart {
+    /// That of the model of the folder at `path`, as `suf model load` wrote it. The plan is that at `plan`; without it, that of the folder.
+    ///
+    /// # Errors
+    /// When there is no such folder, no model in it, or no plan: what is wrong, and what to do.
+    pub fn load(path: &Path, plan: Option<&Path>) -> Result<Self, Error> {
+        let folder = ModelFolder::open(path).map_err(Error::usage)?;
+        let place = path.display();
+        let public =
+            Public::load(&folder).map_err(|error| Error::usage(format!("the model {place}: {error}")))?;
+        let (plan, name) = folder.plan_file(plan).map_err(Error::usage)?.ok_or_else(|| {
+            Error::usage(format!(
+                "there is no plan in {place}: name the folder that the model's owner has written with `suf model load --public`"
+            ))
+        })?;
+        let Config { layers, heads, .. } = public.config;
+        let suits = plan.suits(&plan.model, layers as usize, heads as usize);
+        suits.map_err(|error| Error::usage(format!("{name}: {error}")))?;
+        Ok(Self { public, plan })
+    }
+
+    /// The tokens of each text, as [`Model::tokens`] has them.
+    ///
+    /// # Errors
+    /// Which text cannot be taken, and why.
+    pub fn tokens(&self, texts: &[String], truncate: bool) -> Result<Vec<Vec<u32>>, Error> {
+        encode(&self.public.tokens, &self.public.config, texts, truncate)
+    }
+}
+
+fn encode(
+    tokens: &Tokens,
+    config: &Config,
+    texts: &[String],
+    truncate: bool,
+) -> Result<Vec<Vec<u32>>, Error> {
+    let most = config.positions as usize;
+    let encode = |(at, text): (usize, &String)| {
+        let numbered = |error: TextError| Error::usage(format!("text {}: {error}", at + 1));
+        let ids = if truncate { tokens.encode_cut(text, most) } else { tokens.encode(text, most) };
+        ids.map_err(numbered)
+    };
+    texts.iter().enumerate().map(encode).collect()
+}
+
+/// The folder's own name.
+fn folder_name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Applies `work` to each number below `count`, on all processors. The results are in order.

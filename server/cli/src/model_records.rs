@@ -10,6 +10,7 @@ use suf_model::{
 
 use crate::{
     cluster::PeakMemory,
+    loading::Loaded,
     node_records::NodeRecord,
     predicted::Prediction,
     records::{Record, mean, median},
@@ -26,7 +27,7 @@ pub struct OfModel {
     pub batch: u32,
     /// "exact": the number of tokens is public. "bucket": texts are padded.
     pub length: String,
-    /// "public": parties and dealer know the weights.
+    /// "public": parties and dealer know the weights. "private": nobody but their owner.
     pub weights: String,
     /// Digest of the quantised weights, as hexadecimal digits.
     pub digest: String,
@@ -38,8 +39,11 @@ pub struct OfModel {
     pub cosine_mean: f64,
     /// Elements for which a node promises nothing, because an input is outside its domain, over all repeats.
     pub out_of_range: u64,
-    /// Bytes sent to load the weights; public ones are read from a file.
+    /// Bytes that each party sent to load private weights; public ones are read from a file.
     pub load_bytes: u64,
+    /// How long loading private weights took, from the owner's first call on; 0 for public ones and in older records.
+    #[serde(default)]
+    pub load_ms: f64,
     /// Exchanges of SIGMA for the same layers, by formula: it hides the weights.
     pub sigma_rounds: u64,
     /// Key bytes of a party of SIGMA, by formula.
@@ -73,6 +77,8 @@ pub(crate) struct ModelRow<'a> {
     pub(crate) link: &'a str,
     /// What a core of this machine does at best.
     pub(crate) rates: &'a Rates,
+    /// What loading the weights took, if they are private.
+    pub(crate) loaded: Option<&'a Loaded>,
 }
 
 /// What was found of the repeats' outputs.
@@ -136,13 +142,14 @@ impl Record {
             tokens,
             batch,
             length: if padded { "bucket" } else { "exact" }.to_owned(),
-            weights: "public".to_owned(),
+            weights: if row.loaded.is_some() { "private" } else { "public" }.to_owned(),
             digest: hex(row.digest),
             layers: row.config.layers,
             cosine_min: found.cosines.iter().copied().fold(1.0, f64::min),
             cosine_mean: found.cosines.iter().sum::<f64>() / found.cosines.len().max(1) as f64,
             out_of_range: sum(1),
-            load_bytes: 0,
+            load_bytes: row.loaded.map_or(0, |loaded| loaded.load_bytes),
+            load_ms: row.loaded.map_or(0.0, |loaded| loaded.load_ms),
             sigma_rounds: sigma.rounds,
             sigma_key_bytes: sigma.key_bytes * u64::from(batch),
             sigma_sent_bytes: sigma.sent_bytes * u64::from(batch),

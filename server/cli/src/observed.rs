@@ -20,7 +20,7 @@ use suf_gate::{
 };
 use suf_wire::{Party, RunId};
 
-use crate::{error::Error, model::in_parallel};
+use crate::{error::Error, model::in_parallel, program::Values};
 
 /// How long a party may take to tell what it made, after the run has ended.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -161,6 +161,8 @@ pub(crate) struct Run {
     parties: TwoParties,
     reports: [Report; 2],
     backend: CpuBackend,
+    /// The matrices of the owner of private weights, in the order of the load program's inputs.
+    loaded: Arc<Vec<Values>>,
 }
 
 impl Run {
@@ -178,7 +180,13 @@ impl Run {
         // Only the parties' seeds make masks; the dealer's makes keys, which the checker does not look at.
         let seeds = [first, second, Seed::new([0; 32])];
         let parties = TwoParties::new(Arc::clone(program), reports[0].batch, seeds);
-        Ok(Self { parties, reports, backend: CpuBackend::new() })
+        Ok(Self { parties, reports, backend: CpuBackend::new(), loaded: Arc::default() })
+    }
+
+    /// The same on a loaded model with these matrices, in the order of the load program's inputs.
+    pub(crate) fn with_loaded(mut self, matrices: &Arc<Vec<Values>>) -> Self {
+        self.loaded = Arc::clone(matrices);
+        self
     }
 
     /// Compares each node with its integer function, and what the parties opened of the inputs with `inputs`.
@@ -210,8 +218,8 @@ impl Observed for Run {
         self.backend.mask(&self.parties, part)
     }
 
-    fn loaded(&self, _: NodeId) -> &[i64] {
-        &[]
+    fn loaded(&self, input: NodeId) -> &[i64] {
+        self.loaded.get(input.index()).map(|matrix| &matrix[..]).unwrap_or_default()
     }
 
     fn streams(&self, part: Part, field: FieldId, bytes: usize) -> [Vec<u8>; 2] {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use suf_control::{
     limits::ELEMENTS_PER_MESSAGE,
     shares,
-    v1::{self, InputPart, StartRunRequest, TensorHeader, input_part},
+    v1::{self, InputPart, LoadTerms, StartRunRequest, TensorHeader, input_part},
 };
 use suf_gate::{NodeId, Program, Ring};
 use suf_wire::{Party, RunId};
@@ -16,10 +16,22 @@ use zeroize::Zeroizing;
 use crate::{
     client::{Outcome, OutputShares, Parties, malformed, os_random, place},
     error::Error,
+    loads::LoadDigest,
 };
 
 /// A tensor that a program takes, in units of its wire.
 pub type Values = Zeroizing<Vec<i64>>;
+
+/// What a program is run with, beside its inputs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct With<'a> {
+    /// Ends the run at the parties; none leaves that to their own limit.
+    pub deadline: Option<Duration>,
+    /// The load whose matrices the program takes.
+    pub load: Option<&'a LoadDigest>,
+    /// What the owner says of the model that the program loads.
+    pub terms: Option<&'a LoadTerms>,
+}
 
 impl Parties {
     /// Runs `program` on `inputs`, in the order of its input nodes; the values of its outputs, in the order of their nodes. The parties
@@ -34,12 +46,13 @@ impl Parties {
         &self,
         program: &Program,
         inputs: &[Values],
-        deadline: Option<Duration>,
+        with: With<'_>,
     ) -> Result<(Vec<Values>, Outcome), Error> {
-        self.run_program_telling(program, inputs, deadline, |_, _| ()).await
+        self.run_program_telling(program, inputs, with, |_, _| ()).await
     }
 
-    /// The same; `told` hears of each state of the run at each party, while it waits for its turn and for its keys.
+    /// The same; `told` hears of each state of the run at each party, while it waits for its turn and for its keys. The next input is
+    /// asked for when the one before has been sent.
     ///
     /// # Errors
     /// As [`Parties::run_program`].
@@ -49,47 +62,54 @@ impl Parties {
     pub async fn run_program_telling(
         &self,
         program: &Program,
-        inputs: &[Values],
-        deadline: Option<Duration>,
+        inputs: impl IntoIterator<Item: AsRef<[i64]>>,
+        with: With<'_>,
         told: impl Fn(Party, &v1::Run),
     ) -> Result<(Vec<Values>, Outcome), Error> {
-        self.run_program_after(program, inputs, deadline, told, async |_| Ok(())).await
+        self.run_program_after(program, inputs, with, told, async |_| Ok(())).await
     }
 
     /// The same; the inputs are sent after `ready`, which is given the batch of keys when both parties have its first segment.
     pub(crate) async fn run_program_after(
         &self,
         program: &Program,
-        inputs: &[Values],
-        deadline: Option<Duration>,
+        inputs: impl IntoIterator<Item: AsRef<[i64]>>,
+        with: With<'_>,
         told: impl Fn(Party, &v1::Run),
         ready: impl AsyncFnOnce(Bytes) -> Result<(), Error>,
     ) -> Result<(Vec<Values>, Outcome), Error> {
-        let nodes: Vec<_> = program.inputs().collect();
-        assert_eq!(nodes.len(), inputs.len(), "a tensor for each input");
+        let With { deadline, load, terms } = with;
         let run = RunId(os_random()?);
         let request = StartRunRequest {
             program: Bytes::copy_from_slice(program.encoded()),
             run_id: Bytes::copy_from_slice(&run.0),
             deadline_ms: deadline.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)),
+            load: load.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(digest)),
+            terms: terms.cloned(),
             ..StartRunRequest::default()
         };
         self.ending_at_both(run, async {
             self.start(request).await?;
             // Held until the end: a party gives up a run whose client has no call open.
-            let (watched, _other) = tokio::try_join!(
+            let (mut first, mut second) = tokio::try_join!(
                 self.wait_for_keys(Party::P0, run, |now| told(Party::P0, now)),
                 self.wait_for_keys(Party::P1, run, |now| told(Party::P1, now))
             )?;
-            ready(watched.batch_id.clone()).await?;
-            for (node, values) in nodes.into_iter().zip(inputs) {
-                let ring = ring_of(program, node);
+            ready(first.batch_id.clone()).await?;
+            let mut inputs = inputs.into_iter();
+            for node in program.inputs() {
+                let values = inputs.next().expect("a tensor for each input");
+                let (ring, values) = (ring_of(program, node), values.as_ref());
                 assert_eq!(program.node(node).shape().elems(), values.len() as u64, "a tensor of its size");
                 let [first, second] = split(ring, values)?;
                 tokio::try_join!(
                     self.submit_share(Party::P0, run, node, ring, first),
                     self.submit_share(Party::P1, run, node, ring, second)
                 )?;
+            }
+            // Of a program without outputs, that is all there is to wait for.
+            if program.outputs().next().is_none() {
+                tokio::try_join!(first.done(), second.done())?;
             }
             let mut outputs = Vec::new();
             for node in program.outputs() {

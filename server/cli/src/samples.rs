@@ -3,7 +3,11 @@
 use suf_control::v1::{Batch, Fault, Figures};
 use suf_gate::{Gate, Program};
 
-use crate::{client::Outcome, critical::Waits, error::Error};
+use crate::{
+    client::{Outcome, slower_party},
+    critical::Waits,
+    error::Error,
+};
 
 /// One repeat of a row.
 #[derive(Debug, Clone)]
@@ -88,17 +92,12 @@ impl Sample {
 
     /// The party whose evaluation took longer.
     pub(crate) fn slower(&self) -> &Figures {
-        &self.figures[self.slower_party()]
+        &self.figures[slower_party(&self.figures)]
     }
 
     /// The critical path of that party, node by node.
     pub(crate) fn path(&self) -> &[Waits] {
-        &self.paths[self.slower_party()]
-    }
-
-    fn slower_party(&self) -> usize {
-        let [first, second] = &self.figures;
-        usize::from(first.eval_ms < second.eval_ms)
+        &self.paths[slower_party(&self.figures)]
     }
 
     pub(crate) fn of_both(&self, figure: impl Fn(&Figures) -> f64) -> f64 {

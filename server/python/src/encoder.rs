@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use suf_cli::{
     choose::Activation,
     client::Outcome,
-    embedding::{Embedding, Watch},
+    embedding::{Embedding, Source, Watch},
     error::Error,
+    evaluation,
     model::Model as Loaded,
     runtime::Interrupt,
 };
@@ -101,7 +102,8 @@ impl Model {
                 teller,
             };
             for (most, left) in self.groups(&texts, padded, batch)? {
-                let job = Embedding::new(&self.loaded, &self.plan, &texts, &left, padded, most, ONEHOT)?;
+                let source = Source::public(&self.loaded, &self.plan);
+                let job = Embedding::new(source, &texts, &left, padded, most, ONEHOT)?;
                 call.run(async |parties| job.evaluate(parties, deadline, &mut rows).await)?;
             }
             Ok((rows.vectors.concat(), Value::from(rows.runs).to_string()))
@@ -164,18 +166,7 @@ impl Watch for Rows<'_> {
 
 /// The figures of one run.
 fn figures(outcome: &Outcome, texts: usize) -> Value {
-    let [first, second] = &outcome.figures;
-    let slower = if first.eval_ms >= second.eval_ms { first } else { second };
-    json!({
-        "run_id": outcome.run.reveal(),
-        "texts": texts,
-        "key_bytes_p0": first.key_bytes,
-        "key_bytes_p1": second.key_bytes,
-        "eval_rounds": first.rounds,
-        "eval_bytes": (first.bits_sent + first.bits_received).div_ceil(8),
-        "open_ms": slower.open_ms,
-        "eval_ms": slower.eval_ms,
-        "comp_ms": slower.comp_ms,
-        "comm_ms": slower.comm_ms,
-    })
+    let mut figures = evaluation::costs(outcome);
+    figures["texts"] = json!(texts);
+    figures
 }

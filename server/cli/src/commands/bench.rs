@@ -310,14 +310,11 @@ async fn measure_link(
     records: &mut Vec<Record>,
 ) -> Result<(), Error> {
     progress.doing(&format!("{}: starting a dealer and two parties", setup.link));
-    let mut cluster = Cluster::start(setup)?;
-    let result = match cluster.connect(interrupt.clone()).await {
-        Ok(parties) => measure_all(args, setup, jobs, &parties, &cluster, progress, records).await,
-        Err(error) => Err(error),
-    };
-    let result = result.map_err(|error| cluster.explain(error));
-    cluster.stop().await;
-    result
+    Cluster::within(setup, async |cluster| {
+        let parties = cluster.connect(interrupt.clone()).await?;
+        measure_all(args, setup, jobs, &parties, cluster, progress, records).await
+    })
+    .await
 }
 
 async fn measure_all(

@@ -12,10 +12,11 @@ use super::{
 use crate::{
     choose::Activation,
     client::{Outcome, Parties},
-    cluster::{Cluster, Placement, Setup},
-    embedding::{Embedding, Watch},
+    cluster::{Cluster, Setup},
+    embedding::{Embedding, Source, Watch, Weights},
     error::Error,
-    model::{Model, counted, texts},
+    loading::{Loading, MOST_TEXTS},
+    model::{Model, PublicPart, counted, texts},
     npy::{self, Dtype, Form, Format},
     out,
     partial::{Partial, Vectors},
@@ -31,7 +32,8 @@ use crate::{
 #[command(after_help = "Examples:
   suf embed --local --model all-MiniLM-L6-v2 --out v.npy \"A text.\" \"Another one.\"
   suf embed --model all-MiniLM-L6-v2 --input texts.txt --out v.npy \\
-    --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem")]
+    --party0 10.0.0.1:7101 --party1 10.0.0.2:7201 --identity pki/client.pem
+  suf embed --weights private --model my-model-public --input texts.txt --out v.npy")]
 pub(crate) struct Args {
     /// The model's folder.
     #[arg(long, value_name = "DIR")]
@@ -55,9 +57,13 @@ pub(crate) struct Args {
     parties: PartyArgs,
     #[command(flatten)]
     identity: IdentityArgs,
-    /// Who knows the weights: both parties and the dealer.
-    #[arg(long, default_value = "public", value_parser = ["public"])]
+    /// Who knows the weights: public, both parties and the dealer; private, nobody but the owner, who has loaded them with
+    /// `suf model load`. DIR is then the folder that the owner gives to clients.
+    #[arg(long, default_value = "public", value_parser = ["public", "private"])]
     weights: String,
+    /// With private weights: name or digest of the loaded model [default: the one that DIR was written for, or the only one of its sizes].
+    #[arg(long, value_name = "NAME")]
+    load: Option<String>,
     /// The plan [default: DIR/plan.toml, or one that is part of this program, or from built-in sentences].
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -75,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long)]
     truncate: bool,
     /// Texts that are evaluated together, at most.
-    #[arg(long, default_value_t = 1, value_parser = whole(1_u32, 256))]
+    #[arg(long, default_value_t = 1, value_parser = whole(1_u32, MOST_TEXTS))]
     batch: u32,
     /// End a run after this many seconds, if it has not ended before.
     #[arg(long, value_name = "SECONDS", value_parser = deadline())]
@@ -90,15 +96,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             "--backend goes with --local: a party computes with what its own configuration says",
         ));
     }
+    let is_private = args.weights == "private";
+    if args.load.is_some() && (args.local || !is_private) {
+        return Err(Error::usage(
+            "--load goes with --weights private and with parties that have loaded a model",
+        ));
+    }
     let remote = if args.local { None } else { Some((args.parties.both()?, args.identity.load()?)) };
     // Everything that can be refused is refused before a process is started or a byte sent.
-    let model = Model::load(&args.model)?;
+    let held = Held::load(args, is_private && !args.local)?;
     let texts = args.input.as_deref().map_or_else(|| Ok(args.texts.clone()), texts)?;
-    let texts = model.tokens(&texts, args.truncate)?;
-    let (plan, _) = model.plan(args.plan.as_deref())?;
+    let texts = held.tokens(&texts, args.truncate)?;
     let padded = args.length.as_deref().unwrap_or(if args.local { "exact" } else { "bucket" }) == "bucket";
-    model.holds(&plan, &texts, padded)?;
-    let of = digest(&model, &plan, padded, &texts);
+    held.holds(&texts, padded)?;
+    let source = held.source(is_private, args.load.as_deref());
+    let of = digest(&source, padded, &texts);
     let partial = Partial::beside(&args.out, of, texts.len());
     let mut vectors = match &partial {
         Some(partial) if args.resume => partial.read()?,
@@ -113,7 +125,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let left: Vec<usize> = (0..texts.len()).filter(|at| !vectors.contains_key(at)).collect();
     let activation = args.activation.as_deref().unwrap_or(if args.local { "onehot" } else { "auto" });
     let activation = Activation::named(activation);
-    let job = Embedding::new(&model, &plan, &texts, &left, padded, args.batch, activation)?;
+    let job = Embedding::new(source, &texts, &left, padded, args.batch, activation)?;
+    let loading = held.loading(&job, is_private)?;
     let output = AtomicFile::create(&args.out).map_err(|error| Error::unwritable(&args.out, &error))?;
     if args.resume {
         out::note(format_args!("vectors of {kept} of {} texts were kept before", texts.len()));
@@ -126,22 +139,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             let parties = Parties::connect([first, second], identity).await?.until(interrupt);
             return job.evaluate(&parties, deadline, &mut watch).await;
         }
-        let setup = Setup {
-            link: "loopback".into(),
-            shaped: false,
-            backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
-            placement: Placement::Loopback,
-            model: Some((args.model.clone(), plan.to_toml())),
-            checked: false,
-        };
-        let mut cluster = Cluster::start(&setup)?;
-        let result = match cluster.connect(interrupt).await {
-            Ok(parties) => job.evaluate(&parties, deadline, &mut watch).await,
-            Err(error) => Err(error),
-        };
-        let result = result.map_err(|error| cluster.explain(error));
-        cluster.stop().await;
-        result
+        let own = Setup::loopback();
+        let model = (!is_private).then(|| (args.model.clone(), source.plan.to_toml()));
+        let setup = Setup { backend: args.backend.clone().unwrap_or(own.backend), model, ..own };
+        Cluster::within(&setup, async |cluster| {
+            if let Some(loading) = &loading {
+                watch.doing("loading the weights");
+                loading.load(&cluster.connect_as_owner(interrupt.clone()).await?, || ()).await?;
+            }
+            let parties = cluster.connect(interrupt).await?;
+            job.evaluate(&parties, deadline, &mut watch).await
+        })
+        .await
     });
     let written = evaluated.and_then(|()| write(args, output, &vectors));
     match (&written, partial) {
@@ -160,11 +169,70 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     written
 }
 
+/// What this machine has of the model.
+enum Held {
+    /// All of it, and a plan.
+    Whole(Model, Plan),
+    /// What its owner gives to clients.
+    Part(PublicPart),
+}
+
+impl Held {
+    fn load(args: &Args, is_part: bool) -> Result<Self, Error> {
+        let plan = args.plan.as_deref();
+        if is_part {
+            return PublicPart::load(&args.model, plan).map(Self::Part);
+        }
+        let model = Model::load(&args.model)?;
+        let (plan, _) = model.plan(plan)?;
+        Ok(Self::Whole(model, plan))
+    }
+
+    fn tokens(&self, texts: &[String], truncate: bool) -> Result<Vec<Vec<u32>>, Error> {
+        match self {
+            Self::Whole(model, _) => model.tokens(texts, truncate),
+            Self::Part(part) => part.tokens(texts, truncate),
+        }
+    }
+
+    /// Whether the values of each text stay within the plan, as far as this machine can know: without the weights it cannot.
+    fn holds(&self, texts: &[Vec<u32>], padded: bool) -> Result<(), Error> {
+        match self {
+            Self::Whole(model, plan) => model.holds(plan, texts, padded),
+            Self::Part(_) => Ok(()),
+        }
+    }
+
+    fn source<'a>(&'a self, is_private: bool, load: Option<&'a str>) -> Source<'a> {
+        match self {
+            Self::Whole(model, plan) if is_private => {
+                let weights = Weights::Private { load: Some(model.name()) };
+                Source { weights, ..Source::public(model, plan) }
+            }
+            Self::Whole(model, plan) => Source::public(model, plan),
+            Self::Part(PublicPart { public, plan }) => {
+                Source { ends: public.into(), plan, weights: Weights::Private { load } }
+            }
+        }
+    }
+
+    /// What local daemons load before texts are evaluated: private weights.
+    fn loading(&self, job: &Embedding<'_>, is_private: bool) -> Result<Option<Loading<'_>>, Error> {
+        let Self::Whole(model, plan) = self else { return Ok(None) };
+        let lengths: Vec<_> = job.lengths().collect();
+        is_private.then(|| Loading::new(model, plan, model.name(), &lengths, &[])).transpose()
+    }
+}
+
 /// What vectors depend on: the model, the plan, whether texts are padded, and their tokens.
-fn digest(model: &Model, plan: &Plan, padded: bool, texts: &[Vec<u32>]) -> [u8; 32] {
+fn digest(source: &Source<'_>, padded: bool, texts: &[Vec<u32>]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("suf/v1/embed");
-    hasher.update(model.integers.digest());
-    hasher.update(blake3::hash(plan.to_toml().as_bytes()).as_bytes());
+    match source.weights {
+        Weights::Public(integers) => hasher.update(integers.digest()),
+        // The plan has the name that the owner gave to the model.
+        Weights::Private { .. } => hasher.update(b"private"),
+    };
+    hasher.update(blake3::hash(source.plan.to_toml().as_bytes()).as_bytes());
     hasher.update(&[u8::from(padded)]);
     for ids in texts {
         hasher.update(&(ids.len() as u64).to_le_bytes());

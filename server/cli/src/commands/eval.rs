@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     client::{Outcome, Parties, Sink},
-    cluster::{Cluster, Placement, Setup},
+    cluster::{Cluster, Setup},
     error::Error,
     evaluation::{self, Candidate},
     gates::{self, Definition},
@@ -108,22 +108,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             let parties = Parties::connect([first, second], identity).await?.until(interrupt);
             return evaluate(args, &file, input, candidates, output, &parties).await;
         }
-        let setup = Setup {
-            link: "loopback".into(),
-            shaped: false,
-            backend: args.backend.clone().unwrap_or_else(|| "auto".into()),
-            placement: Placement::Loopback,
-            model: None,
-            checked: false,
-        };
-        let mut cluster = Cluster::start(&setup)?;
-        let result = match cluster.connect(interrupt).await {
-            Ok(parties) => evaluate(args, &file, input, candidates, output, &parties).await,
-            Err(error) => Err(error),
-        };
-        let result = result.map_err(|error| cluster.explain(error));
-        cluster.stop().await;
-        result
+        let own = Setup::loopback();
+        let setup = Setup { backend: args.backend.clone().unwrap_or(own.backend), ..own };
+        Cluster::within(&setup, async |cluster| {
+            let parties = cluster.connect(interrupt).await?;
+            evaluate(args, &file, input, candidates, output, &parties).await
+        })
+        .await
     })
 }
 
@@ -209,8 +200,7 @@ fn print(
         }
         out::line(text).map(|_| ())
     };
-    let [first, second] = &outcome.figures;
-    let slower = if first.eval_ms >= second.eval_ms { first } else { second };
+    let ([first, second], slower) = (&outcome.figures, outcome.slower());
     if args.json {
         let mut figures = evaluation::figures(gate, elements, outcome, accuracy, why);
         figures["outputs"] = json!(args.outputs);

@@ -31,6 +31,7 @@ Examples:
   suf describe gelu                             what GELU costs under each protocol, before anything runs
   suf eval --local --protocol onehot --gate gelu --inputs x.npy --outputs y.npy
   suf embed --local --model all-MiniLM-L6-v2 --input texts.txt --out v.npy
+  suf model load my-model --public my-model-public --identity pki/model.pem
   suf pki request party0 --out pki --host 10.0.0.1
 
 Exit status: 0 done; 1 the run failed, and the message says who is at fault; 2 wrong usage, nothing was sent.

@@ -5,10 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use suf_control::v1::{Fault, dealer_client::DealerClient};
 use suf_cpu::costs::Rates;
-use suf_gate::Protocol;
+use suf_gate::{Protocol, check::NodeCheck};
 use suf_link::LinkKind;
 use suf_model::{
-    bert::{Compiled, Length, Reference, compile_with},
+    Plan,
+    bert::{Compiled, Length, Reference},
     builtin,
 };
 use tonic::transport::Channel;
@@ -20,14 +21,16 @@ use crate::{
     client::Parties,
     cluster::{Cluster, Placement, Setup},
     critical,
+    embedding::{Source, Weights},
     error::{Error, named_once},
     evaluation, jsonl,
+    loading::{Loaded, Loading},
     model::{Model, texts},
     model_records::{Found, ModelRow},
     observed::Run,
     out,
     predicted::{self, is_loopback},
-    program::Values,
+    program::{Values, With},
     provenance,
     records::{self, Record},
     report,
@@ -56,6 +59,7 @@ const RATE_SAMPLES: usize = 9;
 #[command(after_help = "Examples:
   suf bench model all-MiniLM-L6-v2
   suf bench model all-MiniLM-L6-v2 --tokens 128 --repeats 9 --trace trace.json
+  suf bench model all-MiniLM-L6-v2 --weights private
   suf bench model all-MiniLM-L6-v2 --tokens 128 --links lan,wan,metro
   suf lab wan -- suf bench model all-MiniLM-L6-v2 --tokens 32 --length bucket
   suf bench model all-MiniLM-L6-v2 --tokens 32 --batch 8 --inputs texts.txt --json")]
@@ -72,8 +76,8 @@ pub(crate) struct Args {
     /// Whether a text's number of tokens is public, or hidden by padding. In a bucket, a text fills three quarters.
     #[arg(long, default_value = "exact", value_parser = ["exact", "bucket"])]
     length: String,
-    /// Who knows the weights: both parties and the dealer.
-    #[arg(long, default_value = "public", value_parser = ["public"])]
+    /// Who knows the weights: public, both parties and the dealer; private, nobody but this process, which loads them first.
+    #[arg(long, default_value = "public", value_parser = ["public", "private"])]
     weights: String,
     /// Protocol of the activation: onehot ships fewer bytes of keys, and dpf takes fewer rounds. auto takes the one that is faster on
     /// each link as measured. The record says why.
@@ -121,7 +125,9 @@ struct ModelCase {
 struct Bench<'a> {
     args: &'a Args,
     model: &'a Model,
-    name: String,
+    bounds: &'a Plan,
+    /// Of private weights.
+    matrices: Option<Arc<Vec<Values>>>,
     plan: String,
     texts: String,
     jobs: Vec<ModelCase>,
@@ -135,7 +141,13 @@ struct Bench<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let model = Model::load(&args.folder)?;
-    let (plan, source) = model.plan(args.plan.as_deref())?;
+    let (plan, origin) = model.plan(args.plan.as_deref())?;
+    let is_private = args.weights == "private";
+    let source = if is_private {
+        Source { weights: Weights::Private { load: None }, ..Source::public(&model, &plan) }
+    } else {
+        Source::public(&model, &plan)
+    };
     let (lines, texts) = match &args.inputs {
         Some(path) => (texts(path)?, path.display().to_string()),
         None => (builtin::sentences().map(str::to_owned).collect(), "built-in sentences".to_owned()),
@@ -144,12 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .into_iter()
         .map(|tokens| {
             let length = Length { tokens, batch: args.batch, padded: args.length == "bucket" };
-            let compiled = Activation::named(&args.activation).candidates().into_iter().map(|protocol| {
-                compile_with(&model.bert.config, &model.integers, &plan, length, protocol)
-                    .map(|compiled| (protocol, compiled))
-                    .map_err(Error::usage)
-            });
-            let compiled = compiled.collect::<Result<_, _>>()?;
+            let compiled = source.programs(length, Activation::named(&args.activation))?;
             let ids = model.cut(&lines, length)?;
             model.holds(&plan, &ids, length.padded)?;
             Ok(ModelCase::new(&model, compiled, ids))
@@ -157,7 +164,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .collect::<Result<Vec<_>, Error>>()?;
     let mut setups = predicted::beside_loopback(bench::setups(&args.links, &args.backend)?);
     for setup in &mut setups {
-        setup.model = Some((args.folder.clone(), plan.to_toml()));
+        setup.model = (!is_private).then(|| (args.folder.clone(), plan.to_toml()));
         setup.checked = true;
     }
     // Before anything is measured: the folder is ours, its files can be written, and what stands there is read.
@@ -172,12 +179,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let choices = jobs.first().map_or(1, |job| job.programs.len());
     let rows = jobs.len() * (setups.len() + if setups.len() > 1 { choices - 1 } else { 0 });
     let steps = rows as u64 * (u64::from(args.repeats) + 1);
-    let name = builtin::name(model.integers.digest()).map_or_else(|| folder_name(args), str::to_owned);
+    let matrices = is_private.then(|| Arc::new(model.integers.matrices().map(Zeroizing::new).collect()));
     let bench = Bench {
         args,
         model: &model,
-        name,
-        plan: source,
+        bounds: &plan,
+        matrices,
+        plan: origin,
         texts,
         jobs,
         progress: Progress::new(steps),
@@ -240,12 +248,6 @@ fn print(args: &Args, records: &[Record]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The folder's own name.
-fn folder_name(args: &Args) -> String {
-    let path = args.folder.canonicalize().unwrap_or_else(|_| args.folder.clone());
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
-}
-
 /// The numbers of tokens that are measured.
 fn tokens(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
     let most = model.bert.config.positions;
@@ -255,6 +257,18 @@ fn tokens(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
     }
     let fitting: Vec<_> = TOKENS.into_iter().filter(|tokens| *tokens <= most).collect();
     Ok(if fitting.is_empty() { vec![most] } else { fitting })
+}
+
+/// Runs take the matrices of the load, if there is one.
+fn on(loaded: Option<&Loaded>) -> With<'_> {
+    With { load: loaded.map(|loaded| &loaded.digest), ..With::default() }
+}
+
+/// Compares each node of a run with its integer function. On another thread: the connections to the daemons want answers meanwhile.
+async fn checked(run: Run, given: &Arc<Vec<Values>>) -> Result<(Vec<NodeCheck>, Run), Error> {
+    let given = Arc::clone(given);
+    let checked = tokio::task::spawn_blocking(move || (run.check(&given), run));
+    checked.await.map_err(|error| Error::here(Fault::Bug, error.to_string()))
 }
 
 impl ModelCase {
@@ -278,21 +292,41 @@ impl Bench<'_> {
         trace: &mut Trace,
     ) -> Result<(), Error> {
         self.progress.doing(&format!("{}: starting a dealer and two parties", setup.link));
-        let mut cluster = Cluster::start(setup)?;
-        let result = match cluster.connect(interrupt.clone()).await {
-            Ok(parties) => self.measure_all(setup, &parties, &cluster, records, trace).await,
-            Err(error) => Err(error),
-        };
-        let result = result.map_err(|error| cluster.explain(error));
-        cluster.stop().await;
-        result
+        Cluster::within(setup, async |cluster| {
+            let loaded = self.load(setup, cluster, interrupt).await?;
+            let parties = cluster.connect(interrupt.clone()).await?;
+            self.measure_all(setup, &parties, (cluster, loaded.as_ref()), records, trace).await
+        })
+        .await
+    }
+
+    /// Loads private weights, and compares what the parties opened of them.
+    async fn load(
+        &self,
+        setup: &Setup,
+        cluster: &Cluster,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Loaded>, Error> {
+        let Some(matrices) = &self.matrices else { return Ok(None) };
+        self.progress.doing(&format!("{}: loading the weights", setup.link));
+        let lengths: Vec<_> = self.jobs.iter().map(|job| job.programs[0].1.length).collect();
+        let loading = Loading::new(self.model, self.bounds, self.model.name(), &lengths, &[])?;
+        let loaded = loading.load(&cluster.connect_as_owner(interrupt.clone()).await?, || ()).await?;
+        let run = Run::of(loading.program(), loaded.outcome.run, cluster.reports())?;
+        let (checks, _) = checked(run, matrices).await?;
+        match checks.iter().map(|check| check.wrong).sum::<u64>() {
+            0 => Ok(Some(loaded)),
+            wrong => {
+                Err(Error::here(Fault::Bug, format!("{wrong} elements of the loaded matrices are wrong")))
+            }
+        }
     }
 
     async fn measure_all(
         &self,
         setup: &Setup,
         parties: &Parties,
-        cluster: &Cluster,
+        (cluster, loaded): (&Cluster, Option<&Loaded>),
         records: &mut Vec<Record>,
         trace: &mut Trace,
     ) -> Result<(), Error> {
@@ -302,9 +336,10 @@ impl Bench<'_> {
             Placement::Loopback => None,
         };
         for job in &self.jobs {
-            for (compiled, why) in self.chosen(setup, job, parties).await? {
+            for (compiled, why) in self.chosen(setup, job, parties, loaded).await? {
                 let case = (job, compiled);
-                let mut record = self.measure(setup, case, parties, &mut dealer, cluster, trace).await?;
+                let at = (cluster, loaded);
+                let mut record = self.measure(setup, case, parties, &mut dealer, at, trace).await?;
                 predicted::predict(&mut record, setup, records)?;
                 if let Some(of_model) = &mut record.of_model {
                     of_model.why = why;
@@ -328,13 +363,15 @@ impl Bench<'_> {
         setup: &Setup,
         job: &'a ModelCase,
         parties: &Parties,
+        loaded: Option<&Loaded>,
     ) -> Result<Vec<(&'a Compiled, Option<String>)>, Error> {
         let all = job.programs.iter();
         if job.programs.len() == 1 || (is_loopback(setup) && self.links > 1) {
             return Ok(all.map(|(_, compiled)| (compiled, None)).collect());
         }
         self.progress.doing(&format!("{}: measuring the link", setup.link));
-        let (_, outcome) = parties.run_program(&job.programs[0].1.program, &job.inputs, None).await?;
+        let program = &job.programs[0].1.program;
+        let (_, outcome) = parties.run_program(program, &job.inputs, on(loaded)).await?;
         parties.acknowledge(outcome.run).await;
         let candidates: Vec<_> = all.map(|(protocol, compiled)| (*protocol, &*compiled.program)).collect();
         let chosen = evaluation::measured(parties).await?.choose_program(&candidates);
@@ -350,7 +387,7 @@ impl Bench<'_> {
         (job, compiled): (&ModelCase, &Compiled),
         parties: &Parties,
         dealer: &mut DealerClient<Channel>,
-        cluster: &Cluster,
+        (cluster, loaded): (&Cluster, Option<&Loaded>),
         trace: &mut Trace,
     ) -> Result<Record, Error> {
         let ModelCase { ids, inputs, expected, .. } = job;
@@ -366,14 +403,15 @@ impl Bench<'_> {
                 _ => format!("{name}: {number} of {}", self.args.repeats),
             });
             let keys = async |batch: Bytes| bench::delivered(&mut *dealer, &batch).await;
-            let run = parties.run_program_after(&compiled.program, inputs, None, |_, _| (), keys);
+            let with = on(loaded);
+            let run = parties.run_program_after(&compiled.program, inputs.iter(), with, |_, _| (), keys);
             let (outputs, outcome) = run.await?;
             parties.acknowledge(outcome.run).await;
-            let run = Run::of(&compiled.program, outcome.run, cluster.reports())?;
-            // On another thread: the connections to the daemons want answers meanwhile.
-            let given = Arc::clone(inputs);
-            let checked = tokio::task::spawn_blocking(move || (run.check(&given), run));
-            let (checks, run) = checked.await.map_err(|error| Error::here(Fault::Bug, error.to_string()))?;
+            let mut run = Run::of(&compiled.program, outcome.run, cluster.reports())?;
+            if let Some(matrices) = &self.matrices {
+                run = run.with_loaded(matrices);
+            }
+            let (checks, run) = checked(run, inputs).await?;
             found.add_nodes(&checks);
             let [output] = &outputs[..] else { unreachable!("a model's program has one output") };
             let vectors = compiled.vectors(&self.model.bert, &ids, output);
@@ -393,7 +431,7 @@ impl Bench<'_> {
             self.progress.step();
         }
         let row = ModelRow {
-            name: &self.name,
+            name: self.model.name(),
             config: &self.model.bert.config,
             digest: self.model.integers.digest(),
             compiled,
@@ -401,6 +439,7 @@ impl Bench<'_> {
             texts: &self.texts,
             link: &setup.link,
             rates: &self.rates,
+            loaded,
         };
         let mut record = Record::of_program(&row, &samples, &found, cluster.peak_memory(of_row), load);
         if let Placement::Lab(_) = setup.placement {

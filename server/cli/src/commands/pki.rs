@@ -58,7 +58,7 @@ pub(crate) struct InitArgs {
   suf pki request party0 --out pki --host party0.lan,10.0.0.1
   suf pki request party0 --out pki --name party0-next      to replace a certificate that ends")]
 pub(crate) struct RequestArgs {
-    /// The role: dealer, party0, party1, operator, client, observer or model.
+    /// The role: dealer, party0, party1, operator, client, observer or model (who owns private weights).
     #[arg(value_parser = role)]
     role: Role,
     /// Folder for the files NAME.key and NAME.csr, which must not exist yet.

@@ -133,6 +133,20 @@ impl PartyArgs {
         Ok(both)
     }
 
+    /// The parties that are named, by options or by variables, and their URLs.
+    ///
+    /// # Errors
+    /// When none is.
+    pub(crate) fn named(&self) -> Result<Vec<(Party, String)>, Error> {
+        let address =
+            |option: &Option<String>, name| option.clone().or_else(|| variable_text(name, &environment));
+        let both = [(Party::P0, address(&self.party0, PARTY0)), (Party::P1, address(&self.party1, PARTY1))];
+        match &both {
+            [(_, Some(_)), (_, Some(_))] => Ok(Party::BOTH.into_iter().zip(self.both()?).collect()),
+            _ => self.one().map(|one| vec![one]),
+        }
+    }
+
     /// The one party that is named, and its URL. A party named by its option comes before those named by variables; of two
     /// variables party 0's is taken.
     ///

@@ -277,6 +277,7 @@ fn run_json(run: &v1::Run) -> Value {
         "protocol": run.protocol,
         "gate_digest": hex::encode(&run.gate_digest),
         "program_digest": hex::encode(&run.program_digest),
+        "load": (!run.load.is_empty()).then(|| hex::encode(&run.load)),
         "elements": run.elements,
         "state": state_name(run.state()),
         "position": (run.position > 0).then_some(run.position),

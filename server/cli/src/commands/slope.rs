@@ -27,7 +27,7 @@ use crate::{
     gates,
     model::Model,
     out,
-    program::Values,
+    program::{Values, With},
     report,
     results::Folder,
     runtime,
@@ -68,11 +68,8 @@ pub(crate) fn run(args: &SlopeArgs) -> Result<(), Error> {
             model: subjects.iter().find_map(Subject::model),
             checked: false,
         };
-        let mut cluster = Cluster::start(&setup)?;
-        let result = measure(args, &subjects, &mut lab, &cluster, interrupt).await;
-        let result = result.map_err(|error| cluster.explain(error));
-        cluster.stop().await;
-        result
+        let work = async |cluster: &Cluster| measure(args, &subjects, &mut lab, cluster, interrupt).await;
+        Cluster::within(&setup, work).await
     })?;
     let stored = match &args.out {
         Some(folder) => slopes::write(folder, &slopes).and_then(|()| report::again(folder)),
@@ -134,7 +131,7 @@ impl Subject {
         let outcome = match self {
             Self::Gate(gate, tensor) => parties.evaluate(gate, tensor, None, &mut Unread).await?,
             Self::Model { compiled, inputs, .. } => {
-                parties.run_program(&compiled.program, inputs, None).await?.1
+                parties.run_program(&compiled.program, inputs, With::default()).await?.1
             }
         };
         parties.acknowledge(outcome.run).await;

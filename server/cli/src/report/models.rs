@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// What SIGMA's figures are.
-const SIGMA_NOTE: &str = "SIGMA's figures are computed by its formulas, not measured. It hides the weights, and these programs do \
-                          not.";
+const SIGMA_NOTE: &str = "SIGMA's figures are computed by its formulas, not measured. It hides the weights, and so do programs with \
+                          private weights; those with public weights do not.";
 
 /// Height of a bar of the waterfall, its width, and that of the names, in pixels.
 const BAR: f64 = 14.0;
@@ -29,9 +29,10 @@ fn of_models(records: &[Record]) -> impl Iterator<Item = (&Record, &OfModel)> {
 pub(crate) fn line(record: &Record) -> String {
     let Some(model) = &record.of_model else { return String::new() };
     format!(
-        "{} {} tokens, {}: {:.1} ms, {} rounds, {} MB sent, {} MB of keys, cosine {:.6}, wrong {}",
+        "{} {} tokens, {} weights, {}: {:.1} ms, {} rounds, {} MB sent, {} MB of keys, cosine {:.6}, wrong {}",
         record.model,
         model.tokens,
+        model.weights,
         record.link,
         record.eval_ms,
         record.eval_rounds,
@@ -52,10 +53,28 @@ pub(crate) fn printed(records: &[Record]) -> String {
     let _ = writeln!(text, "{}", sigma(&records, Style::Terminal));
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{SIGMA_NOTE}");
-    for note in tables::notes(&records).into_iter().chain(reasons(&records)) {
+    for note in loads(&records).into_iter().chain(tables::notes(&records)).chain(reasons(&records)) {
         let _ = writeln!(text, "{note}");
     }
     text
+}
+
+/// What loading private weights took: once for each link.
+fn loads(records: &[Record]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (record, model) in of_models(records).filter(|(_, model)| model.load_bytes > 0) {
+        let line = format!(
+            "{} over {}: private weights were loaded once, {} MB sent by each party in {:.1} s.",
+            record.model,
+            record.link,
+            megabytes(model.load_bytes as f64),
+            model.load_ms / 1e3
+        );
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// The part of `report.md` that is about models; nothing without their records.
@@ -67,7 +86,7 @@ pub(super) fn markdown(records: &[Record]) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "\n# Measured models\n\n{}\n\n{}\n{}\n\n{}\n{SIGMA_NOTE}\n",
+        "\n# Measured models\n\n{}\n\n{}\n{}\n\n{}\n{SIGMA_NOTE}\n{}",
         summary(records, Style::Markdown),
         super::meanings(
             "Times begin with the opening of the inputs. They are medians of the repeats.",
@@ -75,6 +94,7 @@ pub(super) fn markdown(records: &[Record]) -> String {
         ),
         sigma(records, Style::Markdown),
         super::meanings("", &columns::SIGMA),
+        loads(records).into_iter().fold(String::new(), |text, line| text + "\n" + &line + "\n"),
     );
     if let Some(table) = predictions(records, Style::Markdown) {
         let _ = write!(
@@ -96,10 +116,11 @@ pub(super) fn markdown(records: &[Record]) -> String {
     for (record, model) in of_models(records) {
         let _ = write!(
             text,
-            "\n## {} at {} tokens over {}, by operation\n\n{}\n\n## By layer\n\n{}\n\n## By node\n\n{}\n",
+            "\n## {} at {} tokens over {}, {} weights, by operation\n\n{}\n\n## By layer\n\n{}\n\n## By node\n\n{}\n",
             record.model,
             model.tokens,
             record.link,
+            model.weights,
             groups(record, "operation", operation, Style::Markdown),
             groups(record, "layer", layer, Style::Markdown),
             nodes(record, Style::Markdown),
@@ -116,6 +137,7 @@ pub(super) fn summary(records: &[Record], style: Style) -> comfy_table::Table {
         vec![
             record.model.clone(),
             model.length.clone(),
+            model.weights.clone(),
             tables::named(record),
             record.link.clone(),
             model.tokens.to_string(),
@@ -130,7 +152,7 @@ pub(super) fn summary(records: &[Record], style: Style) -> comfy_table::Table {
             record.wrong.to_string(),
         ]
     });
-    tables::table(style, &headers(columns::MODELS), 4, rows)
+    tables::table(style, &headers(columns::MODELS), 5, rows)
 }
 
 /// What links with a delay and a rate predict, one row per record; none without such a record.
@@ -409,6 +431,7 @@ pub(crate) mod tests {
             cosine_mean: 0.999_97,
             out_of_range: 0,
             load_bytes: 0,
+            load_ms: 0.0,
             sigma_rounds: 208,
             sigma_key_bytes: 2_000_000_000,
             sigma_sent_bytes: 70_000_000,

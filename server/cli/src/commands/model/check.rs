@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
-use suf_gate::{Node, NodeId, Party};
+use suf_gate::{Node, NodeId, Party, Program, Protocol};
 use suf_model::{
-    bert::{self, Compiled, Length, compile},
+    bert::{self, Compiled, Length, load_program},
     nodes::About,
     plan::hex,
 };
 
 use crate::{
     commands::remote::whole,
+    embedding::{Source, Weights},
     error::Error,
     model::{Model, counted},
     out,
@@ -23,6 +24,7 @@ use crate::{
 #[command(after_help = "Examples:
   suf model check all-MiniLM-L6-v2
   suf model check all-MiniLM-L6-v2 --tokens 32 --length bucket
+  suf model check all-MiniLM-L6-v2 --weights private
   suf model check all-MiniLM-L6-v2 --json | jq '{rounds, sent_bytes, key_bytes}'")]
 pub(crate) struct Args {
     /// The model's folder.
@@ -37,6 +39,9 @@ pub(crate) struct Args {
     /// Whether the text's length is public, or hidden by padding it to so many tokens.
     #[arg(long, default_value = "exact", value_parser = ["exact", "bucket"])]
     length: String,
+    /// Who knows the weights: public, both parties and the dealer; private, nobody but their owner.
+    #[arg(long, default_value = "public", value_parser = ["public", "private"])]
+    weights: String,
     /// The plan [default: DIR/plan.toml, or one that is part of this program, or from built-in sentences].
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -54,9 +59,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let (plan, source) = model.plan(args.plan.as_deref())?;
     let tokens = args.tokens.unwrap_or_else(|| model.bert.config.positions.min(TOKENS));
     let length = Length { tokens, batch: args.batch, padded: args.length == "bucket" };
-    let compiled = compile(&model.bert.config, &model.integers, &plan, length).map_err(Error::usage)?;
+    let mut program = Source::public(&model, &plan);
+    if args.weights == "private" {
+        program.weights = Weights::Private { load: None };
+    }
+    let compiled = program.compile(length, Protocol::Onehot).map_err(Error::usage)?;
     if args.json {
         let mut object = json_of(&compiled);
+        object["weights"] = json!(args.weights);
+        object["load_bytes"] = json!(compiled.program.load().map_or(Ok(0), |_| load_bytes(&model))?);
         let config = &model.bert.config;
         object["model"] = json!({
             "architecture": bert::TYPE,
@@ -80,15 +91,27 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     out::line(table(&compiled))?;
     let total = Total::of(&compiled);
     out::line(format_args!(
-        "{} of {} tokens, {}, public weights: {} rounds, {:.2} MB per direction, {:.1} MB of keys per party",
+        "{} of {} tokens, {}, {} weights: {} rounds, {:.2} MB per direction, {:.1} MB of keys per party",
         counted(length.batch.into()),
         length.tokens,
         args.length,
+        args.weights,
         total.rounds,
         total.bits as f64 / 8e6,
         total.key_bytes() / 1e6
     ))?;
     Ok(())
+}
+
+/// Bytes that each party sends when the weights are loaded.
+fn load_bytes(model: &Model) -> Result<u64, Error> {
+    let program = load_program(&model.bert.config).map_err(Error::usage)?;
+    Ok(opened_bits(&program).div_ceil(8))
+}
+
+/// Bits per direction that open a program's inputs.
+fn opened_bits(program: &Program) -> u64 {
+    program.inputs().map(|input| program.node(input).message_bits()).sum()
 }
 
 /// What a whole program costs, with the opening of its inputs.
@@ -101,8 +124,7 @@ struct Total {
 impl Total {
     fn of(compiled: &Compiled) -> Self {
         let program = &compiled.program;
-        let opened = program.nodes().filter(|(_, node)| node.is_input()).map(|(_, node)| node.message_bits());
-        let opened: u64 = opened.sum();
+        let opened = opened_bits(program);
         Self {
             rounds: program.rounds() + u16::from(opened > 0),
             bits: program.message_bits() + opened,
@@ -153,7 +175,6 @@ fn json_of(compiled: &Compiled) -> Value {
         "tokens": tokens,
         "batch": batch,
         "length": if padded { "bucket" } else { "exact" },
-        "weights": "public",
         "rounds": total.rounds,
         "bits": total.bits,
         "sent_bytes": total.bits.div_ceil(8),
