@@ -23,8 +23,8 @@ const README: &str = include_str!("../../deploy/README.md");
 /// The walk-through's network, and the lab's that stands for it.
 const NETWORK: [&str; 2] = ["10.0.0.", "10.77.2."];
 
-/// The folder of the walk-through's model. A tiny one stands for it.
-const MODEL: &str = "all-MiniLM-L6-v2";
+/// The folder of the walk-through's model, and that of the owner of private weights. A tiny one stands for both.
+const MODELS: [&str; 2] = ["all-MiniLM-L6-v2", "my-model"];
 
 /// What tells that texts were padded to a bucket: none has as many tokens.
 const PADDED: &str = "of 16 tokens: ";
@@ -114,8 +114,10 @@ fn walk() {
     assert_eq!(x.len(), y.len());
     assert!(x.iter().zip(&y).all(|(x, y)| gate.reference(*x).contains(y)));
     let tiny = Tiny::load();
-    for (text, vector) in TEXTS.iter().zip(vectors(&home.join("v.npy"), TEXTS.len())) {
-        tiny.check_text(text, &vector).expect("the vector of the text");
+    for file in ["v.npy", "private.npy"] {
+        for (text, vector) in TEXTS.iter().zip(vectors(&home.join(file), TEXTS.len())) {
+            tiny.check_text(text, &vector).expect("the vector of the text");
+        }
     }
     drop(daemons);
     only_own_keys(root);
@@ -127,7 +129,7 @@ fn only_own_keys(root: &Path) {
         (Host::Dealer, &["pki/dealer.key"][..]),
         (Host::Party0, &["pki/party0.key"]),
         (Host::Party1, &["pki/party1.key"]),
-        (Host::Client, &["authority/ca.key", "pki/client.key", "pki/operator.key"]),
+        (Host::Client, &["authority/ca.key", "pki/client.key", "pki/model.key", "pki/operator.key"]),
     ] {
         let home = home(root, host);
         let found = Command::new("find").args([".", "-name", "*.key"]).current_dir(home).output();
@@ -146,7 +148,7 @@ fn prepare(root: &Path) {
         fs::create_dir_all(&home).expect("writable");
         let copied = Command::new("cp").arg("-r").arg(&config).arg(home.join("config")).status();
         assert!(copied.expect("cp runs").success());
-        Tiny::load().write(&home.join(MODEL));
+        Tiny::load().write(&home.join(MODELS[0]));
     }
     let programs = programs(root);
     fs::create_dir(&programs).expect("writable");
@@ -157,6 +159,7 @@ fn prepare(root: &Path) {
     let gate = catalog::gate(&file, Protocol::Onehot, None).expect("in the file");
     let client = home(root, Host::Client);
     npy::write_i64(&client.join("x.npy"), &inputs::awkward(&gate, 1001, 1));
+    Tiny::load().write(&client.join(MODELS[1]));
     fs::write(client.join("texts.txt"), TEXTS.join("\n")).expect("writable");
 }
 
