@@ -65,6 +65,27 @@ fn vectors_come_from_remote_parties_in_buckets_and_in_exact_programs() {
     }
 }
 
+/// The client says why, unless it was told which protocol to take.
+#[test]
+fn the_activation_takes_few_rounds_on_a_long_link() {
+    let tiny = Tiny::load();
+    let long = "link = \"intercontinental\"\nshaped = true\n";
+    let hosts = start(&|name| if name == "dealer" { ("", "model") } else { (long, "model") });
+    for (options, says) in [
+        (&[][..], Some("of 16 tokens: dpf for the activation: at ")),
+        (&["--activation", "auto"], Some("of 16 tokens: dpf for the activation: at ")),
+        (&["--activation", "onehot"], None),
+    ] {
+        let made = embed(&hosts, &[&["a"], options].concat());
+        expect(&made, DONE, says.as_slice(), &format!("{options:?}"));
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert_eq!(said.contains("for the activation"), says.is_some(), "{said}");
+        for vector in vectors(&hosts.folder().join("v.npy"), 1) {
+            tiny.check_text("a", &vector).expect("the vector of the text");
+        }
+    }
+}
+
 #[test]
 fn other_weights_at_the_dealer_or_a_party_are_named_before_anything_secret_moves() {
     let (own, other) = (Tiny::load().digest(), Tiny::other().digest());
