@@ -85,7 +85,7 @@ async fn after_a_kill_at_any_moment_of_a_load_or_of_a_run_on_it_the_next_ones_wo
 
     let mut failed = [0; 2];
     for crash in 0..crashes {
-        let (victim, in_load) = (NAMES[crash % NAMES.len()], crash / NAMES.len() % 2 == 0);
+        let (victim, in_load) = (NAMES[crash % NAMES.len()], (crash / NAMES.len()).is_multiple_of(2));
         let usual: Duration = if in_load { loading } else { running };
         let moment = usual.mul_f64(rng.random_range(0.0..1.1));
         let what = format!("kill {crash}: {victim} after {moment:?} of {usual:?}, loading {in_load}");
