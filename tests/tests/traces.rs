@@ -157,8 +157,8 @@ fn a_run_is_one_trace_with_a_span_for_each_node_and_no_id_of_it() {
         let most = outputs_and_all.iter().max().copied().expect("nodes");
         check(spans, &(0..=most).collect());
     }
-    let gate = traces.values().find(|spans| spans.iter().any(|span| span.name.contains("gelu")));
-    assert_eq!(number(half(gate.expect("the gate's run"), 1), "suf.elements"), Some(100_000));
+    // The model's program has a GELU, too: the gate's run is known by its size.
+    assert!(traces.values().any(|spans| number(half(spans, 1), "suf.elements") == Some(100_000)));
 
     let mut ids: Vec<String> = hosts.burnt("party0");
     for run in runs.iter().chain(&list("operator")) {
